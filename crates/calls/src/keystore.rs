@@ -1,0 +1,196 @@
+//! What may be asked of `keystore`, by client. Requests and replies are fixed; no reply holds a secret
+//! of the keystore's or a raw Diffie-Hellman result.
+
+use wire::{
+    Hash, Ip, Key,
+    binding::{Binding, Identity, PairingRecord},
+    link::{Answer, Find, Hello, Open},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+refusals! {
+    /// Why the keystore refuses. The caller drops what it was about and goes on; nothing is repeated.
+    Refusal {
+        /// There is no key, or not yet, or no more fresh randomness: ask for [`Status`].
+        NotReady = 1,
+        /// Not an operation of this channel.
+        NotAllowed = 2,
+        /// The cheap check, a signature or a decryption failed.
+        Forged = 3,
+        /// A counter or epoch that is not above the stored one.
+        Stale = 4,
+        /// Meant for another node, or another key of it.
+        NotMine = 5,
+        /// The claim nonce is not the live one.
+        Nonce = 6,
+        /// The node has an owner already, or has committed another binding.
+        Taken = 7,
+        /// The record could not be committed. The node has no owner; the claim may be tried again.
+        Store = 8,
+    }
+}
+
+/// [`StatusReply::state`].
+pub mod state {
+    /// The start-up test is collecting samples.
+    pub const TESTING: u8 = 0;
+    /// Keys are there and committed.
+    pub const READY: u8 = 1;
+    /// The start-up test failed: no key was made and none will be until the next power-up.
+    pub const NO_ENTROPY: u8 = 2;
+    /// The source failed a test later: nothing that needs fresh randomness is done until the next power-up.
+    pub const ENTROPY_LOST: u8 = 3;
+    /// The identity could not be committed and read back: it is not used.
+    pub const NO_STORE: u8 = 4;
+    /// The image's anchor is damaged: the node stays blind.
+    pub const BAD_ANCHOR: u8 = 5;
+}
+
+/// [`StatusReply::failed_test`].
+pub mod test {
+    pub const NONE: u8 = 0;
+    /// Repetition count: one value too many times in a row.
+    pub const REPETITION: u8 = 1;
+    /// Adaptive proportion: one value too often in a window.
+    pub const PROPORTION: u8 = 2;
+}
+
+/// [`StatusReply::anchor`].
+pub mod anchor {
+    pub const NONE: u8 = 0;
+    pub const IMAGE: u8 = 1;
+    pub const TICKET: u8 = 2;
+}
+
+/// [`StatusReply::ownership`].
+pub mod ownership {
+    pub const UNCLAIMED: u8 = 0;
+    /// A binding is committed, its acknowledgement has not come.
+    pub const COMMITTED: u8 = 1;
+    pub const CLAIMED: u8 = 2;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StatusReply {
+    pub state: u8,
+    pub failed_test: u8,
+    pub anchor: u8,
+    pub ownership: u8,
+    pub forked: u8,
+    /// The ticket waits for the console; the perimeter stays closed until it has been shown.
+    pub ticket_waiting: u8,
+    pub zero: [u8; 2],
+    pub fiduciary: Key,
+    pub address: Ip,
+    pub fleet: [u8; 16],
+    pub epoch: u64,
+    /// Of the committed binding.
+    pub configuration: Hash,
+}
+
+/// From `lifecycle`.
+pub mod for_lifecycle {
+    use super::StatusReply;
+
+    operations! {
+        /// The keystore notifies `lifecycle` when its state changes, whether or not a call is outstanding.
+        Status = 1, repeatable true: () => StatusReply;
+        /// Makes, signs and commits the one-member fleet record, once.
+        Fork = 2, repeatable true: () => ();
+        /// The gate has closed: voids the claim nonce.
+        CloseGate = 3, repeatable true: () => ();
+    }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CheckOpenReply {
+    pub answer: Answer,
+    pub token: [u8; 16],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MakeHelloReply {
+    pub hello: Hello,
+    /// The nonce inside it.
+    pub nonce: [u8; 16],
+}
+
+/// From `beacon`.
+pub mod for_beacon {
+    use super::{CheckOpenReply, Find, MakeHelloReply, Open};
+
+    operations! {
+        /// Signature and counter of a find; the counter is stored. Replies with random bytes for delays and choices.
+        CheckFind = 16, repeatable false: Find => [u8; 16];
+        /// A fresh hello.
+        MakeHello = 17, repeatable true: () => MakeHelloReply;
+        /// Cheap check, target and signature of an open. The caller has checked nonce and addresses.
+        CheckOpen = 18, repeatable false: Open => CheckOpenReply;
+        /// Random bytes for the choice among waiting messages.
+        BeaconRandom = 19, repeatable true: () => [u8; 32];
+    }
+}
+
+/// Noise message 1 up to the encrypted static key.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Initiation {
+    /// After the prologue, N's public key and the ephemeral have been mixed in.
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    pub ephemeral: Key,
+    pub encrypted_static: [u8; 48],
+}
+
+/// The state after `es`, `s` and `ss`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct InitiationReply {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// Key of message 1's payload.
+    pub key: [u8; 32],
+    /// The anchor's X25519 half: any other static key is refused.
+    pub peer: Key,
+}
+
+/// From `claim`.
+pub mod for_claim {
+    use super::{Binding, Hash, Identity, Initiation, InitiationReply, Key, PairingRecord};
+
+    operations! {
+        /// The static-key steps of Noise message 1. The initiator must be the anchor.
+        ReadInitiation = 32, repeatable true: Initiation => InitiationReply;
+        /// N's public half, for the pre-message.
+        ClaimKey = 33, repeatable true: () => Key;
+        /// Draws the claim nonce (the last one is void) and signs the identity for this handshake hash.
+        Identify = 34, repeatable true: Hash => Identity;
+        /// Verifies and commits a binding. The same bytes again bring the same record.
+        Commit = 35, repeatable true: Binding => PairingRecord;
+        /// The hash of the pairing record came back: the claim is final.
+        Acknowledge = 36, repeatable true: Hash => ();
+        /// Random bytes: an ephemeral key, a seed for TCP.
+        ClaimRandom = 37, repeatable true: () => [u8; 32];
+    }
+}
+
+/// `keystore` to `console`: the ticket secret, the one secret that leaves by design. It is no key of the
+/// node's and independent of the root seed. Wiped once the console has notified that it is shown.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TicketValue {
+    /// 1 if there is one.
+    pub present: u64,
+    pub secret: [u8; 32],
+    pub fiduciary: Key,
+}
+
+impl Drop for TicketValue {
+    fn drop(&mut self) {
+        self.secret.fill(0);
+        core::hint::black_box(&self.secret);
+    }
+}

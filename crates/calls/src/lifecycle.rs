@@ -1,0 +1,95 @@
+//! What `beacon` and `claim` tell `lifecycle`.
+
+use wire::{Hash, Ip, Mac, claim::MAX_CONFIGURATION};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+refusals! {
+    /// Why lifecycle refuses.
+    Refusal {
+        /// The phase does not allow it: drop what it was about.
+        Phase = 1,
+        /// The gate is another peer's: drop the open. It has been counted.
+        Busy = 2,
+        /// Not the present gate: end the claim.
+        Gate = 3,
+        /// The configuration does not have its length or hash: end the claim.
+        Configuration = 4,
+        /// Not an operation of this channel.
+        NotAllowed = 5,
+    }
+}
+
+/// The one peer that a gate is open to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Peer {
+    pub ip: Ip,
+    pub mac: Mac,
+    pub zero: [u8; 2],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GateRequest {
+    pub peer: Peer,
+    pub token: [u8; 16],
+    /// The hello's nonce, for the Noise prologue.
+    pub nonce: [u8; 16],
+}
+
+/// From `beacon`.
+pub mod for_beacon {
+    use super::GateRequest;
+
+    operations! {
+        /// Opens the gate. When the reply is there, perimeter and claim have been told: the answer may go out.
+        OpenGate = 1, repeatable false: GateRequest => ();
+    }
+}
+
+/// [`EndRequest::reason`].
+pub mod end {
+    /// The exchange was broken by the peer: malformed, refused or unauthentic.
+    pub const REJECTED: u32 = 1;
+    /// The running claim took too long.
+    pub const DEADLINE: u32 = 2;
+    /// The peer closed or reset the connection.
+    pub const CLOSED: u32 = 3;
+    /// The keystore or lifecycle did not answer.
+    pub const INTERNAL: u32 = 4;
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EndRequest {
+    pub gate: u64,
+    pub reason: u32,
+    pub zero: u32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StageRequest {
+    pub gate: u64,
+    pub length: u64,
+    pub hash: Hash,
+    pub configuration: [u8; MAX_CONFIGURATION],
+}
+
+/// From `claim`. Each names its gate.
+pub mod for_claim {
+    use super::{EndRequest, StageRequest};
+
+    operations! {
+        /// A connection presented the token: the claim runs, and the gate stays for its time.
+        Started = 16, repeatable true: u64 => ();
+        /// Keeps the configuration whose hash the binding names. Before the commit.
+        Stage = 17, repeatable true: StageRequest => ();
+        /// The keystore has committed. Replies with the number of rivals.
+        Committed = 18, repeatable true: u64 => u32;
+        /// The acknowledgement came: the claim is final and the gate closes.
+        Acknowledged = 19, repeatable true: u64 => ();
+        /// The claim ended without an acknowledgement: the gate closes.
+        Ended = 20, repeatable true: EndRequest => ();
+    }
+}

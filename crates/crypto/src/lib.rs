@@ -1,0 +1,155 @@
+//! The primitives as the protocol uses them, each with its label, shared by node and administrator.
+//!
+//! No algorithm is implemented here: X25519, Ed25519, ChaCha20-Poly1305, BLAKE2s, SHA-256 and HKDF
+//! come from the RustCrypto and dalek crates. This crate fixes how they are combined, so that both
+//! sides and the documentation say the same thing once.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod anchor;
+pub mod label;
+pub mod noise;
+pub mod sealed;
+
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use hkdf::Hkdf;
+use hmac::{KeyInit, Mac, SimpleHmac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+pub use anchor::{AnchorPublic, AnchorSecret};
+pub use label::Label;
+
+/// A 32-byte secret that is wiped when dropped.
+pub type Secret = Zeroizing<[u8; 32]>;
+
+/// HKDF-SHA-256. `context` is appended to the label, after a zero byte.
+pub fn derive<const N: usize>(salt: &[u8], secret: &[u8], label: Label, context: &[&[u8]]) -> Zeroizing<[u8; N]> {
+    let mut out = Zeroizing::new([0; N]);
+    let mut info: [&[u8]; 10] = [&[]; 10];
+    info[0] = label.bytes();
+    info[1] = &[0];
+    for (to, from) in info[2..].iter_mut().zip(context) {
+        *to = from;
+    }
+    debug_assert!(context.len() <= 8);
+    // N is a small constant; HKDF refuses only more than 255 blocks.
+    let expanded = Hkdf::<Sha256>::new(Some(salt), secret).expand_multi_info(&info, &mut *out);
+    debug_assert!(expanded.is_ok());
+    out
+}
+
+/// SHA-256 of a label, a zero byte and the parts, one after the other.
+pub fn hash(label: Label, parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(label.bytes());
+    digest.update([0]);
+    for part in parts {
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// SHA-256, with no label: for what others compute too.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// X25519. `None` if the result is all zero, which a small-order public key forces.
+pub fn dh(secret: &Secret, public: &[u8; 32]) -> Option<Secret> {
+    let shared = StaticSecret::from(**secret).diffie_hellman(&PublicKey::from(*public));
+    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+}
+
+/// The X25519 public key of a secret.
+pub fn dh_public(secret: &Secret) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(**secret)).to_bytes()
+}
+
+/// The Ed25519 public key of a seed.
+pub fn sign_public(seed: &Secret) -> [u8; 32] {
+    SigningKey::from_bytes(seed).verifying_key().to_bytes()
+}
+
+/// Ed25519 over `hash(label, parts)`: every signature in the protocol is of this form.
+pub fn sign(seed: &Secret, label: Label, parts: &[&[u8]]) -> [u8; 64] {
+    SigningKey::from_bytes(seed).sign(&hash(label, parts)).to_bytes()
+}
+
+/// Proof that a signature was checked; only [`verify`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified(());
+
+/// Strict Ed25519 verification (no small-order keys, canonical encodings only).
+pub fn verify(key: &[u8; 32], label: Label, parts: &[&[u8]], signature: &[u8; 64]) -> Option<Verified> {
+    let key = VerifyingKey::from_bytes(key).ok()?;
+    let signature = ed25519_dalek::Signature::from_bytes(signature);
+    key.verify_strict(&hash(label, parts), &signature).ok().map(|()| Verified(()))
+}
+
+/// HMAC-SHA-256, truncated to 16 bytes: the cheap check before an expensive one.
+pub fn mac16(key: &Secret, parts: &[&[u8]]) -> [u8; 16] {
+    let mut out = [0; 16];
+    if let Ok(mut mac) = SimpleHmac::<Sha256>::new_from_slice(&**key) {
+        for part in parts {
+            mac.update(part);
+        }
+        out.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+    }
+    out
+}
+
+/// Equality in constant time.
+pub fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(byte: u8) -> Secret {
+        Zeroizing::new([byte; 32])
+    }
+
+    #[test]
+    fn a_signature_is_bound_to_its_label_and_every_part() {
+        let seed = secret(1);
+        let key = sign_public(&seed);
+        let signature = sign(&seed, label::FIND, &[b"ab", b"c"]);
+        assert!(verify(&key, label::FIND, &[b"abc"], &signature).is_some());
+        assert!(verify(&key, label::OPEN, &[b"abc"], &signature).is_none());
+        assert!(verify(&key, label::FIND, &[b"abd"], &signature).is_none());
+        assert!(verify(&sign_public(&secret(2)), label::FIND, &[b"abc"], &signature).is_none());
+    }
+
+    #[test]
+    fn a_small_order_key_verifies_nothing() {
+        // The identity point: without the strict check it verifies S = 0, R = identity for any message.
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        assert!(verify(&identity, label::FIND, &[b"x"], &signature).is_none());
+    }
+
+    #[test]
+    fn an_all_zero_exchange_is_refused() {
+        assert!(dh(&secret(7), &[0; 32]).is_none());
+        let (a, b) = (secret(7), secret(9));
+        assert_eq!(dh(&a, &dh_public(&b)), dh(&b, &dh_public(&a)));
+    }
+
+    #[test]
+    fn derivations_differ_by_label_and_context() {
+        let a = derive::<32>(&[], &[1; 32], label::HELLO, &[b"a"]);
+        assert_ne!(a, derive::<32>(&[], &[1; 32], label::OPEN_MAC, &[b"a"]));
+        assert_ne!(a, derive::<32>(&[], &[1; 32], label::HELLO, &[b"b"]));
+        assert_ne!(a, derive::<32>(&[2], &[1; 32], label::HELLO, &[b"a"]));
+    }
+}

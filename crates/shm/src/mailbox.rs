@@ -1,0 +1,297 @@
+//! A call from one domain to another: two regions, one per direction, and a notification each way.
+//!
+//! Request region, written by the client: word 0 the sequence number, word 1 the operation, word 2
+//! the length, then the body. Reply region, written by the server: word 0 the sequence number it
+//! answers, word 1 the status (0 for done), word 2 the length, word 3 the server's generation, then
+//! the body. The sequence number is written last.
+//!
+//! One request is outstanding at a time. A client never blocks: it asks [`Client::poll`] whenever it
+//! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once.
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::{Micros, Misbehaved, Plain, ReadOnly, ReadWrite, TooSmall, region::WORD};
+
+const SEQ: usize = 0;
+const OP: usize = WORD;
+const STATUS: usize = WORD;
+const LEN: usize = 2 * WORD;
+const GENERATION: usize = 3 * WORD;
+const BODY: usize = 4 * WORD;
+
+/// One operation of an interface.
+pub trait Operation {
+    /// Its number, unique in the interface.
+    const OP: u32;
+    /// Whether the client may send it again when the outcome is unknown.
+    const REPEATABLE: bool;
+    type Request: Plain;
+    type Reply: Plain;
+}
+
+/// Why a call brought no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallError {
+    /// The server refused; the code is the interface's. Do not repeat the same request.
+    Refused(u32),
+    /// No answer in time; the outcome is unknown. Repeat it if the operation may be repeated.
+    Timeout,
+    /// The server restarted with the request unanswered. As `Timeout`, but at once.
+    Restarted,
+    /// The reply does not fit the operation. Treat the server as failed.
+    Misbehaved,
+}
+
+/// The calling end.
+pub struct Client<'a> {
+    request: ReadWrite<'a>,
+    reply: ReadOnly<'a>,
+    seq: u64,
+    outstanding: Option<Outstanding>,
+    signal: bool,
+}
+
+struct Outstanding {
+    op: u32,
+    deadline: Micros,
+    generation: u64,
+}
+
+impl<'a> Client<'a> {
+    pub fn new(request: ReadWrite<'a>, reply: ReadOnly<'a>) -> Result<Self, TooSmall> {
+        if request.len() < BODY || reply.len() < BODY {
+            return Err(TooSmall);
+        }
+        let seq = request.load(SEQ);
+        Ok(Self { request, reply, seq, outstanding: None, signal: false })
+    }
+
+    /// The operation that is outstanding.
+    pub fn busy(&self) -> Option<u32> {
+        self.outstanding.as_ref().map(|call| call.op)
+    }
+
+    /// When the outstanding call times out; for the caller's alarm.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.outstanding.as_ref().map(|call| call.deadline)
+    }
+
+    /// Sends a request. An earlier one that is still outstanding is abandoned.
+    pub fn call<O: Operation>(&mut self, request: &O::Request, deadline: Micros) {
+        debug_assert!(BODY + size_of::<O::Request>() <= self.request.len());
+        self.request.write(BODY, request.as_bytes());
+        self.request.store(OP, u64::from(O::OP));
+        self.request.store(LEN, size_of::<O::Request>() as u64);
+        self.seq = self.seq.wrapping_add(1);
+        self.request.store(SEQ, self.seq);
+        let generation = self.reply.load(GENERATION);
+        self.outstanding = Some(Outstanding { op: O::OP, deadline, generation });
+        self.signal = true;
+    }
+
+    /// The outcome of the outstanding call, once, if it is `O` and has one.
+    pub fn poll<O: Operation>(&mut self, now: Micros) -> Option<Result<O::Reply, CallError>> {
+        let call = self.outstanding.as_ref().filter(|call| call.op == O::OP)?;
+        let outcome = if self.reply.load(SEQ) == self.seq {
+            self.take_reply::<O>()
+        } else if self.reply.load(GENERATION) != call.generation {
+            Err(CallError::Restarted)
+        } else if now >= call.deadline {
+            Err(CallError::Timeout)
+        } else {
+            return None;
+        };
+        self.outstanding = None;
+        Some(outcome)
+    }
+
+    fn take_reply<O: Operation>(&self) -> Result<O::Reply, CallError> {
+        let status = self.reply.load(STATUS);
+        if status != 0 {
+            return Err(u32::try_from(status).map_or(CallError::Misbehaved, CallError::Refused));
+        }
+        if self.reply.load(LEN) != size_of::<O::Reply>() as u64 {
+            return Err(CallError::Misbehaved);
+        }
+        let mut reply = O::Reply::new_zeroed();
+        self.reply.read(BODY, reply.as_mut_bytes());
+        Ok(reply)
+    }
+
+    /// Forgets the outstanding call; its reply, if one comes, is ignored.
+    pub fn abandon(&mut self) {
+        self.outstanding = None;
+    }
+
+    /// Whether the server is to be notified since this was last asked.
+    pub fn take_signal(&mut self) -> bool {
+        core::mem::take(&mut self.signal)
+    }
+}
+
+/// The answering end. `MAX` is the largest request body of the interface.
+pub struct Server<'a, const MAX: usize> {
+    request: ReadOnly<'a>,
+    reply: ReadWrite<'a>,
+    seq: u64,
+    signal: bool,
+}
+
+/// A request, copied out of the shared region.
+pub struct Incoming<const MAX: usize> {
+    pub op: u32,
+    body: [u8; MAX],
+    len: usize,
+}
+
+impl<const MAX: usize> Incoming<MAX> {
+    /// The request, if this is an `O` of the right length.
+    pub fn parse<O: Operation>(&self) -> Option<O::Request> {
+        if self.op != O::OP {
+            return None;
+        }
+        O::Request::read_from_bytes(self.body.get(..self.len)?).ok()
+    }
+}
+
+impl<'a, const MAX: usize> Server<'a, MAX> {
+    pub fn new(request: ReadOnly<'a>, mut reply: ReadWrite<'a>) -> Result<Self, TooSmall> {
+        if request.len() < BODY + MAX || reply.len() < BODY {
+            return Err(TooSmall);
+        }
+        // A request that a predecessor left unanswered stays so; the new generation tells its client.
+        let seq = request.load(SEQ);
+        reply.store(GENERATION, reply.load(GENERATION).wrapping_add(1));
+        Ok(Self { request, reply, seq, signal: true })
+    }
+
+    /// The next request, each once. It must be answered by [`Self::reply`] or [`Self::refuse`].
+    pub fn next(&mut self) -> Result<Option<Incoming<MAX>>, Misbehaved> {
+        let seq = self.request.load(SEQ);
+        if seq == self.seq {
+            return Ok(None);
+        }
+        self.seq = seq;
+        let op = u32::try_from(self.request.load(OP));
+        let len = usize::try_from(self.request.load(LEN)).ok().filter(|len| *len <= MAX);
+        let (Ok(op), Some(len)) = (op, len) else {
+            return Err(Misbehaved);
+        };
+        let mut body = [0; MAX];
+        self.request.read(BODY, &mut body[..len]);
+        Ok(Some(Incoming { op, body, len }))
+    }
+
+    pub fn reply<O: Operation>(&mut self, reply: &O::Reply) {
+        let bytes = reply.as_bytes();
+        debug_assert!(BODY + bytes.len() <= self.reply.len());
+        self.reply.write(BODY, bytes);
+        self.finish(0, bytes.len());
+    }
+
+    /// `code` is the interface's and not zero.
+    pub fn refuse(&mut self, code: u32) {
+        self.finish(u64::from(code.max(1)), 0);
+    }
+
+    fn finish(&mut self, status: u64, len: usize) {
+        self.reply.store(STATUS, status);
+        self.reply.store(LEN, len as u64);
+        self.reply.store(SEQ, self.seq);
+        self.signal = true;
+    }
+
+    /// Notify the client although no call of its is answered: something that it asks for has changed.
+    pub fn nudge(&mut self) {
+        self.signal = true;
+    }
+
+    /// Whether the client is to be notified since this was last asked.
+    pub fn take_signal(&mut self) -> bool {
+        core::mem::take(&mut self.signal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    struct Add;
+    impl Operation for Add {
+        const OP: u32 = 7;
+        const REPEATABLE: bool = true;
+        type Request = [u8; 2];
+        type Reply = [u8; 1];
+    }
+
+    type Words = [AtomicU64; 16];
+
+    fn ends<'a>(request: &'a Words, reply: &'a Words) -> (Client<'a>, Server<'a, 8>) {
+        let client = Client::new(ReadWrite::new(request), ReadOnly::new(reply)).unwrap();
+        let server = Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
+        (client, server)
+    }
+
+    #[test]
+    fn a_call_is_answered_once() {
+        let (request, reply) = Default::default();
+        let (mut client, mut server) = ends(&request, &reply);
+        assert!(server.next().unwrap().is_none());
+        client.call::<Add>(&[2, 3], 10);
+        assert!(client.take_signal());
+        assert_eq!(client.poll::<Add>(0), None);
+        let incoming = server.next().unwrap().unwrap();
+        let [a, b] = incoming.parse::<Add>().unwrap();
+        server.reply::<Add>(&[a + b]);
+        assert!(server.next().unwrap().is_none());
+        assert_eq!(client.poll::<Add>(0), Some(Ok([5])));
+        assert_eq!(client.poll::<Add>(99), None);
+    }
+
+    #[test]
+    fn refusal_timeout_and_restart_are_told_apart() {
+        let (request, reply) = Default::default();
+        let (mut client, mut server) = ends(&request, &reply);
+        client.call::<Add>(&[2, 3], 10);
+        server.next().unwrap().unwrap();
+        server.refuse(4);
+        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Refused(4))));
+        client.call::<Add>(&[2, 3], 10);
+        assert_eq!(client.poll::<Add>(9), None);
+        assert_eq!(client.poll::<Add>(10), Some(Err(CallError::Timeout)));
+        // A late answer is nobody's.
+        server.next().unwrap().unwrap();
+        server.reply::<Add>(&[5]);
+        assert_eq!(client.poll::<Add>(11), None);
+        client.call::<Add>(&[2, 3], 10);
+        let mut server = Server::<8>::new(ReadOnly::new(&request), ReadWrite::new(&reply)).unwrap();
+        assert!(server.take_signal());
+        assert!(server.next().unwrap().is_none());
+        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Restarted)));
+        // A client that restarts goes on with the next number.
+        let mut client = Client::new(ReadWrite::new(&request), ReadOnly::new(&reply)).unwrap();
+        client.call::<Add>(&[1, 1], 10);
+        server.next().unwrap().unwrap();
+        server.reply::<Add>(&[2]);
+        assert_eq!(client.poll::<Add>(0), Some(Ok([2])));
+    }
+
+    #[test]
+    fn a_lying_peer_is_a_typed_error() {
+        let (request, reply) = Default::default();
+        let (mut client, mut server) = ends(&request, &reply);
+        client.call::<Add>(&[2, 3], 10);
+        ReadWrite::new(&request).store(LEN, u64::MAX);
+        assert_eq!(server.next().err(), Some(Misbehaved));
+        assert!(server.next().unwrap().is_none());
+        ReadWrite::new(&reply).store(LEN, 5);
+        ReadWrite::new(&reply).store(SEQ, 1);
+        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
+        client.call::<Add>(&[2, 3], 10);
+        ReadWrite::new(&reply).store(STATUS, u64::MAX);
+        ReadWrite::new(&reply).store(SEQ, 2);
+        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
+    }
+}

@@ -1,0 +1,280 @@
+//! What is signed in a claim: the fork record, the node's identity, the binding and the pairing record.
+
+use crypto::{AnchorPublic, AnchorSecret, Secret, Verified, label};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::{Hash, Ip, Key, Signature, U32, U64};
+
+/// The most keys in an authority set.
+pub const MAX_AUTHORITIES: usize = 4;
+
+/// The node's record of the fleet of one that it forks into: epoch 0, one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ForkRecord {
+    pub fiduciary: Key,
+    pub claim_key: Key,
+    pub mesh_key: Key,
+    pub address: Ip,
+    /// Always 0.
+    pub epoch: U64,
+    /// Always 1.
+    pub members: U32,
+    pub zero: [u8; 4],
+    pub signature: Signature,
+}
+
+const _: () = assert!(size_of::<ForkRecord>() == 192);
+
+impl ForkRecord {
+    pub fn sign(seed: &Secret, fiduciary: Key, claim_key: Key, mesh_key: Key, address: Ip) -> Self {
+        let mut record = Self {
+            fiduciary,
+            claim_key,
+            mesh_key,
+            address,
+            epoch: U64::new(0),
+            members: U32::new(1),
+            zero: [0; 4],
+            signature: [0; 64],
+        };
+        record.signature = crypto::sign(seed, label::FORK, &[record.signed()]);
+        record
+    }
+
+    /// Signed by its own F, and of epoch 0 with one member.
+    pub fn verify(&self) -> Option<Verified> {
+        (self.epoch.get() == 0 && self.members.get() == 1).then_some(())?;
+        crypto::verify(&self.fiduciary, label::FORK, &[self.signed()], &self.signature)
+    }
+
+    /// What the first binding names. A node that was claimed before it forked has no record: 32 zero bytes.
+    pub fn hash(record: Option<&Self>) -> Hash {
+        record.map_or([0; 32], |record| crypto::sha256(record.as_bytes()))
+    }
+
+    fn signed(&self) -> &[u8] {
+        &self.as_bytes()[..size_of::<Self>() - 64]
+    }
+}
+
+/// The first message from node to administrator inside the Noise session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Identity {
+    pub fiduciary: Key,
+    pub mesh_key: Key,
+    /// The one live claim nonce; of a committed node, the nonce of its binding.
+    pub nonce: [u8; 32],
+    /// All zero if the node has not forked.
+    pub fork: ForkRecord,
+    /// The stored epoch; a binding has the next. Of a committed node, the binding's.
+    pub epoch: U64,
+    /// 0 unclaimed, 1 committed and waiting for the acknowledgement.
+    pub committed: u8,
+    pub forked: u8,
+    pub zero: [u8; 6],
+    pub signature: Signature,
+}
+
+const _: () = assert!(size_of::<Identity>() == 368);
+
+impl Identity {
+    /// Fills in the signature, which covers the Noise handshake hash too.
+    pub fn sign(mut self, seed: &Secret, handshake: &Hash) -> Self {
+        self.signature = crypto::sign(seed, label::IDENTITY, &[handshake, self.signed()]);
+        self
+    }
+
+    pub fn verify(&self, handshake: &Hash) -> Option<Verified> {
+        crypto::verify(&self.fiduciary, label::IDENTITY, &[handshake, self.signed()], &self.signature)
+    }
+
+    pub fn fork(&self) -> Option<&ForkRecord> {
+        (self.forked == 1).then_some(&self.fork)
+    }
+
+    fn signed(&self) -> &[u8] {
+        &self.as_bytes()[..size_of::<Self>() - 64]
+    }
+}
+
+/// One key of the authority set, both halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Authority {
+    pub sign: Key,
+    pub dh: Key,
+}
+
+/// What makes a node a member of a fleet: signed by A, verified and kept by the keystore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Binding {
+    pub fiduciary: Key,
+    pub nonce: [u8; 32],
+    pub mesh_key: Key,
+    /// [`ForkRecord::hash`].
+    pub fork: Hash,
+    pub fleet: [u8; 16],
+    pub epoch: U64,
+    /// The administrator's rising counter.
+    pub counter: U64,
+    /// Hash of the configuration that goes with it, [`configuration_hash`].
+    pub configuration: Hash,
+    /// `needed` of the first `count` authorities.
+    pub needed: u8,
+    pub count: u8,
+    pub zero: [u8; 6],
+    /// Those past `count` are all zero.
+    pub authorities: [Authority; MAX_AUTHORITIES],
+    pub signature: Signature,
+}
+
+const _: () = assert!(size_of::<Binding>() == 520);
+
+impl Binding {
+    pub fn sign(mut self, anchor: &AnchorSecret) -> Self {
+        self.signature = crypto::sign(&anchor.sign, label::BINDING, &[self.signed()]);
+        self
+    }
+
+    /// The signature, and that the authority set is well formed.
+    pub fn verify(&self, anchor: &AnchorPublic) -> Option<Verified> {
+        let count = usize::from(self.count);
+        let empty = Authority::default();
+        let (used, unused) = self.authorities.split_at_checked(count)?;
+        let well_formed = self.needed >= 1
+            && self.needed <= self.count
+            && self.zero == [0; 6]
+            && used.iter().all(|key| *key != empty)
+            && unused.iter().all(|key| *key == empty);
+        well_formed.then_some(())?;
+        crypto::verify(&anchor.sign, label::BINDING, &[self.signed()], &self.signature)
+    }
+
+    pub fn hash(&self) -> Hash {
+        crypto::sha256(self.as_bytes())
+    }
+
+    fn signed(&self) -> &[u8] {
+        &self.as_bytes()[..size_of::<Self>() - 64]
+    }
+}
+
+/// What a binding says of the configuration.
+pub fn configuration_hash(configuration: &[u8]) -> Hash {
+    crypto::hash(label::CONFIGURATION, &[configuration])
+}
+
+/// The node's signed word that it has committed a binding. The same bytes for the same binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct PairingRecord {
+    pub fiduciary: Key,
+    pub mesh_key: Key,
+    pub binding: Hash,
+    pub fleet: [u8; 16],
+    pub epoch: U64,
+    pub signature: Signature,
+}
+
+const _: () = assert!(size_of::<PairingRecord>() == 184);
+
+impl PairingRecord {
+    pub fn sign(seed: &Secret, binding: &Binding) -> Self {
+        let mut record = Self {
+            fiduciary: binding.fiduciary,
+            mesh_key: binding.mesh_key,
+            binding: binding.hash(),
+            fleet: binding.fleet,
+            epoch: binding.epoch,
+            signature: [0; 64],
+        };
+        record.signature = crypto::sign(seed, label::PAIRING, &[record.signed()]);
+        record
+    }
+
+    /// Signed by the node of `binding`, and about that binding.
+    pub fn verify(&self, binding: &Binding) -> Option<Verified> {
+        let about = self.fiduciary == binding.fiduciary
+            && self.mesh_key == binding.mesh_key
+            && self.binding == binding.hash()
+            && self.fleet == binding.fleet
+            && self.epoch == binding.epoch;
+        about.then_some(())?;
+        crypto::verify(&self.fiduciary, label::PAIRING, &[self.signed()], &self.signature)
+    }
+
+    /// What the acknowledgement repeats.
+    pub fn hash(&self) -> Hash {
+        crypto::hash(label::PAIRING_HASH, &[self.as_bytes()])
+    }
+
+    fn signed(&self) -> &[u8] {
+        &self.as_bytes()[..size_of::<Self>() - 64]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    fn binding() -> Binding {
+        let mut binding = Binding::new_zeroed();
+        binding.needed = 1;
+        binding.count = 1;
+        binding.authorities[0].sign = [1; 32];
+        binding
+    }
+
+    #[test]
+    fn a_binding_with_any_bit_changed_is_refused() {
+        let anchor = AnchorSecret::from_seed(&[1; 32]);
+        let signed = binding().sign(&anchor);
+        assert!(signed.verify(&anchor.public()).is_some());
+        for bit in 0..size_of::<Binding>() * 8 {
+            let mut copy = signed;
+            copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
+            assert!(copy.verify(&anchor.public()).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_authority_set_is_refused_although_signed() {
+        let anchor = AnchorSecret::from_seed(&[1; 32]);
+        let changes: [fn(&mut Binding); 6] = [
+            |b| b.needed = 0,
+            |b| b.needed = 2,
+            |b| b.count = 5,
+            |b| b.count = 2,
+            |b| b.authorities[3].dh = [1; 32],
+            |b| b.zero[0] = 1,
+        ];
+        for change in changes {
+            let mut binding = binding();
+            change(&mut binding);
+            assert!(binding.sign(&anchor).verify(&anchor.public()).is_none());
+        }
+    }
+
+    #[test]
+    fn records_are_bound_to_their_node_binding_and_session() {
+        let seed = Secret::new([4; 32]);
+        let key = crypto::sign_public(&seed);
+        let fork = ForkRecord::sign(&seed, key, [1; 32], [2; 32], [3; 16]);
+        assert!(fork.verify().is_some());
+        assert!(ForkRecord { epoch: U64::new(1), ..fork }.verify().is_none());
+        let mut identity = Identity::new_zeroed();
+        identity.fiduciary = key;
+        let identity = identity.sign(&seed, &[9; 32]);
+        assert!(identity.verify(&[9; 32]).is_some());
+        assert!(identity.verify(&[8; 32]).is_none());
+        let bound = Binding { fiduciary: key, ..binding() };
+        let record = PairingRecord::sign(&seed, &bound);
+        assert!(record.verify(&bound).is_some());
+        assert!(record.verify(&Binding { counter: U64::new(1), ..bound }).is_none());
+    }
+}

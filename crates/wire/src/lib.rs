@@ -1,0 +1,96 @@
+//! The protocol's messages to the byte: layout, and the cryptography that belongs to each message.
+//!
+//! Everything is of fixed size and big-endian, but the grant's configuration. `docs/protocol.md`
+//! says the same in tables. A message is parsed by its length and header alone; what a signature
+//! or a seal covers is decided here, so that node and administrator cannot differ.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod anchor;
+pub mod binding;
+pub mod claim;
+pub mod link;
+pub mod ticket;
+
+pub use zerocopy::big_endian::{U16, U32, U64};
+
+/// UDP port of hello, find, open and answer, on both sides.
+pub const BEACON_PORT: u16 = 8090;
+/// TCP port of the claim endpoint.
+pub const CLAIM_PORT: u16 = 9443;
+/// The protocol's version, part of every header and of the Noise prologue.
+pub const VERSION: u8 = 1;
+
+/// All nodes on the link, ff02::1.
+pub const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+pub type Key = [u8; 32];
+pub type Hash = [u8; 32];
+pub type Ip = [u8; 16];
+pub type Mac = [u8; 6];
+pub type Signature = [u8; 64];
+
+/// The node's identity as a reader compares it: the first 20 bytes of a hash of F, in groups of four hex digits.
+pub struct Fingerprint(pub [u8; 20]);
+
+impl Fingerprint {
+    pub fn of(fiduciary: &Key) -> Self {
+        let hash = crypto::hash(crypto::label::FINGERPRINT, &[fiduciary]);
+        let mut short = [0; 20];
+        short.copy_from_slice(&hash[..20]);
+        Self(short)
+    }
+
+    /// Reads what `Display` writes; blanks, dashes and letter case do not matter.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 20];
+        let mut digits = text.chars().filter(|c| !matches!(c, ' ' | '-' | ':'));
+        for byte in &mut bytes {
+            let (high, low) = (digits.next()?.to_digit(16)?, digits.next()?.to_digit(16)?);
+            *byte = (high << 4 | low) as u8;
+        }
+        digits.next().is_none().then_some(Self(bytes))
+    }
+}
+
+impl core::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (i, pair) in self.0.chunks(2).enumerate() {
+            if i > 0 {
+                f.write_str("-")?;
+            }
+            for byte in pair {
+                write!(f, "{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes as lower-case hex.
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl core::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_reads_back() {
+        let shown = Fingerprint::of(&[7; 32]).to_string();
+        assert_eq!(shown.len(), 49);
+        assert_eq!(Fingerprint::parse(&shown.to_uppercase()).unwrap().0, Fingerprint::of(&[7; 32]).0);
+        assert!(Fingerprint::parse(&shown[1..]).is_none());
+        assert!(Fingerprint::parse(&(shown + "0")).is_none());
+    }
+}
