@@ -166,7 +166,7 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
     }
 
     /// The next request, each once. It must be answered by [`Self::reply`] or [`Self::refuse`].
-    pub fn next(&mut self) -> Result<Option<Incoming<MAX>>, Misbehaved> {
+    pub fn take(&mut self) -> Result<Option<Incoming<MAX>>, Misbehaved> {
         let seq = self.request.load(SEQ);
         if seq == self.seq {
             return Ok(None);
@@ -238,14 +238,14 @@ mod tests {
     fn a_call_is_answered_once() {
         let (request, reply) = Default::default();
         let (mut client, mut server) = ends(&request, &reply);
-        assert!(server.next().unwrap().is_none());
+        assert!(server.take().unwrap().is_none());
         client.call::<Add>(&[2, 3], 10);
         assert!(client.take_signal());
         assert_eq!(client.poll::<Add>(0), None);
-        let incoming = server.next().unwrap().unwrap();
+        let incoming = server.take().unwrap().unwrap();
         let [a, b] = incoming.parse::<Add>().unwrap();
         server.reply::<Add>(&[a + b]);
-        assert!(server.next().unwrap().is_none());
+        assert!(server.take().unwrap().is_none());
         assert_eq!(client.poll::<Add>(0), Some(Ok([5])));
         assert_eq!(client.poll::<Add>(99), None);
     }
@@ -255,25 +255,25 @@ mod tests {
         let (request, reply) = Default::default();
         let (mut client, mut server) = ends(&request, &reply);
         client.call::<Add>(&[2, 3], 10);
-        server.next().unwrap().unwrap();
+        server.take().unwrap().unwrap();
         server.refuse(4);
         assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Refused(4))));
         client.call::<Add>(&[2, 3], 10);
         assert_eq!(client.poll::<Add>(9), None);
         assert_eq!(client.poll::<Add>(10), Some(Err(CallError::Timeout)));
         // A late answer is nobody's.
-        server.next().unwrap().unwrap();
+        server.take().unwrap().unwrap();
         server.reply::<Add>(&[5]);
         assert_eq!(client.poll::<Add>(11), None);
         client.call::<Add>(&[2, 3], 10);
         let mut server = Server::<8>::new(ReadOnly::new(&request), ReadWrite::new(&reply)).unwrap();
         assert!(server.take_signal());
-        assert!(server.next().unwrap().is_none());
+        assert!(server.take().unwrap().is_none());
         assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Restarted)));
         // A client that restarts goes on with the next number.
         let mut client = Client::new(ReadWrite::new(&request), ReadOnly::new(&reply)).unwrap();
         client.call::<Add>(&[1, 1], 10);
-        server.next().unwrap().unwrap();
+        server.take().unwrap().unwrap();
         server.reply::<Add>(&[2]);
         assert_eq!(client.poll::<Add>(0), Some(Ok([2])));
     }
@@ -284,8 +284,8 @@ mod tests {
         let (mut client, mut server) = ends(&request, &reply);
         client.call::<Add>(&[2, 3], 10);
         ReadWrite::new(&request).store(LEN, u64::MAX);
-        assert_eq!(server.next().err(), Some(Misbehaved));
-        assert!(server.next().unwrap().is_none());
+        assert_eq!(server.take().err(), Some(Misbehaved));
+        assert!(server.take().unwrap().is_none());
         ReadWrite::new(&reply).store(LEN, 5);
         ReadWrite::new(&reply).store(SEQ, 1);
         assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));

@@ -85,7 +85,7 @@ impl Ticket {
             return Err(BadTicket::Length);
         }
         let mut raw = Zeroizing::new([0; RAW]);
-        let decoded = Base32UpperUnpadded::decode(&*digits, &mut *raw).map_err(|_| BadTicket::Checksum)?;
+        let decoded = Base32UpperUnpadded::decode(*digits, &mut *raw).map_err(|_| BadTicket::Checksum)?;
         if decoded.len() != RAW {
             return Err(BadTicket::Checksum);
         }
