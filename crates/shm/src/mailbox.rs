@@ -2,8 +2,8 @@
 //!
 //! Request region, written by the client: word 0 the sequence number, word 1 the operation, word 2
 //! the length, then the body. Reply region, written by the server: word 0 the sequence number it
-//! answers, word 1 the status (0 for done), word 2 the length, word 3 the server's generation, then
-//! the body. The sequence number is written last.
+//! answers, word 1 the status (0 for done), word 2 the length, word 3 the server's generation, word 4
+//! its count of nudges, then the body. The sequence number is written last.
 //!
 //! One request is outstanding at a time. A client never blocks: it asks [`Client::poll`] whenever it
 //! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once.
@@ -17,7 +17,8 @@ const OP: usize = WORD;
 const STATUS: usize = WORD;
 const LEN: usize = 2 * WORD;
 const GENERATION: usize = 3 * WORD;
-const BODY: usize = 4 * WORD;
+const NUDGES: usize = 4 * WORD;
+const BODY: usize = 5 * WORD;
 
 /// One operation of an interface.
 pub trait Operation {
@@ -47,6 +48,7 @@ pub struct Client<'a> {
     request: ReadWrite<'a>,
     reply: ReadOnly<'a>,
     seq: u64,
+    nudges: u64,
     outstanding: Option<Outstanding>,
     signal: bool,
 }
@@ -63,7 +65,7 @@ impl<'a> Client<'a> {
             return Err(TooSmall);
         }
         let seq = request.load(SEQ);
-        Ok(Self { request, reply, seq, outstanding: None, signal: false })
+        Ok(Self { request, reply, seq, nudges: 0, outstanding: None, signal: false })
     }
 
     /// The operation that is outstanding.
@@ -116,6 +118,12 @@ impl<'a> Client<'a> {
         let mut reply = O::Reply::new_zeroed();
         self.reply.read(BODY, reply.as_mut_bytes());
         Ok(reply)
+    }
+
+    /// Whether the server has said, since this was last asked, that something which it can be asked for has changed.
+    pub fn nudged(&mut self) -> bool {
+        let nudges = self.reply.load(NUDGES);
+        core::mem::replace(&mut self.nudges, nudges) != nudges
     }
 
     /// Forgets the outstanding call; its reply, if one comes, is ignored.
@@ -201,8 +209,9 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
         self.signal = true;
     }
 
-    /// Notify the client although no call of its is answered: something that it asks for has changed.
+    /// Tells the client, although no call of its is answered, that something which it asks for has changed.
     pub fn nudge(&mut self) {
+        self.reply.store(NUDGES, self.reply.load(NUDGES).wrapping_add(1));
         self.signal = true;
     }
 
@@ -248,6 +257,10 @@ mod tests {
         assert!(server.take().unwrap().is_none());
         assert_eq!(client.poll::<Add>(0), Some(Ok([5])));
         assert_eq!(client.poll::<Add>(99), None);
+        assert!(!client.nudged());
+        server.nudge();
+        server.nudge();
+        assert!(client.nudged() && !client.nudged());
     }
 
     #[test]
