@@ -26,7 +26,7 @@ pub mod code {
     pub const FAULT: u32 = 4;
     /// The gate is open to `data[..16]` address, `data[16..22]` MAC.
     pub const GATE_OPEN: u32 = 5;
-    /// The gate has closed: `number`, a [`crate::lifecycle::end`], or 0 for "done", 5 for "token expired", 6 for "opened anew".
+    /// The gate has closed: `number`, a [`crate::lifecycle::end`] or a [`super::closed`].
     pub const GATE_CLOSED: u32 = 6;
     /// A binding is committed: fleet `data[..16]`, epoch `data[16..24]` big-endian; rivals: `number`.
     pub const COMMITTED: u32 = 7;
@@ -38,6 +38,20 @@ pub mod code {
     pub const KEYSTORE_SILENT: u32 = 10;
     /// A domain broke the rules of a shared structure: `number` its channel as a [`who`].
     pub const MISBEHAVED: u32 = 11;
+    /// The ring was full: `number` events were lost.
+    pub const LOST: u32 = 12;
+}
+
+/// Why a gate closed, besides the reasons that `claim` gives.
+pub mod closed {
+    /// The claim is final.
+    pub const DONE: u32 = 0;
+    /// Nobody presented the token in time.
+    pub const EXPIRED: u32 = 5;
+    /// The same peer opened anew.
+    pub const REPLACED: u32 = 6;
+    /// Something failed for good.
+    pub const SEALED: u32 = 7;
 }
 
 /// Domains, as events name them.

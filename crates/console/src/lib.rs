@@ -1,2 +1,295 @@
+//! `console`: the serial output. It words lifecycle's events and shows the first-boot ticket, as text and
+//! as a QR code, once. It reads no input and decides nothing.
+//!
+//! Every line begins with `genesis: `; `docs/lab.md` lists them, because people and programs read them.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod words;
+
+use core::fmt::{self, Write};
+
+use calls::{
+    console::{Event, SLOT},
+    keystore::TicketValue,
+};
+use qrcodegen_no_heap::{QrCode, QrCodeEcc, Version};
+use shm::{cell, ring};
+use wire::ticket::Ticket;
+use zeroize::Zeroize;
+
+/// Those that it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Keystore,
+    Lifecycle,
+}
+
+pub struct Ports<'a> {
+    pub ticket: cell::Reader<'a, TicketValue>,
+    pub lifecycle: ring::Duplex<'a, SLOT>,
+    shown: bool,
+}
+
+impl<'a> Ports<'a> {
+    pub fn new(ticket: cell::Reader<'a, TicketValue>, lifecycle: ring::Duplex<'a, SLOT>) -> Self {
+        Self { ticket, lifecycle, shown: false }
+    }
+
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        if core::mem::take(&mut self.shown) {
+            notify(Peer::Keystore);
+        }
+        if self.lifecycle.take_signal() {
+            notify(Peer::Lifecycle);
+        }
+    }
+}
+
+/// The device. It takes as many bytes as it has room for and says how many.
+pub trait Serial {
+    fn write(&mut self, bytes: &[u8]) -> usize;
+}
+
+/// Room for a ticket's text and QR code.
+const ROOM: usize = 8192;
+/// The largest QR code: 271 alphanumeric characters at the lowest error correction would be version 8.
+const QR: Version = Version::new(8);
+const QR_BUFFER: usize = QR.buffer_len();
+
+pub struct Console {
+    out: [u8; ROOM],
+    /// `out[sent..filled]` waits for the device.
+    sent: usize,
+    filled: usize,
+    showing_ticket: bool,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Console {
+    pub const fn new() -> Self {
+        Self { out: [0; ROOM], sent: 0, filled: 0, showing_ticket: false }
+    }
+
+    /// Returns true while bytes wait for the device or events for the console.
+    pub fn step(&mut self, ports: &mut Ports<'_>, serial: &mut impl Serial) -> bool {
+        self.flush(ports, serial);
+        if self.filled > 0 {
+            return true;
+        }
+        if let Some(value) = ports.ticket.poll()
+            && value.present == 1
+        {
+            let ticket = Ticket { secret: value.secret, fiduciary: value.fiduciary };
+            self.show_ticket(&ticket);
+            self.showing_ticket = true;
+        } else {
+            let mut slot = [0; SLOT];
+            match ports.lifecycle.recv(&mut slot) {
+                Ok(None) => return false,
+                Ok(Some(len)) => {
+                    if let Some(event) = slot.get(..len).and_then(words::read) {
+                        self.show_event(&event);
+                    }
+                }
+                Err(_) => self.line(format_args!("fault lifecycle's event ring is broken")),
+            }
+        }
+        self.flush(ports, serial);
+        true
+    }
+
+    fn flush(&mut self, ports: &mut Ports<'_>, serial: &mut impl Serial) {
+        while let Some(rest) = self.out.get(self.sent..self.filled).filter(|rest| !rest.is_empty()) {
+            match serial.write(rest).min(rest.len()) {
+                0 => return,
+                count => self.sent += count,
+            }
+        }
+        if self.filled > 0 {
+            self.out.zeroize();
+            (self.sent, self.filled) = (0, 0);
+        }
+        ports.shown |= core::mem::take(&mut self.showing_ticket);
+    }
+
+    fn line(&mut self, words: fmt::Arguments<'_>) {
+        // Cut short where the buffer ends: `Out` never fails.
+        let _ = Out(self).write_fmt(format_args!("genesis: {words}\r\n"));
+    }
+
+    fn show_event(&mut self, event: &Event) {
+        let _ = words::write(&mut Out(self), event);
+        if let Some(fingerprint) = words::shown_fingerprint(event) {
+            let mut text = heapless::String::<64>::new();
+            let _ = write!(text, "{fingerprint}");
+            text.make_ascii_uppercase();
+            self.show_qr(&text);
+        }
+    }
+
+    fn show_ticket(&mut self, ticket: &Ticket) {
+        let text = ticket.to_text();
+        // The text is base32: ASCII.
+        let text = core::str::from_utf8(&*text).unwrap_or_default();
+        self.line(format_args!("ticket {text}"));
+        self.show_qr(text);
+    }
+
+    fn show_qr(&mut self, text: &str) {
+        let (mut scratch, mut buffer) = ([0; QR_BUFFER], [0; QR_BUFFER]);
+        let made =
+            QrCode::encode_text(text, &mut scratch, &mut buffer, QrCodeEcc::Low, Version::MIN, QR, None, true);
+        if let Ok(code) = made {
+            const QUIET: i32 = 2;
+            let size = code.size();
+            // Two rows to a line of half blocks, light on dark: dark modules are left blank.
+            for y in (-QUIET..size + QUIET).step_by(2) {
+                let mut out = Out(self);
+                for x in -QUIET..size + QUIET {
+                    let light = |y| y >= size + QUIET || !code.get_module(x, y);
+                    let _ = out.write_char(match (light(y), light(y + 1)) {
+                        (true, true) => '█',
+                        (true, false) => '▀',
+                        (false, true) => '▄',
+                        (false, false) => ' ',
+                    });
+                }
+                let _ = out.write_str("\r\n");
+            }
+        }
+        scratch.zeroize();
+        buffer.zeroize();
+    }
+}
+
+/// Appends to the buffer, dropping what does not fit.
+struct Out<'a>(&'a mut Console);
+
+impl Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(to) = self.0.out.get_mut(self.0.filled..self.0.filled + text.len()) {
+            to.copy_from_slice(text.as_bytes());
+            self.0.filled += text.len();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+    use std::{boxed::Box, format, string::String, vec::Vec};
+
+    use calls::{console::code, rules::Phase};
+    use proptest::prelude::*;
+    use shm::{ReadOnly, ReadWrite};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    /// A device that takes a few bytes at a time.
+    struct Slow(Vec<u8>, usize);
+    impl Serial for Slow {
+        fn write(&mut self, bytes: &[u8]) -> usize {
+            let count = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..count]);
+            count
+        }
+    }
+
+    struct Rig {
+        lifecycle: ring::Duplex<'static, SLOT>,
+        keystore: cell::Writer<'static, TicketValue>,
+        ports: Ports<'static>,
+        console: Console,
+        serial: Slow,
+    }
+
+    fn rig() -> Rig {
+        let words = || -> &'static [AtomicU64] { Box::leak(Box::new([const { AtomicU64::new(0) }; 512])) };
+        let (a, b, c) = (words(), words(), words());
+        let ends = |out, inn| ring::Duplex::new(ReadWrite::new(out), ReadOnly::new(inn)).unwrap();
+        Rig {
+            lifecycle: ends(a, b),
+            keystore: cell::Writer::new(ReadWrite::new(c)).unwrap(),
+            ports: Ports::new(cell::Reader::new(ReadOnly::new(c)).unwrap(), ends(b, a)),
+            console: Console::new(),
+            serial: Slow(Vec::new(), 7),
+        }
+    }
+
+    impl Rig {
+        fn run(&mut self) -> String {
+            let mut rounds = 0;
+            while self.console.step(&mut self.ports, &mut self.serial) {
+                rounds += 1;
+                assert!(rounds < 10_000);
+            }
+            String::from_utf8(core::mem::take(&mut self.serial.0)).unwrap()
+        }
+    }
+
+    #[test]
+    fn events_come_out_as_lines() {
+        let mut rig = rig();
+        for event in [
+            Event::new(code::PHASE, Phase::Hold as u32, &[]),
+            Event::new(code::GATE_OPEN, 0, &[&[0xfe; 16], &[2; 6]]),
+            Event::new(code::COMMITTED, 2, &[&[0xab; 16], &7u64.to_be_bytes()]),
+        ] {
+            rig.lifecycle.send(event.as_bytes()).unwrap();
+        }
+        let text = rig.run();
+        let lines: Vec<&str> = text.split("\r\n").collect();
+        assert_eq!(lines[0], "genesis: phase hold");
+        assert!(lines[1].starts_with("genesis: gate open to fefe:fefe:") && lines[1].ends_with(" 02:02:02:02:02:02"));
+        assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(16)));
+    }
+
+    #[test]
+    fn the_ticket_is_shown_once_reads_back_and_leaves_nothing_behind() {
+        let mut rig = rig();
+        rig.keystore.publish(&TicketValue { present: 1, secret: [0x5a; 32], fiduciary: [9; 32] });
+        // Nothing is reported as shown while the device is stuck.
+        rig.serial.1 = 0;
+        for _ in 0..10 {
+            rig.console.step(&mut rig.ports, &mut rig.serial);
+        }
+        rig.ports.signals(|peer| panic!("{peer:?} notified before the ticket was out"));
+        rig.serial.1 = 7;
+        let text = rig.run();
+        let line = text.lines().find_map(|line| line.strip_prefix("genesis: ticket ")).unwrap();
+        assert!(Ticket::from_text(line).is_ok_and(|ticket| ticket.secret == [0x5a; 32]));
+        // Version 6 with its quiet zone, two rows to a line.
+        assert!(text.lines().filter(|line| line.contains('█')).count() >= 20);
+        let mut told = Vec::new();
+        rig.ports.signals(|peer| told.push(peer));
+        assert_eq!(told, [Peer::Keystore]);
+        assert!(rig.console.out.iter().all(|byte| *byte == 0));
+        rig.keystore.wipe();
+        assert_eq!(rig.run(), "");
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_bytes_give_whole_lines(bytes in prop::collection::vec(any::<u8>(), 0..120), code in 0u32..16) {
+            let mut rig = rig();
+            rig.lifecycle.send(&bytes).unwrap();
+            let mut event = Event::new(code, 3, &[&bytes]);
+            event.number = u32::from(bytes.first().copied().unwrap_or(0));
+            rig.lifecycle.send(event.as_bytes()).unwrap();
+            rig.serial.1 = 4096;
+            let text = rig.run();
+            prop_assert!(text.is_empty() || text.ends_with("\r\n"));
+        }
+    }
+}

@@ -1,2 +1,86 @@
+//! `timer`: wakes domains that have a deadline. It keeps one deadline for each of them and one clock,
+//! armed only while a deadline is. It tells nobody the time: domains read the counter themselves.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+use calls::alarm::AlarmOf;
+use shm::Micros;
+
+/// Those with deadlines, one channel each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Beacon,
+    Claim,
+    Lifecycle,
+}
+
+pub struct Ports<'a> {
+    pub beacon: AlarmOf<'a>,
+    pub claim: AlarmOf<'a>,
+    pub lifecycle: AlarmOf<'a>,
+}
+
+impl<'a> Ports<'a> {
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        for (peer, alarm) in self.each() {
+            if alarm.take_signal() {
+                notify(peer);
+            }
+        }
+    }
+
+    fn each(&mut self) -> [(Peer, &mut AlarmOf<'a>); 3] {
+        [(Peer::Beacon, &mut self.beacon), (Peer::Claim, &mut self.claim), (Peer::Lifecycle, &mut self.lifecycle)]
+    }
+}
+
+/// Notes the deadlines that have passed and returns the next one: the shell arms its clock with it, or stops the clock.
+pub fn step(now: Micros, ports: &mut Ports<'_>) -> Option<Micros> {
+    ports.each().into_iter().filter_map(|(_, alarm)| alarm.poll(now)).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+    use std::vec::Vec;
+
+    use calls::alarm::Alarm;
+    use shm::{ReadOnly, ReadWrite};
+
+    use super::*;
+
+    #[test]
+    fn each_is_woken_once_at_its_own_deadline_and_an_idle_system_arms_nothing() {
+        let words: [[AtomicU64; 4]; 3] = Default::default();
+        let [a, b, c] = &words;
+        let alarm_of = |words| AlarmOf::new(ReadOnly::new(words)).unwrap();
+        let mut ports = Ports { beacon: alarm_of(a), claim: alarm_of(b), lifecycle: alarm_of(c) };
+        let mut beacon = Alarm::new(ReadWrite::new(a)).unwrap();
+        let mut claim = Alarm::new(ReadWrite::new(b)).unwrap();
+        let woken = |ports: &mut Ports<'_>| {
+            let mut woken = Vec::new();
+            ports.signals(|peer| woken.push(peer));
+            woken
+        };
+        assert_eq!(step(0, &mut ports), None);
+        beacon.set(Some(50));
+        claim.set(Some(20));
+        assert_eq!(step(0, &mut ports), Some(20));
+        assert_eq!(woken(&mut ports), []);
+        assert_eq!(step(20, &mut ports), Some(50));
+        assert_eq!(woken(&mut ports), [Peer::Claim]);
+        claim.set(Some(60));
+        beacon.set(None);
+        assert_eq!(step(55, &mut ports), Some(60));
+        assert_eq!(woken(&mut ports), []);
+        claim.set(Some(0));
+        assert_eq!(step(55, &mut ports), None);
+        assert_eq!(woken(&mut ports), [Peer::Claim]);
+        assert!(claim.take_signal());
+        claim.set(Some(0));
+        assert!(!claim.take_signal());
+    }
+}
