@@ -28,7 +28,7 @@ pub struct Peer {
     pub zero: [u8; 2],
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GateRequest {
     pub peer: Peer,

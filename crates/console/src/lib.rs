@@ -146,8 +146,7 @@ impl Console {
 
     fn show_qr(&mut self, text: &str) {
         let (mut scratch, mut buffer) = ([0; QR_BUFFER], [0; QR_BUFFER]);
-        let made =
-            QrCode::encode_text(text, &mut scratch, &mut buffer, QrCodeEcc::Low, Version::MIN, QR, None, true);
+        let made = QrCode::encode_text(text, &mut scratch, &mut buffer, QrCodeEcc::Low, Version::MIN, QR, None, true);
         if let Ok(code) = made {
             const QUIET: i32 = 2;
             let size = code.size();

@@ -101,7 +101,9 @@ fn fault(number: u32, failed: u8) -> &'static str {
             "entropy failed the adaptive proportion test: the node is sealed; power-cycle or replace the source"
         }
         (n, _) if n == u32::from(state::NO_STORE) => "the identity could not be stored: the node stays blind",
-        (n, _) if n == u32::from(state::BAD_ANCHOR) => "the image's anchor is damaged: the node stays blind; rebuild it",
+        (n, _) if n == u32::from(state::BAD_ANCHOR) => {
+            "the image's anchor is damaged: the node stays blind; rebuild it"
+        }
         _ => "unknown",
     }
 }

@@ -1,2 +1,509 @@
+//! `lifecycle`: the phase machine, blind to claimed, and the owner of the gate and of the staged
+//! configuration. It holds no secret but the gate's token, which it passes from `beacon` to `claim`,
+//! and it believes neither of them about ownership: it asks the keystore.
+//!
+//! What it decides goes out as cells ([`calls::rules`]) before the call that caused it is answered,
+//! so that whoever hears the answer acts under the new rules.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod events;
+mod gate;
+#[cfg(test)]
+mod tests;
+
+use calls::{
+    alarm::Alarm,
+    console::{Event, SLOT, code, who},
+    keystore::{StatusReply, for_lifecycle as keystore, ownership, state},
+    lifecycle::{self, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim},
+    params::{Params, micros},
+    rules::{Gate, Phase, Report, Rules},
+};
+use shm::{Micros, cell, mailbox, mailbox::CallError, ring};
+use wire::claim::MAX_CONFIGURATION;
+
+use events::Events;
+use gate::OpenGate;
+
+/// Those that it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Keystore,
+    Perimeter,
+    Beacon,
+    Claim,
+    Console,
+    Timer,
+}
+
+pub type BeaconServer<'a> = mailbox::Server<'a, { for_beacon::MAX_REQUEST }>;
+pub type ClaimServer<'a> = mailbox::Server<'a, { for_claim::MAX_REQUEST }>;
+
+pub struct Ports<'a> {
+    pub keystore: mailbox::Client<'a>,
+    pub perimeter: cell::Writer<'a, Rules>,
+    pub report: cell::Reader<'a, Report>,
+    pub beacon_rules: cell::Writer<'a, Rules>,
+    pub beacon: BeaconServer<'a>,
+    pub claim_gate: cell::Writer<'a, Gate>,
+    pub claim: ClaimServer<'a>,
+    pub console: ring::Duplex<'a, SLOT>,
+    pub alarm: Alarm<'a>,
+}
+
+impl Ports<'_> {
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        // Both ends of a channel are asked: a cell and a mailbox share it.
+        let beacon = self.beacon_rules.take_signal() | self.beacon.take_signal();
+        let claim = self.claim_gate.take_signal() | self.claim.take_signal();
+        let signals = [
+            (Peer::Keystore, self.keystore.take_signal()),
+            (Peer::Perimeter, self.perimeter.take_signal()),
+            (Peer::Beacon, beacon),
+            (Peer::Claim, claim),
+            (Peer::Console, self.console.take_signal()),
+            (Peer::Timer, self.alarm.take_signal()),
+        ];
+        signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
+    }
+}
+
+/// How long the keystore may take to answer, and how often it is asked again.
+const KEYSTORE_MICROS: Micros = 5_000_000;
+const KEYSTORE_TRIES: u8 = 3;
+
+/// What is to be asked of the keystore, the most urgent first.
+#[derive(Default)]
+struct Wanted {
+    close_gate: bool,
+    status: bool,
+    fork: bool,
+}
+
+/// A call of `claim` that is answered when the keystore has confirmed it.
+struct Unconfirmed {
+    what: Confirm,
+    /// The keystore was asked after the call came; an older answer says nothing.
+    asked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confirm {
+    Committed,
+    Acknowledged,
+}
+
+pub struct Lifecycle {
+    params: Params,
+    phase: Phase,
+    status: Option<StatusReply>,
+    link: calls::rules::Link,
+    scan_until: Micros,
+    gate: Option<OpenGate>,
+    gates: u64,
+    rivals: u32,
+    wanted: Wanted,
+    tries: u8,
+    unconfirmed: Option<Unconfirmed>,
+    staged: Staged,
+    events: Events,
+}
+
+/// The configuration that came with a grant, kept for those who will read it once the claim is final.
+struct Staged {
+    hash: wire::Hash,
+    length: usize,
+    bytes: [u8; MAX_CONFIGURATION],
+}
+
+impl Lifecycle {
+    pub fn new(params: Params) -> Self {
+        let mut events = Events::new();
+        events.say(Event::new(code::PHASE, Phase::Blind as u32, &[]));
+        Self {
+            params,
+            phase: Phase::Blind,
+            status: None,
+            link: Rules::CLOSED.link,
+            scan_until: 0,
+            gate: None,
+            gates: 0,
+            rivals: 0,
+            wanted: Wanted { status: true, ..Wanted::default() },
+            tries: 0,
+            unconfirmed: None,
+            staged: Staged { hash: [0; 32], length: 0, bytes: [0; MAX_CONFIGURATION] },
+            events,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The configuration of the committed binding, once there is one.
+    pub fn configuration(&self) -> Option<&[u8]> {
+        let committed = self
+            .status
+            .is_some_and(|status| status.ownership != ownership::UNCLAIMED && status.configuration == self.staged.hash);
+        self.staged.bytes.get(..self.staged.length).filter(|_| committed)
+    }
+
+    pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        if let Some(report) = ports.report.poll() {
+            self.link.mac = if report.up == 1 { report.mac } else { [0; 6] };
+        }
+        self.hear_keystore(now, ports);
+        // After the reply: a nudge may be younger than it.
+        self.wanted.status |= ports.keystore.nudged();
+        self.advance(now, ports);
+        self.serve_beacon(now, ports);
+        self.serve_claim(now, ports);
+        self.ask_keystore(now, ports);
+        self.events.flush(&mut ports.console);
+        ports.alarm.set(self.next_deadline(ports));
+        false
+    }
+
+    fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
+        let scan = (self.phase == Phase::Scan && self.gate.is_none()).then_some(self.scan_until);
+        let gate = self.gate.as_ref().map(|gate| gate.until);
+        [scan, gate, ports.keystore.deadline()].into_iter().flatten().min()
+    }
+
+    // --- the keystore
+
+    fn ask_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        // A sealed node asks nothing more.
+        if self.phase == Phase::Sealed || ports.keystore.busy().is_some() {
+            return;
+        }
+        let deadline = now.saturating_add(KEYSTORE_MICROS);
+        if self.wanted.close_gate {
+            ports.keystore.call::<keystore::CloseGate>(&(), deadline);
+        } else if self.wanted.fork {
+            ports.keystore.call::<keystore::Fork>(&(), deadline);
+        } else if self.wanted.status {
+            ports.keystore.call::<keystore::Status>(&(), deadline);
+            if let Some(unconfirmed) = &mut self.unconfirmed {
+                unconfirmed.asked = true;
+            }
+        }
+    }
+
+    fn hear_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if let Some(outcome) = ports.keystore.poll::<keystore::CloseGate>(now) {
+            self.wanted.close_gate = self.again(outcome, ports).is_none();
+        }
+        if let Some(outcome) = ports.keystore.poll::<keystore::Fork>(now) {
+            self.wanted.fork = self.again(outcome, ports).is_none();
+            if !self.wanted.fork && self.phase == Phase::Fork {
+                self.enter(Phase::Hold, ports);
+            }
+        }
+        if let Some(outcome) = ports.keystore.poll::<keystore::Status>(now) {
+            let status = self.again(outcome, ports);
+            self.wanted.status = status.is_none();
+            if let Some(status) = status {
+                self.take_status(status, ports);
+            }
+        }
+    }
+
+    /// The reply; or `None`, and the same is asked again a few times before the node is sealed.
+    fn again<T>(&mut self, outcome: Result<T, CallError>, ports: &mut Ports<'_>) -> Option<T> {
+        match outcome {
+            Ok(reply) => {
+                self.tries = 0;
+                return Some(reply);
+            }
+            Err(CallError::Misbehaved) => self.events.say(Event::new(code::MISBEHAVED, who::KEYSTORE, &[])),
+            Err(CallError::Refused(_) | CallError::Timeout | CallError::Restarted) => {}
+        }
+        self.tries += 1;
+        if self.tries >= KEYSTORE_TRIES && self.phase != Phase::Sealed {
+            self.events.say(Event::new(code::KEYSTORE_SILENT, 0, &[]));
+            self.seal(ports);
+        }
+        None
+    }
+
+    fn take_status(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
+        let before = self.status.replace(status);
+        match status.state {
+            state::TESTING => {}
+            state::READY => {
+                self.link.ip = status.address;
+                if before.is_none_or(|before| before.state != state::READY) {
+                    let number = u32::from(status.anchor);
+                    self.events.say(Event::new(code::IDENTITY, number, &[&status.fiduciary]));
+                }
+            }
+            fault => {
+                if before.is_none_or(|before| before.state != fault) {
+                    let failed = [status.failed_test];
+                    self.events.say(Event::new(code::FAULT, u32::from(fault), &[&failed]));
+                }
+                self.seal(ports);
+            }
+        }
+        self.confirm(status, ports);
+    }
+
+    // --- phases
+
+    /// What follows from time and from what is known, whoever caused it.
+    fn advance(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if let Some(gate) = self.gate.as_ref().filter(|gate| now >= gate.until) {
+            let reason = if gate.started { lifecycle::end::DEADLINE } else { calls::console::closed::EXPIRED };
+            self.close_gate(reason, ports);
+        }
+        match self.phase {
+            Phase::Blind => self.leave_blind(now, ports),
+            Phase::Scan if self.gate.is_none() && now >= self.scan_until => self.fork(ports),
+            _ => {}
+        }
+    }
+
+    fn leave_blind(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let Some(status) = self.status else { return };
+        let ready = status.state == state::READY && status.ticket_waiting == 0 && self.link.mac != [0; 6];
+        if !ready {
+            return;
+        }
+        self.events.say(Event::new(code::LINK, 0, &[&self.link.ip, &self.link.mac]));
+        match (status.ownership, status.forked) {
+            (ownership::CLAIMED, _) => self.enter(Phase::Claimed, ports),
+            (ownership::COMMITTED, _) => self.enter(Phase::Committed, ports),
+            (_, 1) => self.enter(Phase::Hold, ports),
+            _ if self.params.scan_ms.get() == 0 => self.fork(ports),
+            _ => {
+                self.scan_until = now.saturating_add(micros(self.params.scan_ms));
+                self.enter(Phase::Scan, ports);
+            }
+        }
+    }
+
+    fn fork(&mut self, ports: &mut Ports<'_>) {
+        self.enter(Phase::Fork, ports);
+        self.wanted.fork = true;
+    }
+
+    /// Closed both ways until the next power-up.
+    fn seal(&mut self, ports: &mut Ports<'_>) {
+        if self.phase == Phase::Sealed {
+            return;
+        }
+        if self.gate.is_some() {
+            self.close_gate(calls::console::closed::SEALED, ports);
+        }
+        self.enter(Phase::Sealed, ports);
+    }
+
+    fn enter(&mut self, phase: Phase, ports: &mut Ports<'_>) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.events.say(Event::new(code::PHASE, phase as u32, &[]));
+            self.publish(ports);
+        }
+    }
+
+    /// Tells everyone on the network path what holds now.
+    fn publish(&mut self, ports: &mut Ports<'_>) {
+        let mut rules = Rules { phase: self.phase as u64, link: self.link, ..Rules::CLOSED };
+        let mut gate = Gate { rules, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] };
+        if let Some(open) = &self.gate {
+            rules = Rules { gate: open.number, peer: open.peer, until: open.until, ..rules };
+            let fiduciary = self.status.map_or([0; 32], |status| status.fiduciary);
+            gate = Gate { rules, token: open.token, nonce: open.nonce, fiduciary };
+        }
+        ports.perimeter.publish(&rules);
+        ports.beacon_rules.publish(&rules);
+        ports.claim_gate.publish(&gate);
+    }
+
+    // --- the gate
+
+    fn serve_beacon(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        match ports.beacon.take() {
+            Ok(None) => {}
+            Err(_) => self.events.say(Event::new(code::MISBEHAVED, who::BEACON, &[])),
+            Ok(Some(call)) => match call.parse::<for_beacon::OpenGate>() {
+                None => ports.beacon.refuse(Refusal::NotAllowed.code()),
+                Some(request) => match self.open_gate(now, &request, ports) {
+                    Ok(()) => ports.beacon.reply::<for_beacon::OpenGate>(&()),
+                    Err(refusal) => ports.beacon.refuse(refusal.code()),
+                },
+            },
+        }
+    }
+
+    fn open_gate(&mut self, now: Micros, request: &GateRequest, ports: &mut Ports<'_>) -> Result<(), Refusal> {
+        if !self.phase.listens() {
+            return Err(Refusal::Phase);
+        }
+        if let Some(gate) = &self.gate {
+            if gate.peer != request.peer {
+                self.rivals = self.rivals.saturating_add(1);
+                self.events.say(Event::new(code::RIVAL, self.rivals, &[]));
+                return Err(Refusal::Busy);
+            }
+            // What is not confirmed yet belongs to the old gate.
+            self.drop_gate(calls::console::closed::REPLACED, ports);
+        }
+        self.gates += 1;
+        let until = now.saturating_add(micros(self.params.token_ms));
+        self.gate = Some(OpenGate::new(self.gates, request, until));
+        self.events.say(Event::new(code::GATE_OPEN, 0, &[&request.peer.ip, &request.peer.mac]));
+        self.publish(ports);
+        Ok(())
+    }
+
+    /// Closes the gate and publishes it. A scan that led to no claim ends in the fork.
+    fn close_gate(&mut self, reason: u32, ports: &mut Ports<'_>) {
+        self.drop_gate(reason, ports);
+        if self.phase == Phase::Scan { self.fork(ports) } else { self.publish(ports) }
+    }
+
+    fn drop_gate(&mut self, reason: u32, ports: &mut Ports<'_>) {
+        self.gate = None;
+        self.wanted.close_gate = true;
+        self.events.say(Event::new(code::GATE_CLOSED, reason, &[]));
+        if self.unconfirmed.take().is_some() {
+            ports.claim.refuse(Refusal::Gate.code());
+        }
+    }
+
+    // --- the claim
+
+    fn serve_claim(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if self.unconfirmed.is_some() {
+            return;
+        }
+        let call = match ports.claim.take() {
+            Ok(None) => return,
+            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, who::CLAIM, &[])),
+            Ok(Some(call)) => call,
+        };
+        if let Some(gate) = call.parse::<for_claim::Started>() {
+            let answer = self.started(now, gate, ports);
+            answer_claim::<for_claim::Started>(ports, answer);
+        } else if let Some(request) = call.parse::<for_claim::Stage>() {
+            let answer = self.stage(&request);
+            answer_claim::<for_claim::Stage>(ports, answer);
+        } else if let Some(request) = call.parse::<for_claim::Ended>() {
+            let answer = self.ended(&request, ports);
+            answer_claim::<for_claim::Ended>(ports, answer);
+        } else if let Some(gate) = call.parse::<for_claim::Committed>() {
+            self.await_keystore(Confirm::Committed, gate, ports);
+        } else if let Some(gate) = call.parse::<for_claim::Acknowledged>() {
+            self.await_keystore(Confirm::Acknowledged, gate, ports);
+        } else {
+            ports.claim.refuse(Refusal::NotAllowed.code());
+        }
+    }
+
+    fn current(&mut self, gate: u64) -> Result<&mut OpenGate, Refusal> {
+        self.gate.as_mut().filter(|open| open.number == gate).ok_or(Refusal::Gate)
+    }
+
+    fn started(&mut self, now: Micros, gate: u64, ports: &mut Ports<'_>) -> Result<(), Refusal> {
+        let until = now.saturating_add(micros(self.params.claim_ms));
+        let open = self.current(gate)?;
+        // Once: saying it again does not lengthen the claim.
+        if !open.started {
+            open.started = true;
+            open.until = until;
+            self.publish(ports);
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, request: &StageRequest) -> Result<(), Refusal> {
+        self.current(request.gate)?;
+        let bytes = usize::try_from(request.length).ok().and_then(|length| request.configuration.get(..length));
+        let bytes = bytes.ok_or(Refusal::Configuration)?;
+        let hash = wire::binding::configuration_hash(bytes);
+        let committed = self.status.filter(|status| status.ownership != ownership::UNCLAIMED);
+        if hash != request.hash || committed.is_some_and(|status| status.configuration != hash) {
+            return Err(Refusal::Configuration);
+        }
+        self.staged = Staged { hash, length: bytes.len(), bytes: request.configuration };
+        Ok(())
+    }
+
+    fn ended(&mut self, request: &EndRequest, ports: &mut Ports<'_>) -> Result<(), Refusal> {
+        self.current(request.gate)?;
+        self.close_gate(request.reason, ports);
+        Ok(())
+    }
+
+    /// Asks the keystore whether it is so; [`Self::confirm`] answers.
+    fn await_keystore(&mut self, what: Confirm, gate: u64, ports: &mut Ports<'_>) {
+        // The claim that is final already may be told so again, gate or not.
+        let again = what == Confirm::Acknowledged && self.phase == Phase::Claimed;
+        match self.current(gate) {
+            Err(refusal) if !again => ports.claim.refuse(refusal.code()),
+            _ => {
+                self.unconfirmed = Some(Unconfirmed { what, asked: false });
+                self.wanted.status = true;
+            }
+        }
+    }
+
+    fn confirm(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
+        match self.unconfirmed.take() {
+            Some(waiting) if !waiting.asked => {
+                self.unconfirmed = Some(waiting);
+                self.wanted.status = true;
+            }
+            Some(Unconfirmed { what: Confirm::Committed, .. })
+                if status.ownership == ownership::COMMITTED && status.configuration == self.staged.hash =>
+            {
+                self.become_committed(status, ports);
+                ports.claim.reply::<for_claim::Committed>(&self.rivals);
+            }
+            Some(Unconfirmed { what: Confirm::Acknowledged, .. }) if status.ownership == ownership::CLAIMED => {
+                self.become_claimed(ports);
+                ports.claim.reply::<for_claim::Acknowledged>(&());
+            }
+            Some(_) => ports.claim.refuse(Refusal::Phase.code()),
+            // The keystore is ahead of claim, which has not said so yet or has died in between.
+            None if status.ownership == ownership::CLAIMED && self.phase.listens() => self.become_claimed(ports),
+            None if status.ownership == ownership::COMMITTED && self.phase.listens() => {
+                self.become_committed(status, ports);
+            }
+            None => {}
+        }
+    }
+
+    fn become_committed(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
+        if self.phase != Phase::Committed {
+            let epoch = status.epoch.to_be_bytes();
+            self.events.say(Event::new(code::COMMITTED, self.rivals, &[&status.fleet, &epoch]));
+            self.enter(Phase::Committed, ports);
+        }
+    }
+
+    fn become_claimed(&mut self, ports: &mut Ports<'_>) {
+        if self.phase == Phase::Claimed {
+            return;
+        }
+        if self.gate.is_some() {
+            self.drop_gate(calls::console::closed::DONE, ports);
+        }
+        self.events.say(Event::new(code::CLAIMED, 0, &[]));
+        self.enter(Phase::Claimed, ports);
+    }
+}
+
+fn answer_claim<O: mailbox::Operation<Reply = ()>>(ports: &mut Ports<'_>, answer: Result<(), Refusal>) {
+    match answer {
+        Ok(()) => ports.claim.reply::<O>(&()),
+        Err(refusal) => ports.claim.refuse(refusal.code()),
+    }
+}

@@ -1,0 +1,433 @@
+use core::sync::atomic::AtomicU64;
+use std::{boxed::Box, vec::Vec};
+
+use calls::{
+    alarm::AlarmOf,
+    console::closed,
+    keystore::{Refusal as KeystoreRefusal, anchor, test},
+    lifecycle::{Peer as Admin, end},
+};
+use shm::{ReadOnly, ReadWrite};
+use zerocopy::{FromBytes, FromZeros};
+
+use super::*;
+
+const MS: Micros = 1000;
+
+/// Lifecycle between fake ends. The keystore answers with what `status` holds.
+struct Rig {
+    core: Lifecycle,
+    ports: Ports<'static>,
+    now: Micros,
+    keystore: mailbox::Server<'static, 0>,
+    keystore_answers: bool,
+    status: StatusReply,
+    asked: Vec<u32>,
+    report: cell::Writer<'static, Report>,
+    perimeter: cell::Reader<'static, Rules>,
+    rules: Rules,
+    claim_gate: cell::Reader<'static, Gate>,
+    beacon: mailbox::Client<'static>,
+    claim: mailbox::Client<'static>,
+    console: ring::Duplex<'static, SLOT>,
+    alarm: AlarmOf<'static>,
+    said: Vec<(u32, u32)>,
+}
+
+fn words() -> &'static [AtomicU64] {
+    Box::leak(Box::new([const { AtomicU64::new(0) }; 1024]))
+}
+
+impl Rig {
+    fn new(scan_ms: u32) -> Self {
+        let mut status = StatusReply::new_zeroed();
+        status.fiduciary = [0xf0; 32];
+        status.address = [0xfe; 16];
+        status.anchor = anchor::IMAGE;
+        let w: Vec<_> = (0..13).map(|_| words()).collect();
+        let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
+        let ports = Ports {
+            keystore: mailbox::Client::new(rw(0), ro(1)).unwrap(),
+            perimeter: cell::Writer::new(rw(2)).unwrap(),
+            report: cell::Reader::new(ro(3)).unwrap(),
+            beacon_rules: cell::Writer::new(rw(4)).unwrap(),
+            beacon: mailbox::Server::new(ro(5), rw(6)).unwrap(),
+            claim_gate: cell::Writer::new(rw(7)).unwrap(),
+            claim: mailbox::Server::new(ro(8), rw(9)).unwrap(),
+            console: ring::Duplex::new(rw(10), ro(11)).unwrap(),
+            alarm: Alarm::new(rw(12)).unwrap(),
+        };
+        Self {
+            core: Lifecycle::new(Params { scan_ms: scan_ms.into(), ..Params::DEFAULT }),
+            ports,
+            now: 1,
+            keystore: mailbox::Server::new(ro(0), rw(1)).unwrap(),
+            keystore_answers: true,
+            status,
+            asked: Vec::new(),
+            report: cell::Writer::new(rw(3)).unwrap(),
+            perimeter: cell::Reader::new(ro(2)).unwrap(),
+            rules: Rules::CLOSED,
+            claim_gate: cell::Reader::new(ro(7)).unwrap(),
+            beacon: mailbox::Client::new(rw(5), ro(6)).unwrap(),
+            claim: mailbox::Client::new(rw(8), ro(9)).unwrap(),
+            console: ring::Duplex::new(rw(11), ro(10)).unwrap(),
+            alarm: AlarmOf::new(ro(12)).unwrap(),
+            said: Vec::new(),
+        }
+    }
+
+    /// A node in hold.
+    fn holding() -> Self {
+        let mut rig = Self::new(0);
+        rig.become_ready();
+        assert_eq!(rig.core.phase(), Phase::Hold);
+        rig
+    }
+
+    fn become_ready(&mut self) {
+        self.status.state = state::READY;
+        self.report.publish(&Report { mac: [2; 6], up: 1, zero: 0 });
+        self.change();
+    }
+
+    /// The keystore's state has changed.
+    fn change(&mut self) {
+        self.keystore.nudge();
+        self.run();
+    }
+
+    /// Steps until nothing more happens.
+    fn run(&mut self) {
+        for _ in 0..8 {
+            self.core.step(self.now, &mut self.ports);
+            if self.keystore_answers
+                && let Some(call) = self.keystore.take().unwrap()
+            {
+                self.asked.push(call.op);
+                if call.parse::<keystore::Status>().is_some() {
+                    self.keystore.reply::<keystore::Status>(&self.status);
+                } else if call.parse::<keystore::Fork>().is_some() {
+                    self.status.forked = 1;
+                    self.keystore.reply::<keystore::Fork>(&());
+                } else if call.parse::<keystore::CloseGate>().is_some() {
+                    self.keystore.reply::<keystore::CloseGate>(&());
+                } else {
+                    self.keystore.refuse(KeystoreRefusal::NotAllowed.code());
+                }
+            }
+            if let Some(rules) = self.perimeter.poll() {
+                self.rules = rules;
+            }
+            let mut slot = [0; SLOT];
+            while let Some(len) = self.console.recv(&mut slot).unwrap() {
+                let event = Event::read_from_bytes(&slot[..len]).unwrap();
+                self.said.push((event.code, event.number));
+            }
+        }
+        assert_eq!(self.core.phase(), if self.rules.phase == 0 { Phase::Blind } else { self.rules.phase() });
+    }
+
+    fn pass(&mut self, time: Micros) {
+        self.now += time;
+        self.run();
+    }
+
+    fn alarm(&mut self) -> Option<Micros> {
+        self.alarm.poll(0)
+    }
+
+    fn open(&mut self, peer: u8) -> Result<(), CallError> {
+        let peer = Admin { ip: [peer; 16], mac: [peer; 6], zero: [0; 2] };
+        let request = GateRequest { peer, token: [7; 16], nonce: [8; 16] };
+        self.beacon.call::<for_beacon::OpenGate>(&request, Micros::MAX);
+        self.run();
+        self.beacon.poll::<for_beacon::OpenGate>(self.now).unwrap()
+    }
+
+    fn claim<O: mailbox::Operation>(&mut self, request: &O::Request) -> Result<O::Reply, CallError> {
+        self.claim.call::<O>(request, Micros::MAX);
+        self.run();
+        self.claim.poll::<O>(self.now).unwrap()
+    }
+
+    fn stage(&mut self, configuration: &[u8]) -> Result<(), CallError> {
+        let mut request = StageRequest::new_zeroed();
+        request.gate = self.rules.gate;
+        request.length = configuration.len() as u64;
+        request.hash = wire::binding::configuration_hash(configuration);
+        request.configuration[..configuration.len()].copy_from_slice(configuration);
+        self.claim::<for_claim::Stage>(&request)
+    }
+
+    fn commit(&mut self) {
+        self.stage(b"mesh").unwrap();
+        self.status.ownership = ownership::COMMITTED;
+        self.status.configuration = wire::binding::configuration_hash(b"mesh");
+        let gate = self.rules.gate;
+        assert_eq!(self.claim::<for_claim::Committed>(&gate), Ok(0));
+    }
+
+    fn phases(&self) -> Vec<u32> {
+        self.said.iter().filter(|(code, _)| *code == code::PHASE).map(|(_, phase)| *phase).collect()
+    }
+}
+
+fn refused(refusal: Refusal) -> CallError {
+    CallError::Refused(refusal.code())
+}
+
+#[test]
+fn a_first_boot_scans_forks_and_holds_with_no_alarm() {
+    let mut rig = Rig::new(3000);
+    rig.run();
+    assert_eq!(rig.core.phase(), Phase::Blind);
+    // A testing keystore is not polled: it nudges.
+    assert_eq!(rig.asked.len(), 1);
+    rig.become_ready();
+    assert_eq!(rig.core.phase(), Phase::Scan);
+    assert_eq!(rig.alarm(), Some(rig.now + 3000 * MS));
+    rig.pass(2999 * MS);
+    assert_eq!(rig.core.phase(), Phase::Scan);
+    rig.pass(MS);
+    assert_eq!(rig.phases(), [0, 1, 2, 3]);
+    assert_eq!(rig.alarm(), None);
+    assert!(!rig.core.step(rig.now, &mut rig.ports));
+}
+
+#[test]
+fn a_restarted_node_goes_where_its_record_says() {
+    for (forked, owner, phase) in [
+        (1, ownership::UNCLAIMED, Phase::Hold),
+        (1, ownership::COMMITTED, Phase::Committed),
+        (0, ownership::CLAIMED, Phase::Claimed),
+    ] {
+        let mut rig = Rig::new(3000);
+        (rig.status.forked, rig.status.ownership) = (forked, owner);
+        rig.become_ready();
+        assert_eq!(rig.core.phase(), phase);
+        assert!(!rig.phases().contains(&(Phase::Scan as u32)));
+    }
+}
+
+#[test]
+fn nothing_opens_before_link_and_ticket_are_there() {
+    let mut rig = Rig::new(0);
+    rig.status.ticket_waiting = 1;
+    rig.become_ready();
+    assert_eq!(rig.core.phase(), Phase::Blind);
+    assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
+    rig.status.ticket_waiting = 0;
+    rig.change();
+    assert_eq!(rig.core.phase(), Phase::Hold);
+    let mut rig = Rig::new(0);
+    rig.status.state = state::READY;
+    rig.change();
+    assert_eq!(rig.core.phase(), Phase::Blind);
+}
+
+#[test]
+fn a_keystore_fault_seals_the_node_at_any_time() {
+    for late in [false, true] {
+        let mut rig = if late { Rig::holding() } else { Rig::new(3000) };
+        if late {
+            rig.open(1).unwrap();
+        }
+        rig.status.state = if late { state::ENTROPY_LOST } else { state::NO_ENTROPY };
+        rig.status.failed_test = test::REPETITION;
+        rig.change();
+        assert_eq!(rig.core.phase(), Phase::Sealed);
+        assert_eq!(rig.rules.open_to(rig.now), None);
+        assert!(rig.said.contains(&(code::FAULT, u32::from(rig.status.state))));
+        // Nothing brings it back, not even a keystore that says it is well.
+        rig.status.state = state::READY;
+        rig.change();
+        assert_eq!(rig.core.phase(), Phase::Sealed);
+        assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
+    }
+}
+
+#[test]
+fn a_silent_keystore_seals_the_node_after_a_few_tries() {
+    let mut rig = Rig::new(0);
+    rig.keystore_answers = false;
+    rig.run();
+    for _ in 0..KEYSTORE_TRIES {
+        let at = rig.alarm().unwrap();
+        assert_eq!(rig.core.phase(), Phase::Blind);
+        rig.pass(at - rig.now);
+    }
+    assert_eq!(rig.core.phase(), Phase::Sealed);
+    assert!(rig.said.contains(&(code::KEYSTORE_SILENT, 0)));
+    assert_eq!(rig.alarm(), None);
+}
+
+#[test]
+fn the_gate_is_for_one_peer_and_ends_by_itself() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    assert_eq!(rig.rules.peer.mac, [1; 6]);
+    let until = rig.now + micros(Params::DEFAULT.token_ms);
+    assert_eq!((rig.rules.until, rig.alarm()), (until, Some(until)));
+    let gate = rig.claim_gate.poll().unwrap();
+    assert_eq!((gate.token, gate.nonce, gate.fiduciary), ([7; 16], [8; 16], [0xf0; 32]));
+    assert_eq!(rig.open(2), Err(refused(Refusal::Busy)));
+    assert_eq!(rig.rules.peer.mac, [1; 6]);
+    assert!(rig.said.contains(&(code::RIVAL, 1)));
+    // The perimeter needs no telling: its own clock closes the gate.
+    assert!(rig.rules.open_to(until).is_none());
+    rig.asked.clear();
+    rig.pass(until - rig.now);
+    assert_eq!(rig.rules.gate, 0);
+    assert!(rig.said.contains(&(code::GATE_CLOSED, closed::EXPIRED)));
+    assert_eq!(rig.asked, [3]);
+    rig.open(2).unwrap();
+    assert_eq!(rig.rules.peer.mac, [2; 6]);
+}
+
+#[test]
+fn a_running_claim_has_its_time_once_and_the_same_peer_may_open_anew() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    let first = rig.rules.gate;
+    rig.pass(29_000 * MS);
+    rig.claim::<for_claim::Started>(&first).unwrap();
+    let until = rig.rules.until;
+    assert_eq!(until, rig.now + 20_000 * MS);
+    rig.pass(MS);
+    rig.claim::<for_claim::Started>(&first).unwrap();
+    assert_eq!(rig.rules.until, until);
+    rig.open(1).unwrap();
+    assert_ne!(rig.rules.gate, first);
+    assert!(rig.said.contains(&(code::GATE_CLOSED, closed::REPLACED)));
+    // The old gate's claim has no say any more.
+    assert_eq!(rig.claim::<for_claim::Started>(&first), Err(refused(Refusal::Gate)));
+    let old = EndRequest { gate: first, reason: end::CLOSED, zero: 0 };
+    assert_eq!(rig.claim::<for_claim::Ended>(&old), Err(refused(Refusal::Gate)));
+    assert_ne!(rig.rules.gate, 0);
+}
+
+#[test]
+fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
+    for ended in [false, true] {
+        let mut rig = Rig::new(60_000);
+        rig.become_ready();
+        rig.open(1).unwrap();
+        if ended {
+            let request = EndRequest { gate: rig.rules.gate, reason: end::REJECTED, zero: 0 };
+            rig.claim::<for_claim::Ended>(&request).unwrap();
+        } else {
+            rig.pass(30_000 * MS);
+        }
+        assert_eq!(rig.phases(), [0, 1, 2, 3]);
+        assert_eq!(rig.rules.gate, 0);
+    }
+}
+
+#[test]
+fn a_claim_is_final_only_when_the_keystore_says_so() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    let gate = rig.rules.gate;
+    rig.claim::<for_claim::Started>(&gate).unwrap();
+    // Claim alone is not believed.
+    assert_eq!(rig.claim::<for_claim::Committed>(&gate), Err(refused(Refusal::Phase)));
+    assert_eq!(rig.claim::<for_claim::Acknowledged>(&gate), Err(refused(Refusal::Phase)));
+    assert_eq!(rig.core.phase(), Phase::Hold);
+    assert_eq!(rig.core.configuration(), None);
+    rig.commit();
+    assert_eq!(rig.core.phase(), Phase::Committed);
+    assert_eq!(rig.core.configuration(), Some(&b"mesh"[..]));
+    assert_eq!(rig.claim::<for_claim::Acknowledged>(&gate), Err(refused(Refusal::Phase)));
+    rig.status.ownership = ownership::CLAIMED;
+    rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
+    assert_eq!(rig.core.phase(), Phase::Claimed);
+    assert_eq!(rig.rules.open_to(rig.now), None);
+    assert_eq!(rig.alarm(), None);
+    assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
+    // Said again, because the reply was lost.
+    rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
+}
+
+#[test]
+fn a_committed_node_takes_the_committed_configuration_and_no_other() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.commit();
+    let end = EndRequest { gate: rig.rules.gate, reason: end::CLOSED, zero: 0 };
+    rig.claim::<for_claim::Ended>(&end).unwrap();
+    assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Committed, 0));
+    rig.open(2).unwrap();
+    assert_eq!(rig.stage(b"other"), Err(refused(Refusal::Configuration)));
+    rig.commit();
+    assert_eq!(rig.core.configuration(), Some(&b"mesh"[..]));
+}
+
+#[test]
+fn a_configuration_must_have_its_length_and_hash() {
+    let mut rig = Rig::holding();
+    assert_eq!(rig.stage(b"x"), Err(refused(Refusal::Gate)));
+    rig.open(1).unwrap();
+    let mut request = StageRequest::new_zeroed();
+    request.gate = rig.rules.gate;
+    for length in [1, 4096, 4097, u64::MAX] {
+        request.length = length;
+        assert_eq!(rig.claim::<for_claim::Stage>(&request), Err(refused(Refusal::Configuration)));
+    }
+}
+
+#[test]
+fn a_claim_that_died_after_the_commit_is_followed_by_the_keystores_word() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.status.ownership = ownership::COMMITTED;
+    rig.change();
+    assert_eq!(rig.core.phase(), Phase::Committed);
+    rig.status.ownership = ownership::CLAIMED;
+    rig.change();
+    assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Claimed, 0));
+}
+
+#[test]
+fn unknown_operations_are_refused_and_lies_are_reported() {
+    let mut rig = Rig::holding();
+    assert_eq!(rig.claim::<for_beacon::OpenGate>(&GateRequest::new_zeroed()), Err(refused(Refusal::NotAllowed)));
+    rig.beacon.call::<for_claim::Started>(&1, Micros::MAX);
+    rig.run();
+    assert_eq!(rig.beacon.poll::<for_claim::Started>(0), Some(Err(refused(Refusal::NotAllowed))));
+}
+
+proptest::proptest! {
+    /// Whatever beacon and claim ask for, the phase moves only along the allowed edges and the gate has one peer.
+    #[test]
+    fn phases_follow_their_edges(actions in proptest::collection::vec((0u8..9, 0u8..3), 0..60)) {
+        let mut rig = Rig::new(1000);
+        rig.become_ready();
+        let mut before = rig.core.phase();
+        for (action, n) in actions {
+            let gate = rig.rules.gate + u64::from(n / 2);
+            match action {
+                0 => drop(rig.open(n)),
+                1 => drop(rig.claim::<for_claim::Started>(&gate)),
+                2 => drop(rig.stage(&[n])),
+                3 => drop(rig.claim::<for_claim::Committed>(&gate)),
+                4 => drop(rig.claim::<for_claim::Acknowledged>(&gate)),
+                5 => drop(rig.claim::<for_claim::Ended>(&EndRequest { gate, reason: 1, zero: 0 })),
+                6 => rig.pass(7_000 * MS),
+                7 => {
+                    rig.status.ownership = rig.status.ownership.max(n);
+                    rig.change();
+                }
+                _ => rig.change(),
+            }
+            let after = rig.core.phase();
+            // Fork is passed through within one action.
+            let allowed = before <= after || (before == Phase::Scan && after == Phase::Hold);
+            proptest::prop_assert!(allowed, "{before:?} to {after:?}");
+            proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership == ownership::CLAIMED);
+            proptest::prop_assert!(after != Phase::Committed || rig.status.ownership != ownership::UNCLAIMED);
+            proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_some());
+            before = after;
+        }
+    }
+}
