@@ -1,0 +1,11 @@
+//! What the system tests share: stations on a segment, an administrator that can stop anywhere, and
+//! hostile frames. The node under test is a black box: only its frames and its console are looked at.
+
+pub mod admin;
+pub mod hostile;
+pub mod station;
+
+use std::time::Duration;
+
+/// How long anything may take before a test calls it a hang. Not a measure of speed.
+pub const PATIENCE: Duration = Duration::from_secs(60);

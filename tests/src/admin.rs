@@ -1,0 +1,272 @@
+//! An administrator at the level of messages: it does one step at a time, so that a test can stop,
+//! repeat or alter any of them. WebSocket and Noise are tungstenite's and snow's.
+
+use std::{io, net::Ipv6Addr, time::Duration};
+
+use crypto::{AnchorPublic, AnchorSecret, Secret};
+use smoltcp::iface::SocketHandle;
+use snow::{Builder, TransportState};
+use tungstenite::{Message, WebSocket, protocol::Role};
+use wire::{
+    CLAIM_PORT, Key, U16, U64,
+    binding::{Authority, Binding, ForkRecord, Identity, PairingRecord, configuration_hash},
+    claim::{self, Acknowledgement, GrantHead, IdentityMessage, PairingMessage, kind},
+    link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor},
+};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::{
+    PATIENCE,
+    station::{Station, Stream},
+};
+
+/// How long to wait for what may have been lost before it is sent again.
+const REPEAT: Duration = Duration::from_millis(300);
+
+pub struct Admin {
+    pub anchor: AnchorSecret,
+    pub counter: u64,
+}
+
+/// What a test does with a claim that goes wrong: it has ended without a word from the node.
+#[derive(Debug)]
+pub struct Silence;
+
+impl Admin {
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self { anchor: AnchorSecret::from_seed(&seed), counter: 1_000 }
+    }
+
+    pub fn public(&self) -> AnchorPublic {
+        self.anchor.public()
+    }
+
+    /// A find with the next counter.
+    pub fn find(&mut self, station: &Station) -> Find {
+        self.counter += 1;
+        Find::sign(&self.anchor, self.counter, station.ip, station.mac)
+    }
+
+    /// The next hello for this administrator.
+    pub fn hear_hello(&self, station: &mut Station, patience: Duration) -> Option<HelloBody> {
+        station.hear(patience, |payload| Hello::parse(payload)?.open(&self.anchor))
+    }
+
+    /// Finds the node, repeating as an administrator does.
+    pub fn discover(&mut self, station: &mut Station) -> HelloBody {
+        let tries = PATIENCE.as_millis() / REPEAT.as_millis();
+        for _ in 0..tries {
+            let find = self.find(station);
+            station.announce(find.as_bytes());
+            if let Some(hello) = self.hear_hello(station, 3 * REPEAT) {
+                return hello;
+            }
+        }
+        panic!("no hello in {PATIENCE:?}");
+    }
+
+    pub fn open(&self, station: &Station, hello: &HelloBody, ephemeral: &Secret) -> Open {
+        let about = OpenFor { hello, sender_ip: station.ip, sender_mac: station.mac };
+        Open::sign(&self.anchor, ephemeral, &about).expect("N is a good key")
+    }
+
+    /// Sends one open and returns the token, if an answer comes.
+    pub fn try_open(&self, station: &mut Station, hello: &HelloBody, patience: Duration) -> Option<[u8; 16]> {
+        let ephemeral = Secret::new(fresh());
+        let open = self.open(station, hello, &ephemeral);
+        station.announce(open.as_bytes());
+        station.hear(patience, |payload| Answer::parse(payload)?.open(&hello.claim_key, &ephemeral, &open))
+    }
+
+    /// Finds the node and opens its gate.
+    pub fn reach(&mut self, station: &mut Station) -> (HelloBody, [u8; 16]) {
+        for _ in 0..20 {
+            let hello = self.discover(station);
+            if let Some(token) = self.try_open(station, &hello, 10 * REPEAT) {
+                return (hello, token);
+            }
+        }
+        panic!("no answer to any open");
+    }
+
+    /// TCP, the upgrade and the Noise handshake.
+    pub fn session(&self, station: &mut Station, hello: &HelloBody, token: &[u8; 16]) -> Result<Session, Silence> {
+        let handle = connect(station, hello)?;
+        let path = format!("/{}", wire::Hex(token));
+        upgrade(station.stream(handle), &path).map_err(|_| Silence)?;
+        self.handshake(station, handle, hello, token)
+    }
+
+    /// The Noise handshake over an upgraded connection.
+    pub fn handshake(
+        &self,
+        station: &mut Station,
+        handle: SocketHandle,
+        hello: &HelloBody,
+        token: &[u8; 16],
+    ) -> Result<Session, Silence> {
+        let prologue = claim::prologue(&hello.fiduciary, &hello.nonce, token);
+        let params = "Noise_IK_25519_ChaChaPoly_BLAKE2s".parse().expect("a known pattern");
+        let mut noise = Builder::new(params)
+            .local_private_key(&*self.anchor.dh)
+            .and_then(|builder| builder.remote_public_key(&hello.claim_key))
+            .and_then(|builder| builder.prologue(&prologue))
+            .and_then(Builder::build_initiator)
+            .expect("good keys");
+        let mut message = [0; claim::INITIATION];
+        let length = noise.write_message(&[], &mut message).expect("room for message 1");
+        assert_eq!(length, claim::INITIATION);
+        send(station, handle, &message);
+        let response = receive(station, handle)?;
+        noise.read_message(&response, &mut []).map_err(|_| Silence)?;
+        let hash: [u8; 32] = noise.get_handshake_hash().try_into().expect("BLAKE2s gives 32 bytes");
+        let noise = noise.into_transport_mode().expect("the handshake is complete");
+        Ok(Session { handle, noise, hash })
+    }
+
+    /// A binding for the node, with this administrator as its one authority.
+    pub fn binding(&mut self, identity: &Identity, configuration: &[u8]) -> Binding {
+        self.counter += 1;
+        let mut binding = Binding::new_zeroed();
+        binding.fiduciary = identity.fiduciary;
+        binding.nonce = identity.nonce;
+        binding.mesh_key = identity.mesh_key;
+        binding.fork = ForkRecord::hash(identity.fork());
+        binding.fleet = *b"a fleet of tests";
+        binding.epoch = U64::new(identity.epoch.get() + 1);
+        binding.counter = U64::new(self.counter);
+        binding.configuration = configuration_hash(configuration);
+        (binding.needed, binding.count) = (1, 1);
+        let AnchorPublic { sign, dh } = self.public();
+        binding.authorities[0] = Authority { sign, dh };
+        binding.sign(&self.anchor)
+    }
+
+    /// The whole claim. Returns what an administrator would keep.
+    pub fn claim(&mut self, station: &mut Station, configuration: &[u8]) -> Result<Pairing, Silence> {
+        let (hello, token) = self.reach(station);
+        let mut session = self.session(station, &hello, &token)?;
+        let identity = session.identity(station, &hello.fiduciary)?;
+        let binding = self.binding(&identity, configuration);
+        session.grant(station, &binding, configuration);
+        let message = session.pairing(station, &binding)?;
+        session.acknowledge(station, &message.record);
+        Ok(Pairing { binding, record: message.record, rivals: message.rivals.get() })
+    }
+}
+
+/// Both sides' agreement.
+pub struct Pairing {
+    pub binding: Binding,
+    pub record: PairingRecord,
+    pub rivals: u32,
+}
+
+/// A Noise session with a node.
+pub struct Session {
+    pub handle: SocketHandle,
+    pub noise: TransportState,
+    pub hash: [u8; 32],
+}
+
+impl Session {
+    /// The node's identity, checked.
+    pub fn identity(&mut self, station: &mut Station, expected: &Key) -> Result<Identity, Silence> {
+        let text = self.receive(station)?;
+        let message = IdentityMessage::read_from_bytes(&text).expect("an identity message");
+        assert_eq!(message.kind, kind::IDENTITY);
+        assert_eq!(message.identity.fiduciary, *expected);
+        message.identity.verify(&self.hash).expect("signed by F in this session");
+        if let Some(fork) = message.identity.fork() {
+            fork.verify().expect("a fork record signed by F");
+        }
+        Ok(message.identity)
+    }
+
+    pub fn grant(&mut self, station: &mut Station, binding: &Binding, configuration: &[u8]) {
+        self.send(station, &grant_text(binding, configuration));
+    }
+
+    /// The node's pairing message, checked against the binding.
+    pub fn pairing(&mut self, station: &mut Station, binding: &Binding) -> Result<PairingMessage, Silence> {
+        let text = self.receive(station)?;
+        let message = PairingMessage::read_from_bytes(&text).expect("a pairing message");
+        assert_eq!(message.kind, kind::PAIRING);
+        message.record.verify(binding).expect("a record of this binding, signed by F");
+        Ok(message)
+    }
+
+    pub fn acknowledge(&mut self, station: &mut Station, record: &PairingRecord) {
+        let text = Acknowledgement { kind: kind::ACKNOWLEDGEMENT, zero: [0; 7], record: record.hash() };
+        self.send(station, text.as_bytes());
+    }
+
+    /// Encrypts and sends any text.
+    pub fn send(&mut self, station: &mut Station, text: &[u8]) {
+        let mut message = vec![0; text.len() + claim::TAG];
+        let length = self.noise.write_message(text, &mut message).expect("a short message");
+        send(station, self.handle, &message[..length]);
+    }
+
+    pub fn receive(&mut self, station: &mut Station) -> Result<Vec<u8>, Silence> {
+        let message = receive(station, self.handle)?;
+        let mut text = vec![0; message.len()];
+        let length = self.noise.read_message(&message, &mut text).map_err(|_| Silence)?;
+        text.truncate(length);
+        Ok(text)
+    }
+}
+
+/// The plain text of a grant.
+pub fn grant_text(binding: &Binding, configuration: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(configuration.len()).expect("a configuration that fits");
+    let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding: *binding };
+    [head.as_bytes(), configuration].concat()
+}
+
+/// Connects to the claim endpoint; a SYN may be lost like any frame.
+pub fn connect(station: &mut Station, hello: &HelloBody) -> Result<SocketHandle, Silence> {
+    station.connect(hello.address, CLAIM_PORT, PATIENCE / 6).map_err(|_| Silence)
+}
+
+/// The WebSocket upgrade, by tungstenite.
+pub fn upgrade(stream: Stream<'_>, path: &str) -> io::Result<()> {
+    let host = Ipv6Addr::from(stream.station.ip);
+    let url = format!("ws://[{host}]:{CLAIM_PORT}{path}");
+    tungstenite::client(url, stream).map(|_| ()).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Sends one binary message.
+pub fn send(station: &mut Station, handle: SocketHandle, bytes: &[u8]) {
+    let mut socket = WebSocket::from_raw_socket(station.stream(handle), Role::Client, None);
+    // A node that has gone silent takes nothing; what it then does is what the test looks at.
+    let _ = socket.send(Message::binary(bytes.to_vec()));
+}
+
+/// The next message; anything that is not one is silence.
+pub fn receive(station: &mut Station, handle: SocketHandle) -> Result<Vec<u8>, Silence> {
+    let mut stream = station.stream(handle);
+    // One frame at a time, so that nothing is read ahead of a socket that is made anew for each.
+    let mut head = [0; 2];
+    io::Read::read_exact(&mut stream, &mut head).map_err(|_| Silence)?;
+    assert_eq!(head[0], 0x82, "a final binary frame, and nothing else, comes from a node");
+    let length = match head[1] {
+        length @ 0..126 => usize::from(length),
+        126 => {
+            let mut long = [0; 2];
+            io::Read::read_exact(&mut stream, &mut long).map_err(|_| Silence)?;
+            usize::from(u16::from_be_bytes(long))
+        }
+        other => panic!("length byte {other} from a node"),
+    };
+    let mut message = vec![0; length];
+    io::Read::read_exact(&mut stream, &mut message).map_err(|_| Silence)?;
+    Ok(message)
+}
+
+/// Random bytes, for keys of one test run.
+pub fn fresh() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the kernel has random bytes");
+    bytes
+}
