@@ -1,0 +1,113 @@
+//! `docs/protocol.md` says what the code does: sizes, offsets, labels, defaults.
+
+use std::{collections::BTreeSet, fs, mem::offset_of, path::Path};
+
+use calls::params::Params;
+use wire::{
+    anchor::AnchorFile,
+    binding::{Binding, ForkRecord, Identity, PairingRecord},
+    claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
+    link::{Answer, Find, Hello, HelloBody, Open},
+};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).expect(path)
+}
+
+/// The text of one section, from its heading to the next of the same level.
+fn section<'a>(doc: &'a str, heading: &str) -> &'a str {
+    let start = doc.find(&format!("### {heading}")).unwrap_or_else(|| panic!("no section {heading}"));
+    let rest = &doc[start + 4..];
+    &rest[..rest.find("\n##").unwrap_or(rest.len())]
+}
+
+/// Offset and length in a section's table rows.
+fn rows(section: &str) -> Vec<(usize, usize)> {
+    let numbers = |line: &str| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        Some((cells.next()?.parse().ok()?, cells.next()?.parse().ok()?))
+    };
+    section.lines().filter_map(numbers).collect()
+}
+
+fn lengths(offsets: &[usize], size: usize) -> Vec<(usize, usize)> {
+    let ends = offsets[1..].iter().copied().chain([size]);
+    offsets.iter().zip(ends).map(|(at, end)| (*at, end - at)).collect()
+}
+
+#[test]
+fn datagrams_are_laid_out_as_documented() {
+    let doc = read("docs/protocol.md");
+    macro_rules! check {
+        ($name:literal, $type:ty, $size:literal, [$($field:ident),*]) => {
+            assert_eq!(size_of::<$type>(), $size);
+            let section = section(&doc, $name);
+            assert!(section.lines().next().unwrap().ends_with(concat!(", ", $size, " bytes")), $name);
+            assert_eq!(rows(section), lengths(&[$(offset_of!($type, $field)),*], $size), $name);
+        };
+    }
+    check!("hello", Hello, 160, [header, ephemeral, sealed, tag]);
+    check!("find", Find, 104, [header, counter, sender_ip, sender_mac, zero, signature]);
+    check!("open", Open, 192, [header, target, nonce, sender_ip, sender_mac, zero, ephemeral, signature, mac]);
+    check!("answer", Answer, 72, [header, ephemeral, sealed_token, tag]);
+    assert_eq!(size_of::<HelloBody>(), 104);
+}
+
+#[test]
+fn claim_messages_have_the_documented_sizes() {
+    let doc = read("docs/protocol.md");
+    for (name, size) in [
+        ("Identity message", size_of::<IdentityMessage>()),
+        ("Fork record", size_of::<ForkRecord>()),
+        ("Grant head", size_of::<GrantHead>()),
+        ("Binding", size_of::<Binding>()),
+        ("Pairing message", size_of::<PairingMessage>()),
+        ("Pairing record", size_of::<PairingRecord>()),
+        ("Acknowledgement", size_of::<Acknowledgement>()),
+    ] {
+        assert!(doc.contains(&format!("**{name}** ({size})")), "{name} has {size} bytes");
+    }
+    assert!(doc.contains(&format!("identity ({})", size_of::<Identity>())));
+    assert!(doc.contains(&format!("**anchor.bin**, {} bytes", size_of::<AnchorFile>())));
+    let wire = |size: usize| size + claim::TAG;
+    for row in [
+        format!("| 1 | administrator | Noise message 1 | – | {} |", claim::INITIATION),
+        format!("| 2 | node | Noise message 2 | – | {} |", claim::RESPONSE),
+        format!("| {} | {} |", size_of::<IdentityMessage>(), wire(size_of::<IdentityMessage>())),
+        format!("| {} | {} |", size_of::<PairingMessage>(), wire(size_of::<PairingMessage>())),
+        format!("| {} | {} |", size_of::<Acknowledgement>(), wire(size_of::<Acknowledgement>())),
+        format!("up to {MAX_CONFIGURATION} | {} to {} |", size_of::<GrantHead>(), claim::MAX_GRANT),
+    ] {
+        assert!(doc.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn every_label_is_documented_and_no_other() {
+    let doc = read("docs/protocol.md") + &read("docs/entropy.md");
+    let labels = |text: &str, quote: char| -> BTreeSet<String> {
+        let start = format!("{quote}genesis/1 ");
+        let ends = text.split(start.as_str()).skip(1).filter_map(|rest| rest.split(quote).next());
+        ends.map(str::to_owned).collect()
+    };
+    assert_eq!(labels(&doc, '`'), labels(&read("crates/crypto/src/label.rs"), '"'));
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let doc = read("docs/protocol.md");
+    let d = Params::DEFAULT;
+    for (name, value) in [
+        ("scan_ms", d.scan_ms),
+        ("scan_hellos", d.scan_hellos),
+        ("hello_delay_ms", d.hello_delay_ms),
+        ("nonce_ms", d.nonce_ms),
+        ("token_ms", d.token_ms),
+        ("pending_ms", d.pending_ms),
+        ("claim_ms", d.claim_ms),
+        ("find_budget", d.find_budget),
+        ("open_budget", d.open_budget),
+    ] {
+        assert!(doc.contains(&format!("| `{name}` | {value} |")), "{name} is {value}");
+    }
+}
