@@ -1,2 +1,137 @@
+//! `net`: moves frames between the device and `perimeter`. It looks into none, keeps no state of any
+//! connection, and tells nobody anything but the device's own address.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(test)]
+mod tests;
+
+use calls::rules::Nic;
+use shm::{
+    cell,
+    ring::{self, FRAME_SLOT, capacity},
+};
+
+/// The longest frame that passes: 14 bytes of header and 1500 of payload.
+pub const MAX_FRAME: usize = 1514;
+const ROOM: usize = capacity(FRAME_SLOT);
+const _: () = assert!(MAX_FRAME < ROOM, "a frame that is too long must be seen to be");
+
+/// Frames in each direction per step.
+pub const BATCH: usize = 32;
+
+/// Those that it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Perimeter,
+}
+
+pub struct Ports<'a> {
+    pub nic: cell::Writer<'a, Nic>,
+    pub perimeter: ring::Duplex<'a, FRAME_SLOT>,
+}
+
+impl Ports<'_> {
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        // Both are asked: cell and ring share the channel.
+        if self.nic.take_signal() | self.perimeter.take_signal() {
+            notify(Peer::Perimeter);
+        }
+    }
+}
+
+/// The device, up and running. Neither call blocks.
+pub trait Device {
+    fn mac(&self) -> [u8; 6];
+
+    /// The next frame, whole, and its length; a longer one may be cut to the buffer, it is dropped all the same.
+    fn recv(&mut self, frame: &mut [u8]) -> Option<usize>;
+
+    /// False if there is no room now: the same frame is offered again in the next step.
+    fn send(&mut self, frame: &[u8]) -> bool;
+}
+
+pub struct Net {
+    announced: bool,
+    /// `frame[..held]` waits for room in the device.
+    frame: [u8; ROOM],
+    held: usize,
+    dropped: u64,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Net {
+    pub const fn new() -> Self {
+        Self { announced: false, frame: [0; ROOM], held: 0, dropped: 0 }
+    }
+
+    /// Returns true while frames may be waiting that could be moved at once.
+    pub fn step(&mut self, ports: &mut Ports<'_>, device: &mut impl Device) -> bool {
+        if !self.announced {
+            ports.nic.publish(&Nic { mac: device.mac(), up: 1, zero: 0 });
+            self.announced = true;
+        }
+        let more_out = self.outward(ports, device);
+        let more_in = self.inward(ports, device);
+        more_out || more_in
+    }
+
+    /// Whether a frame waits for room in the device: the shell then wants to be woken when there is some.
+    pub fn blocked(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Frames of a length that does not pass, or for which `perimeter` had no room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn outward(&mut self, ports: &mut Ports<'_>, device: &mut impl Device) -> bool {
+        for _ in 0..BATCH {
+            if self.held == 0 {
+                match ports.perimeter.recv(&mut self.frame) {
+                    Ok(None) => return false,
+                    Ok(Some(len)) if passes(len) => self.held = len,
+                    Ok(Some(_)) | Err(_) => {
+                        self.drop_one();
+                        continue;
+                    }
+                }
+            }
+            if self.frame.get(..self.held).is_some_and(|frame| !device.send(frame)) {
+                return false;
+            }
+            self.held = 0;
+        }
+        true
+    }
+
+    fn inward(&mut self, ports: &mut Ports<'_>, device: &mut impl Device) -> bool {
+        let mut buf = [0; ROOM];
+        for _ in 0..BATCH {
+            let Some(len) = device.recv(&mut buf) else { return false };
+            match buf.get(..len).filter(|_| passes(len)) {
+                Some(frame) if ports.perimeter.send(frame).is_ok() => {}
+                // A full ring is not waited for: what is late is as good as lost.
+                _ => self.drop_one(),
+            }
+        }
+        true
+    }
+
+    fn drop_one(&mut self) {
+        self.dropped = self.dropped.saturating_add(1);
+    }
+}
+
+fn passes(len: usize) -> bool {
+    (1..=MAX_FRAME).contains(&len)
+}

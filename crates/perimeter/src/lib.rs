@@ -1,2 +1,145 @@
+//! `perimeter`: decides about every frame, both ways, and moves those that may pass. What may pass is one
+//! pure function of the frame and of lifecycle's rules ([`decide`]); everything else is dropped and counted.
+//! It answers nothing, keeps no state of any connection, and holds no secret.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod decide;
+mod packet;
+#[cfg(test)]
+mod tests;
+
+use calls::rules::{Nic, Report, Rules};
+use shm::{
+    Micros, cell,
+    ring::{self, FRAME_SLOT, capacity},
+};
+
+pub use decide::{Reason, Source, Verdict, decide};
+
+/// Frames taken from each ring per step.
+pub const BATCH: usize = 32;
+
+/// Those that it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Net,
+    Beacon,
+    Claim,
+    Lifecycle,
+}
+
+type Frames<'a> = ring::Duplex<'a, FRAME_SLOT>;
+
+pub struct Ports<'a> {
+    pub nic: cell::Reader<'a, Nic>,
+    pub rules: cell::Reader<'a, Rules>,
+    pub report: cell::Writer<'a, Report>,
+    pub net: Frames<'a>,
+    pub beacon: Frames<'a>,
+    pub claim: Frames<'a>,
+}
+
+impl<'a> Ports<'a> {
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        let signals = [
+            (Peer::Net, self.net.take_signal()),
+            (Peer::Beacon, self.beacon.take_signal()),
+            (Peer::Claim, self.claim.take_signal()),
+            (Peer::Lifecycle, self.report.take_signal()),
+        ];
+        signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
+    }
+
+    fn ring(&mut self, source: Source) -> &mut Frames<'a> {
+        match source {
+            Source::Net => &mut self.net,
+            Source::Beacon => &mut self.beacon,
+            Source::Claim => &mut self.claim,
+        }
+    }
+}
+
+pub struct Perimeter {
+    rules: Rules,
+    passed: u64,
+    dropped: [u64; Reason::COUNT],
+}
+
+impl Default for Perimeter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Perimeter {
+    /// Closed, until lifecycle says otherwise.
+    pub const fn new() -> Self {
+        Self { rules: Rules::CLOSED, passed: 0, dropped: [0; Reason::COUNT] }
+    }
+
+    /// Returns true while frames may be waiting.
+    pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        if let Some(nic) = ports.nic.poll() {
+            ports.report.publish(&nic);
+        }
+        // What the node itself sends goes first: a flood from outside does not hold it up.
+        let mut more = false;
+        for source in [Source::Claim, Source::Beacon, Source::Net] {
+            more |= self.drain(now, source, ports);
+        }
+        more
+    }
+
+    /// Frames that passed, both ways.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Frames that were dropped for this reason.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    fn drain(&mut self, now: Micros, source: Source, ports: &mut Ports<'_>) -> bool {
+        let mut buf = [0; capacity(FRAME_SLOT)];
+        for _ in 0..BATCH {
+            let frame = match ports.ring(source).recv(&mut buf) {
+                Ok(None) => return false,
+                Ok(Some(len)) => buf.get(..len),
+                Err(_) => None,
+            };
+            let Some(frame) = frame else {
+                self.count(Reason::Misbehaved);
+                continue;
+            };
+            // After the frame was taken: whoever sent it under new rules heard of them after they were published.
+            if let Some(rules) = ports.rules.poll() {
+                self.rules = rules;
+            }
+            let to = match decide(&self.rules, now, source, frame) {
+                Verdict::ToNet => Source::Net,
+                Verdict::ToBeacon => Source::Beacon,
+                Verdict::ToClaim => Source::Claim,
+                Verdict::Drop(reason) => {
+                    self.count(reason);
+                    continue;
+                }
+            };
+            match ports.ring(to).send(frame) {
+                Ok(()) => self.passed = self.passed.saturating_add(1),
+                Err(_) => self.count(Reason::Full),
+            }
+        }
+        true
+    }
+
+    fn count(&mut self, reason: Reason) {
+        if let Some(count) = self.dropped.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The same rules once more, over bytes at fixed places and as lists of what is allowed, to compare with.
+
+use std::{vec, vec::Vec};
+
+use calls::rules::Rules;
+
+use super::{ICMP, TCP, UDP, checksum_at, neighbour, sum};
+use crate::{Source, Verdict};
+
+/// Where the frame goes; `None` if it is dropped.
+pub fn may_pass(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
+    let (us, us_ip) = (rules.link.mac, rules.link.ip);
+    let ours =
+        |mac: &[u8; 6], ip: &[u8; 16]| mac[0] & 1 == 0 && *mac != [0; 6] && ip[..8] == [254, 128, 0, 0, 0, 0, 0, 0];
+    if ![1, 3, 4].contains(&rules.phase) || !ours(&us, &us_ip) {
+        return None;
+    }
+    let open = rules.gate > 0 && rules.until > now && ours(&rules.peer.mac, &rules.peer.ip);
+    let (peer, peer_ip) = (rules.peer.mac, rules.peer.ip);
+
+    // One IPv6 packet that fills the frame.
+    if !(54..=1514).contains(&frame.len()) || frame[12..15] != [0x86, 0xdd, frame[14]] || frame[14] & 0xf0 != 0x60 {
+        return None;
+    }
+    let (to, from): ([u8; 6], [u8; 6]) = (frame[..6].try_into().ok()?, frame[6..12].try_into().ok()?);
+    let (from_ip, to_ip): ([u8; 16], [u8; 16]) = (frame[22..38].try_into().ok()?, frame[38..54].try_into().ok()?);
+    let (next, hops, payload) = (frame[20], frame[21], &frame[54..]);
+    if payload.len() != usize::from(frame[18]) * 256 + usize::from(frame[19]) {
+        return None;
+    }
+    let at = checksum_at(next)?;
+    if frame.len() < at + 2 || sum(frame) != 0xffff {
+        return None;
+    }
+
+    let group = |ip: &[u8; 16]| {
+        let mut group_ip = [0; 16];
+        group_ip[..2].copy_from_slice(&[255, 2]);
+        group_ip[11..13].copy_from_slice(&[1, 255]);
+        group_ip[13..].copy_from_slice(&ip[13..]);
+        ([51, 51, 255, ip[13], ip[14], ip[15]], group_ip)
+    };
+    let everyone = (to, to_ip) == ([51, 51, 0, 0, 0, 1], wire::ALL_NODES);
+    let to_us = (to, to_ip) == (us, us_ip);
+    let to_peer = open && (to, to_ip) == (peer, peer_ip);
+    let from_peer = open && (from, from_ip) == (peer, peer_ip);
+    let datagram = |kind: u8, size: usize| {
+        payload.len() == 8 + size
+            && payload[..6] == [0x1f, 0x9a, 0x1f, 0x9a, 0, 8 + size as u8]
+            && payload[6..8] != [0, 0]
+            && payload[8..16] == [b'G', b'N', b'S', b'S', 1, kind, 0, 0]
+    };
+    // As it would be written out, but for the checksum.
+    let one_of = |messages: &[Vec<u8>]| {
+        let mut message = payload.to_vec();
+        message[2..4].fill(0);
+        hops == 255 && messages.contains(&message)
+    };
+    let advertisements = |flags: &[u8], ip, mac| flags.iter().map(|f| neighbour(136, *f, ip, mac)).collect::<Vec<_>>();
+    let segment = |port_at: usize, flags: &[u16]| {
+        let offset = usize::from(*payload.get(12)? >> 4) * 4;
+        let fits = payload.len() >= 20 && (20..=payload.len()).contains(&offset);
+        let ports = payload[port_at..port_at + 2] == [0x24, 0xe3] && payload[2 - port_at..4 - port_at] != [0, 0];
+        (fits && ports && flags.contains(&(u16::from(payload[12] & 1) << 8 | u16::from(payload[13])))).then_some(())
+    };
+
+    match source {
+        Source::Net => {
+            if !ours(&from, &from_ip) || from == us || from_ip == us_ip {
+                return None;
+            }
+            if next == UDP {
+                return (everyone && (datagram(2, 104) || datagram(3, 192))).then_some(Verdict::ToBeacon);
+            }
+            if !from_peer {
+                return None;
+            }
+            if next == TCP && to_us {
+                let plain = [0x02, 0x0a, 0x04, 0x0c, 0x14, 0x1c, 0x10, 0x18, 0x11, 0x19];
+                let ecn: Vec<u16> = (0..8).map(|bits| bits << 6).collect();
+                let all: Vec<u16> = ecn.iter().flat_map(|ecn| plain.map(|flags| ecn | flags)).collect();
+                return segment(2, &all).map(|()| Verdict::ToClaim);
+            }
+            let to_our_group = (to, to_ip) == group(&us_ip);
+            let solicits = one_of(&[neighbour(135, 0, us_ip, Some(peer))]);
+            let flags: Vec<u8> = (0..8).map(|bits| bits << 5).collect();
+            let mut answers = advertisements(&flags, peer_ip, Some(peer));
+            answers.extend(advertisements(&flags, peer_ip, None));
+            let passes = next == ICMP && (solicits && (to_us || to_our_group) || one_of(&answers) && to_us);
+            passes.then_some(Verdict::ToClaim)
+        }
+        Source::Beacon | Source::Claim => {
+            if (from, from_ip) != (us, us_ip) || frame[14..18] != [0x60, 0, 0, 0] {
+                return None;
+            }
+            let solicits = next == ICMP && one_of(&[neighbour(135, 0, peer_ip, Some(us))]);
+            let passes = if source == Source::Beacon {
+                let says_hello = everyone && datagram(1, 160);
+                let answers = to_peer && datagram(4, 72);
+                (next == UDP && hops == 255 && (says_hello || answers)) || (to_peer && solicits)
+            } else {
+                let to_their_group = open && (to, to_ip) == group(&peer_ip);
+                let advertises = next == ICMP && one_of(&advertisements(&[0, 0x20, 0x40, 0x60], us_ip, Some(us)));
+                let talks = next == TCP && segment(0, &[0x10, 0x18, 0x12, 0x1a]).is_some();
+                to_peer && (talks || advertises || solicits) || to_their_group && solicits
+            };
+            passes.then_some(Verdict::ToNet)
+        }
+    }
+}
+
+#[test]
+fn the_oracle_knows_both_answers() {
+    let rules = super::rules(calls::rules::Phase::Hold, true);
+    for (source, _, frame) in super::all_that_may_pass() {
+        assert!(may_pass(&rules, 0, source, &frame).is_some());
+        assert!(may_pass(&rules, 0, source, &vec![0; frame.len()]).is_none());
+    }
+}

@@ -1,0 +1,173 @@
+//! The rules against the oracle: every changed byte of what may pass, and frames put together at random.
+
+use std::{vec, vec::Vec};
+
+use calls::{
+    lifecycle::Peer,
+    rules::{Link, Phase, Rules},
+};
+use proptest::{prelude::*, sample::select};
+use zerocopy::IntoBytes;
+
+use super::{oracle::may_pass, *};
+use crate::{Verdict, decide};
+
+const SOURCES: [Source; 3] = [Source::Net, Source::Beacon, Source::Claim];
+
+fn verdict(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
+    Some(decide(rules, now, source, frame)).filter(|verdict| !matches!(verdict, Verdict::Drop(_)))
+}
+
+#[test]
+fn each_changed_byte_is_judged_as_the_oracle_does() {
+    let rules = rules(Phase::Hold, true);
+    let (mut passed, mut dropped) = (0, 0);
+    for (source, _, frame) in all_that_may_pass() {
+        for at in 0..frame.len() {
+            for change in 1..=255u8 {
+                for fixed in [false, true] {
+                    let mut copy = frame.clone();
+                    copy[at] ^= change;
+                    if fixed {
+                        fix(&mut copy);
+                    }
+                    let got = verdict(&rules, 0, source, &copy);
+                    assert_eq!(got, may_pass(&rules, 0, source, &copy), "{source:?} byte {at} xor {change:#x} {fixed}");
+                    // Changed addresses of the frame never pass, but for a find's sender, which its signature names.
+                    let is_find = source == Source::Net && frame[20] == UDP;
+                    assert!(got.is_none() || at >= 14 || (is_find && (6..12).contains(&at)));
+                    if got.is_some() { passed += 1 } else { dropped += 1 }
+                }
+            }
+        }
+    }
+    assert!(passed > 0 && dropped > passed);
+}
+
+#[test]
+fn each_cut_and_each_longer_frame_is_dropped() {
+    let rules = rules(Phase::Hold, true);
+    for (source, _, frame) in all_that_may_pass() {
+        for len in 0..frame.len() {
+            assert_eq!(verdict(&rules, 0, source, &frame[..len]), None);
+        }
+        for more in [1, 4, 100, 2000] {
+            let mut longer = frame.clone();
+            longer.resize(frame.len() + more, 0);
+            assert_eq!(verdict(&rules, 0, source, &longer), None);
+        }
+    }
+}
+
+fn any_source() -> impl Strategy<Value = Source> {
+    select(&SOURCES[..])
+}
+
+fn any_ip() -> impl Strategy<Value = Ip> {
+    let known = [US.ip, ADMIN.ip, STRANGER.ip, EVERYONE.ip, OUR_GROUP.ip, ADMIN_GROUP.ip, [0; 16], [0x20; 16]];
+    prop_oneof![9 => select(Vec::from(known)), 1 => any::<Ip>()]
+}
+
+fn any_mac() -> impl Strategy<Value = Mac> {
+    let known = [US.mac, ADMIN.mac, STRANGER.mac, EVERYONE.mac, OUR_GROUP.mac, ADMIN_GROUP.mac, [0; 6], [255; 6]];
+    prop_oneof![9 => select(Vec::from(known)), 1 => any::<Mac>()]
+}
+
+/// Mostly both addresses of one station.
+fn any_station() -> impl Strategy<Value = Station> {
+    let known = [US, ADMIN, STRANGER, EVERYONE, OUR_GROUP, ADMIN_GROUP];
+    let mixed = (any_mac(), any_ip()).prop_map(|(mac, ip)| Station { mac, ip });
+    prop_oneof![4 => select(Vec::from(known)), 1 => mixed]
+}
+
+prop_compose! {
+    fn any_rules()(phase in select(vec![0u64, 1, 2, 3, 3, 4, 5, 6, 7]), link in any_station(), peer in any_station(), gate in 0u64..2, until in select(vec![0, 5, 6, u64::MAX]), usual in prop::bool::weighted(0.7)) -> Rules {
+        let (link, peer) = if usual { (US, ADMIN) } else { (link, peer) };
+        Rules {
+            phase,
+            link: Link { ip: link.ip, mac: link.mac, zero: [0; 2] },
+            gate,
+            peer: Peer { ip: peer.ip, mac: peer.mac, zero: [0; 2] },
+            until,
+        }
+    }
+}
+
+fn any_datagram() -> impl Strategy<Value = Vec<u8>> {
+    let (hello, find, open, answer) = (hello(), find(), open(), answer());
+    let known = [hello.as_bytes(), find.as_bytes(), open.as_bytes(), answer.as_bytes()].map(<[u8]>::to_vec);
+    prop_oneof![4 => select(Vec::from(known)), 1 => prop::collection::vec(any::<u8>(), 0..200)]
+}
+
+fn any_payload() -> impl Strategy<Value = (u8, Vec<u8>)> {
+    let port = || select(vec![0u16, 8090, 9443, 40000]);
+    prop_oneof![
+        (port(), port(), any_datagram()).prop_map(|(from, to, datagram)| (UDP, udp(from, to, &datagram))),
+        any_datagram().prop_map(|datagram| (UDP, udp(8090, 8090, &datagram))),
+        (port(), port(), 0u16..0x1000, any_datagram())
+            .prop_map(|(from, to, flags, text)| (TCP, tcp(from, to, flags, &text))),
+        (0u16..0x200, any::<bool>()).prop_map(|(flags, out)| {
+            (TCP, if out { tcp(9443, 40000, flags, b"") } else { tcp(40000, 9443, flags, b"") })
+        }),
+        (130u8..140, any::<u8>(), any_ip(), prop::option::of(any_mac()))
+            .prop_map(|(kind, flags, target, option)| (ICMP, neighbour(kind, flags, target, option))),
+        (135u8..137, 0u8..8, any_ip(), prop::option::of(any_mac()))
+            .prop_map(|(kind, flags, target, option)| (ICMP, neighbour(kind, flags << 5, target, option))),
+        (any::<u8>(), prop::collection::vec(any::<u8>(), 0..80)),
+    ]
+}
+
+prop_compose! {
+    fn any_frame()(from in any_station(), to in any_station(), hops in select(vec![0u8, 1, 64, 254, 255, 255, 255]), (next, payload) in any_payload()) -> Vec<u8> {
+        frame(from, to, next, hops, &payload)
+    }
+}
+
+prop_compose! {
+    /// One that may pass, with a few bytes changed.
+    fn nearly()(which in 0usize..19, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), fixed in any::<bool>()) -> (Source, Vec<u8>) {
+        let (source, _, mut frame) = all_that_may_pass().swap_remove(which);
+        for (at, byte) in changes {
+            let at = at.index(frame.len());
+            frame[at] = byte;
+        }
+        if fixed {
+            fix(&mut frame);
+        }
+        (source, frame)
+    }
+}
+
+fn phase_is_closed(rules: &Rules) -> bool {
+    !matches!(rules.phase(), Phase::Scan | Phase::Hold | Phase::Committed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_dropped_without_panic(rules in any_rules(), source in any_source(), bytes in prop::collection::vec(any::<u8>(), 0..1600)) {
+        prop_assert_eq!(verdict(&rules, 5, source, &bytes), None);
+    }
+
+    #[test]
+    fn put_together_at_random_is_judged_as_the_oracle_does(rules in any_rules(), source in any_source(), frame in any_frame()) {
+        let got = verdict(&rules, 5, source, &frame);
+        prop_assert_eq!(got, may_pass(&rules, 5, source, &frame));
+        prop_assert!(got.is_none() || !phase_is_closed(&rules));
+    }
+
+    #[test]
+    fn changed_a_little_is_judged_as_the_oracle_does(rules in any_rules(), (source, frame) in nearly()) {
+        let got = verdict(&rules, 5, source, &frame);
+        prop_assert_eq!(got, may_pass(&rules, 5, source, &frame));
+        prop_assert!(got.is_none() || !phase_is_closed(&rules));
+    }
+
+    /// Whoever sends it and whatever it is: through a closed gate goes only what goes to everyone.
+    #[test]
+    fn past_its_end_the_gate_is_closed(rules in any_rules(), (source, frame) in nearly()) {
+        let got = verdict(&rules, rules.until, source, &frame);
+        prop_assert!(got.is_none() || frame[..6] == EVERYONE.mac);
+    }
+}
