@@ -3,7 +3,9 @@
 
 pub mod admin;
 pub mod hostile;
+pub mod seeds;
 pub mod station;
+pub mod targets;
 
 use std::time::Duration;
 
