@@ -1,2 +1,355 @@
+//! `beacon`: hears find and open on UDP 8090, sends hello and answer. It holds no key and verifies no
+//! signature: it compares addresses and nonces, keeps to its budgets, and asks the keystore about the rest.
+//! Whatever is not valid is met with silence, and whatever fails on the way is dropped: the administrator repeats.
+//!
+//! It does one thing at a time, with one call outstanding, and arms its alarm only while something is
+//! pending: an idle hold takes no wake-up.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod frames;
+mod hellos;
+mod nonces;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use calls::{
+    alarm::Alarm,
+    keystore::{
+        CheckOpenReply, MakeHelloReply,
+        for_beacon::{BeaconRandom, CheckFind, CheckOpen, MakeHello},
+    },
+    lifecycle::{GateRequest, Peer as Station, for_beacon::OpenGate},
+    params::{Params, micros},
+    rules::{Phase, Rules},
+};
+use shm::{
+    Micros, cell,
+    mailbox::{self, CallError},
+    ring::{self, FRAME_SLOT, capacity},
+};
+use wire::link::{Answer, Find, Open};
+
+use frames::{Frame, Heard};
+use hellos::Hellos;
+use nonces::{Nonce, Nonces, Now};
+use waiting::{Budget, Choice, Waiting, scale};
+
+/// Frames taken per step.
+const BATCH: usize = 32;
+/// How long the keystore or lifecycle may take to answer.
+const CALL_MICROS: Micros = 2_000_000;
+/// After how long random bytes that did not come are asked for again.
+const SEED_MICROS: Micros = 1_000_000;
+
+/// Those that it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Keystore,
+    Perimeter,
+    Lifecycle,
+    Timer,
+}
+
+pub struct Ports<'a> {
+    pub rules: cell::Reader<'a, Rules>,
+    pub lifecycle: mailbox::Client<'a>,
+    pub keystore: mailbox::Client<'a>,
+    pub perimeter: ring::Duplex<'a, FRAME_SLOT>,
+    pub alarm: Alarm<'a>,
+}
+
+impl Ports<'_> {
+    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+        let signals = [
+            (Peer::Keystore, self.keystore.take_signal()),
+            (Peer::Perimeter, self.perimeter.take_signal()),
+            (Peer::Lifecycle, self.lifecycle.take_signal()),
+            (Peer::Timer, self.alarm.take_signal()),
+        ];
+        signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
+    }
+}
+
+/// The one thing that is going on.
+enum Doing {
+    Nothing,
+    /// Waits for a seed for choices.
+    Seed,
+    Find,
+    Hello,
+    Open {
+        nonce: Nonce,
+        sender: Station,
+    },
+    /// The open is genuine; lifecycle has been asked to open the gate.
+    Gate {
+        nonce: Nonce,
+        sender: Station,
+        answer: Answer,
+    },
+}
+
+pub struct Beacon {
+    params: Params,
+    rules: Rules,
+    doing: Doing,
+    /// `None` until the keystore has given a seed, asked for from `seed_at` on. Nothing else is begun before.
+    choice: Option<Choice>,
+    seed_at: Micros,
+    finds: Waiting<Find>,
+    find_budget: Budget,
+    opens: Waiting<Open>,
+    open_budget: Budget,
+    hellos: Hellos,
+    nonces: Nonces,
+}
+
+impl Beacon {
+    pub fn new(params: Params) -> Self {
+        Self {
+            rules: Rules::CLOSED,
+            doing: Doing::Nothing,
+            choice: None,
+            seed_at: 0,
+            finds: Waiting::new(),
+            find_budget: Budget::new(params.find_budget.get()),
+            opens: Waiting::new(),
+            open_budget: Budget::new(params.open_budget.get()),
+            hellos: Hellos::new(),
+            nonces: Nonces::new(),
+            params,
+        }
+    }
+
+    /// Returns true while frames may be waiting.
+    pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.hear_rules(now, ports);
+        self.hear_calls(now, ports);
+        let more = self.hear_frames(now, ports);
+        if self.rules.phase().listens() {
+            self.begin(now, ports);
+        }
+        ports.alarm.set(self.deadline(ports));
+        more
+    }
+
+    fn deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
+        if !matches!(self.doing, Doing::Nothing) {
+            return ports.keystore.deadline().or(ports.lifecycle.deadline());
+        }
+        if !self.rules.phase().listens() {
+            return None;
+        }
+        if self.choice.is_none() {
+            return Some(self.seed_at);
+        }
+        let finds = (!self.finds.is_empty() && self.hellos.has_room()).then(|| self.find_budget.ready_at());
+        let opens = (!self.opens.is_empty()).then(|| self.open_budget.ready_at());
+        [self.hellos.next(), finds, opens].into_iter().flatten().min()
+    }
+
+    // --- what comes in
+
+    fn hear_rules(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let Some(rules) = ports.rules.poll() else { return };
+        if rules.phase != self.rules.phase {
+            // What was heard and said in one phase counts for nothing in the next.
+            self.doing = Doing::Nothing;
+            ports.keystore.abandon();
+            ports.lifecycle.abandon();
+            self.finds.clear();
+            self.opens.clear();
+            self.hellos = Hellos::new();
+            self.nonces = Nonces::new();
+            if rules.phase() == Phase::Scan {
+                self.hellos.scan(now, micros(self.params.scan_ms), self.params.scan_hellos.get());
+            }
+        }
+        self.rules = rules;
+    }
+
+    fn hear_frames(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        let mut buf = [0; capacity(FRAME_SLOT)];
+        for _ in 0..BATCH {
+            let frame = match ports.perimeter.recv(&mut buf) {
+                Ok(None) => return false,
+                Ok(Some(len)) => buf.get(..len).unwrap_or_default(),
+                // What broke the rules is lost; what comes next is looked at as ever.
+                Err(_) => continue,
+            };
+            if !self.rules.phase().listens() {
+                continue;
+            }
+            match frames::read(frame) {
+                Some(Heard::Find(find)) => self.finds.add(find, self.choice.as_mut()),
+                // Nobody knows a nonce who cannot read the hello or has not seen an open: no other open takes a place.
+                Some(Heard::Open(open)) if self.admits(&open, now) => self.opens.add(open, self.choice.as_mut()),
+                Some(Heard::Open(_)) | None => {}
+            }
+        }
+        true
+    }
+
+    // --- what is begun
+
+    fn begin(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if !matches!(self.doing, Doing::Nothing) {
+            return;
+        }
+        let deadline = now.saturating_add(CALL_MICROS);
+        let Some(choice) = &mut self.choice else {
+            if now >= self.seed_at {
+                ports.keystore.call::<BeaconRandom>(&(), deadline);
+                self.doing = Doing::Seed;
+            }
+            return;
+        };
+        let gate_is_open = self.rules.open_to(now).is_some();
+        if self.hellos.is_due(now, gate_is_open, choice) {
+            ports.keystore.call::<MakeHello>(&(), deadline);
+            self.doing = Doing::Hello;
+        } else if let Some(open) = self.next_open(now) {
+            ports.keystore.call::<CheckOpen>(&open, deadline);
+            self.doing = Doing::Open { nonce: open.nonce, sender: station(&open) };
+        } else if let Some(find) = self.next_find(now) {
+            ports.keystore.call::<CheckFind>(&find, deadline);
+            self.doing = Doing::Find;
+        }
+    }
+
+    fn next_find(&mut self, now: Micros) -> Option<Find> {
+        if self.find_budget.ready_at() > now || !self.hellos.has_room() {
+            return None;
+        }
+        let find = self.finds.take(self.choice.as_mut()?)?;
+        self.find_budget.spend(now);
+        Some(find)
+    }
+
+    fn next_open(&mut self, now: Micros) -> Option<Open> {
+        if self.open_budget.ready_at() > now {
+            return None;
+        }
+        loop {
+            let open = self.opens.take(self.choice.as_mut()?)?;
+            // Once more: its nonce may have been used since it came.
+            if self.admits(&open, now) {
+                self.open_budget.spend(now);
+                return Some(open);
+            }
+        }
+    }
+
+    fn admits(&self, open: &Open, now: Micros) -> bool {
+        self.nonces.admits(&open.nonce, &station(open), &self.look(now))
+    }
+
+    fn look(&self, now: Micros) -> Now<'_> {
+        Now { time: now, lifetime: micros(self.params.nonce_ms), gate: self.rules.open_to(now) }
+    }
+
+    // --- what comes back
+
+    fn hear_calls(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let doing = core::mem::replace(&mut self.doing, Doing::Nothing);
+        self.doing = match doing {
+            Doing::Nothing => Doing::Nothing,
+            Doing::Seed => match ports.keystore.poll::<BeaconRandom>(now) {
+                None => Doing::Seed,
+                Some(outcome) => {
+                    self.choice = outcome.ok().map(|seed| Choice::new(&seed));
+                    self.seed_at = now.saturating_add(SEED_MICROS);
+                    Doing::Nothing
+                }
+            },
+            Doing::Find => match ports.keystore.poll::<CheckFind>(now) {
+                None => Doing::Find,
+                Some(outcome) => {
+                    if let Ok(random) = outcome {
+                        self.hellos.add(now.saturating_add(self.delay(&random)));
+                    }
+                    Doing::Nothing
+                }
+            },
+            Doing::Hello => match ports.keystore.poll::<MakeHello>(now) {
+                None => Doing::Hello,
+                Some(outcome) => {
+                    if let Ok(reply) = outcome {
+                        self.say_hello(&reply, now, ports);
+                    }
+                    Doing::Nothing
+                }
+            },
+            Doing::Open { nonce, sender } => match ports.keystore.poll::<CheckOpen>(now) {
+                None => Doing::Open { nonce, sender },
+                Some(Ok(reply)) => self.open_gate(nonce, sender, &reply, now, ports),
+                Some(Err(_)) => Doing::Nothing,
+            },
+            Doing::Gate { nonce, sender, answer } => match ports.lifecycle.poll::<OpenGate>(now) {
+                None => Doing::Gate { nonce, sender, answer },
+                Some(outcome) => {
+                    self.hear_gate(&nonce, sender, &answer, outcome, ports);
+                    Doing::Nothing
+                }
+            },
+        };
+    }
+
+    /// Uniform over the time that a hello may wait.
+    fn delay(&self, random: &[u8; 16]) -> Micros {
+        let [a, b, c, d, e, f, g, h, ..] = *random;
+        scale(u64::from_le_bytes([a, b, c, d, e, f, g, h]), micros(self.params.hello_delay_ms))
+    }
+
+    fn say_hello(&mut self, reply: &MakeHelloReply, now: Micros, ports: &mut Ports<'_>) {
+        if send(ports, &frames::to_everyone(&self.rules.link, &reply.hello)) {
+            self.nonces.sent(reply.nonce, now);
+        }
+    }
+
+    fn open_gate(
+        &mut self,
+        nonce: Nonce,
+        sender: Station,
+        reply: &CheckOpenReply,
+        now: Micros,
+        ports: &mut Ports<'_>,
+    ) -> Doing {
+        self.nonces.checked(&nonce, &sender, self.rules.open_to(now));
+        let request = GateRequest { peer: sender, token: reply.token, nonce };
+        ports.lifecycle.call::<OpenGate>(&request, now.saturating_add(CALL_MICROS));
+        Doing::Gate { nonce, sender, answer: reply.answer }
+    }
+
+    fn hear_gate(
+        &mut self,
+        nonce: &Nonce,
+        sender: Station,
+        answer: &Answer,
+        outcome: Result<(), CallError>,
+        ports: &mut Ports<'_>,
+    ) {
+        if matches!(outcome, Err(CallError::Refused(_))) {
+            return;
+        }
+        // Also when the outcome is unknown: the same open must not open the gate twice.
+        self.nonces.used(nonce, sender);
+        if outcome.is_ok() && send(ports, &frames::to_peer(&self.rules.link, &sender, answer)) {
+            send(ports, &frames::solicitation(&self.rules.link, &sender));
+        }
+    }
+}
+
+fn station(open: &Open) -> Station {
+    Station { ip: open.sender_ip, mac: open.sender_mac, zero: [0; 2] }
+}
+
+/// False if there is no room: the frame is lost, and the administrator repeats.
+fn send(ports: &mut Ports<'_>, frame: &Frame) -> bool {
+    ports.perimeter.send(frame.bytes()).is_ok()
+}

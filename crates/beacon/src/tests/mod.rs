@@ -1,0 +1,353 @@
+//! The core with a keystore, a lifecycle and a perimeter in the same process. The keystore's part is played with real keys
+//! and signatures; every frame that comes out must be one that the perimeter lets through.
+
+mod faults;
+mod find;
+mod flood;
+mod open;
+mod random;
+mod scan;
+
+use core::sync::atomic::AtomicU64;
+use std::{boxed::Box, vec::Vec};
+
+use calls::{
+    alarm::AlarmOf,
+    keystore::{Refusal as KeystoreRefusal, for_beacon as keystore},
+    lifecycle::{Refusal, for_beacon as lifecycle},
+    rules::Link,
+};
+use crypto::{AnchorSecret, Secret};
+use shm::{ReadOnly, ReadWrite, mailbox::Operation};
+use wire::link::{Datagram, Hello, HelloBody, OpenFor, open_mac_key, open_target};
+use zerocopy::FromZeros;
+
+use super::*;
+
+pub const MS: Micros = 1000;
+pub const SECOND: Micros = 1000 * MS;
+pub const FIDUCIARY: [u8; 32] = [0xf0; 32];
+const CLAIM: [u8; 32] = [5; 32];
+const EPHEMERAL: [u8; 32] = [6; 32];
+pub const TOKEN: [u8; 16] = [7; 16];
+
+type Region = &'static [AtomicU64];
+
+fn region(len: usize) -> Region {
+    Box::leak((0..len / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().into_boxed_slice())
+}
+
+const fn address(n: u8) -> Station {
+    Station { ip: [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xab, n], mac: [2, 0, 0, 0, 0xab, n], zero: [0; 2] }
+}
+
+pub const US: Station = address(0);
+pub const ADMIN: Station = address(1);
+pub const RIVAL: Station = address(2);
+pub const OTHER: Station = address(3);
+
+/// How a server behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    /// Takes no call.
+    Silent,
+    /// Restarts instead of answering.
+    Restarting,
+    Refusing,
+    /// Answers as if something else had been asked.
+    Lying,
+}
+
+type KeystoreServer = mailbox::Server<'static, { keystore::MAX_REQUEST }>;
+type LifecycleServer = mailbox::Server<'static, { lifecycle::MAX_REQUEST }>;
+
+pub struct Rig {
+    pub core: Beacon,
+    pub ports: Ports<'static>,
+    pub now: Micros,
+    pub rules: Rules,
+    rules_out: cell::Writer<'static, Rules>,
+    pub keystore_mood: Mood,
+    keystore: KeystoreServer,
+    keystore_regions: [Region; 2],
+    pub lifecycle_mood: Mood,
+    lifecycle: LifecycleServer,
+    lifecycle_regions: [Region; 2],
+    pub perimeter: ring::Duplex<'static, FRAME_SLOT>,
+    alarm: AlarmOf<'static>,
+    anchor: AnchorSecret,
+    /// The keystore's counter, and the administrator's.
+    stored: u64,
+    pub counter: u64,
+    drawn: u64,
+    pub gates: u64,
+    pub rivals: u32,
+    /// Operations that were asked for, with their time.
+    pub asked: Vec<(Micros, u32)>,
+    pub sent: Vec<Vec<u8>>,
+}
+
+impl Rig {
+    pub fn new(params: Params) -> Self {
+        let [rules, request, reply, gate_request, gate_reply, alarm] = core::array::from_fn(|_| region(0x1000));
+        let (out, inn) = (region(0x10000), region(0x10000));
+        let (ro, rw) = (ReadOnly::new, ReadWrite::new);
+        let ports = Ports {
+            rules: cell::Reader::new(ro(rules)).unwrap(),
+            lifecycle: mailbox::Client::new(rw(gate_request), ro(gate_reply)).unwrap(),
+            keystore: mailbox::Client::new(rw(request), ro(reply)).unwrap(),
+            perimeter: ring::Duplex::new(rw(out), ro(inn)).unwrap(),
+            alarm: Alarm::new(rw(alarm)).unwrap(),
+        };
+        Self {
+            core: Beacon::new(params),
+            ports,
+            now: 10 * SECOND,
+            rules: Rules { link: Link { ip: US.ip, mac: US.mac, zero: [0; 2] }, ..Rules::CLOSED },
+            rules_out: cell::Writer::new(rw(rules)).unwrap(),
+            keystore_mood: Mood::Well,
+            keystore: mailbox::Server::new(ro(request), rw(reply)).unwrap(),
+            keystore_regions: [request, reply],
+            lifecycle_mood: Mood::Well,
+            lifecycle: mailbox::Server::new(ro(gate_request), rw(gate_reply)).unwrap(),
+            lifecycle_regions: [gate_request, gate_reply],
+            perimeter: ring::Duplex::new(rw(inn), ro(out)).unwrap(),
+            alarm: AlarmOf::new(ro(alarm)).unwrap(),
+            anchor: AnchorSecret::from_seed(&[1; 32]),
+            stored: 0,
+            counter: 100,
+            drawn: 0,
+            gates: 0,
+            rivals: 0,
+            asked: Vec::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    /// In a phase, with nothing going on any more.
+    pub fn in_phase(phase: Phase, params: Params) -> Self {
+        let mut rig = Self::new(params);
+        rig.enter(phase);
+        rig.asked.clear();
+        rig
+    }
+
+    pub fn holding() -> Self {
+        Self::in_phase(Phase::Hold, Params::DEFAULT)
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        self.rules = Rules { phase: phase as u64, gate: 0, ..self.rules };
+        self.rules_out.publish(&self.rules);
+        self.run();
+    }
+
+    pub fn close_gate(&mut self) {
+        self.rules.gate = 0;
+        self.rules_out.publish(&self.rules);
+        self.run();
+    }
+
+    /// Steps until nothing more happens at this time.
+    pub fn run(&mut self) {
+        loop {
+            let more = self.core.step(self.now, &mut self.ports);
+            let served = self.serve_keystore() | self.serve_lifecycle();
+            self.collect();
+            if !more && !served {
+                break;
+            }
+        }
+    }
+
+    /// Time passes as it does for a domain: it runs when its alarm rings and at the end.
+    pub fn pass(&mut self, time: Micros) {
+        let end = self.now + time;
+        while let Some(at) = self.alarm().filter(|at| *at <= end) {
+            assert!(at > self.now, "an alarm for what could be done at once");
+            self.now = at;
+            self.run();
+        }
+        self.now = end;
+        self.run();
+    }
+
+    pub fn alarm(&mut self) -> Option<Micros> {
+        self.alarm.poll(0)
+    }
+
+    pub fn notified(&mut self) -> Vec<Peer> {
+        let mut notified = Vec::new();
+        self.ports.signals(|peer| notified.push(peer));
+        notified
+    }
+
+    fn collect(&mut self) {
+        let mut buf = [0; 2040];
+        while let Some(len) = self.perimeter.recv(&mut buf).unwrap() {
+            let frame = &buf[..len];
+            let verdict = perimeter::decide(&self.rules, self.now, perimeter::Source::Beacon, frame);
+            assert_eq!(verdict, perimeter::Verdict::ToNet, "{frame:02x?}");
+            self.sent.push(frame.to_vec());
+        }
+    }
+
+    // --- the administrator
+
+    pub fn deliver(&mut self, frame: &[u8]) {
+        self.perimeter.send(frame).unwrap();
+    }
+
+    /// A genuine datagram: the perimeter would pass it.
+    pub fn say<T: Datagram>(&mut self, from: Station, datagram: &T) {
+        let frame = frame_of(from, datagram);
+        let verdict = perimeter::decide(&self.rules, self.now, perimeter::Source::Net, &frame);
+        assert_eq!(verdict, perimeter::Verdict::ToBeacon);
+        self.deliver(&frame);
+        self.run();
+    }
+
+    pub fn find(&mut self, from: Station) -> Find {
+        self.counter += 1;
+        Find::sign(&self.anchor, self.counter, from.ip, from.mac)
+    }
+
+    pub fn open(&self, from: Station, hello: &HelloBody) -> Open {
+        let about = OpenFor { hello, sender_ip: from.ip, sender_mac: from.mac };
+        Open::sign(&self.anchor, &Secret::new(EPHEMERAL), &about).unwrap()
+    }
+
+    /// The hello that is the last thing sent.
+    pub fn hello(&self) -> HelloBody {
+        Hello::parse(&self.sent.last().unwrap()[62..]).unwrap().open(&self.anchor).unwrap()
+    }
+
+    /// A find and its hello.
+    pub fn greet(&mut self, from: Station) -> HelloBody {
+        let (find, before) = (self.find(from), self.sent.len());
+        self.say(from, &find);
+        self.pass(500 * MS);
+        assert_eq!(self.sent.len(), before + 1);
+        self.hello()
+    }
+
+    /// Find, hello, open. Returns the open.
+    pub fn enter_gate(&mut self, from: Station) -> Open {
+        let hello = self.greet(from);
+        let open = self.open(from, &hello);
+        self.say(from, &open);
+        open
+    }
+
+    pub fn count(&self, op: u32) -> usize {
+        self.asked.iter().filter(|(_, asked)| *asked == op).count()
+    }
+
+    // --- the keystore and lifecycle
+
+    fn draw(&mut self) -> [u8; 32] {
+        self.drawn += 1;
+        crypto::sha256(&self.drawn.to_le_bytes())
+    }
+
+    fn serve_keystore(&mut self) -> bool {
+        let mood = self.keystore_mood;
+        if mood == Mood::Silent {
+            return false;
+        }
+        let Some(call) = self.keystore.take().unwrap() else { return false };
+        self.asked.push((self.now, call.op));
+        let [request, reply] = self.keystore_regions;
+        match mood {
+            Mood::Restarting => {
+                self.keystore = mailbox::Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
+            }
+            Mood::Refusing => self.keystore.refuse(KeystoreRefusal::NotReady.code()),
+            Mood::Lying if call.op == CheckFind::OP => self.keystore.reply::<BeaconRandom>(&[1; 32]),
+            Mood::Lying => self.keystore.reply::<CheckFind>(&[1; 16]),
+            Mood::Silent | Mood::Well => self.answer(&call),
+        }
+        true
+    }
+
+    fn answer(&mut self, call: &mailbox::Incoming<{ keystore::MAX_REQUEST }>) {
+        let forged = KeystoreRefusal::Forged.code();
+        let claim = Secret::new(CLAIM);
+        let public = self.anchor.public();
+        let random = self.draw();
+        if call.parse::<BeaconRandom>().is_some() {
+            self.keystore.reply::<BeaconRandom>(&random);
+        } else if let Some(find) = call.parse::<CheckFind>() {
+            let counter = find.counter.get();
+            if find.verify(&public).is_none() {
+                self.keystore.refuse(forged);
+            } else if counter <= self.stored {
+                self.keystore.refuse(KeystoreRefusal::Stale.code());
+            } else {
+                self.stored = counter;
+                self.keystore.reply::<CheckFind>(random[..16].try_into().unwrap());
+            }
+        } else if call.parse::<MakeHello>().is_some() {
+            let mut body = HelloBody::new_zeroed();
+            body.fiduciary = FIDUCIARY;
+            body.claim_key = crypto::dh_public(&claim);
+            body.nonce = random[..16].try_into().unwrap();
+            let hello = Hello::seal(&public, &Secret::new(random), &body).unwrap();
+            self.keystore.reply::<MakeHello>(&MakeHelloReply { hello, nonce: body.nonce });
+        } else if let Some(open) = call.parse::<CheckOpen>() {
+            let key = open_mac_key(&crypto::dh(&claim, &public.dh).unwrap());
+            let genuine =
+                open.target == open_target(&FIDUCIARY) && open.check_mac(&key) && open.verify(&public).is_some();
+            match Answer::seal(&claim, &Secret::new(random), &open, &TOKEN).filter(|_| genuine) {
+                Some(answer) => self.keystore.reply::<CheckOpen>(&CheckOpenReply { answer, token: TOKEN }),
+                None => self.keystore.refuse(forged),
+            }
+        } else {
+            panic!("operation {}", call.op);
+        }
+    }
+
+    fn serve_lifecycle(&mut self) -> bool {
+        let mood = self.lifecycle_mood;
+        if mood == Mood::Silent {
+            return false;
+        }
+        let Some(call) = self.lifecycle.take().unwrap() else { return false };
+        let [request, reply] = self.lifecycle_regions;
+        match mood {
+            Mood::Restarting => {
+                self.lifecycle = mailbox::Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
+            }
+            Mood::Refusing => self.lifecycle.refuse(Refusal::Phase.code()),
+            Mood::Lying => self.lifecycle.reply::<CheckFind>(&[1; 16]),
+            Mood::Silent | Mood::Well => {
+                let request = call.parse::<OpenGate>().unwrap();
+                assert_eq!(request.token, TOKEN);
+                if self.rules.open_to(self.now).is_some_and(|peer| *peer != request.peer) {
+                    self.rivals += 1;
+                    self.lifecycle.refuse(Refusal::Busy.code());
+                } else {
+                    self.gates += 1;
+                    let until = self.now + 30 * SECOND;
+                    self.rules = Rules { gate: self.gates, peer: request.peer, until, ..self.rules };
+                    self.rules_out.publish(&self.rules);
+                    self.lifecycle.reply::<OpenGate>(&());
+                }
+            }
+        }
+        true
+    }
+}
+
+pub fn frame_of<T: Datagram>(from: Station, datagram: &T) -> Vec<u8> {
+    frames::to_everyone(&Link { ip: from.ip, mac: from.mac, zero: [0; 2] }, datagram).bytes().to_vec()
+}
+
+pub fn is_hello(frame: &[u8]) -> bool {
+    frame.get(62..).is_some_and(|rest| Hello::parse(rest).is_some())
+}
+
+pub fn is_answer(frame: &[u8]) -> bool {
+    frame.get(62..).is_some_and(|rest| Answer::parse(rest).is_some())
+}
