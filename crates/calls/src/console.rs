@@ -40,6 +40,8 @@ pub mod code {
     pub const MISBEHAVED: u32 = 11;
     /// The ring was full: `number` events were lost.
     pub const LOST: u32 = 12;
+    /// A domain has died: `number` a [`who`].
+    pub const DIED: u32 = 13;
 }
 
 /// Why a gate closed, besides the reasons that `claim` gives.
@@ -60,6 +62,10 @@ pub mod who {
     pub const PERIMETER: u32 = 2;
     pub const BEACON: u32 = 3;
     pub const CLAIM: u32 = 4;
+    pub const ENTROPY: u32 = 5;
+    pub const NET: u32 = 6;
+    pub const TIMER: u32 = 7;
+    pub const CONSOLE: u32 = 8;
 }
 
 impl Event {

@@ -48,6 +48,7 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
         code::RIVAL => line(out, format_args!("rival turned away, {number} so far")),
         code::KEYSTORE_SILENT => line(out, format_args!("fault keystore does not answer; power-cycle the node")),
         code::MISBEHAVED => line(out, format_args!("fault {} broke the rules of its channel", domain(*number))),
+        code::DIED => line(out, format_args!("fault {} died; power-cycle the node", domain(*number))),
         code::LOST => line(out, format_args!("{number} events lost")),
         _ => line(out, format_args!("event {} {number}", event.code)),
     }
@@ -129,6 +130,10 @@ fn domain(number: u32) -> &'static str {
         who::PERIMETER => "perimeter",
         who::BEACON => "beacon",
         who::CLAIM => "claim",
+        who::ENTROPY => "entropy",
+        who::NET => "net",
+        who::TIMER => "timer",
+        who::CONSOLE => "console",
         _ => "a domain",
     }
 }

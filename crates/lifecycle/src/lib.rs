@@ -40,6 +40,42 @@ pub enum Peer {
     Timer,
 }
 
+/// Those whose parent it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Child {
+    Entropy,
+    Net,
+    Perimeter,
+    Beacon,
+    Claim,
+    Timer,
+    Console,
+}
+
+impl Child {
+    const fn who(self) -> u32 {
+        match self {
+            Self::Entropy => who::ENTROPY,
+            Self::Net => who::NET,
+            Self::Perimeter => who::PERIMETER,
+            Self::Beacon => who::BEACON,
+            Self::Claim => who::CLAIM,
+            Self::Timer => who::TIMER,
+            Self::Console => who::CONSOLE,
+        }
+    }
+
+    /// Whether a node in this phase can no longer be what it is without it.
+    const fn needed(self, phase: Phase) -> bool {
+        match self {
+            // A keystore that wants samples and gets none says so itself.
+            Self::Entropy | Self::Console => false,
+            Self::Beacon | Self::Claim => !matches!(phase, Phase::Claimed),
+            Self::Net | Self::Perimeter | Self::Timer => true,
+        }
+    }
+}
+
 pub type BeaconServer<'a> = mailbox::Server<'a, { for_beacon::MAX_REQUEST }>;
 pub type ClaimServer<'a> = mailbox::Server<'a, { for_claim::MAX_REQUEST }>;
 
@@ -111,6 +147,8 @@ pub struct Lifecycle {
     unconfirmed: Option<Unconfirmed>,
     staged: Staged,
     events: Events,
+    /// A bit for each [`Child`] that has died.
+    dead: u32,
 }
 
 /// The configuration that came with a grant, kept for those who will read it once the claim is final.
@@ -138,6 +176,7 @@ impl Lifecycle {
             unconfirmed: None,
             staged: Staged { hash: [0; 32], length: 0, bytes: [0; MAX_CONFIGURATION] },
             events,
+            dead: 0,
         }
     }
 
@@ -167,6 +206,20 @@ impl Lifecycle {
         self.events.flush(&mut ports.console);
         ports.alarm.set(self.next_deadline(ports));
         false
+    }
+
+    /// The platform says that a child has faulted and is stopped. Only the first word about each child counts: a
+    /// child can lie about its own death, and about no other's. Call [`Self::step`] afterwards.
+    pub fn died(&mut self, child: Child, ports: &mut Ports<'_>) {
+        let bit = 1 << child as u32;
+        if self.dead & bit != 0 {
+            return;
+        }
+        self.dead |= bit;
+        self.events.say(Event::new(code::DIED, child.who(), &[]));
+        if child.needed(self.phase) {
+            self.seal(ports);
+        }
     }
 
     fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {

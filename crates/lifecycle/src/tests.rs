@@ -263,6 +263,27 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
 }
 
 #[test]
+fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
+    use Child::{Beacon, Claim, Console, Entropy, Net, Perimeter, Timer};
+    for child in [Entropy, Net, Perimeter, Beacon, Claim, Timer, Console] {
+        for claimed in [false, true] {
+            let mut rig = Rig::new(0);
+            rig.status.ownership = if claimed { ownership::CLAIMED } else { ownership::UNCLAIMED };
+            rig.become_ready();
+            for _ in 0..3 {
+                rig.core.died(child, &mut rig.ports);
+                rig.run();
+            }
+            let told = rig.said.iter().filter(|said| **said == (code::DIED, child.who())).count();
+            assert_eq!(told, 1);
+            let goes_on = matches!(child, Entropy | Console) || claimed && matches!(child, Beacon | Claim);
+            assert_eq!(rig.core.phase() != Phase::Sealed, goes_on, "{child:?}, claimed: {claimed}");
+            assert_eq!(rig.rules.phase(), rig.core.phase());
+        }
+    }
+}
+
+#[test]
 fn the_gate_is_for_one_peer_and_ends_by_itself() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
