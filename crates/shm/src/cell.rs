@@ -41,6 +41,11 @@ impl<'a, T: Plain> Writer<'a, T> {
         self.signal = true;
     }
 
+    /// The value that stands there: the last published one; after a restart, the predecessor's.
+    pub fn latest(&self) -> T {
+        read(&self.region.read_only(), VALUE)
+    }
+
     /// Overwrites the value with zeros, for what must not stay.
     pub fn wipe(&mut self) {
         self.region.store(0, self.seq | 1);
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(reader.poll(), None);
         // The writer restarts in the middle of a value and goes on.
         let mut writer = Writer::<[u8; 20]>::new(ReadWrite::new(&words)).unwrap();
+        assert_eq!(writer.latest(), [2; 20]);
         writer.publish(&[3; 20]);
         assert_eq!(reader.poll(), Some([3; 20]));
         writer.wipe();

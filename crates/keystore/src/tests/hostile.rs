@@ -1,0 +1,74 @@
+//! Any bytes in every region that another domain writes.
+
+use core::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+
+use super::{claim::ask_raw, *};
+
+/// Mostly operations that exist, at lengths that fit: the rest is refused at the door.
+fn request() -> impl Strategy<Value = (usize, u64, u64, Vec<u8>)> {
+    let op = prop_oneof![4 => 0u64..40, 1 => any::<u64>()];
+    let len = prop_oneof![
+        4 => prop::sample::select(&[0u64, 32, 104, 144, 192, 520][..]),
+        1 => 0u64..600,
+        1 => any::<u64>()
+    ];
+    (0usize..3, op, len, prop::collection::vec(any::<u8>(), 0..600))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request_is_answered_and_none_makes_an_owner(
+        ticket: bool, committed: bool, requests in prop::collection::vec(request(), 1..60)
+    ) {
+        let board = if ticket { Board::ticket() } else { Board::anchored() };
+        let mut rig = Rig::new(board);
+        if committed {
+            let anchor = if ticket { AnchorSecret::from_seed(&ticket_seed(&board)) } else { admin() };
+            let binding = bind(&rig.identify().unwrap(), &anchor, 1);
+            rig.commit(&binding).unwrap();
+        }
+        let before = rig.status();
+        for (mailbox, op, len, body) in requests {
+            ask_raw(&mut rig, mailbox, op, len, &body);
+        }
+        // The client's own count of calls was left behind by the raw ones.
+        let (request, reply) = rig.mailboxes[0];
+        rig.lifecycle = Client::new(ReadWrite::new(request), ReadOnly::new(reply)).unwrap();
+        let status = rig.status();
+        prop_assert_eq!(StatusReply { forked: 0, ..status }, StatusReply { forked: 0, ..before });
+    }
+
+    #[test]
+    fn any_words_in_the_shared_regions_are_survived(
+        words in prop::collection::vec(any::<u64>(), 512),
+        small: bool, rounds in 1usize..20, cold: bool, shown in prop::collection::vec(any::<bool>(), 20)
+    ) {
+        let mut rig = Rig::cold(Board::ticket(), Disk::default());
+        if !cold {
+            rig.feed();
+            rig.run();
+        }
+        // Also the ticket's: nobody else writes it, and nothing is read from it.
+        let mut regions: Vec<Region> = rig.mailboxes.iter().map(|(request, _)| *request).collect();
+        regions.push(rig.ticket_region);
+        for round in 0..rounds {
+            for region in &regions {
+                for (i, (to, from)) in region.iter().zip(&words).enumerate() {
+                    let word = if small && i < 5 { from % 40 } else { *from };
+                    to.store(word.wrapping_add(round as u64), Ordering::Relaxed);
+                }
+            }
+            let mut block = Samples::new_zeroed();
+            for (to, from) in block.as_mut_bytes().chunks_mut(8).zip(&words[round..]) {
+                to.copy_from_slice(&from.to_le_bytes());
+            }
+            rig.entropy.publish(&block);
+            rig.step(shown[round]);
+            rig.run();
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Random lives against a model of a few lines: at most one owner, only by a valid binding, nothing ever
+//! rolled back, claimable until claimed, a cut claim resumable by the same bytes.
+
+use calls::keystore::for_beacon::CheckOpen;
+use proptest::prelude::*;
+use wire::binding::PairingRecord;
+
+use super::{disk::Fault, *};
+
+#[derive(Debug, Clone, Copy)]
+enum Flaw {
+    None,
+    Key,
+    Fiduciary,
+    MeshKey,
+    Fork,
+    Nonce,
+    Epoch(u64),
+    Counter,
+    Configuration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Find {
+        ahead: i8,
+        right_key: bool,
+    },
+    Hello,
+    Open {
+        right_key: bool,
+        right_target: bool,
+    },
+    Fork,
+    CloseGate,
+    Identify,
+    Commit(Flaw),
+    /// The binding that was committed, or tried, last.
+    Again,
+    Acknowledge {
+        right: bool,
+    },
+    TicketShown,
+    Fail(Fault),
+    PowerCycle,
+    Block,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    use Action::*;
+    let flaw = prop_oneof![
+        6 => Just(Flaw::None),
+        1 => Just(Flaw::Key),
+        1 => Just(Flaw::Fiduciary),
+        1 => Just(Flaw::MeshKey),
+        1 => Just(Flaw::Fork),
+        1 => Just(Flaw::Nonce),
+        1 => prop_oneof![0u64..2, 3u64..6, Just(u64::MAX)].prop_map(Flaw::Epoch),
+        1 => Just(Flaw::Counter),
+        1 => Just(Flaw::Configuration),
+    ];
+    let fault = prop::sample::select(&[Fault::Write, Fault::ReadBack, Fault::Read, Fault::Cut][..]);
+    prop_oneof![
+        3 => (-1i8..3, any::<bool>()).prop_map(|(ahead, right_key)| Find { ahead, right_key }),
+        1 => Just(Hello),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(right_key, right_target)| Open { right_key, right_target }),
+        1 => Just(Fork),
+        1 => Just(CloseGate),
+        5 => Just(Identify),
+        5 => flaw.prop_map(Commit),
+        2 => Just(Again),
+        2 => any::<bool>().prop_map(|right| Acknowledge { right }),
+        1 => Just(TicketShown),
+        2 => fault.prop_map(Fail),
+        1 => Just(PowerCycle),
+        1 => Just(Block),
+    ]
+}
+
+/// What the node has stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    counter: u64,
+    epoch: u64,
+    forked: bool,
+    binding: Option<Binding>,
+    claimed: bool,
+}
+
+struct Life {
+    rig: Rig,
+    anchor: AnchorSecret,
+    stored: Stored,
+    /// Written, although the store said that it was not: after the next power-up it is so.
+    written: Option<Stored>,
+    fault: Option<Fault>,
+    identity: Option<Identity>,
+    live: Option<[u8; 32]>,
+    last: Option<Binding>,
+    record: Option<PairingRecord>,
+}
+
+impl Life {
+    fn new(ticket: bool) -> Self {
+        let board = if ticket { Board::ticket() } else { Board::anchored() };
+        let anchor = if ticket { AnchorSecret::from_seed(&ticket_seed(&board)) } else { admin() };
+        let (identity, live, last, record) = (None, None, None, None);
+        let stored = Stored::default();
+        Self { rig: Rig::new(board), anchor, stored, written: None, fault: None, identity, live, last, record }
+    }
+
+    fn power_cycle(&mut self) {
+        self.rig.power_cycle();
+        self.stored = self.written.take().unwrap_or(self.stored);
+        self.fault = None;
+        self.live = None;
+    }
+
+    /// Asks for what is to be stored, if `expected` says that it may be. A fault comes between.
+    fn store<O: Operation>(
+        &mut self,
+        peer: Peer,
+        request: &O::Request,
+        expected: Result<Stored, Refusal>,
+    ) -> Result<O::Reply, Refusal> {
+        self.rig.client(peer).call::<O>(request, 1);
+        self.rig.run();
+        let outcome = self.rig.outcome::<O>(peer);
+        let Ok(next) = expected else {
+            let refused = outcome.expect("an answer").err();
+            assert_eq!(refused, expected.err());
+            return Err(refused.unwrap());
+        };
+        match self.fault.take() {
+            None => {
+                (self.stored, self.written) = (next, None);
+                Ok(outcome.expect("an answer").unwrap_or_else(|refusal| panic!("{refusal:?}")))
+            }
+            Some(Fault::Cut) => {
+                // No answer; the slot that was written to is gone, and with it what stood there.
+                assert!(outcome.is_none());
+                self.written = None;
+                self.power_cycle();
+                Err(Refusal::Store)
+            }
+            Some(fault) => {
+                assert_eq!(outcome.expect("an answer").err(), Some(Refusal::Store));
+                if fault != Fault::Write {
+                    self.written = Some(next);
+                }
+                Err(Refusal::Store)
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let stored = self.stored;
+        let open = || if stored.claimed { Err(Refusal::Taken) } else { Ok(()) };
+        match action {
+            Action::Find { ahead, right_key } => {
+                let counter = stored.counter.saturating_add_signed(ahead.into());
+                let key = if right_key { &self.anchor } else { &stranger() };
+                let find = Find::sign(key, counter, SENDER.0, SENDER.1);
+                let expected = open().and(match (counter > stored.counter, right_key) {
+                    (false, _) => Err(Refusal::Stale),
+                    (true, false) => Err(Refusal::Forged),
+                    (true, true) => Ok(Stored { counter, ..stored }),
+                });
+                let _ = self.store::<CheckFind>(Peer::Beacon, &find, expected);
+            }
+            Action::Hello => match open() {
+                Ok(()) => {
+                    let committed = self.rig.hello(&self.anchor).committed;
+                    assert_eq!(committed == 1, stored.binding.is_some());
+                }
+                Err(refusal) => assert_eq!(self.rig.ask::<MakeHello>(Peer::Beacon, &()).err(), Some(refusal)),
+            },
+            Action::Open { right_key, right_target } => {
+                let mut hello = HelloBody::new_zeroed();
+                hello.fiduciary = self.rig.status().fiduciary;
+                hello.claim_key = self.rig.ask::<ClaimKey>(Peer::Claim, &()).unwrap();
+                hello.fiduciary[0] ^= u8::from(!right_target);
+                let key = if right_key { &self.anchor } else { &stranger() };
+                let expected = open().and(match (right_target, right_key) {
+                    (false, _) => Err(Refusal::NotMine),
+                    (true, false) => Err(Refusal::Forged),
+                    (true, true) => Ok(()),
+                });
+                let outcome = self.rig.ask::<CheckOpen>(Peer::Beacon, &open_for(&hello, key, 3));
+                assert_eq!(outcome.map(|_| ()), expected);
+            }
+            Action::Fork => {
+                if stored.forked && !stored.claimed {
+                    assert_eq!(self.rig.fork(), Ok(()));
+                    return;
+                }
+                let free = stored.binding.is_none();
+                let expected = if free { Ok(Stored { forked: true, ..stored }) } else { Err(Refusal::Taken) };
+                let _ = self.store::<Fork>(Peer::Lifecycle, &(), expected);
+            }
+            Action::CloseGate => {
+                self.rig.ask::<CloseGate>(Peer::Lifecycle, &()).unwrap();
+                self.live = None;
+            }
+            Action::Identify => {
+                let outcome = self.rig.identify();
+                assert_eq!(outcome.map(|_| ()), open());
+                let Ok(identity) = outcome else { return };
+                assert!(identity.verify(&[7; 32]).is_some());
+                assert_eq!((identity.epoch.get(), identity.forked == 1), (stored.epoch, stored.forked));
+                assert_eq!(identity.committed == 1, stored.binding.is_some());
+                match stored.binding {
+                    Some(binding) => assert_eq!(identity.nonce, binding.nonce),
+                    None => self.live = Some(identity.nonce),
+                }
+                self.identity = Some(identity);
+            }
+            Action::Commit(flaw) => {
+                let Some(identity) = self.identity else { return };
+                let binding = self.binding(&identity, flaw);
+                self.commit(binding);
+            }
+            Action::Again => {
+                if let Some(binding) = self.last {
+                    self.commit(binding);
+                }
+            }
+            Action::Acknowledge { right } => {
+                let Some(record) = self.record else { return };
+                let mut hash = record.hash();
+                hash[0] ^= u8::from(!right);
+                let about = stored.binding.is_some_and(|binding| record.verify(&binding).is_some());
+                let expected = match (stored.binding, right && about) {
+                    (None, _) => Err(Refusal::NotMine),
+                    (Some(_), false) => Err(Refusal::Forged),
+                    (Some(_), true) => Ok(Stored { claimed: true, ..stored }),
+                };
+                if stored.claimed && expected.is_ok() {
+                    assert_eq!(self.rig.acknowledge(&hash), Ok(()));
+                    return;
+                }
+                let _ = self.store::<Acknowledge>(Peer::Claim, &hash, expected);
+            }
+            Action::TicketShown => {
+                self.rig.step(true);
+                assert_eq!(self.rig.status().ticket_waiting, 0);
+            }
+            Action::Fail(fault) => {
+                // After the final commit only the ticket's erasure writes, which answers nothing.
+                if !stored.claimed {
+                    self.rig.disk.fail(fault);
+                    self.fault = Some(fault);
+                }
+            }
+            Action::PowerCycle => self.power_cycle(),
+            Action::Block => {
+                self.rig.feed();
+                self.rig.run();
+            }
+        }
+    }
+
+    fn binding(&self, identity: &Identity, flaw: Flaw) -> Binding {
+        let mut binding = unsigned(identity, self.stored.counter + 1);
+        match flaw {
+            Flaw::None | Flaw::Key | Flaw::Configuration => {}
+            Flaw::Fiduciary => binding.fiduciary[7] ^= 1,
+            Flaw::MeshKey => binding.mesh_key[7] ^= 1,
+            Flaw::Fork => binding.fork[7] ^= 1,
+            Flaw::Nonce => binding.nonce[7] ^= 1,
+            Flaw::Epoch(epoch) => binding.epoch = U64::new(epoch),
+            Flaw::Counter => binding.counter = U64::new(self.stored.counter),
+        }
+        let other = stranger();
+        let mut binding = binding.sign(if matches!(flaw, Flaw::Key) { &other } else { &self.anchor });
+        if matches!(flaw, Flaw::Configuration) {
+            binding.configuration[7] ^= 1;
+        }
+        binding
+    }
+
+    fn commit(&mut self, binding: Binding) {
+        let stored = self.stored;
+        self.last = Some(binding);
+        if stored.binding == Some(binding) && !stored.claimed {
+            let again = self.rig.commit(&binding).unwrap();
+            assert!(again.verify(&binding).is_some());
+            assert!(self.record.is_none_or(|record| record.verify(&binding).is_none() || record == again));
+            self.record = Some(again);
+            return;
+        }
+        let own = wire::binding::ForkRecord::hash(self.rig_fork().as_ref());
+        let keys = Keys::derive(&self.rig.root);
+        let expected = if stored.binding.is_some() {
+            Err(Refusal::Taken)
+        } else if self.live.take_if(|live| *live == binding.nonce).is_none() {
+            Err(Refusal::Nonce)
+        } else if (binding.fiduciary, binding.mesh_key, binding.fork) != (keys.fiduciary_public, keys.mesh_public, own)
+        {
+            Err(Refusal::NotMine)
+        } else if binding.epoch.get() != stored.epoch + 1 || binding.counter.get() <= stored.counter {
+            Err(Refusal::Stale)
+        } else if binding.verify(&self.anchor.public()).is_none() {
+            Err(Refusal::Forged)
+        } else {
+            let (epoch, counter) = (binding.epoch.get(), binding.counter.get());
+            Ok(Stored { epoch, counter, binding: Some(binding), ..stored })
+        };
+        if let Ok(record) = self.store::<Commit>(Peer::Claim, &binding, expected) {
+            assert!(record.verify(&binding).is_some());
+            self.record = Some(record);
+        }
+    }
+
+    /// The fork record that this node makes, if it has.
+    fn rig_fork(&self) -> Option<wire::binding::ForkRecord> {
+        let keys = Keys::derive(&self.rig.root);
+        let Keys { fiduciary, fiduciary_public, claim_public, mesh_public, address, .. } = keys;
+        let record =
+            || wire::binding::ForkRecord::sign(&fiduciary, fiduciary_public, claim_public, mesh_public, address);
+        self.stored.forked.then(record)
+    }
+
+    /// What lifecycle sees is what is stored.
+    fn check(&mut self) {
+        let status = self.rig.status();
+        let stored = self.stored;
+        let expected = match (stored.binding.is_some(), stored.claimed) {
+            (false, _) => ownership::UNCLAIMED,
+            (true, false) => ownership::COMMITTED,
+            (true, true) => ownership::CLAIMED,
+        };
+        assert_eq!((status.state, status.ownership), (state::READY, expected));
+        assert_eq!((status.forked == 1, status.epoch), (stored.forked, stored.epoch));
+    }
+
+    /// Whatever has happened, the owner, and only the owner, can end it well.
+    fn finish(mut self) {
+        self.rig.disk.power_on();
+        self.fault = None;
+        if !self.stored.claimed {
+            let identity = self.rig.identify().unwrap();
+            let binding = self.stored.binding.unwrap_or_else(|| bind(&identity, &self.anchor, self.stored.counter + 1));
+            let record = self.rig.commit(&binding).unwrap();
+            assert_eq!(self.rig.acknowledge(&record.hash()), Ok(()));
+            self.stored.binding = Some(binding);
+        }
+        self.rig.power_cycle();
+        let status = self.rig.status();
+        let binding = self.stored.binding.unwrap();
+        assert_eq!((status.ownership, status.epoch), (ownership::CLAIMED, binding.epoch.get()));
+        assert_eq!(self.rig.identify().err(), Some(Refusal::Taken));
+        assert_eq!(self.rig.commit(&binding).err(), Some(Refusal::Taken));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_life_is_that_of_the_model(ticket: bool, actions in prop::collection::vec(action(), 1..60)) {
+        let mut life = Life::new(ticket);
+        for action in actions {
+            life.act(action);
+            life.check();
+        }
+        life.finish();
+    }
+}
