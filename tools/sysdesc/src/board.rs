@@ -1,4 +1,4 @@
-//! `boards/BOARD.toml`: what a board gives to a system description. `docs/porting.md` explains the file.
+//! `boards/BOARD.toml`: what a board gives to a system description.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ pub struct Board {
     /// Values for `${name}`.
     #[serde(default)]
     pub vars: BTreeMap<String, Value>,
+    /// Memory that nobody may have and the kernel clears: where the boot loader leaves the image, and with it
+    /// every prefilled byte.
+    pub(crate) scrub: Option<Scrub>,
     /// By domain, then by the name of the device.
     #[serde(default)]
     device: BTreeMap<String, BTreeMap<String, Supply>>,
@@ -59,6 +62,14 @@ pub(crate) struct Supply {
     pub irq: Vec<DeviceIrq>,
 }
 
+/// Physical memory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scrub {
+    pub phys_addr: u64,
+    pub size: u64,
+}
+
 /// A region of a device and its one mapping.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,9 +108,9 @@ impl Board {
         Ok(toml::from_str(text)?)
     }
 
-    /// Gives a variable a value, whatever the file says.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.vars.insert(name.to_owned(), Value::Text(value.to_owned()));
+    /// Gives a variable a value, whatever the file says. Whether the file said anything.
+    pub fn set(&mut self, name: &str, value: &str) -> bool {
+        self.vars.insert(name.to_owned(), Value::Text(value.to_owned())).is_some()
     }
 
     pub(crate) fn var(&self, name: &str) -> Option<String> {

@@ -175,7 +175,10 @@ fn writers(system: &System, domains: &[&Domain]) -> Result {
                 region.name, first.name, second.name
             ));
         }
-        if mappers().next().is_none() {
+        if let Some((domain, map)) = mappers().next().filter(|_| region.scrubbed) {
+            return map.at.refuse(format!("region {} is nobody's: {} may not map it", region.name, domain.name));
+        }
+        if mappers().next().is_none() && !region.scrubbed {
             return region.at.refuse(format!("region {} is mapped by no domain", region.name));
         }
     }

@@ -27,6 +27,9 @@ enum Command {
         system: PathBuf,
         #[arg(long, default_value = "boards")]
         board_dir: PathBuf,
+        /// Gives a variable another value than the board's file does.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+        set: Vec<(String, String)>,
         /// Where to write [default: target/BOARD/system.xml].
         #[arg(short, long)]
         output: Option<PathBuf>,
@@ -34,8 +37,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Elaborate { board, system, board_dir, output } = Arguments::parse().command;
-    match elaborate(&board, &system, &board_dir, output) {
+    let Command::Elaborate { board, system, board_dir, set, output } = Arguments::parse().command;
+    match elaborate(&board, &system, &board_dir, &set, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sysdesc: {error:#}");
@@ -44,10 +47,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn elaborate(board: &str, system: &Path, board_dir: &Path, output: Option<PathBuf>) -> Result<()> {
+fn assignment(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn elaborate(
+    board: &str,
+    system: &Path,
+    board_dir: &Path,
+    set: &[(String, String)],
+    output: Option<PathBuf>,
+) -> Result<()> {
     let board_file = board_dir.join(format!("{board}.toml"));
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-    let values = Board::parse(&read(&board_file)?).with_context(|| board_file.display().to_string())?;
+    let mut values = Board::parse(&read(&board_file)?).with_context(|| board_file.display().to_string())?;
+    for (name, value) in set {
+        anyhow::ensure!(values.set(name, value), "{} has no variable {name}", board_file.display());
+    }
     let elaborated = sysdesc::elaborate(&read(system)?, &values).with_context(|| system.display().to_string())?;
     let output = output.unwrap_or_else(|| PathBuf::from(format!("target/{board}/system.xml")));
     if let Some(parent) = output.parent() {

@@ -1,5 +1,7 @@
 //! What elaboration makes of good systems.
 
+use std::{ffi::OsStr, fs};
+
 use sysdesc::{Board, DeviceKind, Perms, elaborate};
 
 const PROJECT: &str = include_str!("../../../system.xml");
@@ -53,6 +55,20 @@ fn the_projects_system_elaborates_for_native() {
     let xml = system.to_xml("system.xml -- for native");
     let again = elaborate(&xml, &board).unwrap();
     assert_eq!(again.to_xml("system.xml -- for native"), xml);
+}
+
+#[test]
+fn the_projects_system_elaborates_for_every_board() {
+    let mut boards = 0;
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../boards")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension() == Some(OsStr::new("toml")) {
+            let board = Board::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+            elaborate(PROJECT, &board).unwrap_or_else(|refused| panic!("{}: {refused}", path.display()));
+            boards += 1;
+        }
+    }
+    assert!(boards >= 3);
 }
 
 #[test]
