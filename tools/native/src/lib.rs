@@ -1,1 +1,9 @@
+//! The native platform: a node as Linux processes on an Ethernet segment in software (docs/native.md).
+//!
+//! [`runner`] starts a system description, one process per domain; [`pd`] is the other side, the runtime
+//! inside a domain.
 
+mod boot;
+pub mod pd;
+pub mod runner;
+mod words;
