@@ -1,0 +1,86 @@
+//! Serial output. The firmware has set speed and format; nothing is read, no interrupt is used: the console is the
+//! last domain to run, so it may wait for the device.
+
+use console::Serial;
+
+/// A byte-wide or word-wide register.
+struct Register<T>(*mut T);
+
+impl<T: Copy> Register<T> {
+    fn read(&self) -> T {
+        // SAFETY: `Uart::bind` took the address from the description, which maps the device's page there.
+        unsafe { self.0.read_volatile() }
+    }
+
+    fn write(&self, value: T) {
+        // SAFETY: as above; these registers take any value.
+        unsafe { self.0.write_volatile(value) }
+    }
+}
+
+pub enum Uart {
+    Pl011 { base: usize },
+    Ns16550 { base: usize },
+}
+
+/// ARM PrimeCell UART (PL011), TRM section 3.3.
+mod pl011 {
+    pub const DATA: usize = 0x00;
+    pub const FLAGS: usize = 0x18;
+    pub const CONTROL: usize = 0x30;
+    pub const TRANSMIT_FULL: u32 = 1 << 5;
+    pub const ENABLE: u32 = 1 << 0;
+    pub const TRANSMIT_ENABLE: u32 = 1 << 8;
+}
+
+/// 16550, registers a byte apart.
+mod ns16550 {
+    pub const DATA: usize = 0;
+    pub const LINE_STATUS: usize = 5;
+    pub const HOLDING_EMPTY: u8 = 1 << 5;
+}
+
+impl Uart {
+    /// The device whose symbol the board has set.
+    pub fn bind() -> Self {
+        let (pl011, ns16550) = (platform::setvar!("pl011"), platform::setvar!("ns16550"));
+        match (pl011, ns16550) {
+            (0, 0) => panic!("the board gives no serial device"),
+            (0, base) => Self::Ns16550 { base },
+            (base, _) => {
+                Register((base + pl011::CONTROL) as *mut u32).write(pl011::ENABLE | pl011::TRANSMIT_ENABLE);
+                Self::Pl011 { base }
+            }
+        }
+    }
+
+    fn full(&self) -> bool {
+        match self {
+            Self::Pl011 { base } => Register((base + pl011::FLAGS) as *mut u32).read() & pl011::TRANSMIT_FULL != 0,
+            Self::Ns16550 { base } => {
+                Register((base + ns16550::LINE_STATUS) as *mut u8).read() & ns16550::HOLDING_EMPTY == 0
+            }
+        }
+    }
+
+    fn put(&mut self, byte: u8) {
+        match self {
+            Self::Pl011 { base } => Register((*base + pl011::DATA) as *mut u32).write(u32::from(byte)),
+            Self::Ns16550 { base } => Register((*base + ns16550::DATA) as *mut u8).write(byte),
+        }
+    }
+}
+
+impl Serial for Uart {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        for byte in bytes {
+            if self.full() {
+                break;
+            }
+            self.put(*byte);
+            written += 1;
+        }
+        written
+    }
+}

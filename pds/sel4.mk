@@ -1,0 +1,45 @@
+# The node on seL4: images. Included by the Makefile at the top; paths are from there.
+#
+#   make image BOARD=qemu_virt_aarch64 CONFIG=release ANCHOR=anchor.bin
+
+BOARD  ?= qemu_virt_aarch64
+CONFIG ?= release
+ANCHOR ?=
+
+SEL4_BOARDS := qemu_virt_aarch64 qemu_virt_riscv64
+SDK_BOARD    = $(MICROKIT_SDK)/board/$(BOARD)/$(CONFIG)
+IMAGE        = target/$(BOARD)-$(CONFIG)
+
+SEL4_ARCH             = $(shell sed -n 's/.*"SEL4_ARCH": "\(.*\)".*/\1/p' $(SDK_BOARD)/include/kernel/gen_config.json)
+SEL4_TARGET_aarch64  := aarch64-unknown-none
+SEL4_TARGET_riscv64  := riscv64gc-unknown-none-elf
+SEL4_TARGET           = $(SEL4_TARGET_$(SEL4_ARCH))
+
+# The compiler for the domains: the first that has the core library for the target (`rustup target add`), or its sources
+# to build it from (`rustup component add rust-src`; Debian's rustc-web with rust-web-src). GENESIS_RUSTC chooses another,
+# GENESIS_SYSROOT a directory in which that one finds its core library.
+GENESIS_RUSTC   ?= $(or $(shell for rustc in rustc /usr/bin/rustc; do \
+    lib=$$($$rustc --print sysroot 2>/dev/null)/lib/rustlib; \
+    if [ -d "$$lib/$(SEL4_TARGET)" ] || [ -d "$$lib/src/rust/library" ]; then echo $$rustc; break; fi; done),rustc)
+GENESIS_SYSROOT ?=
+SEL4_STD = $(shell [ -n "$(GENESIS_SYSROOT)" ] || [ -d "$$($(GENESIS_RUSTC) --print sysroot)/lib/rustlib/$(SEL4_TARGET)" ] || \
+    echo -Zbuild-std=core,alloc -Zbuild-std-features=compiler-builtins-mem)
+
+# No path of this machine gets into an image.
+SEL4_RUSTFLAGS = $(if $(GENESIS_SYSROOT),--sysroot=$(GENESIS_SYSROOT)) \
+    --remap-path-prefix=$(CURDIR)=/genesis --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+
+.PHONY: have-sdk
+have-sdk:
+	@[ -x $(MICROKIT_SDK)/bin/microkit ] || { echo "no Microkit SDK at $(MICROKIT_SDK): get version 2.3.0 (README.md says where) and set MICROKIT_SDK" >&2; exit 1; }
+	@[ -d $(SDK_BOARD) ] || { echo "the SDK at $(MICROKIT_SDK) has no $(BOARD) $(CONFIG)" >&2; exit 1; }
+
+.PHONY: image
+image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFIG/loader.img
+	env RUSTC="$$(command -v $(GENESIS_RUSTC))" RUSTC_BOOTSTRAP=1 SEL4_INCLUDE_DIRS=$(SDK_BOARD)/include \
+	    CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
+	    $(CARGO) --config pds/.cargo/config.toml build --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
+	$(CARGO) run --locked --quiet --package sysdesc -- elaborate $(BOARD) $(if $(ANCHOR),--set anchor=$(abspath $(ANCHOR))) -o $(IMAGE)/system.xml
+	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
+	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
+	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
