@@ -10,6 +10,7 @@
 
 mod board;
 mod check;
+pub mod kernel;
 mod model;
 mod parse;
 mod supply;
