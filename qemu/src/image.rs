@@ -1,0 +1,83 @@
+//! An image from domains that are built (`make image`): the system description for a board, with regions filled.
+//! What differs between two images of one board is only that, so a test that wants other parameters waits a second.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use sysdesc::Board;
+
+use crate::project;
+
+/// Where the SDK is if `MICROKIT_SDK` does not say.
+const SDK: &str = "/opt/microkit-sdk-2.3.0";
+
+/// What is to be built.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Image {
+    pub board: String,
+    /// Of the SDK: `release` or `debug`.
+    pub config: String,
+    /// The bytes of regions, by the variable that names the file: `params`, `anchor`.
+    pub prefill: BTreeMap<String, Vec<u8>>,
+}
+
+impl Image {
+    pub fn new(board: &str, config: &str) -> Self {
+        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new() }
+    }
+
+    /// Builds it into a directory. The result is `loader.img` there, beside the tool's `capdl.json` and `report.txt`.
+    pub fn build(&self, to: &Path) -> Result<PathBuf> {
+        let sdk = sdk()?;
+        let programs = self.programs()?;
+        let board_file = project().join("boards").join(format!("{}.toml", self.board));
+        let mut board = Board::parse(&read(&board_file)?).with_context(|| board_file.display().to_string())?;
+        for (name, bytes) in &self.prefill {
+            let file = to.join(format!("{name}.bin"));
+            fs::write(&file, bytes).with_context(|| file.display().to_string())?;
+            ensure!(board.set(name, path(&file)?), "board {} has no variable {name}", self.board);
+        }
+        let system = sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?;
+        let (description, image) = (to.join("system.xml"), to.join("loader.img"));
+        fs::write(&description, system.to_xml("system.xml")).with_context(|| description.display().to_string())?;
+        let mut tool = Command::new(sdk.join("bin/microkit"));
+        tool.arg(&description).args(["--board", &self.board, "--config", &self.config]);
+        tool.arg("--search-path").arg(&programs).arg("-o").arg(&image);
+        tool.arg("-r").arg(to.join("report.txt")).arg("--capdl-json").arg(to.join("capdl.json"));
+        let output = tool.output().with_context(|| format!("{}", sdk.display()))?;
+        if !output.status.success() {
+            bail!("the Microkit tool refuses the system:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(image)
+    }
+
+    /// Where the domains' programs are.
+    fn programs(&self) -> Result<PathBuf> {
+        let built = project().join("target/pds").join(format!("{}-{}", self.board, self.config));
+        let target = fs::read_dir(&built).into_iter().flatten().flatten().map(|entry| entry.path().join("release"));
+        target.into_iter().find(|dir| dir.join("keystore").is_file()).with_context(|| {
+            format!("the domains are not built: make image BOARD={} CONFIG={}", self.board, self.config)
+        })
+    }
+}
+
+/// The Microkit SDK.
+pub fn sdk() -> Result<PathBuf> {
+    let sdk = PathBuf::from(std::env::var_os("MICROKIT_SDK").unwrap_or_else(|| SDK.into()));
+    let there = sdk.join("bin/microkit").is_file();
+    ensure!(there, "no Microkit SDK at {}: README.md says where to get it; set MICROKIT_SDK", sdk.display());
+    Ok(sdk)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}

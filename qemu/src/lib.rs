@@ -1,0 +1,17 @@
+//! The node on seL4 as a QEMU machine: [`image`] puts one together, [`machine`] boots it.
+//!
+//! It knows no protocol and looks at no frame: a machine has a console to read, a network socket, a source of
+//! entropy and a device secret, as any board has.
+
+pub mod image;
+pub mod machine;
+
+use std::path::Path;
+
+pub use image::Image;
+pub use machine::{Machine, Setup};
+
+/// The checkout that this program was built in.
+fn project() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -1,0 +1,106 @@
+//! A QEMU machine, from power-on until it is dropped.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::project;
+
+/// `qemu/BOARD.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    program: String,
+    arguments: Vec<String>,
+}
+
+/// What is on the outside of a machine.
+pub struct Setup<'a> {
+    pub board: &'a str,
+    pub image: &'a Path,
+    /// An existing directory for this machine's own files.
+    pub dir: &'a Path,
+    /// Per node, put into memory beside the image.
+    pub device_secret: &'a [u8; 32],
+    pub mac: [u8; 6],
+    /// A datagram socket to bind, and the one to send to: a frame each datagram. Without it the cable is loose.
+    pub net: Option<(&'a Path, &'a Path)>,
+    /// What the entropy device reads: a character device or a FIFO that somebody holds open.
+    pub entropy: &'a Path,
+}
+
+/// A running machine. Dropping it is pulling the plug.
+pub struct Machine(Child);
+
+impl Machine {
+    /// Boots it; its console is to be read, or it waits.
+    pub fn boot(setup: &Setup<'_>) -> Result<(Self, ChildStdout)> {
+        let mut command = setup.command()?;
+        command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| setup.board.to_owned())?;
+        let console = child.stdout.take().context("no pipe to QEMU")?;
+        Ok((Self(child), console))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Setup<'_> {
+    /// QEMU for this machine, with nothing said about its console. It ends with the thread that starts it.
+    pub fn command(&self) -> Result<Command> {
+        let file = project().join("qemu").join(format!("{}.toml", self.board));
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let line: Line = toml::from_str(&text).with_context(|| file.display().to_string())?;
+        let secret = self.dir.join("device-secret");
+        fs::write(&secret, self.device_secret).with_context(|| secret.display().to_string())?;
+        let mac = self.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac)];
+        let fill = |argument: &String| {
+            values.iter().fold(argument.clone(), |argument, (name, value)| argument.replace(name, value))
+        };
+        let net = match self.net {
+            None => "hubport,id=net,hubid=0".to_owned(),
+            Some((own, switch)) => format!(
+                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                plain(own)?,
+                plain(switch)?
+            ),
+        };
+        let mut command = Command::new(&line.program);
+        command.args(line.arguments.iter().map(fill)).args(["-nodefaults", "-display", "none", "-no-reboot"]);
+        command
+            .args(["-netdev", &net, "-object"])
+            .arg(format!("rng-random,id=source,filename={}", plain(self.entropy)?));
+        // SAFETY: between fork and exec, one system call and nothing that could hold a lock.
+        unsafe {
+            command.pre_exec(|| {
+                let end = Some(rustix::process::Signal::KILL);
+                Ok(rustix::process::set_parent_process_death_signal(end)?)
+            });
+        }
+        Ok(command)
+    }
+}
+
+/// A path as QEMU's options take it: a comma would end the option.
+fn plain(path: &Path) -> Result<&str> {
+    let text = path.to_str().filter(|text| !text.contains(','));
+    let text = text.with_context(|| format!("{} cannot be given to QEMU", path.display()))?;
+    ensure!(!text.is_empty(), "an empty path");
+    Ok(text)
+}
