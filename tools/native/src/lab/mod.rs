@@ -1,0 +1,70 @@
+//! A lab: a segment, nodes on it, and what their consoles say. In a test's process ([`Lab::start`]), or in a
+//! process of its own that runs on after `lab up` has returned ([`supervise`]).
+//!
+//! A lab looks at a node as anybody could: at its frames and its console. It shares nothing with another lab.
+
+mod console;
+mod files;
+mod node;
+mod run;
+mod stranger;
+mod supervise;
+mod up;
+
+use std::{cell::Cell, path::Path};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+pub use self::{
+    console::Seen,
+    node::{Node, NodeOptions},
+    run::{Run, run},
+    stranger::{Stranger, stranger},
+    supervise::supervise,
+    up::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Up, down, status, switch_of, up},
+};
+use crate::{
+    runner::Config,
+    switch::{Options, Switch},
+};
+
+/// The system that a lab's nodes run, unless it is told otherwise.
+const SYSTEM: &str = include_str!("../../../../system.xml");
+
+/// A segment with nodes on it.
+pub struct Lab {
+    switch: Switch,
+    description: String,
+    nodes: Cell<u32>,
+    /// Of the switch's sockets. Removed last.
+    _dir: TempDir,
+}
+
+impl Lab {
+    /// A lab for a test, with its record in memory too.
+    pub fn start() -> Result<Self> {
+        Self::start_with(None, true, SYSTEM.to_owned())
+    }
+
+    /// A lab with its record in a file of its own.
+    fn start_with(record: Option<&Path>, tap: bool, description: String) -> Result<Self> {
+        // A path of a socket must be short, and that of a checkout may be long.
+        let dir = tempfile::Builder::new().prefix(files::SWITCH_PREFIX).tempdir().context("no temporary directory")?;
+        let record = record.map_or_else(|| dir.path().join(files::SEGMENT), Path::to_owned);
+        let switch = Switch::start_with(Options { dir: dir.path().to_owned(), record, tap })?;
+        Ok(Self { switch, description, nodes: Cell::new(0), _dir: dir })
+    }
+
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Boots a node. It is called `node-N`, and so is its switch port.
+    pub fn node(&self, options: NodeOptions) -> Result<Node> {
+        let number = self.nodes.get() + 1;
+        self.nodes.set(number);
+        let name = format!("node-{number}");
+        Node::boot(name, Config::new(&*self.description), &self.switch, options)
+    }
+}

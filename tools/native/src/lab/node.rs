@@ -1,0 +1,223 @@
+//! One node: its domains, its port, and a thread that reads its console.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, PipeReader, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use calls::params::Params;
+use rustix::process::{Pid, Signal, kill_process};
+use zerocopy::IntoBytes;
+
+use super::Seen;
+use crate::{
+    runner::{Config, Entropy, Plug, Stopper, System},
+    switch::Switch,
+};
+
+/// How a node starts. The defaults are those of an image without an anchor.
+pub struct NodeOptions {
+    /// The bytes of `anchor.bin`.
+    pub anchor: Option<Vec<u8>>,
+    pub params: Params,
+    pub entropy: Entropy,
+    /// 32 bytes; without them random ones: another device.
+    pub device_secret: Option<[u8; 32]>,
+    /// Where the console is written to, as it comes.
+    pub log: Option<PathBuf>,
+    /// Called when anything about the node has changed.
+    pub changed: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            anchor: None,
+            params: Params::DEFAULT,
+            entropy: Entropy::Good,
+            device_secret: None,
+            log: None,
+            changed: None,
+        }
+    }
+}
+
+/// A running node. It ends when dropped.
+pub struct Node {
+    name: String,
+    mac: [u8; 6],
+    pids: Vec<(String, u32)>,
+    stopper: Stopper,
+    watched: Arc<Watched>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Watched {
+    seen: Mutex<Seen>,
+    more: Condvar,
+    changed: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Watched {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // A test that panicked while it looked has broken nothing.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.lock());
+        self.more.notify_all();
+        if let Some(changed) = &self.changed {
+            changed();
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn boot(name: String, mut config: Config, switch: &Switch, options: NodeOptions) -> Result<Self> {
+        let secret = options.device_secret.map_or_else(random::<32>, Ok)?;
+        let mut mac = random::<6>()?;
+        // Locally administered, of one station.
+        mac[0] = (mac[0] | 0x02) & 0xfe;
+        let own = switch.dir().join(&name);
+        let behind = switch.attach(&name, &own)?;
+        let (reader, writer) = std::io::pipe()?;
+        let log = options.log.as_deref().map(open_log).transpose()?;
+        config.prefill.insert("params".into(), options.params.as_bytes().to_vec());
+        config.prefill.insert("device_secret".into(), secret.to_vec());
+        config.prefill.extend(options.anchor.map(|bytes| ("anchor".into(), bytes)));
+        config.devices.insert("net.nic".into(), Plug::Switch { own, switch: behind, mac });
+        config.devices.insert("entropy.source".into(), Plug::Entropy(options.entropy));
+        config.devices.insert("console.serial".into(), Plug::Descriptor(writer.into()));
+        // As on a board: what one domain's death does to the others is theirs to deal with.
+        config.keep_going = true;
+        let system = System::start(config).with_context(|| format!("{name} (`make build` makes the programs)"))?;
+        let (pids, stopper) = (system.pids().to_vec(), system.stopper());
+        let watched = Arc::new(Watched { seen: Mutex::default(), more: Condvar::new(), changed: options.changed });
+        let (of_console, of_deaths) = (Arc::clone(&watched), Arc::clone(&watched));
+        let threads = vec![
+            thread::Builder::new().name(name.clone()).spawn(move || follow(reader, log, &of_console))?,
+            thread::Builder::new().name(name.clone()).spawn(move || bury(system, &of_deaths))?,
+        ];
+        Ok(Self { name, mac, pids, stopper, watched, threads })
+    }
+
+    /// Of the node and of its switch port.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// The processes of the domains that have not died.
+    pub fn processes(&self) -> BTreeMap<String, u32> {
+        let seen = self.watched.lock();
+        let alive = |(domain, _): &&(String, u32)| !seen.ended && seen.deaths.iter().all(|(dead, _)| dead != domain);
+        self.pids.iter().filter(alive).cloned().collect()
+    }
+
+    /// What is known of the node now.
+    pub fn seen(&self) -> Seen {
+        self.watched.lock().clone()
+    }
+
+    /// All that the console has said.
+    pub fn console(&self) -> String {
+        self.watched.lock().text()
+    }
+
+    /// The ticket's text, if the node has shown one.
+    pub fn ticket(&self) -> Option<String> {
+        self.watched.lock().ticket.clone()
+    }
+
+    /// Waits until `look` finds what it looks for, at most for `patience`: a hang detector.
+    pub fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&Seen) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + patience;
+        let mut seen = self.watched.lock();
+        loop {
+            if let Some(found) = look(&seen) {
+                return Some(found);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            seen = self.watched.more.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until the node has reached a phase; it may be past it. The error holds the console.
+    pub fn wait_phase(&self, phase: &str, patience: Duration) -> Result<()> {
+        let reached = self.wait(patience, |seen| {
+            let reached = seen.phases.iter().any(|past| past == phase);
+            (reached || seen.ended).then_some(reached)
+        });
+        match reached {
+            Some(true) => Ok(()),
+            ended => {
+                let why = if ended.is_none() { "has not reached" } else { "has ended before it reached" };
+                let deaths: Vec<_> = self.seen().deaths.into_iter().map(|(_, how)| how).collect();
+                bail!("{} {why} {phase}. Deaths: {deaths:?}. Its console:\n{}", self.name, self.console())
+            }
+        }
+    }
+
+    /// Kills one domain, as a fault would. False if it is dead already.
+    pub fn kill(&self, domain: &str) -> bool {
+        let pid = self.processes().get(domain).and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
+        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).context("no random bytes")?;
+    Ok(bytes)
+}
+
+/// It may show a ticket: nobody else may read it.
+fn open_log(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(|| path.display().to_string())
+}
+
+/// Reads the console until its domain has died. The log has a line before anybody is told of it.
+fn follow(reader: PipeReader, mut log: Option<File>, watched: &Watched) {
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        if let Some(file) = &mut log
+            && let Err(error) = file.write_all(&line)
+        {
+            eprintln!("lab: a console log is cut short: {error}");
+            log = None;
+        }
+        let text = String::from_utf8_lossy(&line);
+        watched.change(|seen| seen.take(text.trim_end_matches(['\r', '\n'])));
+        line.clear();
+    }
+}
+
+fn bury(system: System, watched: &Watched) {
+    for death in system.deaths() {
+        watched.change(|seen| seen.deaths.push((death.domain.clone(), death.to_string())));
+    }
+    system.wait();
+    watched.change(|seen| seen.ended = true);
+}

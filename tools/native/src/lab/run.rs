@@ -1,0 +1,223 @@
+//! `lab run`: a node's first life from end to end, with a word about each step. What it claims about silence it reads
+//! from the segment's record, not from what the node says.
+
+use std::{
+    cell::Cell,
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use calls::params::Params;
+use clap::Args;
+
+use super::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT};
+use crate::{enter::INTERFACE, runner::program_dir, switch::Frame};
+
+const ADMIN: &str = "os-network-admin";
+/// What it exits with if no node has answered.
+const ADMIN_NO_ANSWER: i32 = 5;
+/// A hang detector.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub struct Run {
+    /// How long the node scans before it forks, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub scan_ms: u32,
+    /// Keep the console log, the record of the segment and the registry here
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// One life. The error says what went wrong; the console has then been printed.
+pub fn run(run: &Run) -> Result<()> {
+    let temporary = tempfile::tempdir().context("no temporary directory")?;
+    let dir = run.dir.as_deref().unwrap_or(temporary.path());
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    ensure!(fs::read_dir(dir)?.next().is_none(), "{} is not empty", dir.display());
+    let admin = program_dir().join(ADMIN);
+    ensure!(admin.is_file(), "there is no {}; `make build` makes it", admin.display());
+    let lab = Lab::start_with(Some(&dir.join(SEGMENT)), true, SYSTEM.to_owned())?;
+    let mut params = Params::DEFAULT;
+    params.scan_ms = run.scan_ms.into();
+    let log = Some(dir.join("console.log"));
+    println!("== A node is switched on, on a segment of its own. Its image has no anchor: it will show a ticket.");
+    let node = lab.node(NodeOptions { params, log, ..NodeOptions::default() })?;
+    let show = Show { lab: &lab, node: &node, dir, admin: &admin, shown: Cell::new(0) };
+    show.life().inspect_err(|_| eprint!("--- The node's console:\n{}---\n", node.console()))?;
+    if run.dir.is_some() {
+        println!("   logs, registry and record: {}", dir.display());
+    }
+    Ok(())
+}
+
+struct Show<'a> {
+    lab: &'a Lab,
+    node: &'a Node,
+    dir: &'a Path,
+    admin: &'a Path,
+    /// Phases that have been printed.
+    shown: Cell<usize>,
+}
+
+impl Show<'_> {
+    fn life(&self) -> Result<()> {
+        self.watch_until("hold")?;
+        let fingerprint = self.node.seen().fingerprint.context("the node has shown no fingerprint")?;
+        println!("   {:<10} the fingerprint of its identity F: {fingerprint}", "");
+        let address = self.node.seen().address.context("the node has shown no address")?;
+        self.lab.switch().mark();
+        self.stranger(&address.to_string())?;
+
+        println!("== The administrator claims the node, with the ticket from its console.");
+        let ticket = self.node.ticket().context("the node has shown no ticket")?;
+        self.secret("ticket", &ticket)?;
+        self.make_key("admin")?;
+        let ticket = self.dir.join("ticket");
+        println!("   $ {ADMIN} claim --ticket-file {}", ticket.display());
+        let claim = ["claim".into(), "--ticket-file".into(), ticket.into()];
+        // What it prints at the end is shown below; on the way it tells its progress on standard error.
+        let mut command = self.enter("admin", self.admin, &self.key("admin", &claim))?;
+        let status = command.stdout(Stdio::null()).status().context("lab enter")?;
+        ensure!(status.success(), "the claim failed ({status})");
+        self.watch_until("claimed")?;
+        self.judge()?;
+
+        println!("== The pairing, as the administrator keeps it.");
+        self.say("admin", &["nodes", "list"])?;
+        self.say("admin", &["nodes", "show", &fingerprint])?;
+        println!("== Done: the node has one administrator, and both sides agree.");
+        Ok(())
+    }
+
+    /// Prints phases as they come, until one is reached.
+    fn watch_until(&self, goal: &str) -> Result<()> {
+        loop {
+            let at = self.shown.get();
+            let next = self.node.wait(PATIENCE, |seen| match seen.phases.get(at) {
+                Some(phase) => Some(Some(phase.clone())),
+                None => seen.ended.then_some(None),
+            });
+            let Some(Some(phase)) = next else { bail!("the node did not reach {goal}") };
+            self.shown.set(at + 1);
+            println!("   {phase:<10} {}", meaning(&phase));
+            if phase == goal {
+                return Ok(());
+            }
+            ensure!(phase != "sealed", "the node is sealed: {}", self.node.seen().faults.join("; "));
+        }
+    }
+
+    fn stranger(&self, address: &str) -> Result<()> {
+        println!("== A stranger on the same segment knocks everywhere.");
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let status =
+            self.enter("stranger", &own, &["stranger".into(), address.into()])?.status().context("lab enter")?;
+        ensure!(status.success(), "the stranger got an answer ({status})");
+        println!("== The stranger has the administrator's tool too, and a key of his own.");
+        self.make_key("stranger")?;
+        println!("   $ {ADMIN} discover");
+        let discover = ["discover", "--wait", "3"].map(OsString::from);
+        let status =
+            self.enter("stranger", self.admin, &self.key("stranger", &discover))?.status().context("lab enter")?;
+        ensure!(status.code() == Some(ADMIN_NO_ANSWER), "with a foreign key a node was found ({status})");
+        let sent = self.lab.switch().frames_from("stranger").len();
+        ensure!(sent > 0, "the stranger has sent nothing");
+        let frames = self.lab.switch().frames_from(self.node.name());
+        println!("   the segment's record: stranger's frames: {sent}; node frames to the stranger: {}", frames.len());
+        ensure!(frames.is_empty(), "the node has answered a stranger: {frames:02x?}");
+        Ok(())
+    }
+
+    /// What the whole record since hold says, the claim included.
+    fn judge(&self) -> Result<()> {
+        let judged = self.lab.switch().wait(Duration::ZERO, |frames| {
+            let of = |name: &str| frames.iter().filter(move |frame| &*frame.port == name).collect::<Vec<_>>();
+            Some((of(self.node.name()).len(), early(frames, self.node.name()), strangers(frames, self.node.name())))
+        });
+        let (all, early, strangers) = judged.context("there is no record")?;
+        println!(
+            "   the segment's record: node frames: {all}; before the administrator spoke: {early}; to the stranger: {strangers}"
+        );
+        ensure!(all > 0 && early == 0 && strangers == 0, "the node has spoken to others than its administrator");
+        Ok(())
+    }
+
+    /// A key under a random passphrase.
+    fn make_key(&self, who: &str) -> Result<()> {
+        let mut passphrase = [0; 16];
+        getrandom::fill(&mut passphrase).context("no random bytes")?;
+        self.secret(&format!("{who}.passphrase"), &passphrase.map(|byte| format!("{byte:02x}")).concat())?;
+        let made = Command::new(self.admin).args(self.key(who, &["init".into()])).output().context(ADMIN)?;
+        ensure!(made.status.success(), "{ADMIN} init: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(())
+    }
+
+    /// Runs the administrator's tool beside the segment; it must succeed.
+    fn say(&self, who: &str, words: &[&str]) -> Result<()> {
+        println!("   $ {ADMIN} {}", words.join(" "));
+        let words: Vec<_> = words.iter().map(OsString::from).collect();
+        let status = Command::new(self.admin).args(self.key(who, &words)).status().context(ADMIN)?;
+        ensure!(status.success(), "{ADMIN} failed ({status})");
+        Ok(())
+    }
+
+    /// The arguments that name a person's files and interface, and then `words`.
+    fn key(&self, who: &str, words: &[OsString]) -> Vec<OsString> {
+        let files = [
+            ("--key", self.dir.join(format!("{who}.key"))),
+            ("--passphrase-file", self.dir.join(format!("{who}.passphrase"))),
+            ("--registry", self.dir.join(format!("{who}.sqlite"))),
+            ("--interface", INTERFACE.into()),
+        ];
+        let files = files.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]);
+        words.iter().cloned().chain(files).collect()
+    }
+
+    /// A program on the segment, with a port of that name.
+    fn enter(&self, name: &str, program: &Path, arguments: &[OsString]) -> Result<Command> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(own);
+        command.args(["enter", "--switch"]).arg(self.lab.switch().dir()).args(["--name", name]);
+        command.arg(program).args(arguments);
+        Ok(command)
+    }
+
+    fn secret(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| writeln!(file, "{text}")).with_context(|| path.display().to_string())
+    }
+}
+
+fn meaning(phase: &str) -> &'static str {
+    match phase {
+        "blind" => "closed both ways: it tests its entropy and makes its identity",
+        "scan" => "a few hellos, which only its administrator can read; does one answer?",
+        "fork" => "nobody did: it signs its record of a private fleet of one",
+        "hold" => "it sends nothing at all, until its administrator finds it",
+        "committed" => "it has verified and stored the administrator's binding",
+        "claimed" => "the administrator has confirmed it; the claim endpoint is closed for good",
+        "sealed" => "something failed for good: closed both ways until the next power-up",
+        _ => "",
+    }
+}
+
+/// Frames of the node before the administrator's first.
+fn early(frames: &[Frame], node: &str) -> usize {
+    frames.iter().take_while(|frame| &*frame.port != "admin").filter(|frame| &*frame.port == node).count()
+}
+
+/// Frames of the node to an address that the stranger has sent from.
+fn strangers(frames: &[Frame], node: &str) -> usize {
+    let sources: Vec<_> =
+        frames.iter().filter(|frame| &*frame.port == "stranger").filter_map(|f| f.bytes.get(6..12)).collect();
+    let to_stranger = |frame: &&Frame| frame.bytes.get(..6).is_some_and(|to| sources.contains(&to));
+    frames.iter().filter(|frame| &*frame.port == node).filter(to_stranger).count()
+}

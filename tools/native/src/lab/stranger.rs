@@ -1,0 +1,111 @@
+//! A stranger on the segment: no key, ordinary sockets, and what comes back is counted. [`super::run`] shows with it
+//! that nothing does.
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::enter::VARIABLE;
+
+const PORTS: [u16; 8] = [22, 23, 80, 443, 5353, 8080, 8090, 9443];
+const BEACON_PORT: u16 = 8090;
+const EVERYONE: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ECHO_REQUEST: u8 = 128;
+
+#[derive(Args)]
+pub struct Stranger {
+    /// The node's address
+    pub node: Ipv6Addr,
+    /// How long to wait for an answer, in milliseconds
+    #[arg(long, default_value_t = 2000)]
+    pub wait_ms: u64,
+}
+
+/// Knocks everywhere at once, prints what came back, and returns how much of it there was.
+pub fn stranger(stranger: &Stranger) -> Result<u32> {
+    let name = std::env::var(VARIABLE).with_context(|| format!("{VARIABLE} is not set; run me by `lab enter`"))?;
+    let any = UdpSocket::bind("[::]:0")?;
+    let scope = rustix::net::netdevice::name_to_index(&any, &name).with_context(|| name.clone())?;
+    let (node, patience) = (stranger.node, Duration::from_millis(stranger.wait_ms));
+    let at = |ip, port| SocketAddrV6::new(ip, port, 0, scope);
+    let deadline = Instant::now() + patience;
+    let answers = thread::scope(|threads| {
+        let ping = threads.spawn(|| ping([at(node, 0), at(EVERYONE, 0)], node, deadline));
+        let shout = threads.spawn(|| shout([at(node, BEACON_PORT), at(EVERYONE, BEACON_PORT)], node, deadline));
+        let connects: Vec<_> =
+            PORTS.map(|port| threads.spawn(move || connect(at(node, port), patience))).into_iter().collect();
+        let ping = ping.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+        let shout = shout.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+        let connected = connects.into_iter().filter_map(|thread| thread.join().ok()).filter(|back| *back).count();
+        io::Result::Ok([
+            ("ping to the node and to everyone", ping),
+            ("UDP to port 8090", shout),
+            ("TCP to 8 ports", connected),
+        ])
+    })?;
+    let mut all = 0;
+    for (what, count) in answers {
+        let text = if count == 0 { "nothing came back".to_owned() } else { format!("{count} answers") };
+        println!("   {what}: {text}");
+        all += u32::try_from(count)?;
+    }
+    Ok(all)
+}
+
+/// Echo requests; every ICMPv6 message that comes from the node counts.
+fn ping(targets: [SocketAddrV6; 2], node: Ipv6Addr, deadline: Instant) -> io::Result<usize> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET6, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::ICMPV6))?;
+    for target in targets {
+        // The kernel fills in the checksum. Without a neighbour's answer it has nowhere to send to, and says so later.
+        let _ = rustix::net::sendto(&socket, &[ECHO_REQUEST, 0, 0, 0, 0x47, 0x4e, 0, 1], SendFlags::empty(), &target);
+    }
+    count(socket, node, deadline)
+}
+
+/// Datagrams that are no message of anybody's.
+fn shout(targets: [SocketAddrV6; 2], node: Ipv6Addr, deadline: Instant) -> io::Result<usize> {
+    let socket = UdpSocket::bind(("::", BEACON_PORT))?;
+    for target in targets {
+        let _ = socket.send_to(b"is anybody there?", target);
+    }
+    count(socket.into(), node, deadline)
+}
+
+fn count(socket: OwnedFd, node: Ipv6Addr, deadline: Instant) -> io::Result<usize> {
+    let mut count = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(count);
+        }
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(left))?;
+        match rustix::net::recvfrom(&socket, &mut [0; 2048][..], RecvFlags::empty()) {
+            Ok((_, _, from)) => count += usize::from(is(from, node)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // The kernel reports that a neighbour did not answer.
+            Err(rustix::io::Errno::HOSTUNREACH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is(from: Option<SocketAddrAny>, node: Ipv6Addr) -> bool {
+    from.and_then(|from| SocketAddrV6::try_from(from).ok()).is_some_and(|from| *from.ip() == node)
+}
+
+/// Whether anything came back: a connection, or a refusal.
+fn connect(to: SocketAddrV6, patience: Duration) -> bool {
+    match TcpStream::connect_timeout(&to.into(), patience) {
+        Ok(_) => true,
+        Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset),
+    }
+}
