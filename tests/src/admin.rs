@@ -5,7 +5,7 @@ use std::{io, net::Ipv6Addr, time::Duration};
 
 use crypto::{AnchorPublic, AnchorSecret, Secret};
 use smoltcp::iface::SocketHandle;
-use snow::{Builder, TransportState};
+use snow::{Builder, HandshakeState, TransportState};
 use tungstenite::{Message, WebSocket, protocol::Role};
 use wire::{
     CLAIM_PORT, Key, U16, U64,
@@ -105,6 +105,17 @@ impl Admin {
         hello: &HelloBody,
         token: &[u8; 16],
     ) -> Result<Session, Silence> {
+        self.initiate(station, handle, hello, token).complete(station)
+    }
+
+    /// Sends Noise message 1.
+    pub fn initiate(
+        &self,
+        station: &mut Station,
+        handle: SocketHandle,
+        hello: &HelloBody,
+        token: &[u8; 16],
+    ) -> Initiated {
         let prologue = claim::prologue(&hello.fiduciary, &hello.nonce, token);
         let params = "Noise_IK_25519_ChaChaPoly_BLAKE2s".parse().expect("a known pattern");
         let mut noise = Builder::new(params)
@@ -117,11 +128,7 @@ impl Admin {
         let length = noise.write_message(&[], &mut message).expect("room for message 1");
         assert_eq!(length, claim::INITIATION);
         send(station, handle, &message);
-        let response = receive(station, handle)?;
-        noise.read_message(&response, &mut []).map_err(|_| Silence)?;
-        let hash: [u8; 32] = noise.get_handshake_hash().try_into().expect("BLAKE2s gives 32 bytes");
-        let noise = noise.into_transport_mode().expect("the handshake is complete");
-        Ok(Session { handle, noise, hash })
+        Initiated { handle, noise }
     }
 
     /// A binding for the node, with this administrator as its one authority.
@@ -160,6 +167,22 @@ pub struct Pairing {
     pub binding: Binding,
     pub record: PairingRecord,
     pub rivals: u32,
+}
+
+/// A Noise handshake that waits for message 2.
+pub struct Initiated {
+    pub handle: SocketHandle,
+    noise: HandshakeState,
+}
+
+impl Initiated {
+    pub fn complete(mut self, station: &mut Station) -> Result<Session, Silence> {
+        let response = receive(station, self.handle)?;
+        self.noise.read_message(&response, &mut []).map_err(|_| Silence)?;
+        let hash: [u8; 32] = self.noise.get_handshake_hash().try_into().expect("BLAKE2s gives 32 bytes");
+        let noise = self.noise.into_transport_mode().expect("the handshake is complete");
+        Ok(Session { handle: self.handle, noise, hash })
+    }
 }
 
 /// A Noise session with a node.

@@ -2,6 +2,7 @@
 //! hostile frames. The node under test is a black box: only its frames and its console are looked at.
 
 pub mod admin;
+pub mod bed;
 pub mod hostile;
 pub mod seeds;
 pub mod station;

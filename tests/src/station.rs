@@ -35,6 +35,8 @@ pub struct Station {
     started: Instant,
     /// Whether the stack sees what arrives; a station that is down hears but does not answer.
     pub stack: bool,
+    /// How long a stream waits for the peer.
+    pub patience: Duration,
     /// Frames that arrived and that nobody has looked at yet.
     heard: VecDeque<Vec<u8>>,
     next_port: u16,
@@ -64,7 +66,8 @@ impl Station {
         let sockets = SocketSet::new(Vec::new());
         let (started, heard) = (Instant::now(), VecDeque::new());
         let next_port = 40_000;
-        Self { mac, ip, device, interface, sockets, port, started, stack: true, heard, next_port }
+        let (stack, patience) = (true, PATIENCE);
+        Self { mac, ip, device, interface, sockets, port, started, stack, patience, heard, next_port }
     }
 
     /// Puts a frame on the segment as it is.
@@ -149,7 +152,7 @@ impl Station {
     }
 
     pub fn stream(&mut self, handle: SocketHandle) -> Stream<'_> {
-        Stream { station: self, handle, patience: PATIENCE }
+        Stream { station: self, handle }
     }
 
     /// Forgets a connection without a word, as a host that lost its power would.
@@ -190,13 +193,12 @@ impl Station {
 pub struct Stream<'a> {
     pub station: &'a mut Station,
     handle: SocketHandle,
-    pub patience: Duration,
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let handle = self.handle;
-        let got = self.station.wait(self.patience, |station| {
+        let got = self.station.wait(self.station.patience, |station| {
             let socket = station.sockets.get_mut::<tcp::Socket>(handle);
             if socket.can_recv() {
                 Some(socket.recv_slice(to).map_err(io::Error::other))
@@ -213,7 +215,7 @@ impl Read for Stream<'_> {
 impl Write for Stream<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let handle = self.handle;
-        let sent = self.station.wait(self.patience, |station| {
+        let sent = self.station.wait(self.station.patience, |station| {
             let socket = station.sockets.get_mut::<tcp::Socket>(handle);
             if !socket.may_send() {
                 return Some(Err(io::ErrorKind::BrokenPipe.into()));
@@ -226,7 +228,7 @@ impl Write for Stream<'_> {
     /// Waits until the peer has acknowledged everything.
     fn flush(&mut self) -> io::Result<()> {
         let handle = self.handle;
-        let done = self.station.wait(self.patience, |station| {
+        let done = self.station.wait(self.station.patience, |station| {
             let socket = station.sockets.get::<tcp::Socket>(handle);
             (socket.send_queue() == 0 || !socket.is_open()).then_some(())
         });

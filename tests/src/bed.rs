@@ -1,0 +1,295 @@
+//! A segment with nodes on it, inside the test's process: nothing is shared with another test.
+
+use std::{
+    cell::Cell,
+    fmt::Write as _,
+    io::{BufRead, BufReader},
+    net::Ipv6Addr,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use calls::params::Params;
+use crypto::AnchorPublic;
+use native::{
+    runner::{Config, Plug, System},
+    switch::Switch,
+};
+use tempfile::TempDir;
+use wire::{Key, anchor::AnchorFile};
+use zerocopy::IntoBytes;
+
+use crate::{PATIENCE, hostile::Target, station::Station};
+
+pub struct Bed {
+    switch: Switch,
+    dir: TempDir,
+    nodes: Cell<u8>,
+}
+
+/// A node to be. Windows in milliseconds, as `params` has them.
+#[derive(Clone)]
+pub struct Setup {
+    /// Of the image; without one the node makes a ticket.
+    pub anchor: Option<AnchorPublic>,
+    pub scan_ms: u32,
+    pub hello_delay_ms: u32,
+    pub token_ms: u32,
+    pub pending_ms: u32,
+    pub claim_ms: u32,
+    /// What the source gives, as `ENTROPY=` has it.
+    pub entropy: String,
+}
+
+impl Setup {
+    /// An image with an anchor, that does not scan.
+    pub fn image(anchor: &AnchorPublic) -> Self {
+        Self { anchor: Some(*anchor), ..Self::ticket() }
+    }
+
+    /// An image without an anchor, that does not scan.
+    pub fn ticket() -> Self {
+        let d = Params::DEFAULT;
+        Self {
+            anchor: None,
+            scan_ms: 0,
+            hello_delay_ms: 50,
+            token_ms: d.token_ms.get(),
+            pending_ms: d.pending_ms.get(),
+            claim_ms: d.claim_ms.get(),
+            entropy: "good".into(),
+        }
+    }
+
+    fn params(&self) -> Params {
+        Params {
+            scan_ms: self.scan_ms.into(),
+            hello_delay_ms: self.hello_delay_ms.into(),
+            token_ms: self.token_ms.into(),
+            pending_ms: self.pending_ms.into(),
+            claim_ms: self.claim_ms.into(),
+            ..Params::DEFAULT
+        }
+    }
+}
+
+impl Default for Bed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bed {
+    pub fn new() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let switch = Switch::start(&dir.path().join("s")).expect("a switch");
+        Self { switch, dir, nodes: Cell::new(0) }
+    }
+
+    /// The directory of this bed, for files of the test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory of the switch, for programs that join it.
+    pub fn segment(&self) -> &Path {
+        self.switch.dir()
+    }
+
+    /// Boots a node of the system that the project ships.
+    pub fn node(&self, setup: Setup) -> Node {
+        let number = self.nodes.get() + 1;
+        self.nodes.set(number);
+        let name = format!("node-{number}");
+        let own = self.switch.dir().join(&name);
+        let behind = self.switch.attach(&name, &own).expect("a port for the node");
+        let mac = [2, 0, 0, 0, 0x4e, number];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
+        let mut config = Config::new(description);
+        if let Some(anchor) = &setup.anchor {
+            config.prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
+        }
+        config.prefill.insert("params".into(), setup.params().as_bytes().to_vec());
+        config.prefill.insert("device_secret".into(), crate::admin::fresh().to_vec());
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let entropy = setup.entropy.parse().expect("a mode of the source");
+        config.devices.insert("net.nic".into(), Plug::Switch { own, switch: behind, mac });
+        config.devices.insert("entropy.source".into(), Plug::Entropy(entropy));
+        config.devices.insert("console.serial".into(), Plug::Descriptor(writer.into()));
+        let system = System::start(config).unwrap_or_else(|error| panic!("{error}; `make build` makes the programs"));
+        let console = Arc::new(Console::default());
+        let lines = Arc::clone(&console);
+        thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                lines.push(line);
+            }
+        });
+        Node { name, mac, system, console, from: Cell::new(0) }
+    }
+
+    /// A host with a port of its own.
+    pub fn station(&self, name: &str, number: u8) -> Station {
+        Station::new(self.switch.port(name).expect("a port"), number)
+    }
+
+    /// What the node has sent since the mark.
+    pub fn frames_from(&self, node: &Node) -> Vec<Vec<u8>> {
+        self.switch.frames_from(&node.name).iter().map(|frame| frame.to_vec()).collect()
+    }
+
+    /// Forgets the frames so far.
+    pub fn mark(&self) {
+        self.switch.mark();
+    }
+
+    /// Sends frames no faster than the node takes them from its device, so that none is lost on the way.
+    pub fn deliver(&self, node: &Node, from: &Station, frames: impl IntoIterator<Item = Vec<u8>>) {
+        /// Fewer than the node's rings hold.
+        const AHEAD: usize = 16;
+        let handled = || {
+            let counters = self.switch.counters(&node.name).expect("the node has a port");
+            assert_eq!((counters.overrun, counters.absent), (0, 0), "frames were lost before the node");
+            counters.delivered + counters.stray
+        };
+        // What the switch refuses (nothing, or more than any link carries) reaches nobody.
+        let deliverable = |frame: &Vec<u8>| (1..=native::switch::MAX_FRAME).contains(&frame.len());
+        let mut frames = frames.into_iter().filter(deliverable);
+        loop {
+            let target = handled() + AHEAD as u64;
+            let sent = frames.by_ref().take(AHEAD).map(|frame| from.send(&frame)).count();
+            let deadline = Instant::now() + PATIENCE;
+            while sent == AHEAD && handled() < target {
+                assert!(Instant::now() < deadline, "the node takes no frames any more\n{}", node.console());
+                thread::yield_now();
+            }
+            if sent < AHEAD {
+                return;
+            }
+        }
+    }
+}
+
+/// A running node, seen from outside.
+pub struct Node {
+    name: String,
+    mac: wire::Mac,
+    system: System,
+    console: Arc<Console>,
+    /// Lines before this one are not waited for any more.
+    from: Cell<usize>,
+}
+
+impl Node {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything that its console has shown.
+    pub fn console(&self) -> String {
+        self.console.lock().iter().fold(String::new(), |mut all, line| {
+            let _ = writeln!(all, "{line}");
+            all
+        })
+    }
+
+    /// Waits for a line that `wanted` takes, and returns it.
+    pub fn wait_line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait_from(self.from.get(), wanted)
+    }
+
+    fn wait_from(&self, from: usize, wanted: impl Fn(&str) -> bool) -> String {
+        let found = self.console.wait(|lines| lines[from..].iter().find(|line| wanted(line)).cloned());
+        found.unwrap_or_else(|| panic!("not on the console:\n{}\ndeaths: {:?}", self.console(), self.deaths()))
+    }
+
+    /// What is on the console so far is not waited for any more.
+    pub fn forget_lines(&self) {
+        self.from.set(self.console.lock().len());
+    }
+
+    pub fn wait_phase(&self, phase: &str) {
+        self.wait_from(0, |line| line == format!("genesis: phase {phase}"));
+    }
+
+    /// The phases so far.
+    pub fn phases(&self) -> Vec<String> {
+        let lines = self.console.lock();
+        lines.iter().filter_map(|line| line.strip_prefix("genesis: phase ")).map(str::to_owned).collect()
+    }
+
+    /// The ticket, of a node without an anchor.
+    pub fn ticket(&self) -> String {
+        self.said("ticket")
+    }
+
+    pub fn fingerprint(&self) -> String {
+        self.said("fingerprint")
+    }
+
+    /// F, as the console shows it.
+    pub fn fiduciary(&self) -> Key {
+        let said = self.said("identity");
+        let hex = said.split(' ').next().expect("F in hex");
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
+        std::array::from_fn(|i| byte(2 * i))
+    }
+
+    /// Where it is on the link, as the console shows it.
+    pub fn target(&self) -> Target {
+        let ip: Ipv6Addr = self.said("link").split(' ').next().and_then(|ip| ip.parse().ok()).expect("an address");
+        Target { mac: self.mac, ip: ip.octets() }
+    }
+
+    /// What the first line of this kind says.
+    fn said(&self, kind: &str) -> String {
+        let start = format!("genesis: {kind} ");
+        self.wait_from(0, |line| line.starts_with(&start))[start.len()..].to_owned()
+    }
+
+    /// Domains that have died since this was last asked.
+    pub fn deaths(&self) -> Vec<String> {
+        self.system.deaths().try_iter().map(|death| death.to_string()).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let deaths = self.deaths();
+        // A test that fails already says more about why.
+        if !thread::panicking() {
+            assert_eq!(deaths, [] as [String; 0], "domains died");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Console {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Console {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: String) {
+        self.lock().push(line);
+        self.more.notify_all();
+    }
+
+    fn wait<T>(&self, mut look: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.lock();
+        loop {
+            if let Some(found) = look(&lines) {
+                return Some(found);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            lines = self.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
