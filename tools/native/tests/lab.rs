@@ -131,6 +131,10 @@ fn a_lab_has_its_handles_and_leaves_nothing_running() {
             assert!(is_alive(node["processes"][domain].as_u64().unwrap()), "{domain}");
         }
     }
+    let documented = include_str!("../../../docs/lab.md");
+    for key in nodes[0].as_object().unwrap().keys() {
+        assert!(documented.contains(&format!("`{key}`")), "docs/lab.md does not have {key}");
+    }
     assert_ne!(nodes[0]["fingerprint"], nodes[1]["fingerprint"]);
     assert_ne!(nodes[0]["mac"], nodes[1]["mac"]);
 

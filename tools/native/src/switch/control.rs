@@ -11,6 +11,7 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::net::{UnixDatagram, UnixListener, UnixStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -22,6 +23,8 @@ use super::{
 pub const CONTROL: &str = "control.sock";
 /// The longest request.
 const MAX_LINE: usize = 512;
+/// How long the end of a port waits for a switch that does not answer.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) struct Control {
     listener: UnixListener,
@@ -117,7 +120,8 @@ impl Connection {
 
 /// A port that lasts as long as this value.
 pub struct Held {
-    _connection: UnixStream,
+    connection: UnixStream,
+    name: String,
     /// The path to send to.
     pub own: PathBuf,
 }
@@ -126,7 +130,21 @@ impl Held {
     /// Attaches the endpoint that is bound at `path` to the switch in `dir`.
     pub fn attach(dir: &Path, name: &str, path: &Path) -> io::Result<Self> {
         let (connection, own) = ask(dir, &format!("hold {name} {}", path.display()))?;
-        Ok(Self { _connection: connection, own: own.into() })
+        Ok(Self { connection, name: name.to_owned(), own: own.into() })
+    }
+}
+
+impl Drop for Held {
+    /// The end of the connection would do, some time later; the name is to be free now.
+    fn drop(&mut self) {
+        let request = format!("detach {}\n", self.name);
+        let told = self
+            .connection
+            .set_read_timeout(Some(GOODBYE))
+            .and_then(|()| self.connection.write_all(request.as_bytes()));
+        if told.is_ok() {
+            let _ = self.connection.read(&mut [0; MAX_LINE]);
+        }
     }
 }
 

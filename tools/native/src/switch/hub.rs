@@ -147,7 +147,7 @@ impl Hub {
                 Frame { port: Arc::clone(&port.name), at: SystemTime::now(), bytes: self.buffer[..length].into() };
             let interface = port.interface;
             if let Err(error) = self.recorder.packet(interface, frame.at, &frame.bytes) {
-                self.failure.get_or_insert_with(|| error.to_string());
+                self.fail(&error);
             }
             let bytes = Arc::clone(&frame.bytes);
             if self.tap {
@@ -157,6 +157,13 @@ impl Hub {
             self.spread(id, bytes);
         }
         recorded
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        if self.failure.is_none() {
+            eprintln!("switch: the record of the segment is not complete: {error}");
+            self.failure = Some(error.to_string());
+        }
     }
 
     /// Puts a frame into the queue of every port but its sender's.
@@ -234,7 +241,7 @@ pub(super) fn run(shared: &Shared, mut control: Control) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
                 // Nothing can be waited for any more. The epoll set is this process's own: it cannot be.
-                shared.hub().failure.get_or_insert_with(|| error.to_string());
+                shared.hub().fail(&error.into());
                 return;
             }
         }

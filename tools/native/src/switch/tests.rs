@@ -190,12 +190,21 @@ fn the_control_socket_attaches_detaches_and_lets_go() {
     assert_eq!(receive(&a), b"held");
     let own = held.own.clone();
     drop(held);
-    // The end of the connection is the end of the port.
+    assert!(!own.exists() && !switch.detach("held"));
+
+    // Of one that was killed, the end of the connection is the end of the port.
+    let mut killed = std::os::unix::net::UnixStream::connect(dir.path().join(CONTROL)).unwrap();
+    std::io::Write::write_all(&mut killed, format!("hold killed {}\n", path.display()).as_bytes()).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while own.exists() {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    let until = |there: bool| {
+        while dir.path().join("killed.switch").exists() != there {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    };
+    until(true);
+    drop(killed);
+    until(false);
 
     let mut garbage = std::os::unix::net::UnixStream::connect(dir.path().join(CONTROL)).unwrap();
     std::io::Write::write_all(&mut garbage, &[b'x'; 4096]).unwrap();
