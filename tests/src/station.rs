@@ -155,6 +155,14 @@ impl Station {
         Stream { station: self, handle }
     }
 
+    /// Does something with a peer that may have fallen silent.
+    pub fn briefly<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.patience = Duration::from_secs(1);
+        let result = act(self);
+        self.patience = PATIENCE;
+        result
+    }
+
     /// Forgets a connection without a word, as a host that lost its power would.
     pub fn vanish(&mut self, handle: SocketHandle) {
         self.sockets.remove(handle);

@@ -55,9 +55,7 @@ impl Held {
     /// The node has closed the gate and has sent nothing more over this connection.
     fn refused(&mut self, handle: SocketHandle, what: &str) {
         self.gate_closed();
-        self.station.patience = Duration::from_millis(100);
-        assert!(receive(&mut self.station, handle).is_err(), "{what} was answered");
-        self.station.patience = PATIENCE;
+        assert!(self.station.briefly(|station| receive(station, handle)).is_err(), "{what} was answered");
         self.station.vanish(handle);
     }
 }
@@ -103,7 +101,7 @@ fn an_administrator_with_another_static_key_is_met_with_silence() {
     let thief = Admin::new(fresh());
     let handle = connect(&mut held.station, &hello).expect("the gate is open");
     upgrade(held.station.stream(handle), &format!("/{}", wire::Hex(&token))).expect("the right token");
-    thief.initiate(&mut held.station, handle, &hello, &token);
+    held.station.briefly(|station| thief.initiate(station, handle, &hello, &token));
     held.refused(handle, "another static key");
     held.still_claimable();
 }
@@ -132,7 +130,7 @@ fn an_altered_grant_or_one_for_another_is_refused() {
         if signed {
             binding = binding.sign(&held.admin.anchor);
         }
-        session.grant(&mut held.station, &binding, &configuration);
+        held.station.briefly(|station| session.grant(station, &binding, &configuration));
         held.refused(session.handle, what);
     }
     held.still_claimable();
@@ -143,7 +141,7 @@ fn a_grant_signed_by_another_is_refused() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
     let binding = Admin::new(fresh()).binding(&identity, b"mesh");
-    session.grant(&mut held.station, &binding, b"mesh");
+    held.station.briefly(|station| session.grant(station, &binding, b"mesh"));
     held.refused(session.handle, "a grant of another administrator");
     held.still_claimable();
 }
@@ -157,7 +155,7 @@ fn a_grant_that_was_recorded_is_worth_nothing_in_another_session() {
     held.station.vanish(first.handle);
     held.gate_closed();
     let (_, mut second, _) = held.session();
-    second.send(&mut held.station, &grant_text(&binding, b"mesh"));
+    held.station.briefly(|station| second.send(station, &grant_text(&binding, b"mesh")));
     held.refused(second.handle, "a recorded grant");
     held.still_claimable();
 }
@@ -210,7 +208,7 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
     let mut other = held.admin.binding(&identity, b"mesh");
     other.epoch = binding.epoch;
     let other = other.sign(&held.admin.anchor);
-    session.grant(&mut held.station, &other, b"mesh");
+    held.station.briefly(|station| session.grant(station, &other, b"mesh"));
     held.refused(session.handle, "another binding");
 
     // Another key: not even heard.
@@ -237,7 +235,7 @@ fn a_wrong_acknowledgement_does_not_end_the_claim() {
     session.grant(&mut held.station, &binding, b"mesh");
     let mut record = session.pairing(&mut held.station, &binding).expect("the record").record;
     record.fleet[0] ^= 1;
-    session.acknowledge(&mut held.station, &record);
+    held.station.briefly(|station| session.acknowledge(station, &record));
     held.gate_closed();
     assert!(!held.node.console().contains("phase claimed"));
     let (_, mut session, _) = held.session();

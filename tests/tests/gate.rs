@@ -161,11 +161,11 @@ fn malformed_upgrades_are_met_with_silence_and_the_right_one_still_works() {
         let handle = admin::connect(&mut station, &hello).expect("a place is free again after each");
         bed.mark();
         // The node may stop reading before the end.
-        station.patience = Duration::from_secs(2);
-        let mut stream = station.stream(handle);
-        let _ = stream.write_all(request.as_bytes());
-        let _ = stream.flush();
-        station.patience = PATIENCE;
+        station.briefly(|station| {
+            let mut stream = station.stream(handle);
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.flush();
+        });
         station.vanish(handle);
         let sent = sent(&bed, &node, &station);
         assert!(!sent.contains(&Allowed::Data), "{request:?} got an answer");
