@@ -1,0 +1,142 @@
+//! What the operator hands in: tickets, fingerprints, public keys, a configuration.
+
+use std::{collections::HashSet, path::Path, str};
+
+use crypto::{AnchorPublic, Secret};
+use wire::{
+    Fingerprint,
+    anchor::{AnchorFile, AnchorIn},
+    binding::{Authority, MAX_AUTHORITIES},
+    claim::MAX_CONFIGURATION,
+    ticket::{self, Ticket},
+};
+use zerocopy::FromBytes;
+
+use crate::{error::Error, files};
+
+/// A fingerprint as a value to compare.
+pub type Print = [u8; 20];
+
+/// A ticket's text.
+pub fn ticket(text: &str) -> Result<Ticket, Error> {
+    Ticket::from_text(text).map_err(|why| Error::input(format!("{why}: copy the ticket from the node's console again")))
+}
+
+/// A ticket from a file that holds its text and nothing else; `-` is standard input.
+pub fn ticket_file(path: &Path) -> Result<Ticket, Error> {
+    let bytes = files::read(path, "ticket file", 4 * ticket::LENGTH)?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|_| Error::input(format!("the ticket file {} is no text: give the ticket's text", path.display())))?;
+    ticket(text).map_err(|error| Error::input(format!("{}: {error}", path.display())))
+}
+
+/// A fingerprint as an argument.
+pub fn fingerprint(text: &str) -> Result<Print, String> {
+    let print = Fingerprint::parse(text).ok_or("a fingerprint is 40 hex digits, as the node's console shows them")?;
+    Ok(print.0)
+}
+
+/// A list of fingerprints, one a line. What follows a `#` is ignored.
+pub fn fingerprints(path: &Path) -> Result<HashSet<Print>, Error> {
+    let bytes = files::read(path, "list of fingerprints", 16 << 20)?;
+    parse_fingerprints(&bytes)
+        .map_err(|line| Error::input(format!("{}, line {line}: a fingerprint is 40 hex digits", path.display())))
+}
+
+fn parse_fingerprints(bytes: &[u8]) -> Result<HashSet<Print>, usize> {
+    let mut prints = HashSet::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+        if !line.is_empty() {
+            let print = str::from_utf8(line).ok().and_then(Fingerprint::parse).ok_or(number + 1)?;
+            prints.insert(print.0);
+        }
+    }
+    Ok(prints)
+}
+
+/// The opaque configuration of a grant.
+pub fn configuration(path: &Path) -> Result<Vec<u8>, Error> {
+    files::read(path, "configuration", MAX_CONFIGURATION).map(|bytes| bytes.to_vec())
+}
+
+/// An authority's public key: 128 hex digits as `init` shows them, or an `anchor.bin`.
+pub fn authority(text: &str) -> Result<Authority, Error> {
+    let mut bytes = [0; 64];
+    if text.len() == 128 && base16ct::mixed::decode(text, &mut bytes).is_ok() {
+        let [sign, dh] = [0, 32].map(|at| core::array::from_fn(|i| bytes[at + i]));
+        return Ok(Authority { sign, dh });
+    }
+    let path = Path::new(text);
+    let bytes = files::read(path, "public key of an authority", size_of::<AnchorFile>())?;
+    match AnchorFile::read_from_bytes(&bytes).map(|file| file.read()) {
+        Ok(AnchorIn::Some(AnchorPublic { sign, dh })) => Ok(Authority { sign, dh }),
+        _ => Err(Error::input(format!(
+            "{text} is neither a public key of 128 hex digits nor an anchor.bin: `os-network-admin anchor` writes one"
+        ))),
+    }
+}
+
+/// The authority set of a binding: the operator's own key first.
+pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<Vec<Authority>, Error> {
+    let mut set = vec![Authority { sign: own.sign, dh: own.dh }];
+    for text in others {
+        let other = authority(text)?;
+        if set.contains(&other) {
+            return Err(Error::input(format!("the authority {text} is named twice, or is your own key")));
+        }
+        // A key whose exchange is always zero could never command the node.
+        if other.sign == [0; 32] || crypto::dh(&Secret::new([1; 32]), &other.dh).is_none() {
+            return Err(Error::input(format!("the authority {text} is no usable key")));
+        }
+        set.push(other);
+    }
+    if set.len() > MAX_AUTHORITIES {
+        return Err(Error::input(format!("a fleet has at most {MAX_AUTHORITIES} authorities, your own among them")));
+    }
+    if needed == 0 || usize::from(needed) > set.len() {
+        return Err(Error::input(format!("--needed {needed} is not between 1 and {}, the number of keys", set.len())));
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_list_has_comments_and_blank_lines_and_names_its_bad_line() {
+        let print = Fingerprint::of(&[1; 32]).to_string();
+        let list = format!("# rack 4\n\n  {print}  # top\r\n{}\n", print.to_uppercase());
+        assert_eq!(parse_fingerprints(list.as_bytes()).unwrap().len(), 1);
+        assert_eq!(parse_fingerprints(format!("{list}x").as_bytes()), Err(5));
+    }
+
+    #[test]
+    fn an_authority_set_is_small_distinct_and_usable() {
+        let own = crypto::AnchorSecret::from_seed(&[1; 32]).public();
+        let other = |seed: u8| crate::key::public_text(&crypto::AnchorSecret::from_seed(&[seed; 32]).public());
+        assert_eq!(authorities(&own, &[other(2), other(3), other(4)], 4).unwrap().len(), 4);
+        let too_many = [other(2), other(3), other(4), other(5)];
+        let cases: [(&[String], u8); 6] = [
+            (&[], 0),
+            (&[], 2),
+            (&too_many, 1),
+            (&[other(1)], 1),
+            (&[other(2), other(2)], 1),
+            (&["1".repeat(64) + &"0".repeat(64)], 1),
+        ];
+        for (others, needed) in cases {
+            assert!(authorities(&own, others, needed).is_err(), "{others:?} {needed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = parse_fingerprints(&bytes);
+        }
+    }
+}
