@@ -254,20 +254,15 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
 
     fn explain_nothing(&self) -> Result<Error, Error> {
         let mut error = self.chooser.nothing();
-        if error.exit == Exit::NoAnswer {
-            let meant = self
-                .context
-                .registry
-                .nodes()?
-                .into_iter()
-                .find(|node| node.record.is_some() && self.chooser.names(&node.binding.fiduciary));
-            if let Some(node) = meant {
-                error.message = format!(
-                    "no node answered; {} is already paired in this registry, and a node that has heard the acknowledgement \
-                     does not answer any more",
-                    wire::Fingerprint::of(&node.binding.fiduciary)
-                );
-            }
+        let nodes = self.context.registry.nodes()?;
+        let paired = |node: &&Node| node.record.is_some() && self.chooser.names(&node.binding.fiduciary);
+        if let Some(node) = nodes.iter().find(paired) {
+            let print = wire::Fingerprint::of(&node.binding.fiduciary);
+            error.message = format!(
+                "{print} is already paired in this registry, and a node that has heard the acknowledgement does not answer \
+                 any more; {}",
+                error.message
+            );
         }
         Ok(error)
     }
