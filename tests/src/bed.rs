@@ -1,11 +1,16 @@
 //! A segment with nodes on it, inside the test's process: nothing is shared with another test.
+//!
+//! A node is native, or, if `GENESIS_BOARD` names a board, the release image on that board under QEMU. The tests
+//! are the same.
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     fmt::Write as _,
-    io::{BufRead, BufReader},
+    fs::File,
+    io::{BufRead, BufReader, Read},
     net::Ipv6Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::Instant,
@@ -14,14 +19,16 @@ use std::{
 use calls::params::Params;
 use crypto::AnchorPublic;
 use native::{
-    runner::{Config, Plug, System},
+    runner::{Config, Entropy, Plug, System, feed},
     switch::Switch,
 };
+use qemu::{Image, Machine};
+use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
 use zerocopy::IntoBytes;
 
-use crate::{PATIENCE, hostile::Target, station::Station};
+use crate::{PATIENCE, admin::fresh, hostile::Target, station::Station};
 
 pub struct Bed {
     switch: Switch,
@@ -98,36 +105,59 @@ impl Bed {
         self.switch.dir()
     }
 
-    /// Boots a node of the system that the project ships.
+    /// Boots a node of the system that the project ships, where `GENESIS_BOARD` says.
     pub fn node(&self, setup: Setup) -> Node {
+        match std::env::var("GENESIS_BOARD") {
+            Ok(board) => self.node_on(&board, setup),
+            Err(_) => self.node_on("native", setup),
+        }
+    }
+
+    /// Boots a node on a board.
+    pub fn node_on(&self, board: &str, setup: Setup) -> Node {
         let number = self.nodes.get() + 1;
         self.nodes.set(number);
         let name = format!("node-{number}");
         let own = self.switch.dir().join(&name);
         let behind = self.switch.attach(&name, &own).expect("a port for the node");
         let mac = [2, 0, 0, 0, 0x4e, number];
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
-        let mut config = Config::new(description);
+        let mut prefill = BTreeMap::from([("params".to_owned(), setup.params().as_bytes().to_vec())]);
         if let Some(anchor) = &setup.anchor {
-            config.prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
+            prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
         }
-        config.prefill.insert("params".into(), setup.params().as_bytes().to_vec());
-        config.prefill.insert("device_secret".into(), crate::admin::fresh().to_vec());
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let entropy = setup.entropy.parse().expect("a mode of the source");
-        config.devices.insert("net.nic".into(), Plug::Switch { own, switch: behind, mac });
-        config.devices.insert("entropy.source".into(), Plug::Entropy(entropy));
-        config.devices.insert("console.serial".into(), Plug::Descriptor(writer.into()));
-        let system = System::start(config).unwrap_or_else(|error| panic!("{error}; `make build` makes the programs"));
+        let place = Place { mac, own, behind, prefill, entropy: setup.entropy.parse().expect("a mode of the source") };
+        let (running, reader) = if board == "native" { native(place) } else { self.machine(board, &name, place) };
         let console = Arc::new(Console::default());
         let lines = Arc::clone(&console);
         thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                lines.push(line);
+            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+                lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
         });
-        Node { name, mac, system, console, from: Cell::new(0) }
+        Node { name, mac, running, console, from: Cell::new(0) }
+    }
+
+    fn machine(&self, board: &str, name: &str, place: Place) -> (Running, Box<dyn Read + Send>) {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir(&dir).expect("a directory for the machine");
+        let image = Image { prefill: place.prefill, ..Image::new(board, "release") };
+        let image = image.build(&dir).unwrap_or_else(|error| panic!("{error:#}"));
+        // Held open at both ends: QEMU may come and go.
+        let source = dir.join("entropy");
+        rustix::fs::mknodat(rustix::fs::CWD, &source, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        let feeding = File::options().read(true).write(true).open(&source).expect("the FIFO");
+        feed(feeding.into(), place.entropy).expect("a thread");
+        let (machine, console) = Machine::boot(&qemu::Setup {
+            board,
+            image: &image,
+            dir: &dir,
+            device_secret: &fresh(),
+            mac: place.mac,
+            net: Some((&place.own, &place.behind)),
+            entropy: &source,
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"));
+        (Running::Machine(machine), Box::new(console))
     }
 
     /// A host with a port of its own.
@@ -172,11 +202,41 @@ impl Bed {
     }
 }
 
+/// What a node is plugged into.
+struct Place {
+    mac: wire::Mac,
+    own: PathBuf,
+    behind: PathBuf,
+    prefill: BTreeMap<String, Vec<u8>>,
+    entropy: Entropy,
+}
+
+enum Running {
+    Native(System),
+    #[expect(dead_code, reason = "dropping it pulls the plug")]
+    Machine(Machine),
+}
+
+fn native(place: Place) -> (Running, Box<dyn Read + Send>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
+    let mut config = Config::new(description);
+    config.prefill = place.prefill;
+    config.prefill.insert("device_secret".into(), fresh().to_vec());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let nic = Plug::Switch { own: place.own, switch: place.behind, mac: place.mac };
+    config.devices.insert("net.nic".into(), nic);
+    config.devices.insert("entropy.source".into(), Plug::Entropy(place.entropy));
+    config.devices.insert("console.serial".into(), Plug::Descriptor(writer.into()));
+    let system = System::start(config).unwrap_or_else(|error| panic!("{error}; `make build` makes the programs"));
+    (Running::Native(system), Box::new(reader))
+}
+
 /// A running node, seen from outside.
 pub struct Node {
     name: String,
     mac: wire::Mac,
-    system: System,
+    running: Running,
     console: Arc<Console>,
     /// Lines before this one are not waited for any more.
     from: Cell<usize>,
@@ -251,7 +311,13 @@ impl Node {
 
     /// Domains that have died since this was last asked.
     pub fn deaths(&self) -> Vec<String> {
-        self.system.deaths().try_iter().map(|death| death.to_string()).collect()
+        match &self.running {
+            Running::Native(system) => system.deaths().try_iter().map(|death| death.to_string()).collect(),
+            // On seL4 the node itself says it.
+            Running::Machine(_) => {
+                self.console.lock().iter().filter(|line| line.contains(" died; ")).cloned().collect()
+            }
+        }
     }
 }
 

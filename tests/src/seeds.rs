@@ -41,6 +41,18 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             let to = (ALL_NODES_MAC, wire::ALL_NODES);
             datagrams().iter().map(|datagram| udp_frame(from, to, (8090, 8090), datagram)).collect()
         }
+        "claim_upgrade" => {
+            let path = "07".repeat(16);
+            let head = format!(
+                "GET /{path} HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            );
+            vec![head.into_bytes()]
+        }
+        "claim_websocket" => {
+            let short = [&[0x82, 0x80 | 96, 1, 2, 3, 4][..], &[7; 96]].concat();
+            let long = [&[0x82, 0x80 | 126, 0, 150, 1, 2, 3, 4][..], &[7; 150]].concat();
+            vec![short, long]
+        }
         // Small numbers: counters, lengths and operations that nearly fit.
         _ => (0..4u64).map(|n| (0..40).flat_map(|word| (word % 5 + n).to_le_bytes()).collect()).collect(),
     }

@@ -5,8 +5,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use calls::{console::SLOT, keystore, lifecycle};
-use shm::{ReadOnly, ReadWrite, cell, mailbox, ring};
+use calls::{
+    alarm::Alarm,
+    console::SLOT,
+    entropy::Samples,
+    keystore as keystore_calls, lifecycle,
+    params::Params,
+    rules::{Link, Phase, Rules},
+};
+use perimeter::{Source, Verdict, decide};
+use shm::{ReadOnly, ReadWrite, cell, mailbox, ring, ring::FRAME_SLOT};
 use wire::{
     Fingerprint,
     anchor::{AnchorFile, AnchorIn},
@@ -15,6 +23,8 @@ use wire::{
     ticket::Ticket,
 };
 use zerocopy::{FromBytes, IntoBytes};
+
+use crate::station::link_local;
 
 /// Every target, by the name of its file in `fuzz/fuzz_targets`.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -26,6 +36,12 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("ring_peer", ring_peer),
     ("mailbox_peer", mailbox_peer),
     ("cell_peer", cell_peer),
+    ("perimeter_frames", perimeter_frames),
+    ("beacon_frames", beacon_frames),
+    ("claim_upgrade", claim_upgrade),
+    ("claim_websocket", claim_websocket),
+    ("keystore_clients", keystore_clients),
+    ("lifecycle_clients", lifecycle_clients),
 ];
 
 /// A datagram is taken at its own length and header only, and is then the same bytes.
@@ -121,10 +137,10 @@ pub fn mailbox_peer(data: &[u8]) {
     }
     assert!(matches!(server.take(), Ok(None)));
     let mut client = mailbox::Client::new(ReadWrite::new(&ours), ReadOnly::new(&theirs)).expect("large enough");
-    client.call::<keystore::for_claim::Commit>(&FromBytes::read_from_bytes(&[7; 520]).expect("any bytes"), 10);
+    client.call::<keystore_calls::for_claim::Commit>(&FromBytes::read_from_bytes(&[7; 520]).expect("any bytes"), 10);
     scribble(&theirs, data.get(2..).unwrap_or_default());
-    let first = client.poll::<keystore::for_claim::Commit>(0);
-    let last = client.poll::<keystore::for_claim::Commit>(10);
+    let first = client.poll::<keystore_calls::for_claim::Commit>(0);
+    let last = client.poll::<keystore_calls::for_claim::Commit>(10);
     // One outcome, and never none.
     assert!(first.is_some() != last.is_some());
     client.nudged();
@@ -139,4 +155,161 @@ pub fn cell_peer(data: &[u8]) {
     scribble(&theirs, data.get(8..).unwrap_or_default());
     let odd = theirs[0].load(Ordering::Relaxed) % 2 == 1;
     assert!(!(odd && reader.poll().is_some()));
+}
+
+/// Rules under which the most may pass.
+fn open_rules() -> Rules {
+    let peer = lifecycle::Peer { ip: link_local([2; 6]), mac: [2; 6], zero: [0; 2] };
+    let link = Link { ip: link_local([4; 6]), mac: [4; 6], zero: [0; 2] };
+    Rules { phase: Phase::Hold as u64, link, gate: 1, peer, until: 10 }
+}
+
+/// A frame that passes is one of few shapes; a closed node passes nothing.
+pub fn perimeter_frames(data: &[u8]) {
+    let open = open_rules();
+    let closed = Rules { phase: Phase::Claimed as u64, ..open };
+    for source in [Source::Net, Source::Beacon, Source::Claim] {
+        assert!(matches!(decide(&closed, 0, source, data), Verdict::Drop(_)));
+        let ungated = decide(&open, 10, source, data);
+        assert!(source != Source::Claim || matches!(ungated, Verdict::Drop(_)));
+        let passed = !matches!(decide(&open, 0, source, data), Verdict::Drop(_));
+        // Ethernet II and IPv6, from a host, and no longer than a link carries.
+        assert!(!passed || (data.len() <= 1514 && data[12..14] == [0x86, 0xdd] && data[6] & 1 == 0));
+        assert!(!passed || source == Source::Net || data[6..12] == open.link.mac);
+    }
+}
+
+/// A beacon whose keystore never answers says nothing, whatever it hears.
+pub fn beacon_frames(data: &[u8]) {
+    let regions: Vec<Vec<AtomicU64>> = (0..8).map(|_| region(&[], 1024)).collect();
+    let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
+    let mut rules = cell::Writer::new(rw(0)).expect("large enough");
+    rules.publish(&open_rules());
+    let mut net = ring::Duplex::<FRAME_SLOT>::new(rw(1), ro(2)).expect("large enough");
+    let mut ports = beacon::Ports {
+        rules: cell::Reader::new(ro(0)).expect("large enough"),
+        lifecycle: mailbox::Client::new(rw(3), ro(4)).expect("large enough"),
+        keystore: mailbox::Client::new(rw(5), ro(6)).expect("large enough"),
+        perimeter: ring::Duplex::new(rw(2), ro(1)).expect("large enough"),
+        alarm: Alarm::new(rw(7)).expect("large enough"),
+    };
+    let mut beacon = beacon::Beacon::new(Params::DEFAULT);
+    for now in 0..4 {
+        let _ = net.send(data);
+        beacon.step(now * 1_000_000, &mut ports);
+        // Bytes of a lying keystore, too.
+        scribble(&regions[6], data.get(now as usize..).unwrap_or_default());
+    }
+    assert_eq!(net.recv(&mut [0; FRAME_SLOT]), Ok(None));
+}
+
+/// The head is judged the same however it is cut, and is never longer than its buffer.
+pub fn claim_upgrade(data: &[u8]) {
+    use ::claim::upgrade::{Arrived, Head, RequestLine};
+    let line = RequestLine::new(&[7; 16]);
+    let (mut whole, mut pieces) = (Head::new(), Head::new());
+    let first = whole.feed(data);
+    let mut taken = 0;
+    let mut last = Arrived::Part;
+    for byte in data {
+        let (count, arrived) = pieces.feed(std::slice::from_ref(byte));
+        (taken, last) = (taken + count, arrived);
+        if arrived != Arrived::Part {
+            break;
+        }
+    }
+    assert_eq!(first, (taken, last));
+    assert_eq!(whole.accept(&line), pieces.accept(&line));
+}
+
+/// A message is the same however it is cut, and always of an allowed length.
+pub fn claim_websocket(data: &[u8]) {
+    use ::claim::ws::Receiver;
+    let allowed = 4..=200;
+    let mut whole = [0; 200];
+    let first = Receiver::new().feed(data, &allowed, &mut whole);
+    let mut pieces = [0; 200];
+    let mut receiver = Receiver::new();
+    let mut outcome = Ok((0, None));
+    for (at, byte) in data.iter().enumerate() {
+        outcome = receiver.feed(std::slice::from_ref(byte), &allowed, &mut pieces);
+        match &mut outcome {
+            Ok((taken, None)) => *taken += at,
+            Ok((taken, Some(_))) => {
+                *taken += at;
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    match (first, outcome) {
+        (Ok((taken, length)), Ok(end)) => {
+            assert_eq!((taken, length), end);
+            assert_eq!(whole, pieces);
+            assert!(length.is_none_or(|length| allowed.contains(&length)));
+        }
+        (first, last) => assert_eq!(first.is_err(), last.is_err()),
+    }
+}
+
+/// Three clients and a source that write what they like: the keystore answers each, and goes on.
+pub fn keystore_clients(data: &[u8]) {
+    use keystore::{Feed, Keystore, Ports, RamStore};
+    let regions: Vec<Vec<AtomicU64>> = (0..10).map(|_| region(&[], 512)).collect();
+    let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
+    let mut ports = Ports {
+        entropy: Feed::new(ro(0)).expect("large enough"),
+        ticket: cell::Writer::new(rw(1)).expect("large enough"),
+        lifecycle: mailbox::Server::new(ro(2), rw(3)).expect("large enough"),
+        beacon: mailbox::Server::new(ro(4), rw(5)).expect("large enough"),
+        claim: mailbox::Server::new(ro(6), rw(7)).expect("large enough"),
+    };
+    let mut core = Keystore::new(ro(8), ro(9), RamStore::new());
+    let mut source = cell::Writer::<Samples>::new(rw(0)).expect("large enough");
+    // A good start, so that there are keys to be had; its bytes are those of a hash chain.
+    for number in 1..=16 {
+        let raw = (0..8u64).flat_map(|n| crypto::sha256(&(number * 8 + n).to_le_bytes()));
+        let mut samples = Samples { number, raw: [0; 256], jitter: [0; 32] };
+        samples.raw.iter_mut().zip(raw).for_each(|(to, from)| *to = from);
+        source.publish(&samples);
+        core.step(false, &mut ports);
+    }
+    core.step(true, &mut ports);
+    for (round, end) in [2, 4, 6, 0].into_iter().enumerate() {
+        scribble(&regions[end], data.get(round * 3..).unwrap_or_default());
+        for _ in 0..4 {
+            core.step(false, &mut ports);
+        }
+    }
+    let mut client = mailbox::Client::new(rw(2), ro(3)).expect("large enough");
+    client.call::<keystore_calls::for_lifecycle::Status>(&(), 1);
+    for _ in 0..4 {
+        core.step(false, &mut ports);
+    }
+    let answered = client.poll::<keystore_calls::for_lifecycle::Status>(0);
+    assert!(matches!(answered, Some(Ok(_))), "the keystore stands still");
+}
+
+/// A lifecycle whose keystore says nothing opens nothing, whatever its clients write.
+pub fn lifecycle_clients(data: &[u8]) {
+    use ::lifecycle::{Lifecycle, Ports};
+    let regions: Vec<Vec<AtomicU64>> = (0..13).map(|_| region(&[], 1024)).collect();
+    let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
+    let mut ports = Ports {
+        keystore: mailbox::Client::new(rw(0), ro(1)).expect("large enough"),
+        perimeter: cell::Writer::new(rw(2)).expect("large enough"),
+        report: cell::Reader::new(ro(3)).expect("large enough"),
+        beacon_rules: cell::Writer::new(rw(4)).expect("large enough"),
+        beacon: mailbox::Server::new(ro(5), rw(6)).expect("large enough"),
+        claim_gate: cell::Writer::new(rw(7)).expect("large enough"),
+        claim: mailbox::Server::new(ro(8), rw(9)).expect("large enough"),
+        console: ring::Duplex::new(rw(10), ro(11)).expect("large enough"),
+        alarm: Alarm::new(rw(12)).expect("large enough"),
+    };
+    let mut core = Lifecycle::new(Params::DEFAULT);
+    for (round, end) in [3, 5, 8, 11].into_iter().enumerate() {
+        scribble(&regions[end], data.get(round * 5..).unwrap_or_default());
+        core.step(round as u64, &mut ports);
+    }
+    assert!(!core.phase().listens());
 }

@@ -14,8 +14,8 @@ const CHUNK: usize = 4096;
 const MOSTLY: u8 = 230;
 const STUCK: u8 = 0x5a;
 
-/// Feeds until the other end is closed.
-pub(super) fn start(pipe: OwnedFd, source: Entropy) -> io::Result<()> {
+/// Feeds a pipe from a source until the other end is closed.
+pub fn feed(pipe: OwnedFd, source: Entropy) -> io::Result<()> {
     let mut pipe = std::fs::File::from(pipe);
     let mut feeder = move || {
         let mut given = 0;

@@ -28,6 +28,7 @@ use sysdesc::Refused;
 
 pub use config::{BadOption, Config, Entropy, Plug, program_dir};
 pub use death::{Cause, Death};
+pub use feed::feed;
 use spawn::Process;
 
 /// Why a system does not run.

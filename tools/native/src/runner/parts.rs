@@ -249,7 +249,7 @@ fn plug_in(part: &mut Part, device: &Device, config: &mut Config) -> Result<(), 
             // Small: what is in the pipe has been drawn before it was asked for.
             rustix::pipe::fcntl_setpipe_size(&input, 4096).map_err(|error| failed(&name, error))?;
             rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).map_err(|error| failed(&name, error))?;
-            feed::start(input, source).map_err(|error| failed(&name, error))?;
+            feed(input, source).map_err(|error| failed(&name, error))?;
             Some(output)
         }
         (DeviceKind::File, Plug::Stdout) => {
