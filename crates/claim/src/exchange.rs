@@ -109,6 +109,8 @@ pub struct Means<'e, 'p, 's> {
     pub message: &'e mut [u8; MESSAGE],
     pub keystore: &'e mut Client<'p>,
     pub lifecycle: &'e mut Client<'p>,
+    /// The perimeter has taken all that was sent.
+    pub drained: bool,
 }
 
 pub struct Exchange {
@@ -156,6 +158,8 @@ enum State {
         session: Session,
         record: PairingRecord,
     },
+    /// The perimeter, to let the peer know that its acknowledgement has come: what follows closes the gate.
+    Settling(PairingRecord),
     /// The keystore, to make it final.
     Finishing(PairingRecord),
     /// lifecycle, to close the gate.
@@ -183,6 +187,11 @@ impl Exchange {
     /// When the claim has taken too long.
     pub fn deadline(&self) -> Micros {
         self.slot.deadline
+    }
+
+    /// Whether it waits for the perimeter.
+    pub fn settling(&self) -> bool {
+        matches!(self.state, State::Settling(_))
     }
 
     /// Takes at most one step. After an error the exchange is over.
@@ -270,8 +279,10 @@ impl Exchange {
                 if Acknowledgement::read_from_bytes(text) != Ok(expected) {
                     return Err(end::REJECTED);
                 }
-                (State::Finishing(record), Onward)
+                (State::Settling(record), Onward)
             }
+            State::Settling(record) if means.drained => (State::Finishing(record), Onward),
+            State::Settling(record) => (State::Settling(record), Waiting),
             State::Finishing(record) => {
                 let done = self.call.ask::<keystore::Acknowledge>(now, means.keystore, || record.hash());
                 if done.map_err(blame)?.is_some() {

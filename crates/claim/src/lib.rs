@@ -167,7 +167,12 @@ impl<'a> Claim<'a> {
         let frames = !early && self.hear_frames(now, ports);
         let onward = self.advance(now, ports);
         ports.alarm.set(self.next_deadline(now, ports));
-        frames || onward || early && !self.is_preparing()
+        frames || onward || early && !self.is_preparing() || self.is_settling()
+    }
+
+    /// The perimeter does not say when it has taken a frame, so that is asked until it has. It has been notified.
+    fn is_settling(&self) -> bool {
+        matches!(&self.gate, Some(OpenGate { stage: Stage::Running(_, exchange), .. }) if exchange.settling())
     }
 
     fn is_preparing(&self) -> bool {
@@ -293,8 +298,9 @@ impl<'a> Claim<'a> {
                     self.fail(end::CLOSED, ports);
                     return true;
                 };
+                let drained = ports.perimeter.drained();
                 let (keystore, lifecycle) = (&mut ports.keystore, &mut ports.lifecycle);
-                match exchange.step(now, &mut Means { socket, message: self.message, keystore, lifecycle }) {
+                match exchange.step(now, &mut Means { socket, message: self.message, keystore, lifecycle, drained }) {
                     Ok(Progress::Waiting) => return false,
                     Ok(Progress::Onward) => {}
                     Ok(Progress::Done) => {

@@ -95,6 +95,11 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
         taken
     }
 
+    /// Whether the other end has taken everything that was sent.
+    pub fn drained(&self) -> bool {
+        self.inn.load(CONSUMED) == self.produced
+    }
+
     fn consume_to(&mut self, count: u64) {
         self.consumed = count;
         self.out.store(CONSUMED, count);
@@ -161,6 +166,7 @@ mod tests {
                         let mut buf = [0; SLOT];
                         let got = right.recv(&mut buf).unwrap().map(|len| buf[..len].to_vec());
                         prop_assert_eq!(got, model.pop_front());
+                        prop_assert_eq!(left.drained(), model.is_empty());
                     }
                     2 => left = ends(&a, &b).0,
                     _ => right = ends(&a, &b).1,

@@ -49,6 +49,18 @@ fn the_last_acknowledgement_leaves_before_lifecycle_closes_the_gate() {
 }
 
 #[test]
+fn the_last_acknowledgement_is_through_the_perimeter_before_the_claim_is_final() {
+    // The keystore's word is enough for lifecycle to close the gate, whatever claim has still to say.
+    let mut world = World::open();
+    let mut admin = Admin::connect(&mut world);
+    admin.say_until(&mut world, Message::Acknowledgement);
+    world.late = 5;
+    admin.say(&mut world, Message::Acknowledgement);
+    assert_eq!(world.late, 0);
+    assert!(world.keystore.owned);
+}
+
+#[test]
 fn a_peer_that_closes_right_after_the_acknowledgement_has_claimed() {
     let mut world = World::open();
     let mut admin = Admin::connect(&mut world);
