@@ -7,6 +7,7 @@ pub mod hostile;
 pub mod seeds;
 pub mod station;
 pub mod targets;
+pub mod tool;
 
 use std::time::Duration;
 

@@ -1,0 +1,106 @@
+//! `os-network-admin`, with kernel sockets, against the node: what an operator does.
+
+use genesis_tests::{
+    bed::{Bed, Setup},
+    tool::{Tool, json, said},
+};
+
+#[test]
+fn a_node_is_claimed_by_the_ticket_on_its_console() {
+    let bed = Bed::new();
+    let tool = Tool::new(&bed, "admin");
+    let node = bed.node(Setup::ticket());
+    node.wait_phase("hold");
+    let output = tool.on_segment(&["claim", "--ticket", &node.ticket()]);
+    assert_eq!(output.status.code(), Some(0), "{}\n{}", said(&output), node.console());
+    node.wait_phase("claimed");
+    let nodes = tool.nodes();
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0]["fingerprint"], node.fingerprint());
+    assert_eq!(nodes[0]["fiduciary"], wire::Hex(&node.fiduciary()).to_string());
+    assert_eq!((&nodes[0]["state"], &nodes[0]["accepted"]), (&"paired".into(), &"ticket".into()));
+    assert_eq!(nodes[0]["acknowledged"], true);
+    // Both sides name the same fleet.
+    let fleet = nodes[0]["fleet"]["id"].as_str().expect("a fleet").to_owned();
+    node.wait_line(|line| line.starts_with("genesis: committed") && line.contains(&fleet));
+    // There is nothing left to claim, for the owner neither.
+    let again = tool.on_segment(&["claim", "--ticket", &node.ticket(), "--wait", "2"]);
+    assert_eq!(again.status.code(), Some(5), "{}", said(&again));
+}
+
+#[test]
+fn a_ticket_of_another_node_claims_nothing() {
+    let bed = Bed::new();
+    let tool = Tool::new(&bed, "admin");
+    let (node, other) = (bed.node(Setup::ticket()), bed.node(Setup::ticket()));
+    node.wait_phase("hold");
+    other.wait_phase("hold");
+    let wanted = node.ticket();
+    let output = tool.on_segment(&["claim", "--ticket", &wanted]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    node.wait_phase("claimed");
+    assert_eq!(other.phases().last().map(String::as_str), Some("hold"));
+    // A mistyped one is refused before anything is sent.
+    bed.mark();
+    let mut typed = other.ticket();
+    let last = typed.pop().expect("a character");
+    typed.push(if last == 'A' { 'B' } else { 'A' });
+    let output = tool.on_segment(&["claim", "--ticket", &typed]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert_eq!(bed.frames_from(&other), [] as [Vec<u8>; 0]);
+}
+
+#[test]
+fn nodes_of_one_image_are_found_and_the_listed_one_is_claimed() {
+    let bed = Bed::new();
+    let tool = Tool::new(&bed, "admin");
+    let anchor = tool.anchor();
+    let nodes = [(); 3].map(|()| bed.node(Setup::image(&anchor)));
+    nodes.iter().for_each(|node| node.wait_phase("hold"));
+    let output = tool.on_segment(&["discover", "--wait", "4"]);
+    let found = json(&output)["nodes"].as_array().expect("nodes").len();
+    assert_eq!((output.status.code(), found), (Some(0), 3), "{}", said(&output));
+    let output = tool.on_segment(&["claim", "--any-listed", "--expect", &nodes[1].fingerprint()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    nodes[1].wait_phase("claimed");
+    for other in [&nodes[0], &nodes[2]] {
+        assert_eq!(other.phases().last().map(String::as_str), Some("hold"));
+    }
+    assert_eq!(tool.nodes()[0]["accepted"], "expected");
+    // Unlisted and with nobody to ask: refused, and not enrolled.
+    let output = tool.on_segment(&["claim", "--wait", "3"]);
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+    assert_eq!(tool.nodes().len(), 1);
+}
+
+/// The daemon answers a scan and claims what is listed, and nothing else.
+#[test]
+fn a_beacon_claims_listed_nodes_as_they_scan() {
+    let bed = Bed::new();
+    let tool = Tool::new(&bed, "admin");
+    let anchor = tool.anchor();
+    let scanning = || bed.node(Setup { scan_ms: 60_000, ..Setup::image(&anchor) });
+    let (listed, unlisted) = (scanning(), scanning());
+    let output = tool.on_segment(&["beacon", "--once", "--expect", &listed.fingerprint()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    listed.wait_phase("claimed");
+    assert_eq!(listed.phases(), ["blind", "scan", "committed", "claimed"]);
+    assert!(!unlisted.console().contains("gate open"));
+}
+
+/// An administrator with another key finds nothing, and the node says nothing.
+#[test]
+fn a_stranger_with_the_same_tool_gets_nothing() {
+    let bed = Bed::new();
+    let (owner, stranger) = (Tool::new(&bed, "owner"), Tool::new(&bed, "stranger"));
+    let node = bed.node(Setup::image(&owner.anchor()));
+    node.wait_phase("hold");
+    bed.mark();
+    let output = stranger.on_segment(&["claim", "--accept-any", "--wait", "3"]);
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert_eq!(bed.frames_from(&node), [] as [Vec<u8>; 0]);
+    assert_eq!(stranger.nodes().len(), 0);
+    let output = owner.on_segment(&["claim", "--fingerprint", &node.fingerprint()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    node.wait_phase("claimed");
+}
