@@ -26,8 +26,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::station::link_local;
 
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target, by the name of its file in `fuzz/fuzz_targets`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("datagrams", datagrams),
     ("grant", grant),
     ("anchor_file", anchor_file),

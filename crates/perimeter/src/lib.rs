@@ -1,5 +1,5 @@
 //! `perimeter`: decides about every frame, both ways, and moves those that may pass. What may pass is one
-//! pure function of the frame and of lifecycle's rules ([`decide`]); everything else is dropped and counted.
+//! pure function of the frame and of lifecycle's rules ([`decide()`]); everything else is dropped and counted.
 //! It answers nothing, keeps no state of any connection, and holds no secret.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! A domain's process, from its start to its death.
 //!
 //! [`Domain::start`] maps the regions that `system.xml` declares; the shell makes its ports and its core of
-//! them; [`Domain::run`] then gives up everything else for good ([`seal`]) and only now runs domain code. What
+//! them; [`Domain::run`] then gives up everything else for good (`seal`) and only now runs domain code. What
 //! fails before that is a panic: the runner reports that the domain did not start.
 
 mod device;
