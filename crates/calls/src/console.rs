@@ -36,11 +36,11 @@ pub mod code {
     pub const RIVAL: u32 = 9;
     /// The keystore does not answer.
     pub const KEYSTORE_SILENT: u32 = 10;
-    /// A domain broke the rules of a shared structure: `number` its channel as a [`who`].
+    /// A domain broke the rules of a shared structure: `number` its channel as a [`super::who`].
     pub const MISBEHAVED: u32 = 11;
     /// The ring was full: `number` events were lost.
     pub const LOST: u32 = 12;
-    /// A domain has died: `number` a [`who`].
+    /// A domain has died: `number` a [`super::who`].
     pub const DIED: u32 = 13;
 }
 

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 refusals! {
     /// Why the keystore refuses. The caller drops what it was about and goes on; nothing is repeated.
     Refusal {
-        /// There is no key, or not yet, or no more fresh randomness: ask for [`Status`].
+        /// There is no key, or not yet, or no more fresh randomness: ask for [`for_lifecycle::Status`].
         NotReady = 1,
         /// Not an operation of this channel.
         NotAllowed = 2,
