@@ -23,8 +23,13 @@ MICROKIT_SDK ?= /opt/microkit-sdk-2.3.0
 # domain that got `alloc` from elsewhere is another program.
 PROGRAMS := --package native --package sysdesc --package os-network-admin --bins
 
+# Tests that see a node from outside: the same on native and on a board.
+SYSTEM_TESTS := admin claim entropy gate impostor silence
+
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := iproute2 iputils-ping
+# What the seL4 images and their tests need more, besides the SDK.
+DEPS_SEL4 := ipxe-qemu libclang-14-dev opensbi qemu-system-arm qemu-system-misc
 
 .PHONY: help
 help: ## print this
@@ -57,7 +62,23 @@ test: have-deps ## all tests that this machine can run
 	$(CARGO) test --locked --workspace --exclude genesis-tests
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --locked --package genesis-tests
-	@echo "=== SKIPPED: the seL4 tests. This version runs on the native platform only; the seL4 images are not in it. ==="
+	@if reason=$$($(MAKE) --no-print-directory have-sel4 2>&1); then $(MAKE) --no-print-directory test-sel4; \
+	else echo "=== SKIPPED: the seL4 tests, on both boards: $$(head -n 1 <<<"$$reason") ==="; fi
+
+# Whether seL4 images can be built here: the SDK, and rust-sel4 at the tag that pds/Cargo.lock names.
+.PHONY: have-sel4
+have-sel4: have-sdk
+	@$(CARGO) fetch --locked --quiet --manifest-path pds/Cargo.toml || { echo "cargo cannot fetch rust-sel4" >&2; exit 1; }
+
+.PHONY: test-sel4
+test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards under QEMU, release
+	$(CARGO) build --locked $(PROGRAMS)
+	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image BOARD=$$board CONFIG=release; done
+	$(CARGO) test --locked --package qemu -- --ignored
+	for board in $(SEL4_BOARDS); do \
+	    echo "== the system tests on $$board"; \
+	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
+	done
 
 .PHONY: check
 check: ## formatting, lints, documentation, system description, licences
@@ -81,18 +102,26 @@ fuzz: ## fuzz every parser and ring for FUZZ_SECONDS each (nightly, cargo-fuzz)
 
 .PHONY: deps
 deps: ## install the Debian packages that the tests need (as root; else print the line)
-	@missing=$$( (dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(DEPS) 2>/dev/null || true) | awk '$$1 == "ii" { print $$2 }' | \
-	    sort | comm -13 - <(printf '%s\n' $(DEPS) | sort) | xargs); \
+	$(call debian,$(DEPS) $(if $(wildcard $(MICROKIT_SDK)/bin/microkit),$(DEPS_SEL4)))
+
+# Installs packages where it may, and names them where it may not.
+define debian
+	@missing=$$( (dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(1) 2>/dev/null || true) | awk '$$1 == "ii" { print $$2 }' | \
+	    sort | comm -13 - <(printf '%s\n' $(1) | sort) | xargs); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	line="apt-get install -y --no-install-recommends $$missing"; \
 	if [ "$$(id -u)" = 0 ]; then apt-get update -q && $$line; \
 	else echo "missing Debian packages; as root: $$line" >&2; exit 1; fi
+endef
 
-# make test installs what it needs where it may, and names it where it may not.
-.PHONY: have-deps
+.PHONY: have-deps have-deps-sel4
 have-deps:
-	@$(MAKE) --no-print-directory deps
+	$(call debian,$(DEPS))
+have-deps-sel4:
+	$(call debian,$(DEPS_SEL4))
 
 .PHONY: clean
 clean: ## remove everything that was built
 	$(CARGO) clean
+
+include pds/sel4.mk
