@@ -43,3 +43,11 @@ image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFI
 	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
 	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
 	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
+
+# Another directory is another machine: its device secret is there.
+MACHINE ?= target/qemu/$(BOARD)
+
+.PHONY: qemu
+qemu: image ## boot it with the console here; on the segment of `make lab`, if one runs (Ctrl-A X ends it)
+	$(CARGO) build --locked --package qemu --bins
+	$(BIN)/qemu $(BOARD) --image $(IMAGE)/loader.img --dir $(MACHINE) $(if $(wildcard $(LAB)/lab.json),--lab $(LAB))

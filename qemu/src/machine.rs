@@ -1,8 +1,9 @@
 //! A QEMU machine, from power-on until it is dropped.
 
 use std::{
-    fs,
-    os::unix::process::CommandExt,
+    fs::{self, File},
+    io::Write,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -67,7 +68,9 @@ impl Setup<'_> {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let line: Line = toml::from_str(&text).with_context(|| file.display().to_string())?;
         let secret = self.dir.join("device-secret");
-        fs::write(&secret, self.device_secret).with_context(|| secret.display().to_string())?;
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&secret);
+        file.and_then(|mut file| file.write_all(self.device_secret)).with_context(|| secret.display().to_string())?;
         let mac = self.mac.map(|byte| format!("{byte:02x}")).join(":");
         let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac)];
         let fill = |argument: &String| {

@@ -1,13 +1,16 @@
 //! `qemu BOARD`: boots a node with its console on this terminal. Ctrl-A X ends it.
 
 use std::{
-    os::unix::process::CommandExt,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use qemu::Setup;
+use serde::Deserialize;
 
 #[derive(Parser)]
 #[command(about = "Boots a node on seL4 with its console on this terminal; Ctrl-A X ends it")]
@@ -20,39 +23,66 @@ struct Arguments {
     /// The machine's files: its device secret, made if it is not there. Another directory is another machine
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Connect the network to the switch's socket that is this port's; without it the cable is loose
-    #[arg(long, value_name = "SOCKET")]
-    switch: Option<PathBuf>,
+    /// Put it on the segment of the lab that runs in this directory; without one the cable is loose
+    #[arg(long, value_name = "DIR")]
+    lab: Option<PathBuf>,
     /// What the entropy device reads
     #[arg(long, value_name = "FILE", default_value = "/dev/urandom")]
     entropy: PathBuf,
 }
 
 fn main() -> Result<()> {
-    let Arguments { board, image, dir, switch, entropy } = Arguments::parse();
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let Arguments { board, image, dir, lab, entropy } = Arguments::parse();
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let device_secret = identity(&dir)?;
     let mut mac = [0; 6];
     getrandom::fill(&mut mac).context("no random bytes")?;
     // Locally administered, of one station.
     mac[0] = (mac[0] | 0x02) & 0xfe;
-    let own = dir.join("net");
+    let port = lab.map(|lab| join(&lab, &format!("qemu-{}", std::process::id()))).transpose()?;
     let setup = Setup {
         board: &board,
         image: &image,
         dir: &dir,
         device_secret: &device_secret,
         mac,
-        net: switch.as_deref().map(|switch| (own.as_path(), switch)),
+        net: port.as_ref().map(|port| (port.own.as_path(), port.switch.as_path())),
         entropy: &entropy,
     };
     let error = setup.command()?.args(["-serial", "mon:stdio"]).exec();
     Err(error).context("QEMU")
 }
 
+#[derive(Deserialize)]
+struct Lab {
+    switch: PathBuf,
+}
+
+/// A port of the lab's switch: the socket to bind, and the one to send to.
+struct Port {
+    own: PathBuf,
+    switch: PathBuf,
+    /// The port lasts as long as this, and QEMU inherits it.
+    _held: UnixStream,
+}
+
+fn join(lab: &Path, name: &str) -> Result<Port> {
+    let file = lab.join("lab.json");
+    let text = fs::read(&file).with_context(|| format!("no lab runs in {}", lab.display()))?;
+    let Lab { switch } = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+    let own = switch.join(name);
+    let mut held = UnixStream::connect(switch.join("control.sock")).context("the lab's switch")?;
+    writeln!(held, "hold {name} {}", own.display())?;
+    let mut answer = String::new();
+    BufReader::new(&held).read_line(&mut answer)?;
+    let behind = answer.trim_end().strip_prefix("ok ").with_context(|| format!("the lab's switch: {answer}"))?;
+    rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty())?;
+    Ok(Port { own, switch: behind.into(), _held: held })
+}
+
 fn identity(dir: &Path) -> Result<[u8; 32]> {
     let mut secret = [0; 32];
-    match std::fs::read(dir.join("device-secret")) {
+    match fs::read(dir.join("device-secret")) {
         Ok(bytes) => secret = bytes.try_into().ok().context("device-secret is not 32 bytes")?,
         Err(_) => getrandom::fill(&mut secret).context("no random bytes")?,
     }
