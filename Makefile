@@ -75,6 +75,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	$(CARGO) build --locked $(PROGRAMS)
 	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image BOARD=$$board CONFIG=release; done
 	$(CARGO) test --locked --package qemu -- --ignored
+	$(CARGO) test --locked --package genesis-tests --test mixed -- --ignored
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
