@@ -14,7 +14,12 @@ pub struct Board {
     pub vars: BTreeMap<String, Value>,
     /// Memory that nobody may have and the kernel clears: where the boot loader leaves the image, and with it
     /// every prefilled byte.
-    pub(crate) scrub: Option<Scrub>,
+    pub(crate) scrub: Option<Memory>,
+    /// All memory, the kernel's and other. `sysdesc check` wants it.
+    pub(crate) ram: Option<Memory>,
+    /// The regions of the system that lie at a fixed address and are no device's, each with the reason beside it.
+    #[serde(default)]
+    pub(crate) fixed: BTreeMap<String, Memory>,
     /// By domain, then by the name of the device.
     #[serde(default)]
     device: BTreeMap<String, BTreeMap<String, Supply>>,
@@ -63,9 +68,9 @@ pub(crate) struct Supply {
 }
 
 /// Physical memory.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Scrub {
+pub(crate) struct Memory {
     pub phys_addr: u64,
     pub size: u64,
 }
@@ -127,6 +132,13 @@ impl Board {
     /// The devices that the board has for a domain.
     pub(crate) fn supplied_to(&self, domain: &str) -> impl Iterator<Item = &str> {
         self.device.get(domain).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+}
+
+impl Memory {
+    pub(crate) const fn overlaps(&self, other: &Self) -> bool {
+        self.phys_addr < other.phys_addr.saturating_add(other.size)
+            && other.phys_addr < self.phys_addr.saturating_add(self.size)
     }
 }
 

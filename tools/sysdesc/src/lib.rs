@@ -9,10 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod board;
+pub mod capdl;
 mod check;
 pub mod kernel;
 mod model;
 mod parse;
+pub mod policy;
+pub mod rules;
 mod supply;
 mod write;
 

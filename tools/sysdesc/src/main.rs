@@ -1,4 +1,5 @@
 //! `sysdesc elaborate BOARD`: the system description, completed for a board, as plain SDF.
+//! `sysdesc check BOARD`: whether the image that was built keeps the rules of docs/system-check.md.
 //! `sysdesc kernel BOARD CONFIG`: whether the SDK's kernel is the one that the design counts on.
 
 use std::{
@@ -10,8 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use sysdesc::{
-    Board,
+    Board, System,
+    capdl::Spec,
     kernel::{self, Properties},
+    policy, rules,
 };
 
 #[derive(Parser)]
@@ -25,12 +28,15 @@ struct Arguments {
 enum Command {
     /// Writes plain SDF for a board. Exits 1 if the description breaks a rule, naming line and rule.
     Elaborate(Elaborate),
+    /// Judges an image by its capDL. Exits 1 if a rule is broken, naming each.
+    Check(Check),
     /// Compares kernel-config/ with the SDK's kernel. Exits 1 if a demand is not met, naming each.
     Kernel(Kernel),
 }
 
+/// A system description and its board.
 #[derive(Args)]
-struct Elaborate {
+struct Description {
     /// The board: boards/BOARD.toml.
     board: String,
     #[arg(long, default_value = "system.xml")]
@@ -40,9 +46,24 @@ struct Elaborate {
     /// Gives a variable another value than the board's file does.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+struct Elaborate {
+    #[command(flatten)]
+    description: Description,
     /// Where to write [default: target/BOARD/system.xml].
     #[arg(short, long)]
     output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    description: Description,
+    /// What the Microkit tool wrote with --capdl-json [default: target/BOARD-release/capdl.json].
+    #[arg(long)]
+    capdl: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -60,6 +81,7 @@ struct Kernel {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Elaborate(elaborate) => elaborate.run(),
+        Command::Check(check) => check.run(),
         Command::Kernel(kernel) => kernel.run(),
     };
     match done {
@@ -80,21 +102,45 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
+impl Description {
+    fn read(&self) -> Result<(System, Board)> {
+        let file = self.board_dir.join(format!("{}.toml", self.board));
+        let mut board = Board::parse(&read(&file)?).with_context(|| file.display().to_string())?;
+        for (name, value) in &self.set {
+            ensure!(board.set(name, value), "{} has no variable {name}", file.display());
+        }
+        let system =
+            sysdesc::elaborate(&read(&self.system)?, &board).with_context(|| self.system.display().to_string())?;
+        Ok((system, board))
+    }
+}
+
 impl Elaborate {
     fn run(self) -> Result<()> {
-        let Self { board, system, board_dir, set, output } = self;
-        let board_file = board_dir.join(format!("{board}.toml"));
-        let mut values = Board::parse(&read(&board_file)?).with_context(|| board_file.display().to_string())?;
-        for (name, value) in &set {
-            ensure!(values.set(name, value), "{} has no variable {name}", board_file.display());
-        }
-        let elaborated = sysdesc::elaborate(&read(&system)?, &values).with_context(|| system.display().to_string())?;
+        let Self { description, output } = self;
+        let (elaborated, _) = description.read()?;
+        let Description { board, system, .. } = description;
         let output = output.unwrap_or_else(|| PathBuf::from(format!("target/{board}/system.xml")));
         if let Some(parent) = output.parent() {
             fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         }
         let origin = format!("{} for {board}", system.display());
         fs::write(&output, elaborated.to_xml(&origin)).with_context(|| output.display().to_string())
+    }
+}
+
+impl Check {
+    fn run(self) -> Result<()> {
+        let Self { description, capdl } = self;
+        let (system, board) = description.read()?;
+        let capdl = capdl.unwrap_or_else(|| PathBuf::from(format!("target/{}-release/capdl.json", description.board)));
+        let spec = Spec::parse(&read(&capdl)?).with_context(|| capdl.display().to_string())?;
+        let broken = rules::check(&system, &board, &policy::KEYSTORE, &spec);
+        if !broken.is_empty() {
+            let lines: Vec<_> = broken.iter().map(ToString::to_string).collect();
+            bail!("{} breaks rules:\n  {}", capdl.display(), lines.join("\n  "));
+        }
+        Ok(())
     }
 }
 

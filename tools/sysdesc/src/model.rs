@@ -145,6 +145,17 @@ impl System {
         self.regions.iter().find(|region| region.name == name)
     }
 
+    /// The domains that map a region, and how.
+    pub fn mappers(&self, region: &str) -> impl Iterator<Item = (&Domain, &Map)> {
+        let of = move |domain| Domain::map_of(domain, region).map(|map| (domain, map));
+        self.all_domains().into_iter().filter_map(of)
+    }
+
+    /// Whether a device is told where a region is.
+    pub fn is_dma(&self, region: &str) -> bool {
+        self.all_domains().into_iter().any(|domain| domain.knows_paddr(region))
+    }
+
     /// The channels of a domain: its own end and the other.
     pub fn ends_of(&self, domain: &str) -> impl Iterator<Item = (&End, &End)> {
         self.channels.iter().filter_map(move |channel| {
@@ -157,6 +168,17 @@ impl System {
                 None
             }
         })
+    }
+}
+
+impl Domain {
+    pub fn map_of(&self, region: &str) -> Option<&Map> {
+        self.maps.iter().find(|map| map.region == region)
+    }
+
+    /// Whether it learns the physical address of a region.
+    pub fn knows_paddr(&self, region: &str) -> bool {
+        self.paddrs.iter().any(|paddr| paddr.region == region)
     }
 }
 

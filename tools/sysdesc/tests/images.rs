@@ -1,0 +1,97 @@
+//! The rules on the images that are there: `make test-sel4` builds them; nothing here does. An image older than its
+//! description is not judged: `sysdesc check`, which make calls, does not care how old it is.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+use sysdesc::{Board, System, capdl::Spec, elaborate, policy::KEYSTORE, rules};
+
+/// The image for a board, if it is there and of this description.
+fn image(board: &str) -> Option<(Board, System, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let description = [root.join("system.xml"), root.join(format!("boards/{board}.toml"))];
+    let capdl = root.join(format!("target/{board}-release/capdl.json"));
+    let age = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let built = age(&capdl);
+    if description.iter().any(|source| built < age(source)) {
+        // Past what the test runner captures.
+        let _ = writeln!(
+            io::stderr(),
+            "=== SKIPPED: no up-to-date image at {}; make test-sel4 builds one ===",
+            capdl.display()
+        );
+        return None;
+    }
+    let [system, file] = description.map(|path| fs::read_to_string(path).unwrap());
+    let parsed = Board::parse(&file).unwrap();
+    let system = elaborate(&system, &parsed).unwrap();
+    Some((parsed, system, serde_json::from_str(&fs::read_to_string(&capdl).unwrap()).unwrap()))
+}
+
+fn judge(board: &Board, system: &System, image: &Value) -> Vec<String> {
+    let spec = Spec::parse(&image.to_string()).unwrap();
+    rules::check(system, board, &KEYSTORE, &spec).iter().map(ToString::to_string).collect()
+}
+
+fn release_image_keeps_the_rules(board: &str) {
+    let Some((board, system, image)) = image(board) else { return };
+    assert_eq!(judge(&board, &system, &image), [""; 0]);
+}
+
+/// Every page that the keystore has alone, mapped into every other domain, one at a time.
+fn no_page_of_the_keystore_can_be_anothers(board: &str) {
+    let Some((board, system, image)) = image(board) else { return };
+    let objects = image["objects"].as_array().unwrap();
+    let mut tried = 0;
+    for (id, object) in objects.iter().enumerate() {
+        let name = object["name"].as_str().unwrap();
+        let own = ["frame_elf_keystore_", "frame_keystore_stack_", "frame_ipcbuf_keystore", "frame_mr_device_secret_"];
+        if !own.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        for domain in system.all_domains().into_iter().filter(|domain| domain.name != KEYSTORE.guarded) {
+            let mut bad = image.clone();
+            let table = format!("_{}_vaddr_", domain.name);
+            // One with small pages and room.
+            let slots = bad["objects"].as_array_mut().unwrap().iter_mut().find_map(|object| {
+                let named = object["name"].as_str()?.contains(&table);
+                let slots = object.pointer_mut("/object/PageTable/slots")?.as_array_mut()?;
+                (named && slots.iter().any(|slot| slot["cap"].get("Frame").is_some())).then_some(slots)
+            });
+            let slots = slots.unwrap();
+            let free = (1..512).find(|free| slots.iter().all(|slot| slot["slot"] != *free)).unwrap();
+            let rights = json!({"read": true, "write": false, "grant": false, "grant_reply": false});
+            let cap = json!({"object": id, "rights": rights, "cached": true, "executable": false});
+            slots.push(json!({"slot": free, "cap": {"Frame": cap}}));
+            let refused = judge(&board, &system, &bad);
+            let expected = format!("foreign-frame: {} maps {name}", domain.name);
+            assert!(refused.iter().any(|message| message.starts_with(&expected)), "{name}: {refused:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "only {tried} pages tried");
+}
+
+#[test]
+fn release_image_keeps_the_rules_aarch64() {
+    release_image_keeps_the_rules("qemu_virt_aarch64");
+}
+
+#[test]
+fn release_image_keeps_the_rules_riscv64() {
+    release_image_keeps_the_rules("qemu_virt_riscv64");
+}
+
+#[test]
+fn no_page_of_the_keystore_can_be_anothers_aarch64() {
+    no_page_of_the_keystore_can_be_anothers("qemu_virt_aarch64");
+}
+
+#[test]
+fn no_page_of_the_keystore_can_be_anothers_riscv64() {
+    no_page_of_the_keystore_can_be_anothers("qemu_virt_riscv64");
+}
