@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, de::IgnoredAny};
 
-/// A place in [`Spec::objects`]. In a parsed spec each is in range, and of the kind that its capability says.
+/// An object of a [`Spec`]. In a parsed one each is in range, and of the kind that its capability says.
 pub type Id = usize;
 
 /// A capDL file that is not understood.
