@@ -43,6 +43,8 @@ image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFI
 	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
 	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
 	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
+	$(CARGO) run --locked --quiet --package sysdesc -- kernel $(BOARD) $(CONFIG) --sdk $(MICROKIT_SDK)
+	$(CARGO) run --locked --quiet --package sysdesc -- check $(BOARD) --capdl $(IMAGE)/capdl.json
 
 # Another directory is another machine: its device secret is there.
 MACHINE ?= target/qemu/$(BOARD)
