@@ -74,6 +74,7 @@ have-sel4: have-sdk
 test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards under QEMU, release
 	$(CARGO) build --locked $(PROGRAMS)
 	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image BOARD=$$board CONFIG=release; done
+	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
 	$(CARGO) test --locked --package genesis-tests --test mixed -- --ignored
 	for board in $(SEL4_BOARDS); do \
