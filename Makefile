@@ -14,6 +14,9 @@ ANCHOR  ?=
 SCAN_MS ?=
 ENTROPY ?= good
 
+# make bench
+SECTIONS ?=
+
 # make fuzz
 FUZZ_SECONDS ?= 300
 
@@ -37,8 +40,9 @@ help: ## print this
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  lab:  NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
-	@echo "  fuzz: FUZZ_SECONDS=s for each target"
+	@echo "  lab:   NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
+	@echo "  bench: SECTIONS=\"name ...\""
+	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
 
 .PHONY: build
 build: ## build every native program
@@ -93,6 +97,10 @@ check: ## formatting, lints, documentation, system description, licences
 	else \
 	    echo "=== SKIPPED: the licence check; to run it: cargo install --locked cargo-deny ==="; \
 	fi
+
+.PHONY: bench
+bench: ## measure: target/bench.json and the tables of docs/bench.md; SECTIONS="image ..." measures a part
+	$(CARGO) run --locked --release --package genesis-bench -- --document docs/bench.md $(SECTIONS)
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser and ring for FUZZ_SECONDS each (nightly, cargo-fuzz)
