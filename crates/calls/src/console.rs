@@ -42,6 +42,14 @@ pub mod code {
     pub const LOST: u32 = 12;
     /// A domain has died: `number` a [`super::who`].
     pub const DIED: u32 = 13;
+    /// The authority has made its first handshake in the mesh.
+    pub const JOINED: u32 = 14;
+    /// A configuration is in force: its hash `data[..32]`, epoch `data[32..40]` big-endian; how many peers: `number`.
+    pub const CONFIGURED: u32 = 15;
+    /// An update was refused: `number`, a [`wire::telemetry::result`].
+    pub const UPDATE_REFUSED: u32 = 16;
+    /// The authority has isolated the node: 1, or let it rejoin: 0.
+    pub const ISOLATED: u32 = 17;
 }
 
 /// Why a gate closed, besides the reasons that `claim` gives.
@@ -66,6 +74,8 @@ pub mod who {
     pub const NET: u32 = 6;
     pub const TIMER: u32 = 7;
     pub const CONSOLE: u32 = 8;
+    pub const MESH: u32 = 9;
+    pub const WORKLOAD: u32 = 10;
 }
 
 impl Event {

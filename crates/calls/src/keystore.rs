@@ -4,7 +4,9 @@
 use wire::{
     Hash, Ip, Key,
     binding::{Binding, Identity, PairingRecord},
+    command::Command,
     link::{Answer, Find, Hello, Open},
+    update::UpdateHead,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -80,18 +82,20 @@ pub struct StatusReply {
     pub forked: u8,
     /// The ticket waits for the console; the perimeter stays closed until it has been shown.
     pub ticket_waiting: u8,
-    pub zero: [u8; 2],
+    /// The authority has cut the node off from all others ([`wire::command::operation::ISOLATE`]).
+    pub isolated: u8,
+    pub zero: u8,
     pub fiduciary: Key,
     pub address: Ip,
     pub fleet: [u8; 16],
     pub epoch: u64,
-    /// Of the committed binding.
+    /// That is in force: the committed binding's, or of the last committed update.
     pub configuration: Hash,
 }
 
 /// From `lifecycle`.
 pub mod for_lifecycle {
-    use super::StatusReply;
+    use super::{StatusReply, UpdateHead};
 
     operations! {
         /// The keystore notifies `lifecycle` when its state changes, whether or not a call is outstanding.
@@ -100,6 +104,11 @@ pub mod for_lifecycle {
         Fork = 2, repeatable true: () => ();
         /// The gate has closed: voids the claim nonce.
         CloseGate = 3, repeatable true: () => ();
+        /// The authority's first handshake in the mesh: the claim is final without an acknowledgement.
+        Settle = 4, repeatable true: () => ();
+        /// Verifies an update of the configuration and commits its counter and hash. The one that is in force
+        /// already is committed again without a change.
+        Update = 5, repeatable true: UpdateHead => ();
     }
 }
 
@@ -174,6 +183,96 @@ pub mod for_claim {
         Acknowledge = 36, repeatable true: Hash => ();
         /// Random bytes: an ephemeral key, a seed for TCP.
         ClaimRandom = 37, repeatable true: () => [u8; 32];
+    }
+}
+
+/// The WireGuard initiation that the node sends, after `es` and its static key (`MixHash` of the sealed key is done).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartHandshake {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The responder's static key.
+    pub peer: Key,
+}
+
+/// The state after `ss` and the sealed timestamp (its `MixHash` is done).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartHandshakeReply {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The keystore's own rising TAI64N, sealed with the key that `ss` gave.
+    pub timestamp: [u8; 28],
+    pub zero: [u8; 4],
+}
+
+/// The WireGuard response that came, after `ee`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FinishHandshake {
+    pub chaining_key: [u8; 32],
+    /// The responder's ephemeral key.
+    pub ephemeral: Key,
+}
+
+/// The WireGuard initiation that came: its state after the ephemeral key was mixed into both.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReadHandshake {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    pub ephemeral: Key,
+    pub encrypted_static: [u8; 48],
+    pub encrypted_timestamp: [u8; 28],
+    pub zero: [u8; 4],
+}
+
+/// The state after `es`, `s`, `ss` and the timestamp.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReadHandshakeReply {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The initiator's static key.
+    pub peer: Key,
+    pub timestamp: [u8; 12],
+    pub zero: [u8; 4],
+}
+
+/// A command whose MAC, target and counter hold. It is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CommandReply {
+    /// One of [`wire::command::operation`].
+    pub operation: u32,
+    pub argument: u32,
+    pub counter: u32,
+    /// The index of the authority in the binding's set.
+    pub authority: u32,
+}
+
+/// From `mesh`. The static-key steps of WireGuard's handshake (Noise_IKpsk2): what returns is the next
+/// chaining key and hash, never a key that `ss`, `es` or `se` gave, nor the result of a DH.
+pub mod for_mesh {
+    use super::{
+        Command, CommandReply, FinishHandshake, Key, ReadHandshake, ReadHandshakeReply, StartHandshake,
+        StartHandshakeReply,
+    };
+
+    operations! {
+        /// W's public half.
+        MeshKey = 48, repeatable true: () => Key;
+        /// Initiator, message 1: `ss`, and the timestamp.
+        StartMeshHandshake = 49, repeatable true: StartHandshake => StartHandshakeReply;
+        /// Initiator, message 2: `se`. Replies with the next chaining key.
+        FinishMeshHandshake = 50, repeatable true: FinishHandshake => [u8; 32];
+        /// Responder, message 1: `es`, `s`, `ss`, the timestamp.
+        ReadMeshHandshake = 51, repeatable true: ReadHandshake => ReadHandshakeReply;
+        /// Random bytes, to seed ephemeral keys and cookies.
+        MeshRandom = 52, repeatable true: () => [u8; 32];
+        /// MAC, target and counter of a command; counter and isolation are committed before the reply.
+        CheckCommand = 53, repeatable false: Command => CommandReply;
     }
 }
 

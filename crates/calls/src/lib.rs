@@ -56,5 +56,6 @@ pub mod console;
 pub mod entropy;
 pub mod keystore;
 pub mod lifecycle;
+pub mod mesh;
 pub mod params;
 pub mod rules;

@@ -1,6 +1,6 @@
-//! What `beacon` and `claim` tell `lifecycle`.
+//! What `beacon`, `claim` and `mesh` tell `lifecycle`.
 
-use wire::{Hash, Ip, Mac, claim::MAX_CONFIGURATION};
+use wire::{Hash, Ip, Mac, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 refusals! {
@@ -91,5 +91,26 @@ pub mod for_claim {
         Acknowledged = 19, repeatable true: u64 => ();
         /// The claim ended without an acknowledgement: the gate closes.
         Ended = 20, repeatable true: EndRequest => ();
+    }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ApplyRequest {
+    pub length: u64,
+    /// Head and configuration, as they were staged.
+    pub update: [u8; MAX_UPDATE],
+}
+
+/// From `mesh`.
+pub mod for_mesh {
+    use super::ApplyRequest;
+
+    operations! {
+        /// The authority has made a handshake: a claim that was not acknowledged is final.
+        Joined = 32, repeatable true: () => ();
+        /// Has an update verified and committed, and puts it into force. Replies with a [`wire::telemetry::result`];
+        /// when it is there, the cells say what holds now.
+        Apply = 33, repeatable true: ApplyRequest => u32;
     }
 }

@@ -28,6 +28,10 @@ pub struct Params {
     pub find_budget: U32,
     /// Checks of opens, per second.
     pub open_budget: U32,
+    /// How often telemetry sends a record unasked.
+    pub telemetry_ms: U32,
+    /// How often the workload's heartbeat rises.
+    pub heartbeat_ms: U32,
     pub zero: [u8; 4],
 }
 
@@ -43,6 +47,8 @@ impl Params {
         claim_ms: U32::new(20_000),
         find_budget: U32::new(64),
         open_budget: U32::new(64),
+        telemetry_ms: U32::new(10_000),
+        heartbeat_ms: U32::new(10_000),
         zero: [0; 4],
     };
 

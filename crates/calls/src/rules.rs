@@ -52,6 +52,11 @@ impl Phase {
         }
     }
 
+    /// Whether the node is a member of a fleet, with a mesh.
+    pub const fn has_mesh(self) -> bool {
+        matches!(self, Self::Committed | Self::Claimed)
+    }
+
     /// Whether finds and opens are heard.
     pub const fn listens(self) -> bool {
         matches!(self, Self::Scan | Self::Hold | Self::Committed)
@@ -81,6 +86,26 @@ pub struct Rules {
     pub peer: Peer,
     /// The gate is closed from this time on, whatever else is said.
     pub until: Micros,
+    /// The link as its mesh uses it.
+    pub mesh: MeshLink,
+}
+
+/// What of a fleet's configuration concerns the link. All zero if the node has no mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MeshLink {
+    /// 1: WireGuard passes.
+    pub member: u64,
+    /// Static address, or all zero.
+    pub address: Ip,
+    /// Length of the static address's prefix.
+    pub length: u64,
+    /// Or all zero.
+    pub gateway: Ip,
+}
+
+impl MeshLink {
+    pub const NONE: Self = Self { member: 0, address: [0; 16], length: 0, gateway: [0; 16] };
 }
 
 impl Rules {
@@ -90,6 +115,7 @@ impl Rules {
         gate: 0,
         peer: Peer { ip: [0; 16], mac: [0; 6], zero: [0; 2] },
         until: 0,
+        mesh: MeshLink::NONE,
     };
 
     pub fn phase(&self) -> Phase {

@@ -66,6 +66,14 @@ labels! {
     PAIRING = "genesis/1 pairing";
     /// Hash of a pairing record in its acknowledgement.
     PAIRING_HASH = "genesis/1 pairing hash";
+    /// Key of the commands of one authority to one node.
+    COMMAND_KEY = "genesis/1 command";
+    /// Hash of F in a command.
+    COMMAND_TARGET = "genesis/1 command target";
+    /// Signature of an update.
+    UPDATE = "genesis/1 update";
+    /// Hash of an update's head, truncated in the command that applies it.
+    UPDATE_HASH = "genesis/1 update hash";
     /// Check bytes of a ticket and of an anchor file.
     CHECKSUM = "genesis/1 checksum";
 }

@@ -1,6 +1,6 @@
 //! The protocol's messages to the byte: layout, and the cryptography that belongs to each message.
 //!
-//! Everything is of fixed size and big-endian, but the grant's configuration. `docs/protocol.md`
+//! Everything is of fixed size and big-endian, but the configuration. `docs/protocol.md`
 //! says the same in tables. A message is parsed by its length and header alone; what a signature
 //! or a seal covers is decided here, so that node and administrator cannot differ.
 #![no_std]
@@ -12,8 +12,11 @@ extern crate std;
 pub mod anchor;
 pub mod binding;
 pub mod claim;
+pub mod command;
 pub mod link;
+pub mod telemetry;
 pub mod ticket;
+pub mod update;
 
 pub use zerocopy::big_endian::{U16, U32, U64};
 
@@ -21,6 +24,12 @@ pub use zerocopy::big_endian::{U16, U32, U64};
 pub const BEACON_PORT: u16 = 8090;
 /// TCP port of the claim endpoint.
 pub const CLAIM_PORT: u16 = 9443;
+/// UDP port of WireGuard, outside the tunnel.
+pub const MESH_PORT: u16 = 51820;
+/// UDP port of authority commands and update chunks, inside the tunnel.
+pub const COMMAND_PORT: u16 = 8090;
+/// UDP port of telemetry, inside the tunnel.
+pub const TELEMETRY_PORT: u16 = 8091;
 /// The protocol's version, part of every header and of the Noise prologue.
 pub const VERSION: u8 = 1;
 

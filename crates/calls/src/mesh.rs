@@ -1,0 +1,81 @@
+//! What `mesh` is told and what it tells, besides its calls: cells, latest wins.
+
+use wire::{Ip, Key, claim::MAX_CONFIGURATION};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::rules::{Link, Phase};
+
+/// `lifecycle` to `mesh`: the fleet that the node is a member of.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Membership {
+    /// [`Phase`] as a number. Only committed and claimed nodes have a mesh.
+    pub phase: u64,
+    /// 1: no flow but those with the authority.
+    pub isolated: u64,
+    pub epoch: u64,
+    pub fiduciary: Key,
+    pub link: Link,
+    /// Length of the configuration; 0 if there is none.
+    pub length: u64,
+    /// A `policy::Configuration`, its hash verified.
+    pub configuration: [u8; MAX_CONFIGURATION],
+}
+
+impl Membership {
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.phase)
+    }
+
+    /// The bytes of the configuration, if the phase has a mesh and there are any.
+    pub fn configuration(&self) -> Option<&[u8]> {
+        let length = usize::try_from(self.length).ok().filter(|_| self.phase().has_mesh())?;
+        self.configuration.get(..length).filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// As many as there are peers, and the gateway.
+pub const MAX_STATIONS: usize = 17;
+
+/// `mesh` to `perimeter`: the addresses on the link where its peers are, and the gateway. Neighbour discovery passes for
+/// these, and datagrams go to nobody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stations {
+    pub count: u64,
+    pub ips: [Ip; MAX_STATIONS],
+}
+
+impl Stations {
+    pub const NONE: Self = Self { count: 0, ips: [[0; 16]; MAX_STATIONS] };
+
+    pub fn iter(&self) -> impl Iterator<Item = &Ip> {
+        self.ips.iter().take(usize::try_from(self.count).unwrap_or(usize::MAX))
+    }
+}
+
+/// `mesh` to `workload`: its place in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Tenancy {
+    /// All zero if it has none.
+    pub v4: [u8; 4],
+    pub v4_length: u8,
+    pub v6_length: u8,
+    pub zero: [u8; 2],
+    pub v6: Ip,
+    /// For TCP's sequence numbers and ports.
+    pub seed: u64,
+    /// The longest inner packet.
+    pub mtu: u64,
+}
+
+/// `workload` to `console` and to `mesh`: that it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Heartbeat {
+    /// Rises while it runs, once it has had a place in a mesh.
+    pub beats: u64,
+    /// Pages served.
+    pub served: u64,
+}

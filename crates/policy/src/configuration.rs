@@ -1,0 +1,156 @@
+//! The configuration of a grant or an update: addresses, peers and rules. postcard on the wire.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+use wire::{Ip, Key};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::decide::{Protocol, RESERVED, Rule};
+
+pub const MAX_ADDRESSES: usize = 2;
+pub const MAX_PEERS: usize = 16;
+pub const MAX_ALLOWED: usize = 4;
+pub const MAX_RULES: usize = 64;
+
+/// IPv6, or IPv4 as ::ffff:a.b.c.d with 96 added to its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefix {
+    pub ip: Ip,
+    pub length: u8,
+}
+
+impl Prefix {
+    pub const fn v4(address: [u8; 4], length: u8) -> Self {
+        let [a, b, c, d] = address;
+        Self { ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], length: length.saturating_add(96) }
+    }
+
+    pub fn is_v4(&self) -> bool {
+        self.ip[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] && self.length >= 96
+    }
+
+    pub fn contains(&self, ip: &Ip) -> bool {
+        mask(ip, self.length) == mask(&self.ip, self.length)
+    }
+
+    /// No bit is set past the length.
+    pub fn is_network(&self) -> bool {
+        self.length <= 128 && mask(&self.ip, self.length) == u128::from_be_bytes(self.ip)
+    }
+}
+
+fn mask(ip: &Ip, length: u8) -> u128 {
+    let bits = u32::from(length.min(128));
+    u128::from_be_bytes(*ip) & u128::MAX.checked_shl(128 - bits).unwrap_or(0)
+}
+
+/// Where a peer is on the link, outside the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub ip: Ip,
+    pub port: u16,
+}
+
+/// The static address of a routed link, beside the link-local one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underlay {
+    pub address: Prefix,
+    pub gateway: Option<Ip>,
+}
+
+/// A WireGuard preshared key. Not for printing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Preshared(pub [u8; 32]);
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub key: Key,
+    pub role: crate::Role,
+    pub preshared: Option<Preshared>,
+    pub endpoint: Option<Endpoint>,
+    /// Its inner addresses. The first of each family of the authority is where telemetry goes.
+    pub allowed: Vec<Prefix, MAX_ALLOWED>,
+    /// Seconds between persistent keepalives; 0 for none.
+    pub keepalive_s: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The node's own inner addresses, each with the length of its subnet.
+    pub addresses: Vec<Prefix, MAX_ADDRESSES>,
+    pub underlay: Option<Underlay>,
+    pub peers: Vec<Peer, MAX_PEERS>,
+    pub rules: Vec<Rule, MAX_RULES>,
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// Not the encoding, or bytes are left.
+    Encoding,
+    /// An address that is no unicast address, a length past the address, or two alike.
+    Address,
+    /// Two peers have one key or one prefix, or a prefix has bits past its length.
+    Peer,
+    /// A rule for ICMP names a port, another names none, or one of the node's own.
+    Rule,
+}
+
+impl Configuration {
+    /// The configuration, if all of `bytes` are it and it makes sense. No bytes: no mesh.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let (this, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|_| Invalid::Encoding)?;
+        if !rest.is_empty() {
+            return Err(Invalid::Encoding);
+        }
+        this.check()?;
+        Ok(this)
+    }
+
+    /// Its bytes, at the front of `to`. `None` if they do not fit.
+    pub fn write<'a>(&self, to: &'a mut [u8]) -> Option<&'a [u8]> {
+        postcard::to_slice(self, to).ok().map(|bytes| &*bytes)
+    }
+
+    pub fn check(&self) -> Result<(), Invalid> {
+        let own = self.addresses.iter().chain(self.underlay.iter().map(|underlay| &underlay.address));
+        if !own.clone().all(|prefix| prefix.length <= 128 && is_unicast(&prefix.ip))
+            || has_twins(own.map(|prefix| prefix.ip))
+            || !self.underlay.iter().filter_map(|underlay| underlay.gateway).all(|gateway| is_unicast(&gateway))
+        {
+            return Err(Invalid::Address);
+        }
+        let allowed = self.peers.iter().flat_map(|peer| peer.allowed.iter());
+        if has_twins(self.peers.iter().map(|peer| peer.key))
+            || !allowed.clone().all(Prefix::is_network)
+            || has_twins(allowed.map(|prefix| (prefix.ip, prefix.length)))
+            || !self.peers.iter().filter_map(|peer| peer.endpoint).all(|at| is_unicast(&at.ip) && at.port != 0)
+        {
+            return Err(Invalid::Peer);
+        }
+        let sensible = |rule: &Rule| match rule.protocol {
+            Protocol::Icmp => rule.port == 0,
+            Protocol::Tcp => rule.port != 0,
+            Protocol::Udp => rule.port != 0 && !RESERVED.contains(&rule.port),
+        };
+        if self.rules.iter().all(sensible) { Ok(()) } else { Err(Invalid::Rule) }
+    }
+
+    /// The peer to whom packets for `ip` go, and from whom alone packets from `ip` are taken: the longest prefix.
+    pub fn route(&self, ip: &Ip) -> Option<usize> {
+        let routes = self.peers.iter().enumerate().flat_map(|(at, peer)| peer.allowed.iter().map(move |to| (at, to)));
+        routes.filter(|(_, to)| to.contains(ip)).max_by_key(|(_, to)| to.length).map(|(at, _)| at)
+    }
+}
+
+fn is_unicast(ip: &Ip) -> bool {
+    let multicast = ip[0] == 0xff || (Prefix { ip: *ip, length: 128 }.is_v4() && (ip[12] >= 0xe0 || ip[12] == 0));
+    !multicast && *ip != [0; 16]
+}
+
+fn has_twins<T: PartialEq>(items: impl Iterator<Item = T> + Clone) -> bool {
+    items.clone().enumerate().any(|(at, item)| items.clone().skip(at + 1).any(|other| other == item))
+}

@@ -1,0 +1,19 @@
+//! What a node of a fleet is told about its mesh, and the one pure function that says which flows there are.
+//!
+//! Default deny: a flow is there because a rule names its direction, role, protocol and port, or because it is one of the
+//! two that make a node governable (commands in, telemetry out). `perimeter` and `mesh` decide with it on the node,
+//! `os-network-admin` shows with it what a policy means. The bytes of a [`Configuration`] are parsed only after their hash
+//! has been verified, and never in `keystore`.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod configuration;
+mod decide;
+
+pub use configuration::{
+    Configuration, Endpoint, Invalid, MAX_ADDRESSES, MAX_ALLOWED, MAX_PEERS, MAX_RULES, Peer, Prefix, Preshared, Underlay,
+};
+pub use decide::{Because, Direction, Flow, Protocol, Role, Rule, decide};

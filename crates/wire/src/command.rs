@@ -1,0 +1,96 @@
+//! Authority commands: 16 bytes over UDP 8090 inside the tunnel, authority to node. Nothing answers one; the next
+//! telemetry record shows the last applied counter and its result.
+
+use crypto::{Secret, derive, dh, label};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::{Hash, Key, U32};
+
+/// [`Command::operation`].
+pub mod operation {
+    /// Telemetry sends a record now.
+    pub const STATUS: u8 = 1;
+    /// No flow but those with the authority, until a rejoin; kept across power cuts.
+    pub const ISOLATE: u8 = 2;
+    pub const REJOIN: u8 = 3;
+    /// Commits the staged update whose [`crate::update::UpdateHead::short`] is the argument.
+    pub const APPLY: u8 = 4;
+    /// New session keys with every peer.
+    pub const ROTATE: u8 = 5;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Command {
+    pub operation: u8,
+    /// First byte of the hash of F. The key is the node's own, so this only tells a stray command from a forged one.
+    pub target: u8,
+    pub argument: U32,
+    /// Above that of the last command of any authority. Seconds of Unix time, or the last plus one if that is more.
+    pub counter: U32,
+    pub mac: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Command>() == 16);
+
+impl Command {
+    pub fn new(key: &Secret, fiduciary: &Key, operation: u8, argument: u32, counter: u32) -> Self {
+        let mut command = Self {
+            operation,
+            target: target(fiduciary),
+            argument: U32::new(argument),
+            counter: U32::new(counter),
+            mac: [0; 6],
+        };
+        command.mac = command.expected(key);
+        command
+    }
+
+    /// Whether the holder of `key` made it. In constant time.
+    pub fn check(&self, key: &Secret) -> bool {
+        crypto::equal(&self.mac, &self.expected(key))
+    }
+
+    fn expected(&self, key: &Secret) -> [u8; 6] {
+        let mut mac = [0; 6];
+        mac.copy_from_slice(&crypto::mac16(key, &[&self.as_bytes()[..10]])[..6]);
+        mac
+    }
+}
+
+/// [`Command::target`].
+pub fn target(fiduciary: &Key) -> u8 {
+    crypto::hash(label::COMMAND_TARGET, &[fiduciary])[0]
+}
+
+/// The key of one authority's commands to one node, from N and the authority's X25519 half (either side has one of the
+/// secrets) and the hash of the binding. `None` for a key of small order.
+pub fn key(secret: &Secret, public: &Key, binding: &Hash) -> Option<Secret> {
+    Some(derive(binding, &*dh(secret, public)?, label::COMMAND_KEY, &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_its_keys_and_any_changed_bit_breaks_it() {
+        let (node, authority) = (Secret::new([3; 32]), Secret::new([5; 32]));
+        let ours = key(&node, &crypto::dh_public(&authority), &[7; 32]).unwrap();
+        let theirs = key(&authority, &crypto::dh_public(&node), &[7; 32]).unwrap();
+        assert!(ours == theirs);
+        let command = Command::new(&theirs, &[1; 32], operation::APPLY, 0xdead_beef, 9);
+        assert!(command.check(&ours));
+        assert!(!command.check(&key(&node, &crypto::dh_public(&authority), &[8; 32]).unwrap()));
+        for bit in 0..128 {
+            let mut copy = command;
+            copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
+            assert!(!copy.check(&ours), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_command_key_with_a_key_of_small_order() {
+        assert!(key(&Secret::new([3; 32]), &[0; 32], &[7; 32]).is_none());
+    }
+}
