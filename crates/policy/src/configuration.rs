@@ -26,7 +26,7 @@ impl Prefix {
     }
 
     pub fn is_v4(&self) -> bool {
-        self.ip[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] && self.length >= 96
+        is_mapped(&self.ip) && self.length >= 96
     }
 
     pub fn contains(&self, ip: &Ip) -> bool {
@@ -37,6 +37,11 @@ impl Prefix {
     pub fn is_network(&self) -> bool {
         self.length <= 128 && mask(&self.ip, self.length) == u128::from_be_bytes(self.ip)
     }
+}
+
+/// ::ffff:a.b.c.d, which stands for an IPv4 address.
+pub fn is_mapped(ip: &Ip) -> bool {
+    ip.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
 }
 
 fn mask(ip: &Ip, length: u8) -> u128 {
@@ -147,7 +152,7 @@ impl Configuration {
 }
 
 fn is_unicast(ip: &Ip) -> bool {
-    let multicast = ip[0] == 0xff || (Prefix { ip: *ip, length: 128 }.is_v4() && (ip[12] >= 0xe0 || ip[12] == 0));
+    let multicast = ip[0] == 0xff || (is_mapped(ip) && (ip[12] >= 0xe0 || ip[12] == 0));
     !multicast && *ip != [0; 16]
 }
 

@@ -12,8 +12,15 @@ extern crate std;
 
 mod configuration;
 mod decide;
+pub mod flows;
+pub mod packet;
+mod text;
 
 pub use configuration::{
-    Configuration, Endpoint, Invalid, MAX_ADDRESSES, MAX_ALLOWED, MAX_PEERS, MAX_RULES, Peer, Prefix, Preshared, Underlay,
+    Configuration, Endpoint, Invalid, MAX_ADDRESSES, MAX_ALLOWED, MAX_PEERS, MAX_RULES, Peer, Prefix, Preshared,
+    Underlay,
 };
-pub use decide::{Because, Direction, Flow, Protocol, Role, Rule, decide};
+pub use decide::{Because, Direction, Flow, Protocol, RESERVED, Role, Rule, decide};
+pub use flows::{Denied, Flows, Inbound};
+pub use packet::{EchoKind, Flags, Malformed, Packet, Summary, Transport};
+pub use text::RuleError;
