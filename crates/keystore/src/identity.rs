@@ -1,7 +1,13 @@
-//! What is derived: the node's keys and address from the root seed, and what an anchor is good for.
+//! What is derived: the node's keys and address from the root seed, what an anchor is good for, and the keys of the
+//! authorities' commands.
 
 use crypto::{AnchorPublic, Secret, derive, dh, dh_public, label, sign_public};
-use wire::{Ip, Key, link};
+use wire::{
+    Ip, Key,
+    binding::{Binding, MAX_AUTHORITIES},
+    command::{self, Command},
+    link,
+};
 
 /// Everything under the root seed. Made only from a record that is committed.
 pub struct Keys {
@@ -72,6 +78,27 @@ impl Anchor {
     pub fn new(public: AnchorPublic, kind: u8, keys: &Keys) -> Option<Self> {
         let open_key = link::open_mac_key(&dh(&keys.claim, &public.dh)?);
         Some(Self { public, kind, open_key })
+    }
+}
+
+/// The keys of an owned node's commands: computed once for a binding, from N.
+#[derive(Default)]
+pub struct CommandKeys([Option<Secret>; MAX_AUTHORITIES]);
+
+impl CommandKeys {
+    /// `binding` is committed. An authority whose X25519 half is of small order can sign, and not command.
+    pub fn new(binding: &Binding, keys: &Keys) -> Self {
+        let (hash, mut all) = (binding.hash(), Self::default());
+        let authorities = binding.authorities.iter().take(binding.count.into());
+        for (key, authority) in all.0.iter_mut().zip(authorities) {
+            *key = command::key(&keys.claim, &authority.dh, &hash);
+        }
+        all
+    }
+
+    /// Which authority has made a command.
+    pub fn author(&self, command: &Command) -> Option<usize> {
+        self.0.iter().position(|key| key.as_ref().is_some_and(|key| command.check(key)))
     }
 }
 

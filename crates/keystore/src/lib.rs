@@ -22,6 +22,7 @@ extern crate std;
 
 mod boot;
 mod drbg;
+mod handshake;
 mod health;
 mod identity;
 mod node;
@@ -36,7 +37,10 @@ use calls::{
         Refusal, StatusReply, TicketValue,
         for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
         for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
-        for_lifecycle::{self, CloseGate, Fork, Status},
+        for_lifecycle::{self, CloseGate, Fork, Settle, Status, Update},
+        for_mesh::{
+            self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake,
+        },
         ownership, state, test,
     },
 };
@@ -61,12 +65,14 @@ pub enum Peer {
     Lifecycle,
     Beacon,
     Claim,
+    Mesh,
     Console,
 }
 
 pub type LifecycleServer<'a> = Server<'a, { for_lifecycle::MAX_REQUEST }>;
 pub type BeaconServer<'a> = Server<'a, { for_beacon::MAX_REQUEST }>;
 pub type ClaimServer<'a> = Server<'a, { for_claim::MAX_REQUEST }>;
+pub type MeshServer<'a> = Server<'a, { for_mesh::MAX_REQUEST }>;
 
 pub struct Ports<'a> {
     pub entropy: Feed<'a>,
@@ -74,6 +80,7 @@ pub struct Ports<'a> {
     pub lifecycle: LifecycleServer<'a>,
     pub beacon: BeaconServer<'a>,
     pub claim: ClaimServer<'a>,
+    pub mesh: MeshServer<'a>,
 }
 
 impl Ports<'_> {
@@ -83,6 +90,7 @@ impl Ports<'_> {
             (Peer::Lifecycle, self.lifecycle.take_signal()),
             (Peer::Beacon, self.beacon.take_signal()),
             (Peer::Claim, self.claim.take_signal()),
+            (Peer::Mesh, self.mesh.take_signal()),
             (Peer::Console, self.ticket.take_signal()),
         ];
         for (peer, signal) in peers {
@@ -126,28 +134,39 @@ enum Needs {
     Fresh,
 }
 
-/// Whether an operation is still done when the node has been claimed.
+/// For a node of which owner an operation is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
+enum While {
     Always,
-    Claimed,
+    /// Until the claim is final.
+    Unclaimed,
+    /// From the committed binding on: a node without one has no mesh.
+    Owned,
 }
 
 /// Everything that is ever done for anybody. What is not here is refused.
-const ACCESS: [(Peer, u32, Needs, Until); 13] = [
-    (Peer::Lifecycle, Status::OP, Needs::Nothing, Until::Always),
-    (Peer::Lifecycle, Fork::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Lifecycle, CloseGate::OP, Needs::Nothing, Until::Always),
-    (Peer::Beacon, CheckFind::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Beacon, MakeHello::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Beacon, CheckOpen::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Beacon, BeaconRandom::OP, Needs::Fresh, Until::Always),
-    (Peer::Claim, ReadInitiation::OP, Needs::Keys, Until::Claimed),
-    (Peer::Claim, ClaimKey::OP, Needs::Keys, Until::Always),
-    (Peer::Claim, Identify::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Claim, Commit::OP, Needs::Fresh, Until::Claimed),
-    (Peer::Claim, Acknowledge::OP, Needs::Fresh, Until::Always),
-    (Peer::Claim, ClaimRandom::OP, Needs::Fresh, Until::Always),
+const ACCESS: [(Peer, u32, Needs, While); 21] = [
+    (Peer::Lifecycle, Status::OP, Needs::Nothing, While::Always),
+    (Peer::Lifecycle, Fork::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Lifecycle, CloseGate::OP, Needs::Nothing, While::Always),
+    (Peer::Lifecycle, Settle::OP, Needs::Fresh, While::Owned),
+    (Peer::Lifecycle, Update::OP, Needs::Fresh, While::Owned),
+    (Peer::Beacon, CheckFind::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Beacon, MakeHello::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Beacon, CheckOpen::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Beacon, BeaconRandom::OP, Needs::Fresh, While::Always),
+    (Peer::Claim, ReadInitiation::OP, Needs::Keys, While::Unclaimed),
+    (Peer::Claim, ClaimKey::OP, Needs::Keys, While::Always),
+    (Peer::Claim, Identify::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Claim, Commit::OP, Needs::Fresh, While::Unclaimed),
+    (Peer::Claim, Acknowledge::OP, Needs::Fresh, While::Always),
+    (Peer::Claim, ClaimRandom::OP, Needs::Fresh, While::Always),
+    (Peer::Mesh, MeshKey::OP, Needs::Keys, While::Owned),
+    (Peer::Mesh, StartMeshHandshake::OP, Needs::Fresh, While::Owned),
+    (Peer::Mesh, FinishMeshHandshake::OP, Needs::Keys, While::Owned),
+    (Peer::Mesh, ReadMeshHandshake::OP, Needs::Keys, While::Owned),
+    (Peer::Mesh, MeshRandom::OP, Needs::Fresh, While::Owned),
+    (Peer::Mesh, CheckCommand::OP, Needs::Fresh, While::Owned),
 ];
 
 /// The next request on a channel, if the table gives it to that channel, and the node if it may be done
@@ -161,11 +180,11 @@ fn admit<'s, const MAX: usize>(
         Ok(None) => return None,
         Ok(Some(incoming)) => {
             let row = ACCESS.iter().find(|(of, op, ..)| (*of, *op) == (peer, incoming.op));
-            row.map(|(_, _, needs, until)| (incoming, *needs, *until))
+            row.map(|(_, _, needs, owner)| (incoming, *needs, *owner))
         }
         Err(shm::Misbehaved) => None,
     };
-    let Some((incoming, needs, until)) = access else {
+    let Some((incoming, needs, owner)) = access else {
         server.refuse(Refusal::NotAllowed.code());
         return None;
     };
@@ -173,7 +192,8 @@ fn admit<'s, const MAX: usize>(
         Stage::Ready(node) if needs == Needs::Fresh && (node.lost.is_some() || node.drbg.spent()) => {
             Err(Refusal::NotReady)
         }
-        Stage::Ready(node) if until == Until::Claimed && node.owner().claimed() => Err(Refusal::Taken),
+        Stage::Ready(node) if owner == While::Unclaimed && node.owner().claimed() => Err(Refusal::Taken),
+        Stage::Ready(node) if owner == While::Owned && !node.owner().committed() => Err(Refusal::NotReady),
         Stage::Ready(node) => Ok(node),
         Stage::Start(_) | Stage::Make(_) | Stage::Off { .. } => Err(Refusal::NotReady),
     };
@@ -263,6 +283,9 @@ impl<S: Store> Keystore<S> {
         }
         if !self.vault.busy() {
             self.serve_claim(ports);
+        }
+        if !self.vault.busy() {
+            self.serve_mesh(ports);
         }
         more |= self.advance(ports);
         self.replenish(&mut ports.entropy);
@@ -391,7 +414,8 @@ impl<S: Store> Keystore<S> {
                 status.address = node.keys().address;
                 status.fleet = owner.binding.fleet;
                 status.epoch = owner.epoch.get();
-                status.configuration = owner.binding.configuration;
+                status.isolated = owner.isolated;
+                status.configuration = owner.configuration;
             }
         }
         status
@@ -409,6 +433,8 @@ impl<S: Store> Keystore<S> {
                 node.into_iter().for_each(Node::close_gate);
                 Ok(Some(()))
             }),
+            Settle::OP => answer::<Settle, _>(server, &request, |()| node?.settle(vault)),
+            Update::OP => answer::<Update, _>(server, &request, |head| node?.update(&head, vault)),
             _ => server.refuse(Refusal::NotAllowed.code()),
         }
     }
@@ -437,6 +463,27 @@ impl<S: Store> Keystore<S> {
             Commit::OP => answer::<Commit, _>(server, &request, |binding| node?.commit(&binding, vault)),
             Acknowledge::OP => answer::<Acknowledge, _>(server, &request, |hash| node?.acknowledge(&hash, vault)),
             ClaimRandom::OP => answer::<ClaimRandom, _>(server, &request, |()| Ok(Some(node?.drbg.bytes()))),
+            _ => server.refuse(Refusal::NotAllowed.code()),
+        }
+    }
+    fn serve_mesh(&mut self, ports: &mut Ports<'_>) {
+        let (server, vault) = (&mut ports.mesh, &mut self.vault);
+        let Some((request, node)) = admit(Peer::Mesh, server, &mut self.stage) else { return };
+        match request.op {
+            MeshKey::OP => answer::<MeshKey, _>(server, &request, |()| Ok(Some(node?.keys().mesh_public))),
+            StartMeshHandshake::OP => {
+                answer::<StartMeshHandshake, _>(server, &request, |handshake| node?.start_handshake(&handshake, vault))
+            }
+            FinishMeshHandshake::OP => {
+                answer::<FinishMeshHandshake, _>(server, &request, |handshake| node?.finish_handshake(&handshake));
+            }
+            ReadMeshHandshake::OP => {
+                answer::<ReadMeshHandshake, _>(server, &request, |handshake| node?.read_handshake(&handshake));
+            }
+            MeshRandom::OP => answer::<MeshRandom, _>(server, &request, |()| Ok(Some(node?.drbg.bytes()))),
+            CheckCommand::OP => {
+                answer::<CheckCommand, _>(server, &request, |command| node?.check_command(&command, vault));
+            }
             _ => server.refuse(Refusal::NotAllowed.code()),
         }
     }

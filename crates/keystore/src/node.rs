@@ -5,15 +5,18 @@
 //! its handler returns `Ok(None)`, and [`Node::finish`] answers.
 
 use calls::keystore::{
-    CheckOpenReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue, anchor, for_beacon, for_claim,
-    for_lifecycle,
+    CheckOpenReply, CommandReply, FinishHandshake, Initiation, InitiationReply, MakeHelloReply, ReadHandshake,
+    ReadHandshakeReply, Refusal, StartHandshake, StartHandshakeReply, TicketValue, anchor, for_beacon, for_claim,
+    for_lifecycle, for_mesh,
 };
-use crypto::{dh, noise};
+use crypto::{Secret, dh, noise};
 use wire::{
-    Hash,
+    Hash, U64,
     anchor::AnchorIn,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
+    command::{self, Command, operation},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
+    update::UpdateHead,
 };
 use zerocopy::{FromZeros, IntoBytes};
 use zeroize::Zeroize;
@@ -21,8 +24,9 @@ use zeroize::Zeroize;
 use crate::{
     Ports,
     drbg::Drbg,
+    handshake::{self, Started, Timestamps},
     health::Failure,
-    identity::{Anchor, Keys},
+    identity::{Anchor, CommandKeys, Keys, mesh_key},
     record::{self, Ownership, ticket},
     store::{Record, Store, Vault},
 };
@@ -35,9 +39,22 @@ enum Work {
     Fork,
     Find([u8; 16]),
     Commit,
-    Acknowledge,
+    Settle(Settler),
     /// The claim is final; its ticket is being overwritten.
-    EraseTicket,
+    EraseTicket(Settler),
+    Update,
+    /// A block of timestamps, for this handshake first.
+    Timestamps(Started),
+    Command(CommandReply),
+}
+
+/// Who has made the claim final.
+#[derive(Clone, Copy)]
+enum Settler {
+    /// By the administrator's acknowledgement.
+    Claim,
+    /// By the authority's first handshake in the mesh.
+    Lifecycle,
 }
 
 /// A node with its keys.
@@ -49,6 +66,9 @@ pub struct Node {
     owner: Ownership,
     /// What `owner` becomes when it is committed.
     next: Ownership,
+    /// There are none without a binding.
+    command_keys: CommandKeys,
+    pub timestamps: Timestamps,
     work: Option<Work>,
     /// The live claim nonce.
     nonce: Option<[u8; 32]>,
@@ -73,12 +93,16 @@ impl Node {
             })?;
             Some(Anchor::new(public, kind, &keys)?)
         };
+        let command_keys =
+            if owner.committed() { CommandKeys::new(&owner.binding, &keys) } else { CommandKeys::default() };
         Some(Self {
             identity,
             keys,
             anchor,
             owner,
             next: owner,
+            command_keys,
+            timestamps: Timestamps::none(),
             work: None,
             nonce: None,
             ticket_waiting: false,
@@ -152,6 +176,29 @@ impl Node {
         self.nonce = None;
     }
 
+    pub fn settle<S: Store>(&mut self, vault: &mut Vault<S>) -> Reply<()> {
+        self.make_final(Settler::Lifecycle, vault)
+    }
+
+    /// The anchor is gone by now: what counts is the authority set of the binding.
+    pub fn update<S: Store>(&mut self, head: &UpdateHead, vault: &mut Vault<S>) -> Reply<()> {
+        let owner = &self.owner;
+        if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.fiduciary_public {
+            return Err(Refusal::NotMine);
+        }
+        let in_force = head.counter == owner.counter && head.configuration == owner.configuration;
+        if head.epoch != owner.epoch || (head.counter.get() <= owner.counter.get() && !in_force) {
+            return Err(Refusal::Stale);
+        }
+        head.verify(&owner.binding).ok_or(Refusal::Forged)?;
+        if in_force {
+            return Ok(Some(()));
+        }
+        let next = Ownership { counter: head.counter, configuration: head.configuration, ..self.owner };
+        self.commit_owner(next, Work::Update, vault);
+        Ok(None)
+    }
+
     // --- for beacon
 
     pub fn check_find<S: Store>(&mut self, find: &Find, vault: &mut Vault<S>) -> Reply<[u8; 16]> {
@@ -202,13 +249,9 @@ impl Node {
     pub fn read_initiation(&self, message: &Initiation) -> Reply<InitiationReply> {
         let anchor = self.anchor()?;
         let mut state = noise::Symmetric { chaining_key: message.chaining_key, hash: message.hash };
-        let (from, tag) = message.encrypted_static.split_first_chunk::<32>().ok_or(Refusal::Forged)?;
-        let tag = tag.first_chunk::<{ noise::TAG }>().ok_or(Refusal::Forged)?;
-        let mut peer = *from;
-        let key = state.mix_key(&*dh(&self.keys.claim, &message.ephemeral).ok_or(Refusal::Forged)?);
-        if !state.decrypt_and_hash(&key, &mut peer, tag) || !crypto::equal(&peer, &anchor.public.dh) {
-            return Err(Refusal::Forged);
-        }
+        let peer = handshake::read_static(&self.keys.claim, &mut state, &message.ephemeral, &message.encrypted_static)
+            .filter(|peer| crypto::equal(peer, &anchor.public.dh))
+            .ok_or(Refusal::Forged)?;
         let key = state.mix_key(&*dh(&self.keys.claim, &anchor.public.dh).ok_or(Refusal::Forged)?);
         Ok(Some(InitiationReply { chaining_key: state.chaining_key, hash: state.hash, key: *key, peer }))
     }
@@ -253,6 +296,7 @@ impl Node {
             anchor: anchor.kind,
             epoch: binding.epoch,
             counter: binding.counter,
+            configuration: binding.configuration,
             committed: 1,
             ..self.owner
         };
@@ -267,16 +311,75 @@ impl Node {
         if !crypto::equal(record, &self.pairing_record().hash()) {
             return Err(Refusal::Forged);
         }
+        self.make_final(Settler::Claim, vault)
+    }
+
+    fn make_final<S: Store>(&mut self, settler: Settler, vault: &mut Vault<S>) -> Reply<()> {
         if self.owner.claimed() {
             return Ok(Some(()));
         }
-        self.commit_owner(Ownership { acknowledged: 1, ..self.owner }, Work::Acknowledge, vault);
+        self.commit_owner(Ownership { acknowledged: 1, ..self.owner }, Work::Settle(settler), vault);
         Ok(None)
     }
 
     /// Ed25519 signs the same bytes the same way, so this is the same record each time.
     fn pairing_record(&self) -> PairingRecord {
         PairingRecord::sign(&self.keys.fiduciary, &self.owner.binding)
+    }
+
+    // --- for mesh
+
+    /// W.
+    fn mesh_key(&self) -> Secret {
+        mesh_key(&self.identity.root_seed)
+    }
+
+    pub fn start_handshake<S: Store>(
+        &mut self,
+        request: &StartHandshake,
+        vault: &mut Vault<S>,
+    ) -> Reply<StartHandshakeReply> {
+        let started = Started::new(&self.mesh_key(), request).ok_or(Refusal::Forged)?;
+        if let Some(timestamp) = self.timestamps.next() {
+            return Ok(Some(started.seal(timestamp)));
+        }
+        let block = self.owner.timestamps.get().checked_add(1).ok_or(Refusal::NotReady)?;
+        let next = Ownership { timestamps: U64::new(block), ..self.owner };
+        self.commit_owner(next, Work::Timestamps(started), vault);
+        Ok(None)
+    }
+
+    pub fn finish_handshake(&self, request: &FinishHandshake) -> Reply<[u8; 32]> {
+        handshake::finish(&self.mesh_key(), request).map(Some).ok_or(Refusal::Forged)
+    }
+
+    pub fn read_handshake(&self, request: &ReadHandshake) -> Reply<ReadHandshakeReply> {
+        handshake::read(&self.mesh_key(), request).map(Some).ok_or(Refusal::Forged)
+    }
+
+    pub fn check_command<S: Store>(&mut self, command: &Command, vault: &mut Vault<S>) -> Reply<CommandReply> {
+        if command.target != command::target(&self.keys.fiduciary_public) {
+            return Err(Refusal::NotMine);
+        }
+        let authority = self.command_keys.author(command).ok_or(Refusal::Forged)?;
+        if command.counter.get() <= self.owner.command_counter.get() {
+            return Err(Refusal::Stale);
+        }
+        // One that this version does not know has used its counter up all the same.
+        let isolated = match command.operation {
+            operation::ISOLATE => 1,
+            operation::REJOIN => 0,
+            _ => self.owner.isolated,
+        };
+        let reply = CommandReply {
+            operation: command.operation.into(),
+            argument: command.argument.get(),
+            counter: command.counter.get(),
+            authority: authority as u32,
+        };
+        let next = Ownership { command_counter: command.counter, isolated, ..self.owner };
+        self.commit_owner(next, Work::Command(reply), vault);
+        Ok(None)
     }
 
     // --- records
@@ -292,34 +395,56 @@ impl Node {
         let Some(work) = self.work.take() else { return };
         let refused = Refusal::Store.code();
         match work {
-            Work::EraseTicket if committed => return self.erase_ticket(vault, ports),
+            Work::EraseTicket(settler) if committed => return self.erase_ticket(settler, vault, ports),
             // The claim is final all the same. The next boot tries again.
-            Work::EraseTicket => return ports.claim.reply::<for_claim::Acknowledge>(&()),
+            Work::EraseTicket(settler) => return settler.answer(ports),
             _ if committed => self.owner = self.next,
-            Work::Fork => return ports.lifecycle.refuse(refused),
+            Work::Fork | Work::Update | Work::Settle(Settler::Lifecycle) => return ports.lifecycle.refuse(refused),
             Work::Find(_) => return ports.beacon.refuse(refused),
-            Work::Commit | Work::Acknowledge => return ports.claim.refuse(refused),
+            Work::Commit | Work::Settle(Settler::Claim) => return ports.claim.refuse(refused),
+            Work::Timestamps(_) | Work::Command(_) => return ports.mesh.refuse(refused),
         }
         match work {
             Work::Fork => ports.lifecycle.reply::<for_lifecycle::Fork>(&()),
             Work::Find(random) => ports.beacon.reply::<for_beacon::CheckFind>(&random),
-            Work::Commit => ports.claim.reply::<for_claim::Commit>(&self.pairing_record()),
-            Work::Acknowledge | Work::EraseTicket => {
+            Work::Commit => {
+                self.command_keys = CommandKeys::new(&self.owner.binding, &self.keys);
+                ports.claim.reply::<for_claim::Commit>(&self.pairing_record());
+            }
+            Work::Settle(settler) | Work::EraseTicket(settler) => {
                 self.anchor = None;
                 self.nonce = None;
                 self.hide_ticket(ports);
-                self.erase_ticket(vault, ports);
+                self.erase_ticket(settler, vault, ports);
             }
+            Work::Update => ports.lifecycle.reply::<for_lifecycle::Update>(&()),
+            Work::Timestamps(started) => {
+                self.timestamps = Timestamps::of(self.owner.timestamps.get());
+                match self.timestamps.next() {
+                    Some(timestamp) => ports.mesh.reply::<for_mesh::StartMeshHandshake>(&started.seal(timestamp)),
+                    None => ports.mesh.refuse(Refusal::NotReady.code()),
+                }
+            }
+            Work::Command(reply) => ports.mesh.reply::<for_mesh::CheckCommand>(&reply),
         }
     }
 
-    /// Overwrites the record until no slot has the ticket; then the claim is acknowledged.
-    fn erase_ticket<S: Store>(&mut self, vault: &mut Vault<S>, ports: &mut Ports<'_>) {
+    /// Overwrites the record until no slot has the ticket; then the one who made the claim final is answered.
+    fn erase_ticket<S: Store>(&mut self, settler: Settler, vault: &mut Vault<S>, ports: &mut Ports<'_>) {
         if self.identity.ticket == ticket::NONE {
-            return ports.claim.reply::<for_claim::Acknowledge>(&());
+            return settler.answer(ports);
         }
         self.identity.erase_ticket();
-        self.work = Some(Work::EraseTicket);
+        self.work = Some(Work::EraseTicket(settler));
         vault.commit(Record::Identity, self.identity.as_bytes(), self.drbg.bytes());
+    }
+}
+
+impl Settler {
+    fn answer(self, ports: &mut Ports<'_>) {
+        match self {
+            Self::Claim => ports.claim.reply::<for_claim::Acknowledge>(&()),
+            Self::Lifecycle => ports.lifecycle.reply::<for_lifecycle::Settle>(&()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use calls::keystore::anchor;
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::{
-    Hash, Key, U64,
+    Hash, Key, U32, U64,
     binding::{Binding, ForkRecord},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -88,12 +88,20 @@ pub struct Ownership {
     pub epoch: U64,
     /// The administrator's counter: whatever comes next is above it.
     pub counter: U64,
+    /// Hash of the configuration that is in force: the binding's, or of the last update.
+    pub configuration: Hash,
+    /// The last block of WireGuard timestamps that was reserved ([`crate::handshake::Timestamps`]).
+    pub timestamps: U64,
+    /// Of the last command of any authority.
+    pub command_counter: U32,
     pub forked: u8,
     pub committed: u8,
     pub acknowledged: u8,
     /// As [`Identity::anchor`].
     pub anchor: u8,
-    pub zero: [u8; 4],
+    /// By an authority's command.
+    pub isolated: u8,
+    pub zero: [u8; 7],
 }
 
 impl Ownership {

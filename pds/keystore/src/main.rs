@@ -15,9 +15,10 @@ fn init() -> impl Handler {
         lifecycle: fits(Server::new(read_only!(lifecycle_req), read_write!(lifecycle_rep))),
         beacon: fits(Server::new(read_only!(beacon_req), read_write!(beacon_rep))),
         claim: fits(Server::new(read_only!(claim_req), read_write!(claim_rep))),
+        mesh: fits(Server::new(read_only!(mesh_req), read_write!(mesh_rep))),
     };
     let (entropy, lifecycle, beacon) = (channel!(entropy_id), channel!(lifecycle_id), channel!(beacon_id));
-    let (claim, console) = (channel!(claim_id), channel!(console_id));
+    let (claim, mesh, console) = (channel!(claim_id), channel!(mesh_id), channel!(console_id));
     let mut keystore = Keystore::new(read_only!(device_secret), read_only!(anchor), RamStore::new());
     Domain::start(move |notified| {
         // The console says nothing else than that the ticket has been shown.
@@ -27,6 +28,7 @@ fn init() -> impl Handler {
             Peer::Lifecycle => lifecycle.notify(),
             Peer::Beacon => beacon.notify(),
             Peer::Claim => claim.notify(),
+            Peer::Mesh => mesh.notify(),
             Peer::Console => console.notify(),
         });
         more

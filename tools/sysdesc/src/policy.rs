@@ -18,6 +18,7 @@ pub const KEYSTORE: Policy<'static> = Policy {
         ("keystore_lifecycle_rep", "lifecycle"),
         ("keystore_beacon_rep", "beacon"),
         ("keystore_claim_rep", "claim"),
+        ("keystore_mesh_rep", "mesh"),
         // The first-boot ticket.
         ("keystore_console", "console"),
     ],

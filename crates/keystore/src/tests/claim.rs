@@ -1,7 +1,7 @@
 //! The operations of the three clients, from the table of access to the acknowledged claim.
 
 use calls::keystore::{
-    Initiation, InitiationReply,
+    FinishHandshake, Initiation, InitiationReply, ReadHandshake, StartHandshake,
     for_beacon::{CheckFind, CheckOpen, MakeHello},
     for_claim::{ClaimKey, ClaimRandom, Commit, ReadInitiation},
     for_lifecycle::Status,
@@ -27,10 +27,21 @@ pub fn ask_raw(rig: &mut Rig, mailbox: usize, op: u64, len: u64, body: &[u8]) ->
 }
 
 /// Operations by mailbox, as [`calls::keystore`] has them: number, and size of the request.
-const OPERATIONS: [(&[(u32, usize)], Peer); 3] = [
-    (&[(1, 0), (2, 0), (3, 0)], Peer::Lifecycle),
+const OPERATIONS: [(&[(u32, usize)], Peer); 4] = [
+    (&[(1, 0), (2, 0), (3, 0), (4, 0), (5, size_of::<UpdateHead>())], Peer::Lifecycle),
     (&[(16, size_of::<Find>()), (17, 0), (18, size_of::<Open>()), (19, 0)], Peer::Beacon),
     (&[(32, size_of::<Initiation>()), (33, 0), (34, 32), (35, size_of::<Binding>()), (36, 32), (37, 0)], Peer::Claim),
+    (
+        &[
+            (48, 0),
+            (49, size_of::<StartHandshake>()),
+            (50, size_of::<FinishHandshake>()),
+            (51, size_of::<ReadHandshake>()),
+            (52, 0),
+            (53, size_of::<Command>()),
+        ],
+        Peer::Mesh,
+    ),
 ];
 
 #[test]
@@ -43,7 +54,7 @@ fn every_operation_on_every_channel_is_done_only_as_the_table_says() {
             let in_table = ACCESS.iter().any(|(of, number, ..)| *of == peer && u64::from(*number) == op);
             assert_eq!(listed.is_some(), in_table);
             let lengths: &[u64] = match op {
-                0..40 => &[0, 1, 16, 31, 32, 33, 104, 144, 192, 520, 521, u64::MAX],
+                0..60 => &[0, 1, 16, 31, 32, 33, 64, 96, 104, 144, 176, 192, 360, 520, 521, u64::MAX],
                 _ => &[0, 32],
             };
             for len in lengths.iter().copied() {
@@ -74,7 +85,9 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const OK: Option<Refusal> = None;
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
-    let without_keys = [OK, NOT, OK, NOT, NOT, NOT, NOT, NOT, NOT, NOT, NOT, NOT, NOT];
+    const FORGED: Option<Refusal> = Some(Forged);
+    let lifecycle = [OK, NOT, OK, NOT, NOT];
+    let without_keys = [&lifecycle[..], &[NOT; 16]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
     rig.source = Box::new(source::Stuck(1));
@@ -83,23 +96,38 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
 
     // In the order of the table; what is refused here is refused for what it says.
     let mut rig = Rig::new(Board::anchored());
-    let ready = [OK, OK, OK, Some(Forged), OK, Some(Forged), OK, Some(Forged), OK, OK, Some(Nonce), Some(NotMine), OK];
+    let beacon = [FORGED, OK, FORGED, OK];
+    let ready =
+        [&[OK, OK, OK, NOT, NOT], &beacon[..], &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK], &[NOT; 6]].concat();
     assert_eq!(refusals(&mut rig), ready);
     let binding = bind(&rig.identify().unwrap(), &admin(), 1);
     let record = rig.commit(&binding).unwrap();
-    let mut committed = ready;
-    committed[10] = TAKEN;
-    committed[11] = Some(Forged);
+    // What would settle the node fails to.
+    rig.disk.fail(Fault::Write);
+    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine)];
+    let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine)];
+    let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
 
     let mut lost = Rig::boot(Board { seed: 2, ..Board::anchored() }, rig.disk.copy());
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
-    let fresh_is_gone = [OK, NOT, OK, NOT, NOT, NOT, NOT, Some(Forged), OK, NOT, NOT, NOT, NOT];
-    assert_eq!(refusals(&mut lost), fresh_is_gone);
+    let fresh_is_gone = [
+        &[OK, NOT, OK, NOT, NOT],
+        &[NOT; 4][..],
+        &[FORGED, OK, NOT, NOT, NOT, NOT],
+        &[OK, NOT, FORGED, FORGED, NOT, NOT],
+    ];
+    assert_eq!(refusals(&mut lost), fresh_is_gone.concat());
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
-    let claimed = [OK, TAKEN, OK, TAKEN, TAKEN, TAKEN, OK, TAKEN, OK, TAKEN, TAKEN, Some(Forged), OK];
+    let claimed = [
+        &[OK, TAKEN, OK, OK, Some(NotMine)],
+        &[TAKEN, TAKEN, TAKEN, OK][..],
+        &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
+        &mesh,
+    ];
+    let claimed = claimed.concat();
     assert_eq!(refusals(&mut rig), claimed);
     rig.power_cycle();
     assert_eq!(refusals(&mut rig), claimed);

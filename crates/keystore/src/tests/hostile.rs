@@ -2,19 +2,20 @@
 
 use core::sync::atomic::Ordering;
 
+use calls::keystore::anchor;
 use proptest::prelude::*;
 
 use super::{claim::ask_raw, *};
 
 /// Mostly operations that exist, at lengths that fit: the rest is refused at the door.
 fn request() -> impl Strategy<Value = (usize, u64, u64, Vec<u8>)> {
-    let op = prop_oneof![4 => 0u64..40, 1 => any::<u64>()];
+    let op = prop_oneof![4 => 0u64..60, 1 => any::<u64>()];
     let len = prop_oneof![
-        4 => prop::sample::select(&[0u64, 32, 104, 144, 192, 520][..]),
+        4 => prop::sample::select(&[0u64, 16, 32, 64, 96, 104, 144, 176, 192, 360, 520][..]),
         1 => 0u64..600,
         1 => any::<u64>()
     ];
-    (0usize..3, op, len, prop::collection::vec(any::<u8>(), 0..600))
+    (0usize..4, op, len, prop::collection::vec(any::<u8>(), 0..600))
 }
 
 proptest! {
@@ -31,7 +32,11 @@ proptest! {
             let binding = bind(&rig.identify().unwrap(), &anchor, 1);
             rig.commit(&binding).unwrap();
         }
-        let before = rig.status();
+        let mut before = rig.status();
+        // Lifecycle says that the owner of a committed node has come: the one thing that it is believed about.
+        if committed && requests.iter().any(|(mailbox, op, len, _)| (*mailbox, *op, *len) == (0, 4, 0)) {
+            before = StatusReply { ownership: ownership::CLAIMED, anchor: anchor::NONE, ..before };
+        }
         for (mailbox, op, len, body) in requests {
             ask_raw(&mut rig, mailbox, op, len, &body);
         }
@@ -58,7 +63,7 @@ proptest! {
         for round in 0..rounds {
             for region in &regions {
                 for (i, (to, from)) in region.iter().zip(&words).enumerate() {
-                    let word = if small && i < 5 { from % 40 } else { *from };
+                    let word = if small && i < 5 { from % 60 } else { *from };
                     to.store(word.wrapping_add(round as u64), Ordering::Relaxed);
                 }
             }

@@ -4,6 +4,7 @@ mod boot;
 mod claim;
 mod disk;
 mod hostile;
+mod mesh;
 mod model;
 mod source_loss;
 
@@ -14,7 +15,7 @@ use std::{boxed::Box, vec::Vec};
 
 use calls::{
     entropy::{BLOCK, Samples},
-    keystore::{StatusReply, for_beacon, for_claim, for_lifecycle},
+    keystore::{CommandReply, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
 };
 use crypto::{AnchorSecret, Secret, label};
 use shm::{ReadWrite, mailbox::Client};
@@ -22,7 +23,9 @@ use wire::{
     U64,
     binding::{Authority, Binding, Identity},
     claim::prologue,
+    command::Command,
     link::{Find, HelloBody, Open, OpenFor},
+    update::UpdateHead,
 };
 
 pub use std::vec;
@@ -91,6 +94,11 @@ pub fn admin() -> AnchorSecret {
     AnchorSecret::from_seed(&[0xaa; 32])
 }
 
+/// Of the fleet that [`bind`] binds a node to.
+pub fn authority() -> AnchorSecret {
+    AnchorSecret::from_seed(&[0xa1; 32])
+}
+
 pub fn stranger() -> AnchorSecret {
     AnchorSecret::from_seed(&[0x66; 32])
 }
@@ -106,8 +114,9 @@ pub struct Rig {
     pub lifecycle: Client<'static>,
     pub beacon: Client<'static>,
     pub claim: Client<'static>,
-    /// Request and reply region of lifecycle, beacon, claim.
-    pub mailboxes: [(Region, Region); 3],
+    pub mesh: Client<'static>,
+    /// Request and reply region of lifecycle, beacon, claim, mesh.
+    pub mailboxes: [(Region, Region); 4],
     pub source: Box<dyn Source>,
     pub number: u64,
     /// The source's domain is there: credit brings a block.
@@ -132,7 +141,7 @@ impl Rig {
         let (secret, anchor, samples, ticket) = (region(), region(), region(), region());
         ReadWrite::new(secret).write(0, &board.device_secret);
         ReadWrite::new(anchor).write(0, board.image.as_bytes());
-        let mailboxes = [(region(), region()), (region(), region()), (region(), region())];
+        let mailboxes = [(); 4].map(|()| (region(), region()));
         fn server<const MAX: usize>((request, reply): (Region, Region)) -> Server<'static, MAX> {
             Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap()
         }
@@ -147,6 +156,7 @@ impl Rig {
                 lifecycle: server(mailboxes[0]),
                 beacon: server(mailboxes[1]),
                 claim: server(mailboxes[2]),
+                mesh: server(mailboxes[3]),
             },
             entropy: cell::Writer::new(ReadWrite::new(samples)).unwrap(),
             ticket: cell::Reader::new(ReadOnly::new(ticket)).unwrap(),
@@ -154,6 +164,7 @@ impl Rig {
             lifecycle: client(mailboxes[0]),
             beacon: client(mailboxes[1]),
             claim: client(mailboxes[2]),
+            mesh: client(mailboxes[3]),
             mailboxes,
             source: Box::new(Good::new(board.seed)),
             number: 0,
@@ -250,6 +261,7 @@ impl Rig {
             Peer::Lifecycle => &mut self.lifecycle,
             Peer::Beacon => &mut self.beacon,
             Peer::Claim => &mut self.claim,
+            Peer::Mesh => &mut self.mesh,
             Peer::Entropy | Peer::Console => panic!("no client"),
         }
     }
@@ -279,6 +291,18 @@ impl Rig {
 
     pub fn acknowledge(&mut self, hash: &[u8; 32]) -> Result<(), Refusal> {
         self.ask::<for_claim::Acknowledge>(Peer::Claim, hash)
+    }
+
+    pub fn settle(&mut self) -> Result<(), Refusal> {
+        self.ask::<for_lifecycle::Settle>(Peer::Lifecycle, &())
+    }
+
+    pub fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
+        self.ask::<for_lifecycle::Update>(Peer::Lifecycle, head)
+    }
+
+    pub fn command(&mut self, command: &Command) -> Result<CommandReply, Refusal> {
+        self.ask::<for_mesh::CheckCommand>(Peer::Mesh, command)
     }
 
     pub fn find(&mut self, counter: u64) -> Result<[u8; 16], Refusal> {
@@ -360,8 +384,13 @@ pub fn unsigned(identity: &Identity, counter: u64) -> Binding {
     binding.counter = U64::new(counter);
     binding.configuration = CONFIGURATION;
     (binding.needed, binding.count) = (1, 1);
-    binding.authorities[0] = Authority { sign: [1; 32], dh: [2; 32] };
+    binding.authorities[0] = place_of(&authority());
     binding
+}
+
+pub fn place_of(authority: &AnchorSecret) -> Authority {
+    let public = authority.public();
+    Authority { sign: public.sign, dh: public.dh }
 }
 
 pub fn bind(identity: &Identity, anchor: &AnchorSecret, counter: u64) -> Binding {
