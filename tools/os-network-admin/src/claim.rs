@@ -387,6 +387,7 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
             terms: self.terms,
             accepted: answered.accepted,
             interface: net.name(),
+            own: net.address().0,
             ahead: *ahead,
             registry,
             progress,

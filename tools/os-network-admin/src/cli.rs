@@ -1,11 +1,15 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::Ipv6Addr, path::PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use policy::{Endpoint, Prefix};
 use zeroize::Zeroizing;
 
-use crate::input::{self, Print};
+use crate::{
+    fleet::view,
+    input::{self, Print},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -117,6 +121,12 @@ pub struct Claim {
     pub accept_any: bool,
     #[command(flatten)]
     pub terms: Terms,
+    /// Static IPv6 address that the node takes on its link
+    #[arg(long, value_name = "IP/LENGTH", value_parser = view::underlay, conflicts_with = "config")]
+    pub underlay: Option<Prefix>,
+    /// Its gateway there
+    #[arg(long, value_name = "IP", requires = "underlay")]
+    pub gateway: Option<Ipv6Addr>,
     #[command(flatten)]
     pub find: Find,
     /// How long to try, in seconds; the time you take to answer a question is not counted
@@ -143,9 +153,12 @@ pub struct Find {
 
 #[derive(Args)]
 pub struct Terms {
-    /// Configuration to grant: opaque bytes, at most 4096
+    /// Configuration to grant in place of one with a place in the mesh: bytes as docs/protocol.md has them; empty: no mesh
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where nodes reach this administrator, if not at the address of --interface
+    #[arg(long, value_name = "[IP]:PORT", value_parser = view::endpoint, conflicts_with = "config")]
+    pub endpoint: Option<Endpoint>,
     /// Fleet that the node joins
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
     pub fleet: String,

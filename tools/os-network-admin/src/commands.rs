@@ -10,6 +10,7 @@ use std::{
 };
 
 use crypto::{AnchorPublic, AnchorSecret};
+use policy::Underlay;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::{Fingerprint, anchor::AnchorFile, binding::Authority};
@@ -22,15 +23,17 @@ use crate::{
     claim::{self, Context, Hunt},
     cli::{self, Cli, Command, Common},
     error::{Error, Exit},
-    exchange::Terms,
+    exchange::{Configure, Terms},
     files::{self, SecretBytes},
+    fleet::view::Place,
     input::{self, Print},
     interface::Interface,
     key::{self, Cost, KeyFile},
     link::Link,
+    mesh::key::MeshKey,
     output,
     progress::Progress,
-    registry::{AnchorKind, Registry, State},
+    registry::{AnchorKind, Node, Registry, State, fleet::Inner},
 };
 
 /// Runs one command to its end.
@@ -106,7 +109,11 @@ async fn claim(common: &Common, arguments: cli::Claim) -> Result<(), Error> {
     }
     let key = KeyFile::load(&key_path(common)?)?;
     let kind = if ticket.is_some() { AnchorKind::Ticket } else { AnchorKind::Image };
-    let terms = terms(&arguments.terms, &key.public(), kind)?;
+    let mut terms = terms(&arguments.terms, &key.public(), kind)?;
+    if let Configure::Mesh(place) = &mut terms.configuration {
+        let gateway = arguments.gateway.map(|gateway| gateway.octets());
+        place.underlay = arguments.underlay.map(|address| Underlay { address, gateway });
+    }
     // By ticket, the ticket's key signs, and of A only the public half is needed.
     let anchor = match &ticket {
         Some(ticket) => AnchorSecret::from_seed(&ticket.secret),
@@ -114,6 +121,7 @@ async fn claim(common: &Common, arguments: cli::Claim) -> Result<(), Error> {
     };
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
+    authority(common, &mut terms)?;
     let policy = if arguments.accept_any {
         Unlisted::Take
     } else if arguments.any_listed || arguments.fingerprint.is_some() {
@@ -138,7 +146,9 @@ async fn claim(common: &Common, arguments: cli::Claim) -> Result<(), Error> {
     let claimed = Hunt::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait)).await;
     progress.done();
     let claimed = claimed?;
-    print(common, || output::claimed_json(&claimed), || output::claimed_text(&claimed))
+    let inner = registry.place(&claimed.node.binding.fiduciary)?;
+    let inner = inner.as_ref();
+    print(common, || output::claimed_json(&claimed, inner), || output::claimed_text(&claimed, inner))
 }
 
 async fn beacon(
@@ -150,17 +160,18 @@ async fn beacon(
 ) -> Result<(), Error> {
     let listed = expected(listed)?;
     let key = KeyFile::load(&key_path(common)?)?;
-    let terms = terms(arguments, &key.public(), AnchorKind::Image)?;
+    let mut terms = terms(arguments, &key.public(), AnchorKind::Image)?;
     let anchor = key.unlock(&passphrase(common, false)?)?;
     let stop = |error: io::Error| Error::new(Exit::Other, format!("signals cannot be awaited: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(stop)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
+    authority(common, &mut terms)?;
     let progress = Progress::new(common.json);
     let context =
         Context { net: &net, registry: &registry, anchor: &anchor, ahead: find.counter_ahead, progress: &progress };
-    let tell = |event: Event<'_>| progress.pause(|| print_event(common, &event));
+    let tell = |event: Event<'_>| progress.pause(|| print_event(common, &registry, &event));
     let ended = tokio::select! {
         ended = beacon::watch(&context, &terms, &listed, once, tell) => ended,
         // A claim that is cut here is resumed by the next.
@@ -171,10 +182,15 @@ async fn beacon(
     ended
 }
 
-fn print_event(common: &Common, event: &Event<'_>) -> Result<(), Error> {
+fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Result<(), Error> {
+    let inner = match event {
+        Event::Claimed(claimed) => registry.place(&claimed.node.binding.fiduciary)?,
+        Event::Unlisted(_) | Event::Failed(..) => None,
+    };
+    let inner = inner.as_ref();
     let json = || match event {
         Event::Unlisted(found) => json!({"event": "unlisted", "found": output::found_json(found, None)}),
-        Event::Claimed(claimed) => json!({"event": "claimed", "claim": output::claimed_json(claimed)}),
+        Event::Claimed(claimed) => json!({"event": "claimed", "claim": output::claimed_json(claimed, inner)}),
         Event::Failed(found, error) => json!({
             "event": "failed",
             "found": output::found_json(found, None),
@@ -183,35 +199,39 @@ fn print_event(common: &Common, event: &Event<'_>) -> Result<(), Error> {
     };
     let text = || match event {
         Event::Unlisted(found) => format!("not on the list, not claimed: {}", output::found_text(found, None)),
-        Event::Claimed(claimed) => output::claimed_text(claimed),
+        Event::Claimed(claimed) => output::claimed_text(claimed, inner),
         Event::Failed(found, error) => format!("{}: {error}", Fingerprint(found.print())),
     };
     print(common, json, text)
 }
 
 fn list(common: &Common) -> Result<(), Error> {
-    let nodes = match Registry::open_existing(&registry_path(common)?)? {
-        Some(registry) => registry.nodes()?,
-        None => Vec::new(),
-    };
-    let json = || json!({"nodes": nodes.iter().map(output::node_json).collect::<Vec<_>>()});
+    let nodes = known(common)?;
+    let json = || json!({"nodes": nodes.iter().map(|(node, inner)| output::node_json(node, inner.as_ref())).collect::<Vec<_>>()});
     let text = || match nodes.as_slice() {
         [] => "no nodes".into(),
-        nodes => nodes.iter().map(output::node_line).collect::<Vec<_>>().join("\n"),
+        nodes => {
+            nodes.iter().map(|(node, inner)| output::node_line(node, inner.as_ref())).collect::<Vec<_>>().join("\n")
+        }
     };
     print(common, json, text)
 }
 
 fn show(common: &Common, fingerprint: &Print) -> Result<(), Error> {
-    let nodes = match Registry::open_existing(&registry_path(common)?)? {
-        Some(registry) => registry.nodes()?,
-        None => Vec::new(),
-    };
-    let node = nodes.into_iter().find(|node| Fingerprint::of(&node.binding.fiduciary).0 == *fingerprint);
-    let node = node.ok_or_else(|| {
+    let nodes = known(common)?;
+    let node = nodes.into_iter().find(|(node, _)| Fingerprint::of(&node.binding.fiduciary).0 == *fingerprint);
+    let (node, inner) = node.ok_or_else(|| {
         Error::new(Exit::Other, "the registry has no node with this fingerprint: see `os-network-admin nodes list`")
     })?;
-    print(common, || json!({"node": output::node_json(&node)}), || output::node_text(&node))
+    let inner = inner.as_ref();
+    print(common, || json!({"node": output::node_json(&node, inner)}), || output::node_text(&node, inner))
+}
+
+/// The registry's nodes and where they are in the mesh.
+fn known(common: &Common) -> Result<Vec<(Node, Option<Inner>)>, Error> {
+    let Some(registry) = Registry::open_existing(&registry_path(common)?)? else { return Ok(Vec::new()) };
+    let nodes = registry.nodes()?.into_iter();
+    nodes.map(|node| registry.place(&node.binding.fiduciary).map(|inner| (node, inner))).collect()
 }
 
 fn print(common: &Common, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Error> {
@@ -230,8 +250,8 @@ fn expected(arguments: &cli::Expected) -> Result<HashSet<Print>, Error> {
 fn terms(arguments: &cli::Terms, own: &AnchorPublic, anchor: AnchorKind) -> Result<Terms, Error> {
     let authorities: Vec<Authority> = input::authorities(own, &arguments.authority, arguments.needed)?;
     let configuration = match &arguments.config {
-        Some(file) => input::configuration(file)?,
-        None => Vec::new(),
+        Some(file) => Configure::Bytes(input::configuration(file)?),
+        None => Configure::Mesh(Place { endpoint: arguments.endpoint, ..Place::default() }),
     };
     Ok(Terms {
         fleet: arguments.fleet.clone(),
@@ -241,6 +261,14 @@ fn terms(arguments: &cli::Terms, own: &AnchorPublic, anchor: AnchorKind) -> Resu
         configuration,
         anchor,
     })
+}
+
+/// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.
+fn authority(common: &Common, terms: &mut Terms) -> Result<(), Error> {
+    if let Configure::Mesh(place) = &mut terms.configuration {
+        place.authority = MeshKey::of_registry(&registry_path(common)?)?.public();
+    }
+    Ok(())
 }
 
 /// The fleet's id: the same for every holder of A, and opaque to nodes.

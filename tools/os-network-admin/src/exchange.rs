@@ -17,20 +17,19 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 use wire::{
-    CLAIM_PORT, Fingerprint, Hex, U16, U64,
+    CLAIM_PORT, Fingerprint, Hex, Ip, U16, U64,
     binding::{Authority, Binding, ForkRecord, Identity, MAX_AUTHORITIES, configuration_hash},
-    claim::{
-        Acknowledgement, GrantHead, INITIATION, IdentityMessage, MAX_GRANT, PairingMessage, RESPONSE, TAG, kind,
-        prologue,
-    },
+    claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
+    update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     error::Error,
+    fleet::view::{self, Place},
     progress::Progress,
-    registry::{Accepted, AnchorKind, NewNode, Node, Registry, State},
+    registry::{Accepted, AnchorKind, NewNode, Node, Registry, State, fleet::Fleet},
 };
 
 /// How long the answer to the upgrade may take. A node keeps a connection without a token for three seconds.
@@ -38,8 +37,17 @@ const UPGRADE: Duration = Duration::from_secs(4);
 /// How long the whole exchange may take: as long as the node allows.
 const WHOLE: Duration = Duration::from_secs(20);
 
+/// Where a node's configuration comes from.
+#[derive(Clone)]
+pub enum Configure {
+    /// The registry: an address, the authority as peer, the fleet's rules.
+    Mesh(Place),
+    /// The operator. Empty: no mesh.
+    Bytes(Vec<u8>),
+}
+
 /// What the node is to become. The same for every node of one command.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Terms {
     pub fleet: String,
     pub fleet_id: [u8; 16],
@@ -47,7 +55,7 @@ pub struct Terms {
     pub needed: u8,
     /// At most four.
     pub authorities: Vec<Authority>,
-    pub configuration: Vec<u8>,
+    pub configuration: Configure,
     pub anchor: AnchorKind,
 }
 
@@ -60,6 +68,8 @@ pub struct Session<'a> {
     pub terms: &'a Terms,
     pub accepted: Accepted,
     pub interface: &'a str,
+    /// The address that signs: where the node finds the authority.
+    pub own: Ip,
     /// See [`Registry::next_counter`].
     pub ahead: u64,
     pub registry: &'a Registry,
@@ -182,13 +192,29 @@ fn grant(session: &Session<'_>, identity: &Identity) -> Result<(Node, bool), Err
              the earlier pairing is kept in the registry as superseded",
         );
     }
-    let binding = bind(session, identity)?;
-    let configuration = &session.terms.configuration;
-    let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() + 528 <= MAX_GRANT);
+    let terms = session.terms;
+    let (place, configuration) = match &terms.configuration {
+        Configure::Bytes(bytes) => {
+            session.registry.leave(&identity.fiduciary)?;
+            (None, bytes.clone())
+        }
+        Configure::Mesh(place) => {
+            let fleet = Fleet::new(terms.fleet_id, &terms.fleet);
+            let node = (identity.fiduciary, identity.mesh_key);
+            let (member, bytes) = view::enroll(session.registry, &fleet, place, node, session.own)?;
+            (Some(member), bytes)
+        }
+    };
+    let binding = bind(session, identity, &configuration)?;
+    // No longer than what an update carries, so that it can be updated.
+    let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() <= MAX_CONFIGURATION);
     let length = length.ok_or_else(|| Error::input("the configuration is too long"))?;
+    if let Some(member) = place {
+        session.registry.store_configuration(member.id, &configuration, binding.counter.get())?;
+    }
     let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding };
     let node = session.registry.store_pending(&NewNode {
-        grant: &[head.as_bytes(), configuration].concat(),
+        grant: &[head.as_bytes(), &configuration].concat(),
         fleet: &session.terms.fleet,
         anchor: session.terms.anchor,
         accepted: session.accepted,
@@ -205,7 +231,7 @@ fn is_about(binding: &Binding, identity: &Identity) -> bool {
         && binding.mesh_key == identity.mesh_key
 }
 
-fn bind(session: &Session<'_>, identity: &Identity) -> Result<Binding, Error> {
+fn bind(session: &Session<'_>, identity: &Identity, configuration: &[u8]) -> Result<Binding, Error> {
     let terms = session.terms;
     let epoch = identity.epoch.get().checked_add(1).ok_or_else(|| Error::failed("the node's epochs are used up"))?;
     let mut binding = Binding::new_zeroed();
@@ -216,7 +242,7 @@ fn bind(session: &Session<'_>, identity: &Identity) -> Result<Binding, Error> {
     binding.fleet = terms.fleet_id;
     binding.epoch = U64::new(epoch);
     binding.counter = U64::new(session.registry.next_counter(session.ahead)?);
-    binding.configuration = configuration_hash(&terms.configuration);
+    binding.configuration = configuration_hash(configuration);
     binding.needed = terms.needed;
     binding.count = terms.authorities.len().min(MAX_AUTHORITIES) as u8;
     for (to, from) in binding.authorities.iter_mut().zip(&terms.authorities) {

@@ -7,8 +7,8 @@ use wire::{
     Fingerprint,
     anchor::{AnchorFile, AnchorIn},
     binding::{Authority, MAX_AUTHORITIES},
-    claim::MAX_CONFIGURATION,
     ticket::{self, Ticket},
+    update::MAX_CONFIGURATION,
 };
 use zerocopy::FromBytes;
 
@@ -55,9 +55,14 @@ fn parse_fingerprints(bytes: &[u8]) -> Result<HashSet<Print>, usize> {
     Ok(prints)
 }
 
-/// The opaque configuration of a grant.
+/// A configuration of the operator's own making, as its bytes are granted. It must be one that a node can read, and that an
+/// update could carry.
 pub fn configuration(path: &Path) -> Result<Vec<u8>, Error> {
-    files::read(path, "configuration", MAX_CONFIGURATION).map(|bytes| bytes.to_vec())
+    let bytes = files::read(path, "configuration", MAX_CONFIGURATION)?;
+    match policy::Configuration::parse(&bytes) {
+        Ok(_) => Ok(bytes.to_vec()),
+        Err(why) => Err(Error::input(format!("no node could use the configuration {}: {why:?}", path.display()))),
+    }
 }
 
 /// An authority's public key: 128 hex digits as `init` shows them, or an `anchor.bin`.

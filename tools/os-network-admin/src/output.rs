@@ -15,7 +15,7 @@ use crate::{
     claim::Claimed,
     error::{Error, Exit},
     key,
-    registry::{Node, State},
+    registry::{Node, State, fleet::Inner},
 };
 
 /// Prints a line, or says that nobody reads it.
@@ -76,7 +76,7 @@ pub fn found_text(found: &Found, known: Option<State>) -> String {
     format!("{}  {}  {state}", Fingerprint(found.print()), found.address)
 }
 
-pub fn node_json(node: &Node) -> Value {
+pub fn node_json(node: &Node, inner: Option<&Inner>) -> Value {
     let binding = &node.binding;
     let keys = binding.authorities.iter().take(binding.count.into());
     let authorities: Vec<Value> =
@@ -103,6 +103,11 @@ pub fn node_json(node: &Node) -> Value {
         "accepted": node.accepted.word(),
         "address": Ipv6Addr::from(node.address).to_string(),
         "interface": node.interface,
+        "mesh": inner.map(|inner| json!({
+            "v4": inner.v4.to_string(),
+            "v6": inner.v6.to_string(),
+            "revoked_ms": inner.revoked_ms,
+        })),
         "rivals": node.rivals,
         "pending_ms": node.pending_ms,
         "paired_ms": node.paired_ms,
@@ -111,15 +116,18 @@ pub fn node_json(node: &Node) -> Value {
 }
 
 /// One line of `nodes list`.
-pub fn node_line(node: &Node) -> String {
+pub fn node_line(node: &Node, inner: Option<&Inner>) -> String {
     let print = Fingerprint::of(&node.binding.fiduciary);
     let waits = if node.state == State::Paired && !node.acknowledged { ", unconfirmed" } else { "" };
+    let revoked = if inner.is_some_and(|inner| inner.revoked_ms.is_some()) { ", revoked" } else { "" };
+    let at = inner.map_or("no mesh".into(), |inner| inner.v4.to_string());
     let since = time(node.paired_ms.unwrap_or(node.pending_ms));
-    format!("{print}  {}{waits}  fleet {}, epoch {}  {since}", node.state.word(), node.fleet, node.binding.epoch.get())
+    let (state, fleet, epoch) = (node.state.word(), &node.fleet, node.binding.epoch.get());
+    format!("{print}  {state}{waits}{revoked}  {at}  fleet {fleet}, epoch {epoch}  {since}")
 }
 
 /// All of a node, a line each.
-pub fn node_text(node: &Node) -> String {
+pub fn node_text(node: &Node, inner: Option<&Inner>) -> String {
     let binding = &node.binding;
     let mut lines = vec![
         ("fingerprint", Fingerprint::of(&binding.fiduciary).to_string()),
@@ -132,9 +140,12 @@ pub fn node_text(node: &Node) -> String {
         ("epoch", binding.epoch.get().to_string()),
         ("authorities", format!("{} of {} must sign", binding.needed, binding.count)),
         ("configuration", format!("{} bytes", node.configuration().len())),
+        ("inner v4", inner.map_or("none: not in the mesh".into(), |inner| inner.v4.to_string())),
+        ("inner v6", inner.map_or("none: not in the mesh".into(), |inner| inner.v6.to_string())),
         ("address", format!("{}%{}", Ipv6Addr::from(node.address), node.interface)),
         ("pending", time(node.pending_ms)),
     ];
+    lines.extend(inner.and_then(|inner| inner.revoked_ms).map(|ms| ("revoked", time(ms))));
     lines.extend(node.paired_ms.map(|ms| ("paired", time(ms))));
     lines.extend(node.acknowledged_ms.map(|ms| ("acknowledged", time(ms))));
     if node.state == State::Paired && !node.acknowledged {
@@ -145,13 +156,13 @@ pub fn node_text(node: &Node) -> String {
     lines.join("\n")
 }
 
-pub fn claimed_json(claimed: &Claimed) -> Value {
-    json!({"resumed": claimed.resumed, "node": node_json(&claimed.node)})
+pub fn claimed_json(claimed: &Claimed, inner: Option<&Inner>) -> Value {
+    json!({"resumed": claimed.resumed, "node": node_json(&claimed.node, inner)})
 }
 
-pub fn claimed_text(claimed: &Claimed) -> String {
+pub fn claimed_text(claimed: &Claimed, inner: Option<&Inner>) -> String {
     let how = if claimed.resumed { "claimed (an earlier claim, resumed)" } else { "claimed" };
-    format!("{how}\n{}", node_text(&claimed.node))
+    format!("{how}\n{}", node_text(&claimed.node, inner))
 }
 
 fn rivals_text(rivals: u32) -> String {
@@ -162,7 +173,7 @@ fn rivals_text(rivals: u32) -> String {
     }
 }
 
-fn time(ms: i64) -> String {
+pub fn time(ms: i64) -> String {
     let since = u64::try_from(ms).ok().map(Duration::from_millis);
     match since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
         // Past this humantime has no form for it.

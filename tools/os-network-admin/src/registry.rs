@@ -2,7 +2,9 @@
 //!
 //! Every write is durable before the function returns (rollback journal, `synchronous=EXTRA`) and whole or not
 //! there. A grant is stored as *pending*, byte for byte, before it is sent, so that a claim that was cut is resumed with
-//! the same bytes. Nothing that was paired is ever deleted.
+//! the same bytes. Nothing that was paired is ever deleted. Fleets and their members are in [`fleet`].
+
+pub mod fleet;
 
 use std::{
     fmt,
@@ -28,7 +30,7 @@ use crate::{
 
 /// "GNSR": tells a registry from other SQLite files.
 const APPLICATION: i32 = 0x474e_5352;
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -237,10 +239,15 @@ impl Registry {
             if (application, schema, tables) == (0, 0, 0) {
                 transaction.execute_batch(CREATE)?;
                 transaction.pragma_update(None, "application_id", APPLICATION)?;
-                transaction.pragma_update(None, "user_version", SCHEMA)?;
-                schema = SCHEMA;
+                schema = 1;
             } else if application != APPLICATION {
                 schema = 0;
+            }
+            // A registry of an earlier version goes on with what it has.
+            if schema == 1 {
+                transaction.execute_batch(fleet::CREATE)?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+                schema = SCHEMA;
             }
             transaction.commit()?;
             Ok((connection, schema))

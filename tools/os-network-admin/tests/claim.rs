@@ -13,7 +13,7 @@ use os_network_admin::{
     choose::{Chooser, Found, Unlisted},
     claim::{Claimed, Context, Hunt, discover},
     error::{Error, Exit},
-    exchange::Terms,
+    exchange::{Configure, Terms},
     link::Net,
     progress::Progress,
     registry::{Accepted, AnchorKind, Registry, State},
@@ -43,7 +43,7 @@ impl Lab {
             fleet_id: [5; 16],
             needed: 1,
             authorities: vec![Authority { sign: own.sign, dh: own.dh }],
-            configuration: b"opaque".to_vec(),
+            configuration: Configure::Bytes(b"opaque".to_vec()),
             anchor: AnchorKind::Image,
         };
         Self { segment: Segment::with(nodes), folder: tempfile::tempdir().unwrap(), anchor: admin(), terms }

@@ -244,8 +244,12 @@ fn other_bad_inputs_are_refused() {
     home.private("list", format!("{print}\nnonsense\n").as_bytes());
     home.fails(&["beacon", "--interface", "lo", "--expect-file", "list"], 3, "list, line 2");
     home.fails(&with(&["--expect-file", "nowhere"]), 3, "cannot read the list of fingerprints");
-    home.private("config", &[0; 4097]);
-    home.fails(&with(&["--config", "config"]), 3, "longer than 4096 bytes");
+    home.private("config", &[0; 3737]);
+    home.fails(&with(&["--config", "config"]), 3, "longer than 3736 bytes");
+    home.private("config", b"no configuration");
+    home.fails(&with(&["--config", "config"]), 3, "no node could use the configuration config");
+    home.fails(&with(&["--underlay", "10.0.0.5/8"]), 2, "2001:db8::5/64");
+    home.fails(&with(&["--endpoint", "here"]), 2, "[2001:db8::1]:51820");
     home.private("authority", &[0; 76]);
     home.fails(&with(&["--authority", "authority"]), 3, "nor an anchor.bin");
     home.fails(&with(&["--needed", "2"]), 3, "not between 1 and 1");

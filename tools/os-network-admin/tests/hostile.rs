@@ -3,7 +3,7 @@
 use crypto::AnchorSecret;
 use os_network_admin::{
     claim::read_hello,
-    exchange::{self, Failure, Session, Terms},
+    exchange::{self, Configure, Failure, Session, Terms},
     progress::Progress,
     registry::{Accepted, AnchorKind, Registry},
 };
@@ -24,7 +24,7 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
         fleet_id: [5; 16],
         needed: 1,
         authorities: vec![Authority { sign: own.sign, dh: own.dh }],
-        configuration: Vec::new(),
+        configuration: Configure::Bytes(Vec::new()),
         anchor: AnchorKind::Image,
     };
     let mut hello = HelloBody::new_zeroed();
@@ -38,6 +38,7 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
         terms: &terms,
         accepted: Accepted::Expected,
         interface: "memory",
+        own: [0; 16],
         ahead: 0,
         registry: &registry,
         progress: &progress,

@@ -141,3 +141,22 @@ fn a_damaged_entry_is_an_error_not_a_node() {
     }
     assert!(registry.node(&fiduciary).unwrap().is_some());
 }
+
+#[test]
+fn a_registry_of_the_first_version_goes_on_with_what_it_has() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let fiduciary = [1; 32];
+    let old = Registry::open(&path).unwrap();
+    old.store_pending(&new(&grant(fiduciary, 1))).unwrap();
+    let counter = old.next_counter(0).unwrap();
+    old.connection.execute_batch("DROP TABLE member; DROP TABLE fleet; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let registry = Registry::open(&path).unwrap();
+    assert_eq!(registry.node(&fiduciary).unwrap().unwrap().configuration(), b"abc");
+    assert!(registry.next_counter(0).unwrap() > counter);
+    assert!(registry.place(&fiduciary).unwrap().is_none());
+    assert_eq!(registry.make_fleet(&[5; 16], "lab").unwrap().network.to_string(), "10.8.0.0/24");
+    drop(registry);
+    assert_eq!(Registry::open(&path).unwrap().fleets_named("lab").unwrap().len(), 1);
+}

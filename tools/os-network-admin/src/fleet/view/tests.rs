@@ -1,0 +1,217 @@
+use crypto::{AnchorSecret, Secret};
+use policy::Protocol;
+use wire::{
+    U16, U64,
+    binding::PairingRecord,
+    claim::{GrantHead, kind},
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+use crate::registry::{Accepted, AnchorKind, NewNode, fleet::Network};
+
+const FLEET: [u8; 16] = [5; 16];
+const AUTHORITY_KEY: Key = [0xaa; 32];
+
+fn rule(direction: Direction, role: Role, port: u16) -> Rule {
+    Rule { direction, role, protocol: Protocol::Tcp, port }
+}
+
+fn fleet() -> Fleet {
+    Fleet::new(FLEET, "lab")
+}
+
+/// Claims a node as the exchange does it, and pairs it.
+fn claim(registry: &Registry, number: u8) -> Member {
+    let seed = Secret::new([number; 32]);
+    let fiduciary = crypto::sign_public(&seed);
+    let place = Place { authority: AUTHORITY_KEY, ..Place::default() };
+    let (member, bytes) = enroll(registry, &fleet(), &place, (fiduciary, [number; 32]), [0xfe; 16]).unwrap();
+    registry.store_configuration(member.id, &bytes, 1).unwrap();
+    let mut head = GrantHead::new_zeroed();
+    (head.kind, head.configuration) = (kind::GRANT, U16::new(bytes.len() as u16));
+    (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(1));
+    head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
+    let mut address = [0; 16];
+    (address[0], address[1], address[15]) = (0xfe, 0x80, number);
+    let node = registry.store_pending(&NewNode {
+        grant: &[head.as_bytes(), &bytes].concat(),
+        fleet: "lab",
+        anchor: AnchorKind::Image,
+        accepted: Accepted::Asked,
+        address,
+        interface: "eth0",
+    });
+    let node = node.unwrap();
+    registry.store_paired(&node, &PairingRecord::sign(&seed, &node.binding), 0).unwrap();
+    registry.members(&FLEET).unwrap().into_iter().find(|found| found.who == member.who).unwrap()
+}
+
+fn lab() -> (tempfile::TempDir, Registry) {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&folder.path().join("r")).unwrap();
+    (folder, registry)
+}
+
+fn view(registry: &Registry) -> View {
+    View::load(registry, &registry.fleet(&FLEET).unwrap().unwrap(), AUTHORITY_KEY).unwrap()
+}
+
+fn configuration(registry: &Registry, member: &Member) -> Configuration {
+    Configuration::parse(&view(registry).configuration(member).unwrap()).unwrap()
+}
+
+#[test]
+fn each_node_gets_the_next_address_keeps_it_and_has_the_authority_as_only_peer() {
+    let (_folder, registry) = lab();
+    let (one, two) = (claim(&registry, 1), claim(&registry, 2));
+    assert_eq!((one.host, two.host, claim(&registry, 1).host), (2, 3, 2));
+    assert_ne!(one.preshared.0, two.preshared.0);
+    let first = configuration(&registry, &one);
+    assert_eq!(first.addresses[0], Prefix::v4([10, 8, 0, 2], 24));
+    assert_eq!((first.addresses[1].ip[0], first.addresses[1].ip[15], first.addresses[1].length), (0xfd, 2, 64));
+    assert_eq!(first.addresses[1].ip[1..8], FLEET[..7]);
+    let [authority] = &first.peers[..] else { panic!("more than the authority") };
+    assert_eq!((authority.key, authority.role, authority.keepalive_s), (AUTHORITY_KEY, Role::Authority, 25));
+    assert_eq!(authority.endpoint, Some(Endpoint { ip: [0xfe; 16], port: 51820 }));
+    assert_eq!(authority.allowed[0], Prefix::v4([10, 8, 0, 1], 32));
+    assert_eq!((first.rules.len(), first.underlay), (0, None));
+    assert_eq!(view(&registry).behind().count(), 0);
+}
+
+#[test]
+fn nodes_know_each_other_only_where_rules_of_both_name_one_flow() {
+    let (_folder, registry) = lab();
+    let (one, two) = (claim(&registry, 1), claim(&registry, 2));
+    let (out, into) = (rule(Direction::Out, Role::Node, 80), rule(Direction::In, Role::Node, 80));
+    let with = |rules: &[Rule], others: &[Rule]| {
+        registry.set_member_rules(one.id, Some(&rules.iter().copied().collect())).unwrap();
+        registry.set_member_rules(two.id, Some(&others.iter().copied().collect())).unwrap();
+        let view = view(&registry);
+        let peers = |member: &Member| {
+            let member = view.find(&member.who.to_string()).unwrap();
+            Configuration::parse(&view.configuration(member).unwrap()).unwrap().peers.len()
+        };
+        assert_eq!(peers(&one), peers(&two), "a tunnel has two ends");
+        peers(&one) == 2
+    };
+    assert!(with(&[out], &[into]));
+    assert!(with(&[into], &[out]));
+    for (rules, others) in [
+        (&[out][..], &[out][..]),
+        (&[into], &[into]),
+        (&[out], &[]),
+        (&[out], &[rule(Direction::In, Role::Node, 81)]),
+        (&[out], &[rule(Direction::In, Role::Peer, 80)]),
+        (&[rule(Direction::Out, Role::Peer, 80)], &[into]),
+    ] {
+        assert!(!with(rules, others), "{rules:?} {others:?}");
+    }
+    // In a fleet whose common rules name it, all do, with the same key at both ends.
+    for member in [&one, &two] {
+        registry.set_member_rules(member.id, None).unwrap();
+    }
+    registry.set_fleet_rules(&FLEET, &[out, into].into_iter().collect()).unwrap();
+    let view = view(&registry);
+    let peers = view.members.iter().map(|member| {
+        let configuration = Configuration::parse(&view.configuration(member).unwrap()).unwrap();
+        configuration.peers[1].clone()
+    });
+    let peers: Vec<Peer> = peers.collect();
+    assert_eq!((peers[0].key, peers[1].key, peers[0].role), ([2; 32], [1; 32], Role::Node));
+    assert!(peers[0].preshared == peers[1].preshared);
+    assert_eq!(peers[0].endpoint.unwrap().ip[15], 2);
+    assert_eq!(view.behind().count(), 2);
+}
+
+#[test]
+fn the_revoked_are_nobodys_peers_and_keep_their_address() {
+    let (_folder, registry) = lab();
+    let (one, two) = (claim(&registry, 1), claim(&registry, 2));
+    let peer = Who::Peer("laptop".into());
+    let new = NewMember { who: &peer, key: [7; 32], underlay: None, authority: None };
+    let laptop = registry.enroll(&fleet(), &new).unwrap();
+    let rules = [
+        rule(Direction::In, Role::Node, 80),
+        rule(Direction::Out, Role::Node, 80),
+        rule(Direction::In, Role::Peer, 22),
+    ];
+    registry.set_fleet_rules(&FLEET, &rules.into_iter().collect()).unwrap();
+    let keys =
+        |registry: &Registry| configuration(registry, &one).peers.iter().map(|peer| peer.key[0]).collect::<Vec<_>>();
+    assert_eq!(keys(&registry), [0xaa, 2, 7]);
+    registry.revoke(two.id).unwrap();
+    assert_eq!(keys(&registry), [0xaa, 7]);
+    registry.revoke(laptop.id).unwrap();
+    assert_eq!(keys(&registry), [0xaa]);
+    assert_eq!(claim(&registry, 3).host, 5);
+    // Claimed anew it is a member again, with another preshared key.
+    let again = claim(&registry, 2);
+    assert_eq!((again.host, again.revoked_ms), (two.host, None));
+    assert_ne!(again.preshared.0, two.preshared.0);
+}
+
+#[test]
+fn the_largest_fleet_of_peers_fits_an_update_and_one_more_is_refused() {
+    let (_folder, registry) = lab();
+    let one = claim(&registry, 1);
+    let rules: Rules =
+        (0..policy::MAX_RULES as u16).map(|port| rule(Direction::In, Role::Peer, 60000 + port)).collect();
+    registry.set_fleet_rules(&FLEET, &rules).unwrap();
+    let add = |number: usize| {
+        let peer = Who::Peer(format!("laptop {number}"));
+        registry
+            .enroll(&fleet(), &NewMember { who: &peer, key: [number as u8 + 10; 32], underlay: None, authority: None })
+    };
+    for number in 1..policy::MAX_PEERS {
+        add(number).unwrap();
+    }
+    assert!(view(&registry).configuration(&one).unwrap().len() <= MAX_CONFIGURATION);
+    add(policy::MAX_PEERS).unwrap();
+    assert!(view(&registry).configuration(&one).unwrap_err().message.contains("more peers than the 16"));
+}
+
+#[test]
+fn a_member_is_found_by_what_it_is_called_and_only_if_that_is_one() {
+    let (_folder, registry) = lab();
+    let (one, _two) = (claim(&registry, 1), claim(&registry, 2));
+    let view = view(&registry);
+    let (v4, v6) = view.fleet.addresses(one.host);
+    let print = one.who.to_string();
+    for text in [print.clone(), print.to_uppercase(), print[..9].into(), v4.to_string(), v6.to_string()] {
+        assert_eq!(view.find(&text).unwrap().id, one.id, "{text}");
+    }
+    for text in ["", &print[..3], "nobody", "10.8.0.1"] {
+        assert!(view.find(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_network_is_set_while_it_is_empty_and_holds_no_more_than_it_has_room_for() {
+    let (_folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    let small = "10.9.0.0/30".parse::<Network>().unwrap();
+    use crate::registry::fleet::Changed;
+    assert_eq!(registry.set_network(&FLEET, small, 4000).unwrap(), Changed::Yes);
+    let one = claim(&registry, 1);
+    assert_eq!(view(&registry).fleet.addresses(one.host).0.to_string(), "10.9.0.2");
+    assert_eq!(configuration(&registry, &one).peers[0].endpoint.unwrap().port, 4000);
+    assert_eq!(registry.set_network(&FLEET, small, 4001).unwrap(), Changed::HasMembers);
+    let place = Place::default();
+    let full = enroll(&registry, &fleet(), &place, ([9; 32], [9; 32]), [1; 16]).err().unwrap();
+    assert!(full.message.contains("is full"));
+    for wrong in ["10.9.0.1/24", "10.9.0.0/31", "10.0.0.0/7", "224.0.0.0/24", "0.0.0.0/8", "fd00::/64", "10.9.0.0"] {
+        assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_the_operator_types_is_read_whole() {
+    assert_eq!(underlay("2001:db8::5/64").unwrap().length, 64);
+    assert_eq!(endpoint("[2001:db8::1]:51820").unwrap().port, 51820);
+    for wrong in ["2001:db8::5", "2001:db8::5/129", "10.0.0.1/8", "/64"] {
+        assert!(underlay(wrong).is_err(), "{wrong}");
+    }
+    assert!(endpoint("2001:db8::1").is_err());
+    assert!(public_key("x").is_err());
+}
