@@ -1,17 +1,64 @@
-//! `mesh`: WireGuard and the inner network of a claimed node: commands in, telemetry out, the workload's flows as the
-//! policy names them. It holds session keys; the static key is the keystore's, and so is the decision about a command.
+//! `mesh`: WireGuard and the inner network of a node that is a member of a fleet: commands in, telemetry out, and the
+//! workload's flows as the policy names them. It holds session keys. The static key is the keystore's, and so is
+//! the decision about a command; what a new configuration is worth lifecycle decides.
+//!
+//! What it never does:
+//! - send, answer or arm its alarm without a membership: when that goes, every session key goes;
+//! - talk on the link to anyone but its stations, or answer what is not authentic with anything but a solicited advertisement;
+//! - take a packet whose source is not the peer's, or forward one from a peer to a peer;
+//! - answer what comes to the port of commands;
+//! - let the workload send what no rule or flow names: to the authority that leaves telemetry, which is made here
+//!   of a fixed record ([`telemetry`]), unless a rule says otherwise.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
 
+mod command;
+mod inner;
+mod keys;
+mod link;
+mod member;
+mod telemetry;
+mod tunnel;
+
 use calls::{
     alarm::Alarm,
+    keystore::CommandReply,
+    lifecycle::{ApplyRequest, for_mesh as lifecycle},
     mesh::{Heartbeat, Membership, Stations, Tenancy},
-    params::Params,
+    params::{Params, micros},
 };
-use shm::{Micros, cell, mailbox, ring};
+use shm::{
+    Micros, cell,
+    mailbox::{self, CallError},
+    ring,
+};
+use wire::{
+    Key, U16, U32, U64,
+    command::operation,
+    telemetry::{SCHEMA, Telemetry, result},
+};
+use zerocopy::FromZeros;
+use zeroize::Zeroize;
+
+use inner::Inner;
+use keys::{Answer, Keys, Question};
+use member::Member;
+use telemetry::{Path, Report};
+use tunnel::Tunnel;
+
+/// Frames, and packets of the workload, taken per step.
+const BATCH: usize = 16;
+/// How long lifecycle may take to answer: it asks the keystore, which commits.
+const CALL_MICROS: Micros = 5_000_000;
+/// After how long what failed is tried again.
+const RETRY_MICROS: Micros = 1_000_000;
+/// How often fresh randomness is mixed in.
+const RESEED_MICROS: Micros = 600_000_000;
+/// The shortest time between two records that nobody asked for.
+const REPORT_MICROS: Micros = 10_000;
 
 /// Those that it talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +89,7 @@ impl Ports<'_> {
         let signals = [
             (Peer::Keystore, self.keystore.take_signal()),
             (Peer::Lifecycle, self.lifecycle.take_signal()),
-            // Not short-circuited: both are to be taken.
+            // Both signals are to be taken.
             (Peer::Perimeter, self.perimeter.take_signal() | self.stations.take_signal()),
             (Peer::Workload, self.workload.take_signal() | self.tenancy.take_signal()),
             (Peer::Timer, self.alarm.take_signal()),
@@ -53,12 +100,14 @@ impl Ports<'_> {
 
 /// What a [`Mesh`] works in, too large for the stack of a small domain: the shell keeps it, in a static that it lends once.
 pub struct Memory {
-    frame: [u8; ring::capacity(ring::FRAME_SLOT)],
+    input: [u8; ring::capacity(ring::FRAME_SLOT)],
+    tunnel: Tunnel,
+    inner: Inner,
 }
 
 impl Memory {
     pub const fn new() -> Self {
-        Self { frame: [0; _] }
+        Self { input: [0; _], tunnel: Tunnel::new(), inner: Inner::new() }
     }
 }
 
@@ -68,17 +117,405 @@ impl Default for Memory {
     }
 }
 
+/// What lifecycle has been asked.
+enum Asking {
+    Nothing,
+    Joined,
+    /// For this command. `repeated`: no answer came to the first.
+    Apply {
+        command: CommandReply,
+        repeated: bool,
+    },
+}
+
+/// How far the authority's first handshake is told.
+#[derive(PartialEq, Eq)]
+enum Joined {
+    NotYet,
+    /// To be told from this time on.
+    Since(Micros),
+    Told,
+}
+
+impl Joined {
+    /// A session with the peer at this place is known to be live.
+    fn confirm(&mut self, now: Micros, place: Option<usize>, inner: &Inner) {
+        if *self == Self::NotYet && place.is_some_and(|place| inner.is_authority(place)) {
+            *self = Self::Since(now);
+        }
+    }
+}
+
 pub struct Mesh<'a> {
+    every: Micros,
     memory: &'a mut Memory,
+    member: Option<Member>,
+    keys: Keys,
+    /// W's public half, and the workload's seed: there once the keystore has told.
+    public: Option<Key>,
+    seed: Option<u64>,
+    /// When the keystore is asked for randomness again.
+    ask_at: Micros,
+    asking: Asking,
+    joined: Joined,
+    started: Option<Micros>,
+    report_at: Micros,
+    sequence: u32,
+    beats: u64,
 }
 
 impl<'a> Mesh<'a> {
-    pub fn new(memory: &'a mut Memory, _params: &Params) -> Self {
-        Self { memory }
+    pub fn new(memory: &'a mut Memory, params: &Params) -> Self {
+        Self {
+            every: micros(params.telemetry_ms).max(REPORT_MICROS),
+            memory,
+            member: None,
+            keys: Keys::new(),
+            public: None,
+            seed: None,
+            ask_at: 0,
+            asking: Asking::Nothing,
+            joined: Joined::NotYet,
+            started: None,
+            report_at: 0,
+            sequence: 0,
+            beats: 0,
+        }
     }
 
     /// Returns true if more is to be done at once.
-    pub fn step(&mut self, _now: Micros, ports: &mut Ports<'_>) -> bool {
-        ports.perimeter.recv(&mut self.memory.frame).is_err()
+    pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.started.get_or_insert(now);
+        if let Some(heartbeat) = ports.heartbeat.poll() {
+            self.beats = heartbeat.beats;
+        }
+        // First the answer, then the membership: lifecycle publishes before it answers.
+        self.hear_lifecycle(now, ports);
+        if let Some(mut membership) = ports.membership.poll() {
+            self.hear_membership(now, &membership, ports);
+            // There are preshared keys in it.
+            membership.configuration.zeroize();
+        }
+        if self.member.is_none() {
+            return self.rest(ports);
+        }
+        self.hear_keystore(now, ports);
+        let mut more = false;
+        if self.memory.tunnel.is_up() {
+            more |= self.hear_frames(now, ports);
+            more |= self.hear_workload(now, ports);
+            self.report(now, ports);
+            more |= self.memory.tunnel.pump(now, &mut ports.perimeter);
+        }
+        self.ask_lifecycle(now, ports);
+        self.ask_keystore(now, ports);
+        ports.alarm.set(self.deadline(ports));
+        more
+    }
+
+    fn deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
+        let up = self.memory.tunnel.is_up();
+        let ask = (!self.keys.is_busy()).then_some(self.ask_at);
+        let tell = match (&self.asking, &self.joined) {
+            (Asking::Nothing, Joined::Since(at)) => Some(*at),
+            _ => None,
+        };
+        let report = up.then_some(self.report_at);
+        let calls = [ports.keystore.deadline(), ports.lifecycle.deadline()];
+        [ask, tell, report, self.memory.tunnel.deadline()].into_iter().chain(calls).flatten().min()
+    }
+
+    // --- membership
+
+    fn hear_membership(&mut self, now: Micros, membership: &Membership, ports: &mut Ports<'_>) {
+        let Some((member, configuration)) = Member::read(membership) else { return self.leave(ports) };
+        match &self.member {
+            Some(before) if !before.is_same_node(&member) => self.leave(ports),
+            _ => {}
+        }
+        let Memory { tunnel, inner, .. } = &mut *self.memory;
+        let before = self.member.replace(member);
+        if before.is_none_or(|before| !before.is_same_network(&member)) {
+            inner.configuration = configuration;
+            tunnel.set_peers(now, member.own, &inner.configuration, &mut ports.stations);
+        }
+        inner.isolate(member.isolated);
+        self.place_workload(ports);
+        if before.is_none() {
+            self.joined = Joined::NotYet;
+            self.ask_at = now;
+        }
+        if before.is_none_or(|before| before != member) {
+            self.report_at = now;
+        }
+    }
+
+    /// No fleet any more: nothing stays of it.
+    fn leave(&mut self, ports: &mut Ports<'_>) {
+        let Memory { tunnel, inner, input } = &mut *self.memory;
+        tunnel.stop(&mut ports.stations);
+        inner.forget();
+        input.fill(0);
+        self.keys.forget(&mut ports.keystore);
+        ports.lifecycle.abandon();
+        self.asking = Asking::Nothing;
+        (self.member, self.public, self.seed) = (None, None, None);
+        self.joined = Joined::NotYet;
+        self.place_workload(ports);
+    }
+
+    /// Without a membership: whatever comes is dropped. Returns true while something may be left.
+    fn rest(&mut self, ports: &mut Ports<'_>) -> bool {
+        // What a predecessor published holds no more.
+        self.memory.tunnel.publish(&mut ports.stations);
+        self.place_workload(ports);
+        ports.alarm.set(None);
+        let mut more = false;
+        for ring in [&mut ports.perimeter, &mut ports.workload] {
+            more |= (0..BATCH).all(|_| ring.recv(&mut self.memory.input) != Ok(None));
+        }
+        more
+    }
+
+    fn place_workload(&self, ports: &mut Ports<'_>) {
+        let tenancy = match (&self.member, self.seed) {
+            (Some(_), Some(seed)) if self.memory.tunnel.is_up() => {
+                member::tenancy(&self.memory.inner.configuration, seed)
+            }
+            _ => Tenancy::new_zeroed(),
+        };
+        if tenancy != ports.tenancy.latest() {
+            ports.tenancy.publish(&tenancy);
+        }
+    }
+
+    // --- the keystore
+
+    fn ask_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if self.keys.is_busy() {
+            return;
+        }
+        let Memory { tunnel, inner, .. } = &mut *self.memory;
+        let question = if !tunnel.is_up() {
+            (now >= self.ask_at).then_some(if self.public.is_none() { Question::Key } else { Question::Random })
+        } else {
+            let free = !matches!(self.asking, Asking::Apply { .. });
+            let mut command = || if free { inner.commands.next().map(Question::Command) } else { None };
+            let owed = if self.keys.owes_command { command() } else { None };
+            owed.or_else(|| tunnel.poll_static(now).map(Question::Static))
+                .or_else(command)
+                .or_else(|| (now >= self.ask_at).then_some(Question::Random))
+        };
+        if let Some(question) = question {
+            self.keys.ask(now, &mut ports.keystore, question);
+        }
+    }
+
+    fn hear_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let Some(answer) = self.keys.poll(now, &mut ports.keystore) else { return };
+        let Memory { tunnel, inner, .. } = &mut *self.memory;
+        match answer {
+            Answer::Key(key) => self.public = Some(key),
+            Answer::Random(random) => match (self.public, self.seed) {
+                _ if tunnel.is_up() => {
+                    tunnel.reseed(&random);
+                    self.ask_at = now.saturating_add(RESEED_MICROS);
+                }
+                (Some(_), None) => {
+                    let [a, b, c, d, e, f, g, h, ..] = *random;
+                    self.seed = Some(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                }
+                (Some(public), Some(_)) => {
+                    tunnel.start(public, random);
+                    if let Some(member) = &self.member {
+                        tunnel.set_peers(now, member.own, &inner.configuration, &mut ports.stations);
+                    }
+                    self.ask_at = now.saturating_add(RESEED_MICROS);
+                    self.report_at = now;
+                    self.place_workload(ports);
+                }
+                (None, _) => {}
+            },
+            Answer::Static(reply) => {
+                let confirmed = tunnel.static_reply(now, reply, &mut ports.stations);
+                self.joined.confirm(now, confirmed, inner);
+            }
+            Answer::Command(command) => self.obey(now, command, ports),
+            Answer::Failed(Question::Static(request)) => tunnel.static_refused(now, &request),
+            Answer::Failed(Question::Command(_)) => inner.commands.drop_one(),
+            Answer::Failed(Question::Key | Question::Random) => self.ask_at = now.saturating_add(RETRY_MICROS),
+        }
+    }
+
+    // --- commands
+
+    fn obey(&mut self, now: Micros, command: CommandReply, ports: &mut Ports<'_>) {
+        let Memory { tunnel, inner: Inner { commands, .. }, .. } = &mut *self.memory;
+        commands.accept(&command);
+        let result = match u8::try_from(command.operation) {
+            // The keystore has committed isolation; it takes effect when lifecycle says so.
+            Ok(operation::STATUS | operation::ISOLATE | operation::REJOIN) => result::DONE,
+            Ok(operation::ROTATE) => {
+                tunnel.rotate(now);
+                result::DONE
+            }
+            Ok(operation::APPLY) => {
+                if commands.staging.lock(command.argument).is_some() {
+                    ports.lifecycle.abandon();
+                    self.asking = Asking::Apply { command, repeated: false };
+                    return self.ask_apply(now, ports);
+                }
+                result::NOT_STAGED
+            }
+            _ => result::UNKNOWN,
+        };
+        self.finish(now, &command, result);
+    }
+
+    fn finish(&mut self, now: Micros, command: &CommandReply, result: u8) {
+        self.memory.inner.commands.finish(command, result);
+        self.report_at = now;
+    }
+
+    // --- lifecycle
+
+    fn ask_lifecycle(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        match (&self.asking, &self.joined) {
+            (Asking::Nothing, Joined::Since(at)) if now >= *at => {
+                ports.lifecycle.call::<lifecycle::Joined>(&(), now.saturating_add(CALL_MICROS));
+                self.asking = Asking::Joined;
+            }
+            _ => {}
+        }
+    }
+
+    fn ask_apply(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let Some(update) = self.memory.inner.commands.staging.locked() else { return };
+        let mut request = ApplyRequest::new_zeroed();
+        if let Some(to) = request.update.get_mut(..update.len()) {
+            to.copy_from_slice(update);
+            request.length = update.len() as u64;
+        }
+        ports.lifecycle.call::<lifecycle::Apply>(&request, now.saturating_add(CALL_MICROS));
+    }
+
+    fn hear_lifecycle(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        match self.asking {
+            Asking::Nothing => {}
+            Asking::Joined => {
+                let Some(outcome) = ports.lifecycle.poll::<lifecycle::Joined>(now) else { return };
+                self.asking = Asking::Nothing;
+                self.joined = match outcome {
+                    Ok(()) => Joined::Told,
+                    // The next session tells it anew.
+                    Err(CallError::Refused(_)) => Joined::NotYet,
+                    Err(_) => Joined::Since(now.saturating_add(RETRY_MICROS)),
+                };
+            }
+            Asking::Apply { command, repeated } => {
+                let result = match ports.lifecycle.poll::<lifecycle::Apply>(now) {
+                    None => return,
+                    Some(Err(CallError::Timeout | CallError::Restarted)) if !repeated => {
+                        self.asking = Asking::Apply { command, repeated: true };
+                        return self.ask_apply(now, ports);
+                    }
+                    Some(Ok(result)) => u8::try_from(result).unwrap_or(result::STORE),
+                    Some(Err(CallError::Refused(_))) => result::REFUSED,
+                    Some(Err(_)) => result::STORE,
+                };
+                self.asking = Asking::Nothing;
+                let staging = &mut self.memory.inner.commands.staging;
+                if result == result::DONE {
+                    staging.clear()
+                } else {
+                    staging.unlock()
+                }
+                self.finish(now, &command, result);
+            }
+        }
+    }
+
+    // --- packets
+
+    /// Returns true if more may wait.
+    fn hear_frames(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        let Memory { tunnel, input, inner } = &mut *self.memory;
+        for _ in 0..BATCH {
+            let frame = match ports.perimeter.recv(&mut input[..]) {
+                Ok(None) => return false,
+                Ok(Some(len)) => input.get_mut(..len).unwrap_or_default(),
+                // What broke the rules is lost; what comes next is looked at as ever.
+                Err(shm::Misbehaved) => continue,
+            };
+            let arrived = tunnel.receive(now, frame, &mut ports.perimeter, &mut ports.stations);
+            self.joined.confirm(now, arrived.confirmed, inner);
+            if let Some((place, packet)) = arrived.packet {
+                inner.take(now, place, packet, &mut ports.workload, tunnel, &mut ports.perimeter);
+            }
+        }
+        true
+    }
+
+    /// Returns true if more may wait.
+    fn hear_workload(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        let Memory { tunnel, input, inner } = &mut *self.memory;
+        for _ in 0..BATCH {
+            match ports.workload.recv(&mut input[..]) {
+                Ok(None) => return false,
+                Ok(Some(len)) => {
+                    inner.send(now, input.get(..len).unwrap_or_default(), tunnel, &mut ports.perimeter);
+                }
+                Err(shm::Misbehaved) => inner.drop_one(),
+            }
+        }
+        true
+    }
+
+    // --- telemetry
+
+    fn report(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let Some(member) = self.member.filter(|_| now >= self.report_at) else { return };
+        self.report_at = now.saturating_add(self.every);
+        self.sequence = self.sequence.wrapping_add(1);
+        let record = self.record(now, &member);
+        let Memory { tunnel, inner: Inner { configuration, .. }, .. } = &mut *self.memory;
+        for (place, peer) in configuration.peers.iter().enumerate() {
+            if let Some(path) = Path::to(configuration, peer) {
+                tunnel.send(now, place, Report::new(&path, &record).packet(), &mut ports.perimeter);
+            }
+        }
+    }
+
+    fn record(&self, now: Micros, member: &Member) -> Telemetry {
+        let Memory { tunnel, inner, .. } = &*self.memory;
+        let done = &inner.commands.done;
+        let counters = &tunnel.counters;
+        let first = |bytes: &[u8; 32]| {
+            let [a, b, c, d, e, f, g, h, ..] = *bytes;
+            [a, b, c, d, e, f, g, h]
+        };
+        Telemetry {
+            schema: U16::new(SCHEMA),
+            phase: member.phase,
+            isolated: u8::from(member.isolated),
+            result: done.result,
+            operation: done.operation,
+            zero: [0; 2],
+            counter: U32::new(done.counter),
+            sequence: U32::new(self.sequence),
+            node: first(&member.fiduciary),
+            configuration: first(&member.configuration),
+            epoch: U64::new(member.epoch),
+            uptime_ms: U64::new(now.saturating_sub(self.started.unwrap_or(now)) / 1000),
+            received: U64::new(counters.received),
+            received_bytes: U64::new(counters.received_bytes),
+            sent: U64::new(counters.sent),
+            sent_bytes: U64::new(counters.sent_bytes),
+            handshakes: U64::new(counters.handshakes),
+            outer_dropped: U64::new(counters.outer_dropped.wrapping_add(tunnel.link.dropped)),
+            policy_dropped: U64::new(inner.dropped),
+            commands_dropped: U64::new(inner.commands.dropped),
+            heartbeat: U64::new(self.beats),
+        }
     }
 }

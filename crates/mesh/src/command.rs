@@ -1,0 +1,148 @@
+//! What comes from an authority on UDP 8090: commands, and the chunks of an update. Nothing here is believed: the keystore
+//! checks a command, and the one that names a staged update has its signatures checked there too. Nothing is answered;
+//! telemetry shows the last command that was carried out.
+
+use calls::keystore::CommandReply;
+use heapless::Deque;
+use wire::{
+    command::Command,
+    telemetry::result,
+    update::{CHUNK, ChunkHead, MAX_UPDATE, parse, parse_chunk},
+};
+use zerocopy::FromBytes;
+use zeroize::Zeroize;
+
+/// Commands that wait for the keystore.
+const WAITING: usize = 4;
+
+/// The last command that was carried out, as telemetry shows it.
+#[derive(Clone, Copy)]
+pub struct Done {
+    pub counter: u32,
+    pub operation: u8,
+    pub result: u8,
+}
+
+pub struct Commands {
+    waiting: Deque<Command, WAITING>,
+    /// The counter of the last command that the keystore let through.
+    accepted: u32,
+    pub done: Done,
+    pub staging: Staging,
+    /// What was not obeyed.
+    pub dropped: u64,
+}
+
+impl Commands {
+    pub const fn new() -> Self {
+        let done = Done { counter: 0, operation: 0, result: result::NONE };
+        Self { waiting: Deque::new(), accepted: 0, done, staging: Staging::new(), dropped: 0 }
+    }
+
+    pub fn forget(&mut self) {
+        self.waiting.clear();
+        self.accepted = 0;
+        self.done = Done { counter: 0, operation: 0, result: result::NONE };
+        self.staging.clear();
+    }
+
+    /// Takes the payload of a datagram of an authority.
+    pub fn take(&mut self, payload: &[u8]) {
+        let taken = match Command::read_from_bytes(payload) {
+            Ok(command) => self.wait(command),
+            Err(_) => parse_chunk(payload).is_some_and(|(head, part)| self.staging.take(head, part)),
+        };
+        if !taken {
+            self.drop_one();
+        }
+    }
+
+    pub fn drop_one(&mut self) {
+        self.dropped = self.dropped.wrapping_add(1);
+    }
+
+    /// A repeated command costs the keystore nothing.
+    fn wait(&mut self, command: Command) -> bool {
+        let known = command.counter.get() <= self.accepted || self.waiting.iter().any(|waiting| *waiting == command);
+        !known && self.waiting.push_back(command).is_ok()
+    }
+
+    /// The next that is to be checked.
+    pub fn next(&mut self) -> Option<Command> {
+        while let Some(command) = self.waiting.pop_front() {
+            if command.counter.get() > self.accepted {
+                return Some(command);
+            }
+            self.drop_one();
+        }
+        None
+    }
+
+    /// The keystore has let it through.
+    pub fn accept(&mut self, command: &CommandReply) {
+        self.accepted = self.accepted.max(command.counter);
+    }
+
+    pub fn finish(&mut self, command: &CommandReply, result: u8) {
+        let operation = u8::try_from(command.operation).unwrap_or(u8::MAX);
+        self.done = Done { counter: command.counter, operation, result };
+    }
+}
+
+/// The buffer for one update. A chunk of another one begins that one: nothing is ever put together from two.
+pub struct Staging {
+    update: u32,
+    length: usize,
+    /// One bit for each chunk that is there.
+    chunks: u8,
+    /// An `apply` is under way: nothing changes.
+    locked: bool,
+    bytes: [u8; MAX_UPDATE],
+}
+
+impl Staging {
+    const fn new() -> Self {
+        const { assert!(MAX_UPDATE.div_ceil(CHUNK) <= 8) };
+        Self { update: 0, length: 0, chunks: 0, locked: false, bytes: [0; MAX_UPDATE] }
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.zeroize();
+        (self.update, self.length, self.chunks, self.locked) = (0, 0, 0, false);
+    }
+
+    pub fn unlock(&mut self) {
+        self.locked = false;
+    }
+
+    fn take(&mut self, head: &ChunkHead, part: &[u8]) -> bool {
+        if self.locked {
+            return false;
+        }
+        let (update, length) = (head.update.get(), usize::from(head.length.get()));
+        if (update, length) != (self.update, self.length) {
+            self.clear();
+            (self.update, self.length) = (update, length);
+        }
+        let start = usize::from(head.number) * CHUNK;
+        let Some(to) = self.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..part.len())) else { return false };
+        to.copy_from_slice(part);
+        self.chunks |= 1_u8.checked_shl(head.number.into()).unwrap_or(0);
+        true
+    }
+
+    /// The update of this short hash, if all of it is there; from now on it stays as it is.
+    pub fn lock(&mut self, short: u32) -> Option<&[u8]> {
+        let all = u8::MAX >> 8_usize.checked_sub(self.length.div_ceil(CHUNK)).filter(|unused| *unused < 8)?;
+        let bytes = self.bytes.get(..self.length)?;
+        let whole =
+            self.update == short && self.chunks == all && parse(bytes).is_some_and(|(head, _)| head.short() == short);
+        self.locked = whole;
+        whole.then_some(bytes)
+    }
+
+    /// What is locked.
+    pub fn locked(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length).filter(|_| self.locked)
+    }
+}

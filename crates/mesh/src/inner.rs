@@ -1,0 +1,123 @@
+//! The inner network: what a packet from a peer is for, and whether one of the workload's may go. Between the peers there is
+//! no way through: what comes from one goes to the node itself, to the workload, or nowhere.
+
+use policy::{Configuration, Flows, Inbound, Packet, Role};
+use shm::{
+    Micros,
+    ring::{Duplex, FRAME_SLOT},
+};
+use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
+
+use crate::{command::Commands, link::Ring, member::NO_CONFIGURATION, tunnel::Tunnel};
+
+const HOP_LIMIT: u8 = 64;
+
+pub struct Inner {
+    pub configuration: Configuration,
+    isolated: bool,
+    flows: Flows,
+    pub commands: Commands,
+    /// Packets that policy did not name.
+    pub dropped: u64,
+    /// Packets that the workload's ring had no room for.
+    pub lost: u64,
+}
+
+impl Inner {
+    pub const fn new() -> Self {
+        Self {
+            configuration: NO_CONFIGURATION,
+            isolated: true,
+            flows: Flows::new(),
+            commands: Commands::new(),
+            dropped: 0,
+            lost: 0,
+        }
+    }
+
+    pub fn forget(&mut self) {
+        self.configuration = NO_CONFIGURATION;
+        self.isolated = true;
+        self.flows = Flows::new();
+        self.commands.forget();
+    }
+
+    pub fn isolate(&mut self, isolated: bool) {
+        self.isolated = isolated;
+        self.flows.revise(&self.configuration, isolated);
+    }
+
+    pub fn is_authority(&self, place: usize) -> bool {
+        self.configuration.peers.get(place).is_some_and(|peer| peer.role == Role::Authority)
+    }
+
+    /// A packet that came from the peer at this place, perhaps with padding behind it.
+    pub fn take(
+        &mut self,
+        now: Micros,
+        place: usize,
+        bytes: &mut [u8],
+        workload: &mut Duplex<'_, FRAME_SLOT>,
+        tunnel: &mut Tunnel,
+        perimeter: &mut Ring<'_>,
+    ) {
+        let Ok(packet) = Packet::parse(bytes) else { return self.drop_one() };
+        match self.flows.inbound(now, &self.configuration, self.isolated, place, &packet.summary) {
+            Ok(Inbound::Commands) => self.commands.take(packet.payload),
+            Ok(Inbound::Flow) => {
+                self.lost = self.lost.wrapping_add(u64::from(workload.send(packet.bytes).is_err()));
+            }
+            Ok(Inbound::Echo) => {
+                let len = packet.bytes.len();
+                if let Some(request) = bytes.get_mut(..len)
+                    && answer(request).is_some()
+                {
+                    tunnel.send(now, place, request, perimeter);
+                }
+            }
+            Err(_) => self.drop_one(),
+        }
+    }
+
+    /// A packet of the workload's.
+    pub fn send(&mut self, now: Micros, bytes: &[u8], tunnel: &mut Tunnel, perimeter: &mut Ring<'_>) {
+        let Ok(packet) = Packet::parse(bytes) else { return self.drop_one() };
+        match self.flows.outbound(now, &self.configuration, self.isolated, &packet.summary) {
+            Ok(place) => tunnel.send(now, place, packet.bytes, perimeter),
+            Err(_) => self.drop_one(),
+        }
+    }
+
+    pub fn drop_one(&mut self) {
+        self.dropped = self.dropped.wrapping_add(1);
+    }
+}
+
+/// Turns an echo request, which [`Packet`] has found to be one, into its reply.
+fn answer(request: &mut [u8]) -> Option<()> {
+    match request.first().map(|first| first >> 4) {
+        Some(4) => {
+            let mut ip = Ipv4Packet::new_checked(request).ok()?;
+            let (source, destination) = (ip.src_addr(), ip.dst_addr());
+            let mut icmp = Icmpv4Packet::new_checked(ip.payload_mut()).ok()?;
+            icmp.set_msg_type(Icmpv4Message::EchoReply);
+            icmp.fill_checksum();
+            ip.set_src_addr(destination);
+            ip.set_dst_addr(source);
+            ip.set_hop_limit(HOP_LIMIT);
+            ip.fill_checksum();
+        }
+        Some(6) => {
+            let mut ip = Ipv6Packet::new_checked(request).ok()?;
+            let (source, destination) = (ip.src_addr(), ip.dst_addr());
+            let mut icmp = Icmpv6Packet::new_checked(ip.payload_mut()).ok()?;
+            icmp.set_msg_type(Icmpv6Message::EchoReply);
+            icmp.fill_checksum(&destination, &source);
+            ip.set_src_addr(destination);
+            ip.set_dst_addr(source);
+            ip.set_hop_limit(HOP_LIMIT);
+        }
+        _ => return None,
+    }
+    Some(())
+}

@@ -1,0 +1,114 @@
+//! The mailbox to the keystore: what is asked, one question at a time, and what came of it. A question whose outcome is
+//! unknown is asked once more if it may be; a command is not, its authority repeats it.
+
+use calls::keystore::{
+    CommandReply,
+    for_mesh::{CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
+};
+use crypto::Secret;
+use shm::{
+    Micros,
+    mailbox::{CallError, Client},
+};
+use wire::{Key, command::Command};
+use wireguard::{StaticReply, StaticRequest};
+
+/// How long the keystore may take to answer.
+const CALL_MICROS: Micros = 2_000_000;
+
+pub enum Question {
+    Key,
+    Random,
+    Static(StaticRequest),
+    Command(Command),
+}
+
+impl Question {
+    fn ask(&self, now: Micros, keystore: &mut Client<'_>) {
+        let deadline = now.saturating_add(CALL_MICROS);
+        match self {
+            Self::Key => keystore.call::<MeshKey>(&(), deadline),
+            Self::Random => keystore.call::<MeshRandom>(&(), deadline),
+            Self::Static(StaticRequest::Start(request)) => keystore.call::<StartMeshHandshake>(request, deadline),
+            Self::Static(StaticRequest::Finish(request)) => keystore.call::<FinishMeshHandshake>(request, deadline),
+            Self::Static(StaticRequest::Read(request)) => keystore.call::<ReadMeshHandshake>(request, deadline),
+            Self::Command(command) => keystore.call::<CheckCommand>(command, deadline),
+        }
+    }
+
+    fn answer(&self, now: Micros, keystore: &mut Client<'_>) -> Option<Result<Answer, CallError>> {
+        Some(match self {
+            Self::Key => keystore.poll::<MeshKey>(now)?.map(Answer::Key),
+            Self::Random => keystore.poll::<MeshRandom>(now)?.map(|bytes| Answer::Random(Secret::new(bytes))),
+            Self::Static(StaticRequest::Start(_)) => {
+                keystore.poll::<StartMeshHandshake>(now)?.map(|reply| Answer::Static(StaticReply::Start(reply)))
+            }
+            Self::Static(StaticRequest::Finish(_)) => {
+                keystore.poll::<FinishMeshHandshake>(now)?.map(|reply| Answer::Static(StaticReply::Finish(reply)))
+            }
+            Self::Static(StaticRequest::Read(_)) => {
+                keystore.poll::<ReadMeshHandshake>(now)?.map(|reply| Answer::Static(StaticReply::Read(reply)))
+            }
+            Self::Command(_) => keystore.poll::<CheckCommand>(now)?.map(Answer::Command),
+        })
+    }
+
+    fn may_be_repeated(&self) -> bool {
+        !matches!(self, Self::Command(_))
+    }
+}
+
+pub enum Answer {
+    /// W's public half.
+    Key(Key),
+    Random(Secret),
+    Static(StaticReply),
+    Command(CommandReply),
+    /// Refused, or no answer came.
+    Failed(Question),
+}
+
+pub struct Keys {
+    asked: Option<Question>,
+    repeated: bool,
+    /// The last question was a step of a handshake: a command that waits comes before the next.
+    pub owes_command: bool,
+}
+
+impl Keys {
+    pub const fn new() -> Self {
+        Self { asked: None, repeated: false, owes_command: false }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub fn ask(&mut self, now: Micros, keystore: &mut Client<'_>, question: Question) {
+        question.ask(now, keystore);
+        self.owes_command = matches!(question, Question::Static(_));
+        self.asked = Some(question);
+        self.repeated = false;
+    }
+
+    /// The outcome of the question, once.
+    pub fn poll(&mut self, now: Micros, keystore: &mut Client<'_>) -> Option<Answer> {
+        let question = self.asked.take()?;
+        match question.answer(now, keystore) {
+            None => self.asked = Some(question),
+            Some(Ok(answer)) => return Some(answer),
+            Some(Err(CallError::Timeout | CallError::Restarted)) if question.may_be_repeated() && !self.repeated => {
+                question.ask(now, keystore);
+                self.repeated = true;
+                self.asked = Some(question);
+            }
+            Some(Err(_)) => return Some(Answer::Failed(question)),
+        }
+        None
+    }
+
+    pub fn forget(&mut self, keystore: &mut Client<'_>) {
+        *self = Self::new();
+        keystore.abandon();
+    }
+}

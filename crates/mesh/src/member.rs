@@ -1,0 +1,69 @@
+//! What lifecycle says that the node is a member of.
+
+use calls::mesh::{Membership, Tenancy};
+use policy::Configuration;
+use wire::{Hash, Key, binding::configuration_hash};
+use wireguard::MAX_MTU;
+
+use crate::link::Own;
+
+pub const NO_CONFIGURATION: Configuration = Configuration {
+    addresses: heapless::Vec::new(),
+    underlay: None,
+    peers: heapless::Vec::new(),
+    rules: heapless::Vec::new(),
+};
+
+/// All of a [`Membership`] but the configuration itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    pub phase: u8,
+    pub isolated: bool,
+    pub epoch: u64,
+    pub fiduciary: Key,
+    pub own: Own,
+    /// Hash of the configuration.
+    pub configuration: Hash,
+}
+
+impl Member {
+    /// `None` if there is no mesh, or none that makes sense.
+    pub fn read(membership: &Membership) -> Option<(Self, Configuration)> {
+        let bytes = membership.configuration()?;
+        let configuration = Configuration::parse(bytes).ok()?;
+        let this = Self {
+            phase: u8::try_from(membership.phase).ok()?,
+            isolated: membership.isolated != 0,
+            epoch: membership.epoch,
+            fiduciary: membership.fiduciary,
+            own: Own::new(membership.link, configuration.underlay)?,
+            configuration: configuration_hash(bytes),
+        };
+        Some((this, configuration))
+    }
+
+    /// The same claim of the same node: what its authority has said so far stands.
+    pub fn is_same_node(&self, other: &Self) -> bool {
+        (self.fiduciary, self.epoch) == (other.fiduciary, other.epoch)
+    }
+
+    pub fn is_same_network(&self, other: &Self) -> bool {
+        (self.configuration, &self.own) == (other.configuration, &other.own)
+    }
+}
+
+/// The workload's place.
+pub fn tenancy(configuration: &Configuration, seed: u64) -> Tenancy {
+    let first = |v4: bool| configuration.addresses.iter().find(|prefix| prefix.is_v4() == v4);
+    let (v4, v6) = (first(true), first(false));
+    let [.., a, b, c, d] = v4.map_or([0; 16], |prefix| prefix.ip);
+    Tenancy {
+        v4: [a, b, c, d],
+        v4_length: v4.map_or(0, |prefix| prefix.length.saturating_sub(96)),
+        v6_length: v6.map_or(0, |prefix| prefix.length),
+        zero: [0; 2],
+        v6: v6.map_or([0; 16], |prefix| prefix.ip),
+        seed,
+        mtu: MAX_MTU as u64,
+    }
+}

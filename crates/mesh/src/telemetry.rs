@@ -1,0 +1,81 @@
+//! Telemetry as an inner packet. What is made here is a [`Telemetry`] record from [`TELEMETRY_PORT`] to
+//! [`TELEMETRY_PORT`] of an authority, and there is no way to make it anything else.
+
+use policy::{Configuration, Peer, Prefix, Role};
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr},
+};
+use wire::{TELEMETRY_PORT, telemetry::Telemetry};
+use zerocopy::IntoBytes;
+
+const RECORD: usize = size_of::<Telemetry>();
+const UDP: usize = 8;
+const V4: usize = 20;
+const V6: usize = 40;
+const HOP_LIMIT: u8 = 64;
+
+/// From the node to an authority, inside the tunnel.
+pub enum Path {
+    V4([u8; 4], [u8; 4]),
+    V6([u8; 16], [u8; 16]),
+}
+
+impl Path {
+    /// By IPv6 if both have it. `None` for a peer that is no authority.
+    pub fn to(configuration: &Configuration, peer: &Peer) -> Option<Self> {
+        let first = |of: &[Prefix], v4: bool| of.iter().find(|prefix| prefix.is_v4() == v4).map(|prefix| prefix.ip);
+        let ends = |v4| Some((first(&configuration.addresses, v4)?, first(&peer.allowed, v4)?));
+        if peer.role != Role::Authority {
+            return None;
+        }
+        if let Some((from, to)) = ends(false) {
+            return Some(Self::V6(from, to));
+        }
+        let ([.., a, b, c, d], [.., e, f, g, h]) = ends(true)?;
+        Some(Self::V4([a, b, c, d], [e, f, g, h]))
+    }
+}
+
+pub struct Report {
+    bytes: [u8; V6 + UDP + RECORD],
+    len: usize,
+}
+
+impl Report {
+    pub fn new(path: &Path, record: &Telemetry) -> Self {
+        let mut bytes = [0; V6 + UDP + RECORD];
+        let payload_len = UDP + RECORD;
+        let checks = ChecksumCapabilities::default();
+        let len = match *path {
+            Path::V4(from, to) => {
+                let (src_addr, dst_addr) = (Ipv4Address::from(from), Ipv4Address::from(to));
+                let mut ip = Ipv4Packet::new_unchecked(&mut bytes[..V4 + UDP + RECORD]);
+                Ipv4Repr { src_addr, dst_addr, next_header: IpProtocol::Udp, payload_len, hop_limit: HOP_LIMIT }
+                    .emit(&mut ip, &checks);
+                datagram(ip.payload_mut(), src_addr.into(), dst_addr.into(), record);
+                V4 + payload_len
+            }
+            Path::V6(from, to) => {
+                let (src_addr, dst_addr) = (from.into(), to.into());
+                let mut ip = Ipv6Packet::new_unchecked(&mut bytes[..]);
+                Ipv6Repr { src_addr, dst_addr, next_header: IpProtocol::Udp, payload_len, hop_limit: HOP_LIMIT }
+                    .emit(&mut ip);
+                datagram(ip.payload_mut(), src_addr.into(), dst_addr.into(), record);
+                V6 + payload_len
+            }
+        };
+        Self { bytes, len }
+    }
+
+    pub fn packet(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+fn datagram(payload: &mut [u8], source: IpAddress, destination: IpAddress, record: &Telemetry) {
+    let ports = UdpRepr { src_port: TELEMETRY_PORT, dst_port: TELEMETRY_PORT };
+    let fill = |to: &mut [u8]| to.copy_from_slice(record.as_bytes());
+    let mut udp = UdpPacket::new_unchecked(payload);
+    ports.emit(&mut udp, &source, &destination, RECORD, fill, &ChecksumCapabilities::default());
+}
