@@ -15,6 +15,7 @@ use core::fmt::{self, Write};
 use calls::{
     console::{Event, SLOT},
     keystore::TicketValue,
+    mesh::Heartbeat,
 };
 use qrcodegen_no_heap::{QrCode, QrCodeEcc, Version};
 use shm::{cell, ring};
@@ -31,12 +32,17 @@ pub enum Peer {
 pub struct Ports<'a> {
     pub ticket: cell::Reader<'a, TicketValue>,
     pub lifecycle: ring::Duplex<'a, SLOT>,
+    pub heartbeat: cell::Reader<'a, Heartbeat>,
     shown: bool,
 }
 
 impl<'a> Ports<'a> {
-    pub fn new(ticket: cell::Reader<'a, TicketValue>, lifecycle: ring::Duplex<'a, SLOT>) -> Self {
-        Self { ticket, lifecycle, shown: false }
+    pub fn new(
+        ticket: cell::Reader<'a, TicketValue>,
+        lifecycle: ring::Duplex<'a, SLOT>,
+        heartbeat: cell::Reader<'a, Heartbeat>,
+    ) -> Self {
+        Self { ticket, lifecycle, heartbeat, shown: false }
     }
 
     pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
@@ -66,6 +72,7 @@ pub struct Console {
     sent: usize,
     filled: usize,
     showing_ticket: bool,
+    beats: u64,
 }
 
 impl Default for Console {
@@ -76,7 +83,7 @@ impl Default for Console {
 
 impl Console {
     pub const fn new() -> Self {
-        Self { out: [0; ROOM], sent: 0, filled: 0, showing_ticket: false }
+        Self { out: [0; ROOM], sent: 0, filled: 0, showing_ticket: false, beats: 0 }
     }
 
     /// Returns true while bytes wait for the device or events for the console.
@@ -94,7 +101,14 @@ impl Console {
         } else {
             let mut slot = [0; SLOT];
             match ports.lifecycle.recv(&mut slot) {
-                Ok(None) => return false,
+                // What lifecycle has to say comes first.
+                Ok(None) => match ports.heartbeat.poll() {
+                    Some(Heartbeat { beats, .. }) if beats != self.beats => {
+                        self.beats = beats;
+                        self.line(format_args!("workload: heartbeat {beats}"));
+                    }
+                    _ => return false,
+                },
                 Ok(Some(len)) => {
                     if let Some(event) = slot.get(..len).and_then(words::read) {
                         self.show_event(&event);
@@ -188,7 +202,10 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::{boxed::Box, format, string::String, vec::Vec};
 
-    use calls::{console::code, rules::Phase};
+    use calls::{
+        console::{code, who},
+        rules::Phase,
+    };
     use proptest::prelude::*;
     use shm::{ReadOnly, ReadWrite};
     use zerocopy::IntoBytes;
@@ -208,6 +225,7 @@ mod tests {
     struct Rig {
         lifecycle: ring::Duplex<'static, SLOT>,
         keystore: cell::Writer<'static, TicketValue>,
+        workload: cell::Writer<'static, Heartbeat>,
         ports: Ports<'static>,
         console: Console,
         serial: Slow,
@@ -215,12 +233,17 @@ mod tests {
 
     fn rig() -> Rig {
         let words = || -> &'static [AtomicU64] { Box::leak(Box::new([const { AtomicU64::new(0) }; 512])) };
-        let (a, b, c) = (words(), words(), words());
+        let (a, b, c, d) = (words(), words(), words(), words());
         let ends = |out, inn| ring::Duplex::new(ReadWrite::new(out), ReadOnly::new(inn)).unwrap();
         Rig {
             lifecycle: ends(a, b),
             keystore: cell::Writer::new(ReadWrite::new(c)).unwrap(),
-            ports: Ports::new(cell::Reader::new(ReadOnly::new(c)).unwrap(), ends(b, a)),
+            workload: cell::Writer::new(ReadWrite::new(d)).unwrap(),
+            ports: Ports::new(
+                cell::Reader::new(ReadOnly::new(c)).unwrap(),
+                ends(b, a),
+                cell::Reader::new(ReadOnly::new(d)).unwrap(),
+            ),
             console: Console::new(),
             serial: Slow(Vec::new(), 7),
         }
@@ -244,6 +267,13 @@ mod tests {
             Event::new(code::PHASE, Phase::Hold as u32, &[]),
             Event::new(code::GATE_OPEN, 0, &[&[0xfe; 16], &[2; 6]]),
             Event::new(code::COMMITTED, 2, &[&[0xab; 16], &7u64.to_be_bytes()]),
+            Event::new(code::JOINED, 0, &[]),
+            Event::new(code::CONFIGURED, 3, &[&[0xcd; 32], &7u64.to_be_bytes()]),
+            Event::new(code::UPDATE_REFUSED, 4, &[]),
+            Event::new(code::UPDATE_REFUSED, 99, &[]),
+            Event::new(code::ISOLATED, 1, &[]),
+            Event::new(code::ISOLATED, 0, &[]),
+            Event::new(code::DIED, who::MESH, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -252,6 +282,33 @@ mod tests {
         assert_eq!(lines[0], "genesis: phase hold");
         assert!(lines[1].starts_with("genesis: gate open to fefe:fefe:") && lines[1].ends_with(" 02:02:02:02:02:02"));
         assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(16)));
+        assert_eq!(lines[3], "genesis: joined");
+        assert_eq!(lines[4], format!("genesis: configuration {} epoch 7 peers 3", "cd".repeat(32)));
+        assert!(lines[5].starts_with("genesis: update refused: its signature"));
+        assert_eq!(lines[6], "genesis: update refused: unknown");
+        assert_eq!(lines[7], "genesis: isolated");
+        assert_eq!(lines[8], "genesis: rejoined");
+        assert_eq!(lines[9], "genesis: fault mesh died; power-cycle the node");
+        assert_eq!(lines[10..], [""]);
+    }
+
+    #[test]
+    fn each_new_heartbeat_is_a_line_after_what_lifecycle_says() {
+        let mut rig = rig();
+        let beat = |rig: &mut Rig, beats| rig.workload.publish(&Heartbeat { beats, served: 9 });
+        beat(&mut rig, 1);
+        rig.lifecycle.send(Event::new(code::CLAIMED, 0, &[]).as_bytes()).unwrap();
+        assert_eq!(rig.run(), "genesis: claimed\r\ngenesis: workload: heartbeat 1\r\n");
+        assert_eq!(rig.run(), "");
+        // Pages served do not make a beat, a workload that started anew does.
+        beat(&mut rig, 1);
+        assert_eq!(rig.run(), "");
+        beat(&mut rig, 0);
+        beat(&mut rig, 2);
+        assert_eq!(rig.run(), "genesis: workload: heartbeat 2\r\n");
+        let mut told = Vec::new();
+        rig.ports.signals(|peer| told.push(peer));
+        assert_eq!(told, []);
     }
 
     #[test]
@@ -280,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_bytes_give_whole_lines(bytes in prop::collection::vec(any::<u8>(), 0..120), code in 0u32..16) {
+        fn any_event_bytes_give_whole_lines(bytes in prop::collection::vec(any::<u8>(), 0..120), code in 0u32..24) {
             let mut rig = rig();
             rig.lifecycle.send(&bytes).unwrap();
             let mut event = Event::new(code, 3, &[&bytes]);

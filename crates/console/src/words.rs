@@ -10,7 +10,7 @@ use calls::{
     keystore::{anchor, state, test},
     rules::Phase,
 };
-use wire::{Fingerprint, Hex};
+use wire::{Fingerprint, Hex, telemetry::result};
 use zerocopy::FromBytes;
 
 pub fn read(bytes: &[u8]) -> Option<Event> {
@@ -39,9 +39,7 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
         code::GATE_CLOSED => line(out, format_args!("gate closed: {}", closed(*number))),
         code::COMMITTED => {
             let fleet: [u8; 16] = first(data);
-            let mut epoch = [0; 8];
-            epoch.copy_from_slice(&data[16..24]);
-            let epoch = u64::from_be_bytes(epoch);
+            let epoch = epoch(data, 16);
             line(out, format_args!("committed fleet {} epoch {epoch} rivals {number}", Hex(&fleet)))
         }
         code::CLAIMED => line(out, format_args!("claimed")),
@@ -49,6 +47,13 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
         code::KEYSTORE_SILENT => line(out, format_args!("fault keystore does not answer; power-cycle the node")),
         code::MISBEHAVED => line(out, format_args!("fault {} broke the rules of its channel", domain(*number))),
         code::DIED => line(out, format_args!("fault {} died; power-cycle the node", domain(*number))),
+        code::JOINED => line(out, format_args!("joined")),
+        code::CONFIGURED => {
+            let hash: [u8; 32] = first(data);
+            line(out, format_args!("configuration {} epoch {} peers {number}", Hex(&hash), epoch(data, 32)))
+        }
+        code::UPDATE_REFUSED => line(out, format_args!("update refused: {}", refused(*number))),
+        code::ISOLATED => line(out, format_args!("{}", if *number == 1 { "isolated" } else { "rejoined" })),
         code::LOST => line(out, format_args!("{number} events lost")),
         _ => line(out, format_args!("event {} {number}", event.code)),
     }
@@ -63,6 +68,11 @@ fn first<const N: usize>(data: &[u8; 64]) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&data[..N]);
     bytes
+}
+
+/// The eight bytes at `at`.
+fn epoch(data: &[u8; 64], at: usize) -> u64 {
+    data.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// An address and a MAC.
@@ -124,6 +134,15 @@ fn closed(reason: u32) -> &'static str {
     }
 }
 
+fn refused(number: u32) -> &'static str {
+    match u8::try_from(number) {
+        Ok(result::REFUSED) => "its signature, target, epoch or counter does not hold",
+        Ok(result::UNREADABLE) => "its configuration cannot be read",
+        Ok(result::STORE) => "it could not be stored",
+        _ => "unknown",
+    }
+}
+
 fn domain(number: u32) -> &'static str {
     match number {
         who::KEYSTORE => "keystore",
@@ -134,6 +153,8 @@ fn domain(number: u32) -> &'static str {
         who::NET => "net",
         who::TIMER => "timer",
         who::CONSOLE => "console",
+        who::MESH => "mesh",
+        who::WORKLOAD => "workload",
         _ => "a domain",
     }
 }

@@ -1,6 +1,6 @@
-//! `lifecycle`: the phase machine, blind to claimed, and the owner of the gate and of the staged
-//! configuration. It holds no secret but the gate's token, which it passes from `beacon` to `claim`,
-//! and it believes neither of them about ownership: it asks the keystore.
+//! `lifecycle`: the phase machine, blind to claimed, and the owner of the gate and of the
+//! configuration. It holds no secret but the gate's token, which it passes from `beacon` to `claim`, and preshared keys of
+//! the configuration, which it passes to `mesh`. It believes none of them about ownership or updates: it asks the keystore.
 //!
 //! What it decides goes out as cells ([`calls::rules`]) before the call that caused it is answered,
 //! so that whoever hears the answer acts under the new rules.
@@ -10,8 +10,11 @@
 #[cfg(test)]
 extern crate std;
 
+mod child;
+mod configuration;
 mod events;
 mod gate;
+mod mesh;
 #[cfg(test)]
 mod tests;
 
@@ -19,15 +22,18 @@ use calls::{
     alarm::Alarm,
     console::{Event, SLOT, code, who},
     keystore::{StatusReply, for_lifecycle as keystore, ownership, state},
-    lifecycle::{self, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim},
+    lifecycle::{self, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim, for_mesh},
+    mesh::Membership,
     params::{Params, micros},
     rules::{Gate, Phase, Report, Rules},
 };
 use shm::{Micros, cell, mailbox, mailbox::CallError, ring};
-use wire::claim::MAX_CONFIGURATION;
 
+pub use child::Child;
+use configuration::Kept;
 use events::Events;
 use gate::OpenGate;
+use mesh::Pending;
 
 /// Those that it talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,48 +42,14 @@ pub enum Peer {
     Perimeter,
     Beacon,
     Claim,
+    Mesh,
     Console,
     Timer,
-}
-
-/// Those whose parent it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Child {
-    Entropy,
-    Net,
-    Perimeter,
-    Beacon,
-    Claim,
-    Timer,
-    Console,
-}
-
-impl Child {
-    const fn who(self) -> u32 {
-        match self {
-            Self::Entropy => who::ENTROPY,
-            Self::Net => who::NET,
-            Self::Perimeter => who::PERIMETER,
-            Self::Beacon => who::BEACON,
-            Self::Claim => who::CLAIM,
-            Self::Timer => who::TIMER,
-            Self::Console => who::CONSOLE,
-        }
-    }
-
-    /// Whether a node in this phase can no longer be what it is without it.
-    const fn needed(self, phase: Phase) -> bool {
-        match self {
-            // A keystore that wants samples and gets none says so itself.
-            Self::Entropy | Self::Console => false,
-            Self::Beacon | Self::Claim => !matches!(phase, Phase::Claimed),
-            Self::Net | Self::Perimeter | Self::Timer => true,
-        }
-    }
 }
 
 pub type BeaconServer<'a> = mailbox::Server<'a, { for_beacon::MAX_REQUEST }>;
 pub type ClaimServer<'a> = mailbox::Server<'a, { for_claim::MAX_REQUEST }>;
+pub type MeshServer<'a> = mailbox::Server<'a, { for_mesh::MAX_REQUEST }>;
 
 pub struct Ports<'a> {
     pub keystore: mailbox::Client<'a>,
@@ -87,6 +59,8 @@ pub struct Ports<'a> {
     pub beacon: BeaconServer<'a>,
     pub claim_gate: cell::Writer<'a, Gate>,
     pub claim: ClaimServer<'a>,
+    pub membership: cell::Writer<'a, Membership>,
+    pub mesh: MeshServer<'a>,
     pub console: ring::Duplex<'a, SLOT>,
     pub alarm: Alarm<'a>,
 }
@@ -96,11 +70,13 @@ impl Ports<'_> {
         // Both ends of a channel are asked: a cell and a mailbox share it.
         let beacon = self.beacon_rules.take_signal() | self.beacon.take_signal();
         let claim = self.claim_gate.take_signal() | self.claim.take_signal();
+        let mesh = self.membership.take_signal() | self.mesh.take_signal();
         let signals = [
             (Peer::Keystore, self.keystore.take_signal()),
             (Peer::Perimeter, self.perimeter.take_signal()),
             (Peer::Beacon, beacon),
             (Peer::Claim, claim),
+            (Peer::Mesh, mesh),
             (Peer::Console, self.console.take_signal()),
             (Peer::Timer, self.alarm.take_signal()),
         ];
@@ -116,8 +92,10 @@ const KEYSTORE_TRIES: u8 = 3;
 #[derive(Default)]
 struct Wanted {
     close_gate: bool,
-    status: bool,
     fork: bool,
+    settle: bool,
+    update: bool,
+    status: bool,
 }
 
 /// A call of `claim` that is answered when the keystore has confirmed it.
@@ -145,17 +123,16 @@ pub struct Lifecycle {
     wanted: Wanted,
     tries: u8,
     unconfirmed: Option<Unconfirmed>,
-    staged: Staged,
+    /// What claim has staged; in force once the keystore says that it is committed.
+    staged: Kept,
+    /// A call of mesh that waits for the keystore.
+    pending: Option<Pending>,
+    /// Mesh knows this: link, phase, isolation, epoch, configuration.
+    told: Option<mesh::Told>,
+    joined: bool,
     events: Events,
     /// A bit for each [`Child`] that has died.
     dead: u32,
-}
-
-/// The configuration that came with a grant, kept for those who will read it once the claim is final.
-struct Staged {
-    hash: wire::Hash,
-    length: usize,
-    bytes: [u8; MAX_CONFIGURATION],
 }
 
 impl Lifecycle {
@@ -174,7 +151,10 @@ impl Lifecycle {
             wanted: Wanted { status: true, ..Wanted::default() },
             tries: 0,
             unconfirmed: None,
-            staged: Staged { hash: [0; 32], length: 0, bytes: [0; MAX_CONFIGURATION] },
+            staged: Kept::nothing(),
+            pending: None,
+            told: None,
+            joined: false,
             events,
             dead: 0,
         }
@@ -186,10 +166,7 @@ impl Lifecycle {
 
     /// The configuration of the committed binding, once there is one.
     pub fn configuration(&self) -> Option<&[u8]> {
-        let committed = self
-            .status
-            .is_some_and(|status| status.ownership != ownership::UNCLAIMED && status.configuration == self.staged.hash);
-        self.staged.bytes.get(..self.staged.length).filter(|_| committed)
+        self.in_force().map(Kept::bytes)
     }
 
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
@@ -202,6 +179,7 @@ impl Lifecycle {
         self.advance(now, ports);
         self.serve_beacon(now, ports);
         self.serve_claim(now, ports);
+        self.serve_mesh(ports);
         self.ask_keystore(now, ports);
         self.events.flush(&mut ports.console);
         ports.alarm.set(self.next_deadline(ports));
@@ -211,15 +189,22 @@ impl Lifecycle {
     /// The platform says that a child has faulted and is stopped. Only the first word about each child counts: a
     /// child can lie about its own death, and about no other's. Call [`Self::step`] afterwards.
     pub fn died(&mut self, child: Child, ports: &mut Ports<'_>) {
-        let bit = 1 << child as u32;
-        if self.dead & bit != 0 {
+        if self.is_dead(child) {
             return;
         }
-        self.dead |= bit;
+        self.dead |= 1 << child as u32;
         self.events.say(Event::new(code::DIED, child.who(), &[]));
         if child.needed(self.phase) {
             self.seal(ports);
         }
+        if child == Child::Mesh {
+            self.pending = None;
+            self.publish(ports);
+        }
+    }
+
+    fn is_dead(&self, child: Child) -> bool {
+        self.dead & (1 << child as u32) != 0
     }
 
     fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
@@ -240,10 +225,17 @@ impl Lifecycle {
             ports.keystore.call::<keystore::CloseGate>(&(), deadline);
         } else if self.wanted.fork {
             ports.keystore.call::<keystore::Fork>(&(), deadline);
+        } else if self.wanted.settle {
+            ports.keystore.call::<keystore::Settle>(&(), deadline);
+        } else if let Some(head) = self.pending.as_ref().and_then(Pending::head).filter(|_| self.wanted.update) {
+            ports.keystore.call::<keystore::Update>(head, deadline);
         } else if self.wanted.status {
             ports.keystore.call::<keystore::Status>(&(), deadline);
             if let Some(unconfirmed) = &mut self.unconfirmed {
                 unconfirmed.asked = true;
+            }
+            if let Some(pending) = &mut self.pending {
+                pending.asked();
             }
         }
     }
@@ -258,6 +250,7 @@ impl Lifecycle {
                 self.enter(Phase::Hold, ports);
             }
         }
+        self.hear_about_mesh(now, ports);
         if let Some(outcome) = ports.keystore.poll::<keystore::Status>(now) {
             let status = self.again(outcome, ports);
             self.wanted.status = status.is_none();
@@ -305,6 +298,11 @@ impl Lifecycle {
             }
         }
         self.confirm(status, ports);
+        self.confirm_mesh(status, ports);
+        if status.isolated != before.map_or(0, |before| before.isolated) {
+            self.events.say(Event::new(code::ISOLATED, u32::from(status.isolated), &[]));
+        }
+        self.tell_mesh(ports);
     }
 
     // --- phases
@@ -355,6 +353,7 @@ impl Lifecycle {
             self.close_gate(calls::console::closed::SEALED, ports);
         }
         self.enter(Phase::Sealed, ports);
+        self.drop_pending(ports);
     }
 
     fn enter(&mut self, phase: Phase, ports: &mut Ports<'_>) {
@@ -367,7 +366,7 @@ impl Lifecycle {
 
     /// Tells everyone on the network path what holds now.
     fn publish(&mut self, ports: &mut Ports<'_>) {
-        let mut rules = Rules { phase: self.phase as u64, link: self.link, ..Rules::CLOSED };
+        let mut rules = Rules { phase: self.phase as u64, link: self.link, mesh: self.mesh_link(), ..Rules::CLOSED };
         let mut gate = Gate { rules, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] };
         if let Some(open) = &self.gate {
             rules = Rules { gate: open.number, peer: open.peer, until: open.until, ..rules };
@@ -377,6 +376,7 @@ impl Lifecycle {
         ports.perimeter.publish(&rules);
         ports.beacon_rules.publish(&rules);
         ports.claim_gate.publish(&gate);
+        self.tell_mesh(ports);
     }
 
     // --- the gate
@@ -478,14 +478,14 @@ impl Lifecycle {
 
     fn stage(&mut self, request: &StageRequest) -> Result<(), Refusal> {
         self.current(request.gate)?;
-        let bytes = usize::try_from(request.length).ok().and_then(|length| request.configuration.get(..length));
-        let bytes = bytes.ok_or(Refusal::Configuration)?;
-        let hash = wire::binding::configuration_hash(bytes);
+        let length = usize::try_from(request.length).ok();
+        let bytes = length.and_then(|length| request.configuration.get(..length)).ok_or(Refusal::Configuration)?;
+        let kept = Kept::read(bytes).ok_or(Refusal::Configuration)?;
         let committed = self.status.filter(|status| status.ownership != ownership::UNCLAIMED);
-        if hash != request.hash || committed.is_some_and(|status| status.configuration != hash) {
+        if kept.hash != request.hash || committed.is_some_and(|status| status.configuration != kept.hash) {
             return Err(Refusal::Configuration);
         }
-        self.staged = Staged { hash, length: bytes.len(), bytes: request.configuration };
+        self.staged = kept;
         Ok(())
     }
 

@@ -5,17 +5,26 @@
 //! | blind, fork, sealed, claimed | nothing | nothing |
 //! | scan, hold, committed | find, open to ff02::1 | hello to ff02::1 |
 //! | and the gate is open | from the peer: TCP to 9443, its solicitations and advertisements | to the peer: answer, TCP from 9443 without RST and FIN, solicitations and advertisements |
+//! | committed, claimed, and a member of a mesh | from anyone: UDP to 51820; from stations: solicitations and advertisements | to stations: UDP from 51820, solicitations and advertisements |
 //!
-//! The function is pure: the same rules, time and frame bring the same verdict.
+//! Stations are the addresses that `mesh` names: where its peers are, and the gateway. A datagram to or from one beyond
+//! the link has the gateway's MAC, so that of datagrams of WireGuard only the IP addresses are compared. Neighbour
+//! discovery with the gate's peer is `claim`'s while the gate is open, all other is `mesh`'s. WireGuard itself answers no
+//! stranger.
+//!
+//! The function is pure: the same rules, stations, time and frame bring the same verdict.
 
-use calls::rules::Rules;
+use calls::{
+    mesh::Stations,
+    rules::{MeshLink, Rules},
+};
 use shm::Micros;
 use wire::{
-    CLAIM_PORT,
+    CLAIM_PORT, Ip, MESH_PORT,
     link::{Answer, Find, Hello, Open},
 };
 
-use crate::packet::{Content, Flags, Neighbour, NeighbourKind, Packet, Station, Tcp, is};
+use crate::packet::{Content, Flags, Neighbour, NeighbourKind, Packet, Station, Tcp, is, is_host, is_unicast};
 
 /// Hop limit of all that the node itself sends to a group or as neighbour discovery, and that neighbour
 /// discovery must have: it proves that no router forwarded the frame.
@@ -27,6 +36,7 @@ pub enum Source {
     Net,
     Beacon,
     Claim,
+    Mesh,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +44,7 @@ pub enum Verdict {
     ToNet,
     ToBeacon,
     ToClaim,
+    ToMesh,
     Drop(Reason),
 }
 
@@ -76,25 +87,142 @@ impl Reason {
     pub const COUNT: usize = Self::Misbehaved as usize + 1;
 }
 
-pub fn decide(rules: &Rules, now: Micros, source: Source, frame: &[u8]) -> Verdict {
+pub fn decide(rules: &Rules, stations: &Stations, now: Micros, source: Source, frame: &[u8]) -> Verdict {
     let us = Station { mac: rules.link.mac, ip: rules.link.ip };
-    if !rules.phase().listens() || !us.is_one() {
+    let (listens, mesh) = (rules.phase().listens(), Mesh::of(rules, &us, stations));
+    if !us.is_one() || (!listens && mesh.is_none()) {
         return Verdict::Drop(Reason::Closed);
     }
     let verdict = Packet::parse(frame).and_then(|packet| {
         let peer = rules.open_to(now).map(|peer| Station { mac: peer.mac, ip: peer.ip }).filter(Station::is_one);
-        match source {
-            Source::Net => inbound(&us, peer.as_ref(), &packet),
-            Source::Beacon => from_us(&us, &packet).and_then(|()| from_beacon(&us, peer.as_ref(), &packet)),
-            Source::Claim => from_us(&us, &packet).and_then(|()| from_claim(&us, peer.as_ref(), &packet)),
+        let need_listening = || need(listens, Reason::Closed);
+        match (source, mesh) {
+            (Source::Net, Some(mesh)) if mesh.hears(peer.as_ref(), &packet) => mesh.inbound(&packet),
+            (Source::Net, _) => need_listening().and_then(|()| inbound(&us, peer.as_ref(), &packet)),
+            (Source::Mesh, mesh) => mesh.ok_or(Reason::Closed)?.outbound(&packet),
+            (Source::Beacon | Source::Claim, _) => {
+                need_listening()?;
+                from_us(&us, &packet)?;
+                if source == Source::Beacon {
+                    from_beacon(&us, peer.as_ref(), &packet)
+                } else {
+                    from_claim(&us, peer.as_ref(), &packet)
+                }
+            }
         }
     });
     verdict.unwrap_or_else(Verdict::Drop)
 }
 
+/// The link as the mesh of a member uses it.
+#[derive(Clone, Copy)]
+struct Mesh<'a> {
+    us: &'a Station,
+    link: &'a MeshLink,
+    stations: &'a Stations,
+}
+
+impl<'a> Mesh<'a> {
+    fn of(rules: &'a Rules, us: &'a Station, stations: &'a Stations) -> Option<Self> {
+        let member = rules.mesh.member == 1 && rules.phase().has_mesh();
+        member.then_some(Self { us, link: &rules.mesh, stations })
+    }
+
+    /// Whether `ip` is the node's: link-local, or the static one.
+    fn is_ours(&self, ip: &Ip) -> bool {
+        *ip == self.us.ip || (*ip == self.link.address && is_host(ip))
+    }
+
+    fn is_us(&self, station: &Station) -> bool {
+        station.mac == self.us.mac && self.is_ours(&station.ip)
+    }
+
+    /// A station's address; whoever has a MAC of its own may have it.
+    fn is_station(&self, station: &Station) -> bool {
+        is_unicast(&station.mac) && station.mac != self.us.mac && self.is_station_ip(&station.ip)
+    }
+
+    fn is_station_ip(&self, ip: &Ip) -> bool {
+        is_host(ip) && !self.is_ours(ip) && self.stations.iter().any(|station| station == ip)
+    }
+
+    /// Whether a frame from the link is the mesh's to judge.
+    fn hears(&self, gate: Option<&Station>, packet: &Packet<'_>) -> bool {
+        match &packet.content {
+            Content::WireGuard { .. } => true,
+            Content::Neighbour(_) => gate.is_none_or(|peer| packet.source.ip != peer.ip),
+            Content::Beacon(_) | Content::Tcp(_) => false,
+        }
+    }
+
+    fn inbound(&self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+        let Packet { source: from, destination: to, .. } = packet;
+        match &packet.content {
+            Content::WireGuard { source, destination } => {
+                let stranger = is_unicast(&from.mac) && from.mac != self.us.mac && is_host(&from.ip);
+                need(stranger && !self.is_ours(&from.ip), Reason::Sender)?;
+                need(self.is_us(to), Reason::Receiver)?;
+                need(*destination == MESH_PORT && *source != 0, Reason::Port)?;
+            }
+            Content::Neighbour(message) => {
+                need(self.is_station(from), Reason::Sender)?;
+                need(packet.hop_limit == HOP_LIMIT, Reason::Header)?;
+                let ours = Station { mac: self.us.mac, ip: message.target };
+                match message.kind {
+                    NeighbourKind::Solicitation => {
+                        need(self.is_us(to) || *to == ours.solicited_node(), Reason::Receiver)?;
+                        need(self.is_us(&ours) && message.link_layer == Some(from.mac), Reason::Neighbour)?;
+                    }
+                    NeighbourKind::Advertisement { .. } => {
+                        need(self.is_us(to), Reason::Receiver)?;
+                        // An answer to a unicast solicitation may leave the option out (RFC 4861, 4.4).
+                        let of_the_sender = message.link_layer.is_none_or(|mac| mac == from.mac);
+                        need(of_the_sender && self.is_station_ip(&message.target), Reason::Neighbour)?;
+                    }
+                }
+            }
+            Content::Beacon(_) | Content::Tcp(_) => return Err(Reason::Protocol),
+        }
+        Ok(Verdict::ToMesh)
+    }
+
+    fn outbound(&self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+        let Packet { source: from, destination: to, .. } = packet;
+        need(self.is_us(from), Reason::Sender)?;
+        need(packet.plain, Reason::Header)?;
+        match &packet.content {
+            Content::WireGuard { source, destination } => {
+                need(self.is_station(to), Reason::Receiver)?;
+                need(*source == MESH_PORT && *destination != 0, Reason::Port)?;
+            }
+            Content::Neighbour(message) => {
+                need(packet.hop_limit == HOP_LIMIT, Reason::Header)?;
+                let theirs = Station { mac: to.mac, ip: message.target };
+                let by_us = message.link_layer == Some(self.us.mac);
+                match message.kind {
+                    NeighbourKind::Solicitation => {
+                        let to_it = self.is_station(to) && to.ip == message.target;
+                        need(to_it || *to == theirs.solicited_node(), Reason::Receiver)?;
+                        need(by_us && self.is_station_ip(&message.target), Reason::Neighbour)?;
+                    }
+                    NeighbourKind::Advertisement { router } => {
+                        need(self.is_station(to), Reason::Receiver)?;
+                        need(by_us && !router && self.is_ours(&message.target), Reason::Neighbour)?;
+                    }
+                }
+            }
+            Content::Beacon(_) | Content::Tcp(_) => return Err(Reason::Protocol),
+        }
+        Ok(Verdict::ToNet)
+    }
+}
+
 fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
     if !packet.source.is_one() || packet.source.mac == us.mac || packet.source.ip == us.ip {
         return Err(Reason::Sender);
+    }
+    if let Content::WireGuard { .. } = packet.content {
+        return Err(Reason::Port);
     }
     if let Content::Beacon(datagram) = packet.content {
         need(packet.destination == Station::ALL_NODES, Reason::Receiver)?;
@@ -124,7 +252,7 @@ fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<
                 }
             }
         }
-        Content::Beacon(_) => return Err(Reason::Receiver),
+        Content::Beacon(_) | Content::WireGuard { .. } => return Err(Reason::Receiver),
     }
     Ok(Verdict::ToClaim)
 }
@@ -151,7 +279,7 @@ fn from_beacon(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Res
             let solicits = message.kind == NeighbourKind::Solicitation && message.is_about(peer, Some(us));
             need(solicits, Reason::Neighbour)?;
         }
-        Content::Tcp(_) => return Err(Reason::Protocol),
+        Content::Tcp(_) | Content::WireGuard { .. } => return Err(Reason::Protocol),
     }
     Ok(Verdict::ToNet)
 }
@@ -180,7 +308,7 @@ fn from_claim(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Resu
                 }
             }
         }
-        Content::Beacon(_) => return Err(Reason::Protocol),
+        Content::Beacon(_) | Content::WireGuard { .. } => return Err(Reason::Protocol),
     }
     Ok(Verdict::ToNet)
 }

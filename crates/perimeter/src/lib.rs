@@ -12,7 +12,10 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
-use calls::rules::{Nic, Report, Rules};
+use calls::{
+    mesh::Stations,
+    rules::{Nic, Report, Rules},
+};
 use shm::{
     Micros, cell,
     ring::{self, FRAME_SLOT, capacity},
@@ -29,6 +32,7 @@ pub enum Peer {
     Net,
     Beacon,
     Claim,
+    Mesh,
     Lifecycle,
 }
 
@@ -37,10 +41,12 @@ type Frames<'a> = ring::Duplex<'a, FRAME_SLOT>;
 pub struct Ports<'a> {
     pub nic: cell::Reader<'a, Nic>,
     pub rules: cell::Reader<'a, Rules>,
+    pub stations: cell::Reader<'a, Stations>,
     pub report: cell::Writer<'a, Report>,
     pub net: Frames<'a>,
     pub beacon: Frames<'a>,
     pub claim: Frames<'a>,
+    pub mesh: Frames<'a>,
 }
 
 impl<'a> Ports<'a> {
@@ -49,6 +55,7 @@ impl<'a> Ports<'a> {
             (Peer::Net, self.net.take_signal()),
             (Peer::Beacon, self.beacon.take_signal()),
             (Peer::Claim, self.claim.take_signal()),
+            (Peer::Mesh, self.mesh.take_signal()),
             (Peer::Lifecycle, self.report.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
@@ -59,12 +66,14 @@ impl<'a> Ports<'a> {
             Source::Net => &mut self.net,
             Source::Beacon => &mut self.beacon,
             Source::Claim => &mut self.claim,
+            Source::Mesh => &mut self.mesh,
         }
     }
 }
 
 pub struct Perimeter {
     rules: Rules,
+    stations: Stations,
     passed: u64,
     dropped: [u64; Reason::COUNT],
 }
@@ -78,7 +87,7 @@ impl Default for Perimeter {
 impl Perimeter {
     /// Closed, until lifecycle says otherwise.
     pub const fn new() -> Self {
-        Self { rules: Rules::CLOSED, passed: 0, dropped: [0; Reason::COUNT] }
+        Self { rules: Rules::CLOSED, stations: Stations::NONE, passed: 0, dropped: [0; Reason::COUNT] }
     }
 
     /// Returns true while frames may be waiting.
@@ -88,7 +97,7 @@ impl Perimeter {
         }
         // What the node itself sends goes first: a flood from outside does not hold it up.
         let mut more = false;
-        for source in [Source::Claim, Source::Beacon, Source::Net] {
+        for source in [Source::Claim, Source::Beacon, Source::Mesh, Source::Net] {
             more |= self.drain(now, source, ports);
         }
         more
@@ -120,10 +129,14 @@ impl Perimeter {
             if let Some(rules) = ports.rules.poll() {
                 self.rules = rules;
             }
-            let to = match decide(&self.rules, now, source, frame) {
+            if let Some(stations) = ports.stations.poll() {
+                self.stations = stations;
+            }
+            let to = match decide(&self.rules, &self.stations, now, source, frame) {
                 Verdict::ToNet => Source::Net,
                 Verdict::ToBeacon => Source::Beacon,
                 Verdict::ToClaim => Source::Claim,
+                Verdict::ToMesh => Source::Mesh,
                 Verdict::Drop(reason) => {
                     self.count(reason);
                     continue;

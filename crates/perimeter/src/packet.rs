@@ -5,7 +5,7 @@ use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv6Message, Icmpv6Packet, IpAddress, IpProtocol, Ipv6Address, Ipv6Packet,
     TcpPacket, UdpPacket,
 };
-use wire::{BEACON_PORT, Ip, Mac, link::Datagram};
+use wire::{BEACON_PORT, Ip, MESH_PORT, Mac, link::Datagram};
 
 use crate::decide::Reason;
 
@@ -35,6 +35,11 @@ pub struct Station {
 pub enum Content<'a> {
     /// Port 8090 to port 8090.
     Beacon(&'a [u8]),
+    /// UDP with port 51820 at one end. What is inside is the mesh's business.
+    WireGuard {
+        source: u16,
+        destination: u16,
+    },
     Tcp(Tcp),
     Neighbour(Neighbour),
 }
@@ -88,7 +93,7 @@ impl<'a> Packet<'a> {
             return Err(Reason::Length);
         }
         let content = match ip.next_header() {
-            IpProtocol::Udp => beacon(&ip)?,
+            IpProtocol::Udp => udp(&ip)?,
             IpProtocol::Tcp => tcp(&ip)?,
             IpProtocol::Icmpv6 => neighbour(&ip)?,
             // Extension headers and fragments among them.
@@ -108,20 +113,24 @@ fn addresses(ip: &Ipv6Packet<&[u8]>) -> (IpAddress, IpAddress) {
     (IpAddress::Ipv6(ip.src_addr()), IpAddress::Ipv6(ip.dst_addr()))
 }
 
-fn beacon<'a>(ip: &Ipv6Packet<&'a [u8]>) -> Result<Content<'a>, Reason> {
+fn udp<'a>(ip: &Ipv6Packet<&'a [u8]>) -> Result<Content<'a>, Reason> {
     let udp = UdpPacket::new_checked(ip.payload()).map_err(|_| Reason::Length)?;
     if usize::from(udp.len()) != ip.payload().len() {
         return Err(Reason::Length);
     }
-    if (udp.src_port(), udp.dst_port()) != (BEACON_PORT, BEACON_PORT) {
-        return Err(Reason::Port);
-    }
+    let content = match (udp.src_port(), udp.dst_port()) {
+        (BEACON_PORT, BEACON_PORT) => Content::Beacon(udp.payload()),
+        (source, destination) if source == MESH_PORT || destination == MESH_PORT => {
+            Content::WireGuard { source, destination }
+        }
+        _ => return Err(Reason::Port),
+    };
     let (source, destination) = addresses(ip);
     // IPv6 has no "without checksum", which the parser would take.
     if udp.checksum() == 0 || !udp.verify_checksum(&source, &destination) {
         return Err(Reason::Checksum);
     }
-    Ok(Content::Beacon(udp.payload()))
+    Ok(content)
 }
 
 fn tcp<'a>(ip: &Ipv6Packet<&'a [u8]>) -> Result<Content<'a>, Reason> {
@@ -185,6 +194,11 @@ pub fn is_link_local(ip: &Ip) -> bool {
 /// A station's own address: not a group's, and not none.
 pub fn is_unicast(mac: &Mac) -> bool {
     mac[0] & 1 == 0 && *mac != [0; 6]
+}
+
+/// One host's address: no group's, and none of ::/8, where "none", loopback and IPv4 in disguise are.
+pub fn is_host(ip: &Ip) -> bool {
+    !matches!(ip[0], 0 | 0xff)
 }
 
 impl Station {

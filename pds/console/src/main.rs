@@ -13,6 +13,7 @@ fn init() -> impl Handler {
     let mut ports = Ports::new(
         fits(Reader::new(read_only!(ticket_in))),
         fits(Duplex::new(read_write!(lifecycle_out), read_only!(lifecycle_in))),
+        fits(Reader::new(read_only!(workload_beat))),
     );
     let (keystore, lifecycle) = (channel!(keystore_id), channel!(lifecycle_id));
     let mut serial = Uart::bind();

@@ -15,8 +15,8 @@ use shm::{
 struct Domain {
     lifecycle: Lifecycle,
     ports: Ports<'static>,
-    channels: [(Peer, Channel); 6],
-    children: [(Child, usize); 7],
+    channels: [(Peer, Channel); 7],
+    children: [(Child, usize); 9],
 }
 
 #[protection_domain]
@@ -29,6 +29,8 @@ fn init() -> impl Handler {
         beacon: fits(Server::new(read_only!(beacon_req), read_write!(beacon_rep))),
         claim_gate: fits(Writer::new(read_write!(claim_out))),
         claim: fits(Server::new(read_only!(claim_req), read_write!(claim_rep))),
+        membership: fits(Writer::new(read_write!(mesh_out))),
+        mesh: fits(Server::new(read_only!(mesh_req), read_write!(mesh_rep))),
         console: fits(Duplex::new(read_write!(console_out), read_only!(console_in))),
         alarm: fits(Alarm::new(read_write!(timer_out))),
     };
@@ -37,6 +39,7 @@ fn init() -> impl Handler {
         (Peer::Perimeter, channel!(perimeter_id)),
         (Peer::Beacon, channel!(beacon_id)),
         (Peer::Claim, channel!(claim_id)),
+        (Peer::Mesh, channel!(mesh_id)),
         (Peer::Console, channel!(console_id)),
         (Peer::Timer, channel!(timer_id)),
     ];
@@ -48,6 +51,8 @@ fn init() -> impl Handler {
         (Child::Claim, setvar!("claim_child")),
         (Child::Timer, setvar!("timer_child")),
         (Child::Console, setvar!("console_child")),
+        (Child::Mesh, setvar!("mesh_child")),
+        (Child::Workload, setvar!("workload_child")),
     ];
     let lifecycle = Lifecycle::new(Params::read(&read_only!(params)));
     let mut domain = Domain { lifecycle, ports, channels, children };

@@ -187,7 +187,13 @@ impl Rig {
         let mut buf = [0; 2040];
         while let Some(len) = self.perimeter.recv(&mut buf).unwrap() {
             let frame = &buf[..len];
-            let verdict = perimeter::decide(&self.rules, self.now, perimeter::Source::Beacon, frame);
+            let verdict = perimeter::decide(
+                &self.rules,
+                &calls::mesh::Stations::NONE,
+                self.now,
+                perimeter::Source::Beacon,
+                frame,
+            );
             assert_eq!(verdict, perimeter::Verdict::ToNet, "{frame:02x?}");
             self.sent.push(frame.to_vec());
         }
@@ -202,7 +208,8 @@ impl Rig {
     /// A genuine datagram: the perimeter would pass it.
     pub fn say<T: Datagram>(&mut self, from: Station, datagram: &T) {
         let frame = frame_of(from, datagram);
-        let verdict = perimeter::decide(&self.rules, self.now, perimeter::Source::Net, &frame);
+        let verdict =
+            perimeter::decide(&self.rules, &calls::mesh::Stations::NONE, self.now, perimeter::Source::Net, &frame);
         assert_eq!(verdict, perimeter::Verdict::ToBeacon);
         self.deliver(&frame);
         self.run();

@@ -286,7 +286,8 @@ impl World {
             if !self.cut {
                 let (rules, now) = (self.lifecycle.gate.rules, self.now);
                 let pass = |frame: &Vec<u8>| {
-                    perimeter::decide(&rules, now, perimeter::Source::Net, frame) == perimeter::Verdict::ToClaim
+                    perimeter::decide(&rules, &Stations::NONE, now, perimeter::Source::Net, frame)
+                        == perimeter::Verdict::ToClaim
                 };
                 self.backlog.extend(self.peer.poll(now).into_iter().filter(pass));
             }
@@ -335,7 +336,10 @@ impl World {
     /// Every frame that leaves is of a kind that may, from the node to the peer.
     fn judge(&mut self, frame: &[u8]) -> Left {
         let rules = &self.lifecycle.gate.rules;
-        assert_eq!(perimeter::decide(rules, self.now, perimeter::Source::Claim, frame), perimeter::Verdict::ToNet);
+        assert_eq!(
+            perimeter::decide(rules, &Stations::NONE, self.now, perimeter::Source::Claim, frame),
+            perimeter::Verdict::ToNet
+        );
         let eth = EthernetFrame::new_checked(frame).unwrap();
         assert_eq!((eth.src_addr().0, eth.dst_addr().0), (NODE_MAC, PEER_MAC));
         let ip = Ipv6Packet::new_checked(eth.payload()).unwrap();

@@ -22,6 +22,7 @@ fn main() -> ! {
     let mut ports = Ports::new(
         fits(Reader::new(domain.read("ticket_in"))),
         fits(Duplex::new(domain.write("lifecycle_out"), domain.read("lifecycle_in"))),
+        fits(Reader::new(domain.read("workload_beat"))),
     );
     let (keystore, lifecycle) = (domain.channel("keystore_id"), domain.channel("lifecycle_id"));
     let mut output = Output(domain.device("serial"));

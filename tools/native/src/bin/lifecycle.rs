@@ -22,13 +22,15 @@ fn main() -> ! {
         beacon: fits(Server::new(domain.read("beacon_req"), domain.write("beacon_rep"))),
         claim_gate: fits(Writer::new(domain.write("claim_out"))),
         claim: fits(Server::new(domain.read("claim_req"), domain.write("claim_rep"))),
+        membership: fits(Writer::new(domain.write("mesh_out"))),
+        mesh: fits(Server::new(domain.read("mesh_req"), domain.write("mesh_rep"))),
         console: fits(Duplex::new(domain.write("console_out"), domain.read("console_in"))),
         alarm: fits(Alarm::new(domain.write("timer_out"))),
     };
     let (keystore, perimeter, beacon) =
         (domain.channel("keystore_id"), domain.channel("perimeter_id"), domain.channel("beacon_id"));
-    let (claim, console, timer) =
-        (domain.channel("claim_id"), domain.channel("console_id"), domain.channel("timer_id"));
+    let (claim, mesh) = (domain.channel("claim_id"), domain.channel("mesh_id"));
+    let (console, timer) = (domain.channel("console_id"), domain.channel("timer_id"));
     let mut lifecycle = Box::new(Lifecycle::new(Params::read(&domain.read("params"))));
     let children = [
         (Child::Entropy, domain.child("entropy_child")),
@@ -38,6 +40,8 @@ fn main() -> ! {
         (Child::Claim, domain.child("claim_child")),
         (Child::Timer, domain.child("timer_child")),
         (Child::Console, domain.child("console_child")),
+        (Child::Mesh, domain.child("mesh_child")),
+        (Child::Workload, domain.child("workload_child")),
     ];
     domain.run(move |wake| {
         for (child, number) in children {
@@ -51,6 +55,7 @@ fn main() -> ! {
             Peer::Perimeter => perimeter.notify(),
             Peer::Beacon => beacon.notify(),
             Peer::Claim => claim.notify(),
+            Peer::Mesh => mesh.notify(),
             Peer::Console => console.notify(),
             Peer::Timer => timer.notify(),
         });

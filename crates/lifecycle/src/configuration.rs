@@ -1,0 +1,46 @@
+//! A configuration as lifecycle keeps it: its bytes, for mesh, and the little that it needs itself.
+
+use calls::rules::MeshLink;
+use policy::Configuration;
+use wire::{Hash, claim::MAX_CONFIGURATION};
+use zeroize::Zeroizing;
+
+pub struct Kept {
+    pub hash: Hash,
+    length: usize,
+    /// Preshared keys are among them.
+    bytes: Zeroizing<[u8; MAX_CONFIGURATION]>,
+    pub link: MeshLink,
+    pub peers: u32,
+}
+
+impl Kept {
+    pub fn nothing() -> Self {
+        let bytes = Zeroizing::new([0; MAX_CONFIGURATION]);
+        Self { hash: [0; 32], length: 0, bytes, link: MeshLink::NONE, peers: 0 }
+    }
+
+    /// If it can be read. No bytes are a configuration too: that of a node without a mesh.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let configuration = Configuration::parse(bytes).ok()?;
+        let mut link = MeshLink { member: u64::from(!bytes.is_empty()), ..MeshLink::NONE };
+        if let Some(underlay) = configuration.underlay {
+            (link.address, link.length) = (underlay.address.ip, u64::from(underlay.address.length));
+            link.gateway = underlay.gateway.unwrap_or_default();
+        }
+        let peers = u32::try_from(configuration.peers.len()).unwrap_or(u32::MAX);
+        let hash = wire::binding::configuration_hash(bytes);
+        let mut kept = Self { hash, length: bytes.len(), link, peers, ..Self::nothing() };
+        kept.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(kept)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// The same, with zeros behind it.
+    pub fn padded(&self) -> &[u8; MAX_CONFIGURATION] {
+        &self.bytes
+    }
+}

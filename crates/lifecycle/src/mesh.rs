@@ -1,0 +1,210 @@
+//! What lifecycle does for `mesh`: membership, the first handshake, updates.
+
+use calls::{
+    console::{Event, code, who},
+    keystore::{Refusal as KeystoreRefusal, StatusReply, for_lifecycle as keystore, ownership, state},
+    lifecycle::{ApplyRequest, Refusal, for_mesh},
+    mesh::Membership,
+    rules::{Link, MeshLink, Phase},
+};
+use shm::{Micros, mailbox::CallError};
+use wire::{
+    Hash,
+    claim::MAX_CONFIGURATION,
+    telemetry::result,
+    update::{self, UpdateHead},
+};
+
+use crate::{Child, Lifecycle, Ports, configuration::Kept};
+
+/// A call of mesh that is answered when the keystore has confirmed it: [`for_mesh::Joined`], or the update of a
+/// [`for_mesh::Apply`].
+pub struct Pending {
+    update: Option<Update>,
+    /// The keystore has done it, and has been asked for its status after that; an older answer says nothing.
+    asked: Option<bool>,
+}
+
+struct Update {
+    head: UpdateHead,
+    next: Kept,
+}
+
+impl Pending {
+    /// Of the update that waits to be committed.
+    pub fn head(&self) -> Option<&UpdateHead> {
+        self.update.as_ref().map(|update| &update.head)
+    }
+
+    /// The keystore is asked for its status.
+    pub fn asked(&mut self) {
+        self.asked = self.asked.map(|_| true);
+    }
+}
+
+/// What makes one membership differ from the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    phase: Phase,
+    isolated: u8,
+    epoch: u64,
+    link: Link,
+    configuration: Option<Hash>,
+}
+
+impl Lifecycle {
+    /// The configuration that the keystore has committed, if it is here.
+    pub(crate) fn in_force(&self) -> Option<&Kept> {
+        let status = self.status?;
+        let committed = status.ownership != ownership::UNCLAIMED && status.configuration == self.staged.hash;
+        committed.then_some(&self.staged)
+    }
+
+    /// The link of a member; without a mesh nobody is one.
+    pub(crate) fn mesh_link(&self) -> MeshLink {
+        let lives = self.phase.has_mesh() && !self.is_dead(Child::Mesh);
+        self.in_force().filter(|_| lives).map_or(MeshLink::NONE, |kept| kept.link)
+    }
+
+    /// Publishes the membership if it has changed.
+    pub(crate) fn tell_mesh(&mut self, ports: &mut Ports<'_>) {
+        let Some(status) = self.status.filter(|status| status.state == state::READY) else { return };
+        let kept = self.in_force().filter(|_| self.phase.has_mesh());
+        let configuration = kept.map(|kept| kept.hash);
+        let StatusReply { isolated, epoch, fiduciary, .. } = status;
+        let told = Told { phase: self.phase, isolated, epoch, link: self.link, configuration };
+        if self.told == Some(told) {
+            return;
+        }
+        let mut membership = Membership {
+            phase: self.phase as u64,
+            isolated: u64::from(isolated),
+            epoch,
+            fiduciary,
+            link: self.link,
+            length: 0,
+            configuration: [0; MAX_CONFIGURATION],
+        };
+        if let Some(kept) = kept {
+            membership.length = kept.bytes().len() as u64;
+            membership.configuration = *kept.padded();
+        }
+        ports.membership.publish(&membership);
+        let peers = kept.map_or(0, |kept| kept.peers);
+        let before = self.told.replace(told).and_then(|told| told.configuration);
+        if let Some(hash) = configuration.filter(|hash| before != Some(*hash)) {
+            self.events.say(Event::new(code::CONFIGURED, peers, &[&hash, &epoch.to_be_bytes()]));
+        }
+    }
+
+    pub(crate) fn serve_mesh(&mut self, ports: &mut Ports<'_>) {
+        if self.pending.is_some() {
+            return;
+        }
+        let call = match ports.mesh.take() {
+            Ok(None) => return,
+            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, who::MESH, &[])),
+            Ok(Some(call)) => call,
+        };
+        if call.parse::<for_mesh::Joined>().is_some() {
+            match self.phase {
+                Phase::Claimed => self.welcome(ports),
+                Phase::Committed => {
+                    self.pending = Some(Pending { update: None, asked: None });
+                    self.wanted.settle = true;
+                }
+                _ => ports.mesh.refuse(Refusal::Phase.code()),
+            }
+        } else if let Some(request) = call.parse::<for_mesh::Apply>() {
+            match read(&request) {
+                // Who can command has made a handshake, and has said so.
+                _ if self.phase != Phase::Claimed => ports.mesh.refuse(Refusal::Phase.code()),
+                Ok(update) => {
+                    self.pending = Some(Pending { update: Some(update), asked: None });
+                    self.wanted.update = true;
+                }
+                Err(result) => self.answer_apply(result, ports),
+            }
+        } else {
+            ports.mesh.refuse(Refusal::NotAllowed.code());
+        }
+    }
+
+    /// What the keystore has said about a pending call.
+    pub(crate) fn hear_about_mesh(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if let Some(outcome) = ports.keystore.poll::<keystore::Settle>(now) {
+            self.wanted.settle = false;
+            match outcome {
+                Err(CallError::Refused(_)) => self.drop_pending(ports),
+                outcome => match self.again(outcome, ports) {
+                    Some(()) => self.done(),
+                    None => self.wanted.settle = self.pending.is_some(),
+                },
+            }
+        }
+        if let Some(outcome) = ports.keystore.poll::<keystore::Update>(now) {
+            self.wanted.update = false;
+            match outcome {
+                Err(CallError::Refused(code)) if self.pending.take().is_some() => {
+                    let store = code == KeystoreRefusal::Store.code();
+                    self.answer_apply(if store { result::STORE } else { result::REFUSED }, ports);
+                }
+                Err(CallError::Refused(_)) => {}
+                outcome => match self.again(outcome, ports) {
+                    Some(()) => self.done(),
+                    None => self.wanted.update = self.pending.is_some(),
+                },
+            }
+        }
+    }
+
+    /// The keystore has done what was asked; its status shows it.
+    fn done(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.asked = Some(false);
+            self.wanted.status = true;
+        }
+    }
+
+    pub(crate) fn confirm_mesh(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
+        let Some(pending) = self.pending.take_if(|pending| pending.asked == Some(true)) else { return };
+        match pending.update {
+            None if status.ownership == ownership::CLAIMED => self.welcome(ports),
+            None => ports.mesh.refuse(Refusal::Phase.code()),
+            Some(Update { next, .. }) if status.configuration == next.hash => {
+                self.staged = next;
+                self.publish(ports);
+                self.answer_apply(result::DONE, ports);
+            }
+            Some(_) => self.answer_apply(result::STORE, ports),
+        }
+    }
+
+    fn welcome(&mut self, ports: &mut Ports<'_>) {
+        if !core::mem::replace(&mut self.joined, true) {
+            self.events.say(Event::new(code::JOINED, 0, &[]));
+        }
+        ports.mesh.reply::<for_mesh::Joined>(&());
+    }
+
+    fn answer_apply(&mut self, result: u8, ports: &mut Ports<'_>) {
+        if result != result::DONE {
+            self.events.say(Event::new(code::UPDATE_REFUSED, u32::from(result), &[]));
+        }
+        ports.mesh.reply::<for_mesh::Apply>(&u32::from(result));
+    }
+
+    pub(crate) fn drop_pending(&mut self, ports: &mut Ports<'_>) {
+        if self.pending.take().is_some() {
+            ports.mesh.refuse(Refusal::Phase.code());
+        }
+    }
+}
+
+/// An update that is worth asking the keystore about. `Err` has the [`result`].
+fn read(request: &ApplyRequest) -> Result<Update, u8> {
+    let bytes = usize::try_from(request.length).ok().and_then(|length| request.update.get(..length));
+    let (head, configuration) = bytes.and_then(update::parse).ok_or(result::UNREADABLE)?;
+    let next = Kept::read(configuration).ok_or(result::UNREADABLE)?;
+    if next.hash == head.configuration { Ok(Update { head: *head, next }) } else { Err(result::REFUSED) }
+}
