@@ -14,10 +14,28 @@
 #[cfg(test)]
 extern crate std;
 
+mod cookie;
+mod engine;
+mod handshake;
+mod inbound;
+mod index;
+mod load;
+mod messages;
+mod noise;
+mod outbound;
+mod peer;
+mod random;
+mod replay;
+mod session;
+#[cfg(test)]
+mod tests;
+mod time;
+
 use calls::keystore::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
-use crypto::Secret;
 use shm::Micros;
 use wire::{Ip, Key};
+
+pub use engine::Engine;
 
 pub const MAX_PEERS: usize = 16;
 /// The longest inner packet.
@@ -159,78 +177,4 @@ pub struct PeerView {
     /// Bytes of data messages, as on the wire.
     pub received: u64,
     pub sent: u64,
-}
-
-pub struct Engine {
-    _seed: Secret,
-}
-
-impl Engine {
-    /// `public` is W's public half. `mtu` is that of the inner network, at most [`MAX_MTU`]. The value is large:
-    /// better in a static than on a small stack.
-    pub fn new(_public: Key, seed: Secret, _mtu: usize) -> Self {
-        Self { _seed: seed }
-    }
-
-    /// Mixes in fresh randomness.
-    pub fn reseed(&mut self, _seed: &Secret) {}
-
-    /// Replaces the set of peers. Who stays keeps its sessions, unless its preshared key changed, and the place where it
-    /// was last heard, unless the configured one changed. Who goes is forgotten with its keys. The node's own
-    /// key and a second entry of a key are passed over, and those past [`MAX_PEERS`].
-    pub fn set_peers<'a>(&mut self, _now: Micros, _peers: impl IntoIterator<Item = PeerConfig<'a>>) {}
-
-    /// Takes a datagram that came from `from`.
-    pub fn receive<'b>(&mut self, _now: Micros, _from: Endpoint, _datagram: &'b mut [u8]) -> Received<'b> {
-        Received::Dropped(Reason::Malformed)
-    }
-
-    /// Seals a packet for a peer into `out`, which should hold [`MAX_DATAGRAM`].
-    pub fn send(&mut self, _now: Micros, _peer: PeerId, _packet: &[u8], _out: &mut [u8]) -> Sent {
-        Sent::Dropped(Reason::NoPeer)
-    }
-
-    /// The next datagram that is to be sent: handshake messages, keepalives, packets that waited.
-    pub fn poll_transmit(&mut self, _now: Micros, _out: &mut [u8]) -> Option<(Endpoint, usize)> {
-        None
-    }
-
-    /// The next question to the keystore. One at a time: none until the last one has its [`Self::static_reply`].
-    pub fn poll_static(&mut self, _now: Micros) -> Option<StaticRequest> {
-        None
-    }
-
-    /// The answer to the last [`Self::poll_static`]. The peer, if its handshake message proved authentic.
-    pub fn static_reply(&mut self, _now: Micros, _reply: Result<StaticReply, Refused>) -> Option<PeerId> {
-        None
-    }
-
-    /// Does what is due. May be called at any time.
-    pub fn tick(&mut self, _now: Micros) {}
-
-    /// When [`Self::tick`] is to be called next.
-    pub fn deadline(&self) -> Option<Micros> {
-        None
-    }
-
-    /// Wipes all session keys and begins a handshake with each peer whose place is known.
-    pub fn rotate(&mut self, _now: Micros) {}
-
-    /// The peer of this key.
-    pub fn find(&self, _key: &Key) -> Option<PeerId> {
-        None
-    }
-
-    pub fn peer(&self, _peer: PeerId) -> Option<PeerView> {
-        None
-    }
-
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
-        (0..MAX_PEERS as u8).filter_map(|index| self.peer(PeerId(index)))
-    }
-
-    /// How often something was dropped for this reason.
-    pub fn dropped(&self, _reason: Reason) -> u64 {
-        0
-    }
 }
