@@ -33,8 +33,12 @@ impl Timestamps {
     pub const fn of(block: u64) -> Self {
         Self { block, used: 0 }
     }
+}
 
-    pub fn next(&mut self) -> Option<[u8; TIMESTAMP]> {
+impl Iterator for Timestamps {
+    type Item = [u8; TIMESTAMP];
+
+    fn next(&mut self) -> Option<Self::Item> {
         let nanoseconds = Some(self.used).filter(|used| *used < PER_BLOCK)?;
         let seconds = TAI64.checked_add(self.block)?;
         self.used = nanoseconds.checked_add(1)?;

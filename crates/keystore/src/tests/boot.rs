@@ -238,7 +238,7 @@ fn an_unclaimed_node_that_loses_its_image_anchor_gets_a_ticket_and_keeps_its_ide
 }
 
 /// The secret that an unclaimed node with nothing but this slot of its identity would show.
-fn ticket_in(disk: &Disk, index: usize) -> Option<[u8; 32]> {
+pub fn ticket_in(disk: &Disk, index: usize) -> Option<[u8; 32]> {
     let disk = disk.copy();
     disk.set(Record::Identity, 1 - index, None);
     disk.set(Record::Ownership, 0, None);

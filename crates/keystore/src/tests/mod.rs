@@ -2,6 +2,7 @@
 
 mod boot;
 mod claim;
+mod command;
 mod disk;
 mod hostile;
 mod mesh;

@@ -1,0 +1,373 @@
+//! What an authority may do with an owned node: commands, updates; and what ends the claim.
+
+use calls::keystore::{anchor, for_lifecycle::Settle, for_lifecycle::Update, for_mesh::CheckCommand};
+use wire::command::{self, operation};
+
+use super::{disk::Fault, mesh::owned, *};
+
+/// The key of an authority's commands, as the authority has it.
+pub fn key_of(authority: &AnchorSecret, binding: &Binding, rig: &Rig) -> Secret {
+    command::key(&authority.dh, &Keys::derive(&rig.root).claim_public, &binding.hash()).unwrap()
+}
+
+/// An update for a node, without its signatures.
+pub fn head(binding: &Binding, counter: u64, configuration: u8) -> UpdateHead {
+    let mut head = UpdateHead::new_zeroed();
+    (head.fleet, head.fiduciary, head.epoch) = (binding.fleet, binding.fiduciary, binding.epoch);
+    head.counter = U64::new(counter);
+    head.configuration = [configuration; 32];
+    head
+}
+
+fn signed(binding: &Binding, counter: u64, configuration: u8) -> UpdateHead {
+    head(binding, counter, configuration).sign(&authority(), 0)
+}
+
+/// A node that is bound to three authorities of which so many sign.
+fn of_three(needed: u8) -> (Rig, Binding, [AnchorSecret; 3]) {
+    let authorities = [1, 2, 3].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
+    let mut rig = Rig::new(Board::anchored());
+    let mut binding = unsigned(&rig.identify().unwrap(), 10);
+    (binding.needed, binding.count) = (needed, 3);
+    for (to, authority) in binding.authorities.iter_mut().zip(&authorities) {
+        *to = place_of(authority);
+    }
+    let binding = binding.sign(&admin());
+    rig.commit(&binding).unwrap();
+    rig.guard_command_keys(&binding);
+    (rig, binding, authorities)
+}
+
+#[test]
+fn a_command_counts_once_and_is_committed_first() {
+    let (mut rig, binding) = owned(Board::anchored());
+    let key = key_of(&authority(), &binding, &rig);
+    let make = |operation, argument, counter| Command::new(&key, &binding.fiduciary, operation, argument, counter);
+    let mut counter = 0;
+    for op in [operation::STATUS, operation::APPLY, operation::ROTATE, 0, 77, 255] {
+        counter += 3;
+        let command = make(op, 0xdead_beef, counter);
+        // Not stored, not answered; and not counted.
+        for fault in [Fault::Write, Fault::ReadBack, Fault::Read] {
+            rig.disk.fail(fault);
+            assert_eq!(rig.command(&command), Err(Refusal::Store));
+        }
+        let reply = CommandReply { operation: op.into(), argument: 0xdead_beef, counter, authority: 0 };
+        assert_eq!(rig.command(&command), Ok(reply));
+        assert_eq!(rig.command(&command), Err(Refusal::Stale));
+        for old in [0, 1, counter - 1, counter] {
+            assert_eq!(rig.command(&make(operation::ISOLATE, 0, old)), Err(Refusal::Stale));
+        }
+        rig.power_cycle();
+        assert_eq!(rig.command(&command), Err(Refusal::Stale));
+        assert_eq!(rig.status().isolated, 0);
+    }
+    assert!(rig.command(&make(operation::STATUS, 0, u32::MAX)).is_ok());
+    assert_eq!(rig.command(&make(operation::STATUS, 0, u32::MAX)), Err(Refusal::Stale));
+}
+
+#[test]
+fn isolation_is_committed_and_lifecycle_hears_of_it() {
+    let (mut rig, binding) = owned(Board::anchored());
+    let key = key_of(&authority(), &binding, &rig);
+    let before = rig.status();
+    let mut counter = 0;
+    for (operation, isolated, news) in [
+        (operation::REJOIN, 0, false),
+        (operation::ISOLATE, 1, true),
+        (operation::ISOLATE, 1, false),
+        (operation::STATUS, 1, false),
+        (99, 1, false),
+        (operation::REJOIN, 0, true),
+        (operation::ISOLATE, 1, true),
+    ] {
+        counter += 1;
+        rig.lifecycle.nudged();
+        rig.command(&Command::new(&key, &binding.fiduciary, operation, 0, counter)).unwrap();
+        assert_eq!(rig.lifecycle.nudged(), news);
+        assert_eq!(rig.status(), StatusReply { isolated, ..before });
+        rig.power_cycle();
+        assert_eq!(rig.status(), StatusReply { isolated, ..before });
+    }
+}
+
+#[test]
+fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
+    let (mut rig, binding) = owned(Board::anchored());
+    let key = key_of(&authority(), &binding, &rig);
+    let other = Binding { counter: U64::new(11), ..binding };
+    let claim_public = Keys::derive(&rig.root).claim_public;
+    let writes = rig.disk.writes();
+    let forgers = [
+        key_of(&stranger(), &binding, &rig),
+        // The administrator of the claim is no authority by that.
+        key_of(&admin(), &binding, &rig),
+        // Of another binding of this node.
+        key_of(&authority(), &other, &rig),
+        Secret::new([0; 32]),
+        crypto::dh(&authority().dh, &claim_public).unwrap(),
+    ];
+    for key in forgers {
+        let command = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, 5);
+        assert_eq!(rig.command(&command), Err(Refusal::Forged));
+    }
+    let good = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 7, 5);
+    for bit in 0..size_of::<Command>() * 8 {
+        let mut changed = good;
+        changed.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
+        let refusal = if bit / 8 == 1 { Refusal::NotMine } else { Refusal::Forged };
+        assert_eq!(rig.command(&changed), Err(refusal), "bit {bit}");
+    }
+    // Properly made, for another node of the fleet.
+    let mut strayed = Command { target: good.target ^ 1, ..good };
+    let mac = crypto::mac16(&key, &[&strayed.as_bytes()[..10]]);
+    strayed.mac.copy_from_slice(&mac[..6]);
+    assert!(strayed.check(&key));
+    assert_eq!(rig.command(&strayed), Err(Refusal::NotMine));
+    assert_eq!((rig.disk.writes(), rig.status().isolated), (writes, 0));
+    assert!(rig.command(&good).is_ok());
+}
+
+#[test]
+fn any_authority_commands_by_one_counter() {
+    let (mut rig, binding, authorities) = of_three(2);
+    let mut counter = 0;
+    for _ in 0..2 {
+        for (place, authority) in authorities.iter().enumerate() {
+            counter += 1;
+            let key = key_of(authority, &binding, &rig);
+            let command = Command::new(&key, &binding.fiduciary, operation::STATUS, 0, counter);
+            assert_eq!(rig.command(&command).unwrap().authority as usize, place);
+            for other in &authorities {
+                let key = key_of(other, &binding, &rig);
+                let again = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, counter);
+                assert_eq!(rig.command(&again), Err(Refusal::Stale));
+            }
+        }
+        rig.power_cycle();
+    }
+}
+
+#[test]
+fn an_authority_that_can_only_sign_commands_nothing() {
+    let mut rig = Rig::new(Board::anchored());
+    let mut binding = unsigned(&rig.identify().unwrap(), 10);
+    binding.authorities[0].dh = [0; 32];
+    let binding = binding.sign(&admin());
+    rig.commit(&binding).unwrap();
+    // With the key that an all-zero result would give.
+    let key = crypto::derive(&binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
+    let command = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, 5);
+    assert_eq!(rig.command(&command), Err(Refusal::Forged));
+    // Nor with the zeros of the places that are empty.
+    let command = Command::new(&Secret::new([0; 32]), &binding.fiduciary, operation::ISOLATE, 0, 5);
+    assert_eq!(rig.command(&command), Err(Refusal::Forged));
+    assert_eq!(rig.update(&signed(&binding, 11, 1)), Ok(()));
+}
+
+#[test]
+fn an_update_raises_the_counter_and_is_in_force() {
+    let (mut rig, binding) = owned(Board::anchored());
+    assert_eq!(rig.status().configuration, CONFIGURATION);
+    for claimed in [false, true] {
+        if claimed {
+            rig.settle().unwrap();
+        }
+        let before = rig.status();
+        let counter = if claimed { 30 } else { 20 };
+        let update = signed(&binding, counter, counter as u8);
+        for fault in [Fault::Write, Fault::ReadBack, Fault::Read] {
+            rig.disk.fail(fault);
+            assert_eq!(rig.update(&update), Err(Refusal::Store));
+            assert_eq!(rig.status(), before);
+        }
+        rig.lifecycle.nudged();
+        assert_eq!(rig.update(&update), Ok(()));
+        assert!(rig.lifecycle.nudged());
+        let after = StatusReply { configuration: update.configuration, ..before };
+        for _ in 0..2 {
+            let writes = rig.disk.writes();
+            assert_eq!(rig.status(), after);
+            // Again, as lifecycle asks after its restart: the same, and nothing is written.
+            assert_eq!(rig.update(&update), Ok(()));
+            // What is not signed is not in force either.
+            let mut forged = update;
+            forged.signatures[0][0] ^= 1;
+            assert_eq!(rig.update(&forged), Err(Refusal::Forged));
+            assert_eq!(rig.update(&head(&binding, counter, counter as u8)), Err(Refusal::Forged));
+            // Another with its counter, and any before it.
+            for (counter, configuration) in [(counter, 1), (counter - 1, 2), (counter - 1, counter as u8), (0, 3)] {
+                assert_eq!(rig.update(&signed(&binding, counter, configuration)), Err(Refusal::Stale));
+            }
+            assert_eq!(rig.disk.writes(), writes);
+            rig.power_cycle();
+        }
+    }
+    assert_eq!(rig.update(&signed(&binding, u64::MAX, 9)), Ok(()));
+    assert_eq!(rig.update(&signed(&binding, u64::MAX, 8)), Err(Refusal::Stale));
+}
+
+#[test]
+fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
+    let (mut rig, binding) = owned(Board::anchored());
+    let writes = rig.disk.writes();
+    type Change = fn(&mut UpdateHead);
+    let changes: [(Refusal, Change); 6] = [
+        (Refusal::NotMine, |head| head.fleet[0] ^= 1),
+        (Refusal::NotMine, |head| head.fiduciary[31] ^= 1),
+        (Refusal::Stale, |head| head.epoch = U64::new(0)),
+        (Refusal::Stale, |head| head.epoch = U64::new(2)),
+        (Refusal::Stale, |head| head.counter = U64::new(10)),
+        (Refusal::Forged, |head| head.zero[3] = 1),
+    ];
+    for (refusal, change) in changes {
+        let mut changed = head(&binding, 20, 1);
+        change(&mut changed);
+        assert_eq!(rig.update(&changed.sign(&authority(), 0)), Err(refusal));
+    }
+    for forged in [head(&binding, 20, 1).sign(&admin(), 0), head(&binding, 20, 1).sign(&authority(), 1)] {
+        assert_eq!(rig.update(&forged), Err(Refusal::Forged));
+    }
+    let good = signed(&binding, 20, 1);
+    for at in 0..size_of::<UpdateHead>() {
+        let mut changed = good;
+        changed.as_mut_bytes()[at] ^= 0x20;
+        assert!(rig.update(&changed).is_err(), "byte {at}");
+    }
+    assert_eq!((rig.disk.writes(), rig.status().configuration), (writes, CONFIGURATION));
+    assert_eq!(rig.update(&good), Ok(()));
+}
+
+#[test]
+fn an_update_is_signed_by_as_many_as_the_binding_says() {
+    for needed in 1..=3usize {
+        let (mut rig, binding, authorities) = of_three(needed as u8);
+        let mut counter = 10;
+        for signers in 0..8usize {
+            counter += 1;
+            let mut update = head(&binding, counter, counter as u8);
+            for (place, authority) in authorities.iter().enumerate().filter(|(place, _)| signers >> place & 1 == 1) {
+                update = update.sign(authority, place);
+            }
+            let enough = signers.count_ones() as usize >= needed;
+            assert_eq!(rig.update(&update).is_ok(), enough, "{needed} of {signers:b}");
+            // One key fills one place, and a false signature spoils the others.
+            let twice = head(&binding, counter + 1, 0).sign(&authorities[0], 0).sign(&authorities[0], 1);
+            assert_eq!(rig.update(&twice), Err(Refusal::Forged));
+            let mut spoilt = update.sign(&authorities[2], 2);
+            spoilt.counter = U64::new(counter + 1);
+            assert_eq!(rig.update(&spoilt), Err(Refusal::Forged));
+            counter += 1;
+        }
+    }
+}
+
+#[test]
+fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_does() {
+    for (board, anchor) in
+        [(Board::anchored(), admin()), (Board::ticket(), AnchorSecret::from_seed(&ticket_seed(&Board::ticket())))]
+    {
+        let mut rig = Rig::new(board);
+        assert_eq!(rig.settle(), Err(Refusal::NotReady));
+        let binding = bind(&rig.identify().unwrap(), &anchor, 10);
+        let record = rig.commit(&binding).unwrap();
+        let before = rig.status();
+        for fault in [Fault::Write, Fault::ReadBack, Fault::Read] {
+            rig.disk.fail(fault);
+            assert_eq!(rig.settle(), Err(Refusal::Store));
+            assert_eq!(rig.status(), before);
+        }
+        rig.lifecycle.nudged();
+        assert_eq!(rig.settle(), Ok(()));
+        assert!(rig.lifecycle.nudged());
+        assert!(rig.shown_ticket().is_none());
+        for _ in 0..2 {
+            let writes = rig.disk.writes();
+            let status = rig.status();
+            assert_eq!((status.ownership, status.anchor, status.ticket_waiting), (ownership::CLAIMED, anchor::NONE, 0));
+            // Both once more, and nothing of the claim.
+            assert_eq!(rig.settle(), Ok(()));
+            assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
+            assert_eq!(rig.commit(&binding).err(), Some(Refusal::Taken));
+            assert_eq!(rig.find(99), Err(Refusal::Taken));
+            assert_eq!(rig.disk.writes(), writes);
+            rig.power_cycle();
+            assert!(rig.shown_ticket().is_none());
+        }
+    }
+}
+
+/// What the node shows and keeps of an action before and after it.
+type Case = (fn(&mut Rig, &Binding), fn(&mut Rig) -> bool, fn(&mut Rig, &Binding));
+
+#[test]
+fn the_power_may_go_in_the_middle_of_any_commit() {
+    fn isolate(rig: &Rig, binding: &Binding) -> Command {
+        Command::new(&key_of(&authority(), binding, rig), &binding.fiduciary, operation::ISOLATE, 0, 5)
+    }
+    let cases: [Case; 3] = [
+        (
+            |rig, binding| rig.mesh.call::<CheckCommand>(&isolate(rig, binding), 1),
+            |rig| rig.status().isolated == 1,
+            |rig, binding| {
+                let after = if rig.status().isolated == 1 { Err(Refusal::Stale) } else { Ok(()) };
+                let command = isolate(rig, binding);
+                assert_eq!(rig.command(&command).map(|_| ()), after);
+            },
+        ),
+        (
+            |rig, binding| rig.lifecycle.call::<Update>(&signed(binding, 20, 1), 1),
+            |rig| rig.status().configuration == [1; 32],
+            |rig, binding| assert_eq!(rig.update(&signed(binding, 20, 1)), Ok(())),
+        ),
+        (
+            |rig, _| rig.lifecycle.call::<Settle>(&(), 1),
+            |rig| rig.status().ownership == ownership::CLAIMED,
+            |rig, _| assert_eq!(rig.settle(), Ok(())),
+        ),
+    ];
+    for (ask, done, again) in cases {
+        for written in [false, true] {
+            let (mut rig, binding) = owned(Board::anchored());
+            assert!(!done(&mut rig));
+            if written {
+                rig.disk.set_busy(true);
+            } else {
+                rig.disk.fail(Fault::Cut);
+            }
+            ask(&mut rig, &binding);
+            rig.run();
+            assert!(rig.outcome::<Settle>(Peer::Lifecycle).is_none());
+            assert!(rig.outcome::<CheckCommand>(Peer::Mesh).is_none());
+            rig.power_cycle();
+            // All of it or nothing; and the one who asked can ask again.
+            assert_eq!(done(&mut rig), written);
+            assert_eq!(rig.status().epoch, 1);
+            again(&mut rig, &binding);
+            assert!(done(&mut rig));
+            rig.power_cycle();
+            assert!(done(&mut rig));
+        }
+    }
+}
+
+#[test]
+fn a_settled_ticket_is_erased_even_over_a_power_cut() {
+    let secret = ticket_seed(&Board::ticket());
+    for cut_after in 1..=3 {
+        let mut rig = Rig::new(Board::ticket());
+        let binding = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
+        rig.commit(&binding).unwrap();
+        let before = rig.disk.writes();
+        rig.lifecycle.call::<Settle>(&(), 1);
+        while rig.disk.writes() < before + cut_after {
+            rig.step(false);
+        }
+        rig.power_cycle();
+        assert_eq!(rig.status().ownership, ownership::CLAIMED);
+        for index in [0, 1] {
+            let found = boot::ticket_in(&rig.disk, index);
+            assert!(found.is_some() && found != Some(secret), "cut after {cut_after}, slot {index}");
+        }
+    }
+}
