@@ -29,6 +29,13 @@ SEL4_STD = $(shell [ -n "$(GENESIS_SYSROOT)" ] || [ -d "$$($(GENESIS_RUSTC) --pr
 SEL4_RUSTFLAGS = $(if $(GENESIS_SYSROOT),--sysroot=$(GENESIS_SYSROOT)) \
     --remap-path-prefix=$(CURDIR)=/genesis --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
+# Builds domains: those of the product, or the packages that follow.
+define SEL4_CARGO
+env RUSTC="$$(command -v $(GENESIS_RUSTC))" RUSTC_BOOTSTRAP=1 SEL4_INCLUDE_DIRS=$(SDK_BOARD)/include \
+    CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
+    $(CARGO) --config pds/.cargo/config.toml build --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
+endef
+
 .PHONY: have-sdk
 have-sdk:
 	@[ -x $(MICROKIT_SDK)/bin/microkit ] || { echo "no Microkit SDK at $(MICROKIT_SDK): get version 2.3.0 (README.md says where) and set MICROKIT_SDK" >&2; exit 1; }
@@ -36,15 +43,20 @@ have-sdk:
 
 .PHONY: image
 image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFIG/loader.img
-	env RUSTC="$$(command -v $(GENESIS_RUSTC))" RUSTC_BOOTSTRAP=1 SEL4_INCLUDE_DIRS=$(SDK_BOARD)/include \
-	    CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
-	    $(CARGO) --config pds/.cargo/config.toml build --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
+	$(SEL4_CARGO)
 	$(CARGO) run --locked --quiet --package sysdesc -- elaborate $(BOARD) $(if $(ANCHOR),--set anchor=$(abspath $(ANCHOR))) -o $(IMAGE)/system.xml
 	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
 	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
 	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
 	$(CARGO) run --locked --quiet --package sysdesc -- kernel $(BOARD) $(CONFIG) --sdk $(MICROKIT_SDK)
 	$(CARGO) run --locked --quiet --package sysdesc -- check $(BOARD) --capdl $(IMAGE)/capdl.json
+
+# What only `make bench` boots. Never built in one cargo call with the product's.
+BENCH_DOMAINS := hello bench-mailbox bench-net bench-entropy bench-console
+
+.PHONY: bench-domains
+bench-domains: have-sdk
+	$(SEL4_CARGO) $(addprefix --package ,$(BENCH_DOMAINS))
 
 # Another directory is another machine: its device secret is there.
 MACHINE ?= target/qemu/$(BOARD)

@@ -3,9 +3,15 @@
 //! Each section measures one thing and can run alone. Figures are counts and ratios, never times: they are to mean the
 //! same on the next machine. A section that cannot run here says so, and what it found last time is left as it was.
 
+mod boot;
 mod document;
+mod drop;
 mod figures;
 mod image;
+mod machine;
+mod mailbox;
+mod memory;
+mod systems;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,7 +35,13 @@ enum Outcome {
 }
 
 /// In the order in which they run and stand in the document.
-const SECTIONS: &[Section] = &[Section { name: "image", goals: image::GOALS, run: image::run }];
+const SECTIONS: &[Section] = &[
+    Section { name: "image", goals: image::GOALS, run: image::run },
+    Section { name: "memory", goals: memory::GOALS, run: memory::run },
+    Section { name: "boot", goals: boot::GOALS, run: boot::run },
+    Section { name: "mailbox", goals: mailbox::GOALS, run: mailbox::run },
+    Section { name: "drop", goals: drop::GOALS, run: drop::run },
+];
 
 #[derive(Parser)]
 #[command(about = "Measures; writes a JSON object of figures and the tables of the document")]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use sysdesc::Board;
+use sysdesc::{Board, System};
 
 use crate::project;
 
@@ -33,37 +33,51 @@ impl Image {
 
     /// Builds it into a directory. The result is `loader.img` there, beside the tool's `capdl.json` and `report.txt`.
     pub fn build(&self, to: &Path) -> Result<PathBuf> {
-        let sdk = sdk()?;
-        let programs = self.programs()?;
-        let board_file = project().join("boards").join(format!("{}.toml", self.board));
-        let mut board = Board::parse(&read(&board_file)?).with_context(|| board_file.display().to_string())?;
+        assemble(&self.board, &self.config, &self.system(to)?, to)
+    }
+
+    /// What the project ships, for this board. The bytes of regions are put into files in a directory.
+    pub fn system(&self, to: &Path) -> Result<System> {
+        let mut board = board(&self.board)?;
         for (name, bytes) in &self.prefill {
             let file = to.join(format!("{name}.bin"));
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             ensure!(board.set(name, path(&file)?), "board {} has no variable {name}", self.board);
         }
-        let system = sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?;
-        let (description, image) = (to.join("system.xml"), to.join("loader.img"));
-        fs::write(&description, system.to_xml("system.xml")).with_context(|| description.display().to_string())?;
-        let mut tool = Command::new(sdk.join("bin/microkit"));
-        tool.arg(&description).args(["--board", &self.board, "--config", &self.config]);
-        tool.arg("--search-path").arg(&programs).arg("-o").arg(&image);
-        tool.arg("-r").arg(to.join("report.txt")).arg("--capdl-json").arg(to.join("capdl.json"));
-        let output = tool.output().with_context(|| format!("{}", sdk.display()))?;
-        if !output.status.success() {
-            bail!("the Microkit tool refuses the system:\n{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(image)
+        Ok(sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?)
     }
+}
 
-    /// Where the domains' programs are.
-    fn programs(&self) -> Result<PathBuf> {
-        let built = project().join("target/pds").join(format!("{}-{}", self.board, self.config));
-        let target = fs::read_dir(&built).into_iter().flatten().flatten().map(|entry| entry.path().join("release"));
-        target.into_iter().find(|dir| dir.join("keystore").is_file()).with_context(|| {
-            format!("the domains are not built: make image BOARD={} CONFIG={}", self.board, self.config)
-        })
+/// `boards/BOARD.toml`.
+pub fn board(name: &str) -> Result<Board> {
+    let file = project().join("boards").join(format!("{name}.toml"));
+    Board::parse(&read(&file)?).with_context(|| file.display().to_string())
+}
+
+/// Puts any system together from the domains that are built, as [`Image::build`] does.
+pub fn assemble(board: &str, config: &str, system: &System, to: &Path) -> Result<PathBuf> {
+    let (description, image) = (to.join("system.xml"), to.join("loader.img"));
+    fs::write(&description, system.to_xml("system.xml")).with_context(|| description.display().to_string())?;
+    let sdk = sdk()?;
+    let mut tool = Command::new(sdk.join("bin/microkit"));
+    tool.arg(&description).args(["--board", board, "--config", config]);
+    tool.arg("--search-path").arg(programs(board, config)?).arg("-o").arg(&image);
+    tool.arg("-r").arg(to.join("report.txt")).arg("--capdl-json").arg(to.join("capdl.json"));
+    let output = tool.output().with_context(|| format!("{}", sdk.display()))?;
+    if !output.status.success() {
+        bail!("the Microkit tool refuses the system:\n{}", String::from_utf8_lossy(&output.stderr));
     }
+    Ok(image)
+}
+
+/// Where the domains' programs are.
+fn programs(board: &str, config: &str) -> Result<PathBuf> {
+    let built = project().join("target/pds").join(format!("{board}-{config}"));
+    let target = fs::read_dir(&built).into_iter().flatten().flatten().map(|entry| entry.path().join("release"));
+    target
+        .into_iter()
+        .find(|dir| dir.join("keystore").is_file())
+        .with_context(|| format!("the domains are not built: make image BOARD={board} CONFIG={config}"))
 }
 
 /// The Microkit SDK.

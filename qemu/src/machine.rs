@@ -21,6 +21,19 @@ struct Line {
     arguments: Vec<String>,
 }
 
+impl Line {
+    fn of(board: &str) -> Result<Self> {
+        let file = project().join("qemu").join(format!("{board}.toml"));
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        toml::from_str(&text).with_context(|| file.display().to_string())
+    }
+}
+
+/// What runs a board's machine: the name of a program.
+pub fn program(board: &str) -> Result<String> {
+    Ok(Line::of(board)?.program)
+}
+
 /// What is on the outside of a machine.
 pub struct Setup<'a> {
     pub board: &'a str,
@@ -64,9 +77,7 @@ impl Drop for Machine {
 impl Setup<'_> {
     /// QEMU for this machine, with nothing said about its console. It ends with the thread that starts it.
     pub fn command(&self) -> Result<Command> {
-        let file = project().join("qemu").join(format!("{}.toml", self.board));
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let line: Line = toml::from_str(&text).with_context(|| file.display().to_string())?;
+        let line = Line::of(self.board)?;
         let secret = self.dir.join("device-secret");
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&secret);

@@ -1,0 +1,34 @@
+//! How many instructions a machine executes from reset until the node holds, beside a system that only says hello.
+
+use anyhow::Result;
+
+use crate::{
+    Outcome,
+    figures::{Figures, Goal},
+    machine::{exact, tick},
+    systems::{self, BOARDS, Built, Scrub, Until},
+};
+
+pub const GOALS: &[(&str, Goal)] =
+    &[("qemu_virt_aarch64/ratio", Goal::AtMost(3.0)), ("qemu_virt_riscv64/ratio", Goal::AtMost(3.0))];
+
+pub fn run(figures: &mut Figures) -> Result<Outcome> {
+    if let Some(missing) = systems::missing() {
+        return Ok(Outcome::Skipped(missing));
+    }
+    for board in BOARDS {
+        let ticks = |built: &Built| Ok::<_, anyhow::Error>(exact(board, built)?.one("ticks")? * tick(board)?);
+        let hold = ticks(&systems::measured_node(board, Until::Hold, Scrub::Kept)?)?;
+        let uncleared = ticks(&systems::measured_node(board, Until::Hold, Scrub::LeftOut)?)?;
+        let start = ticks(&systems::measured_node(board, Until::Start, Scrub::LeftOut)?)?;
+        let hello = ticks(&systems::small("hello", board)?)?;
+        figures.put(format!("{board}/hold"), hold);
+        figures.put(format!("{board}/hold_start"), start);
+        figures.put(format!("{board}/hold_clearing"), hold - uncleared);
+        figures.put(format!("{board}/hold_domains"), uncleared - start);
+        figures.put(format!("{board}/hello"), hello);
+        figures.put(format!("{board}/ratio"), hold / hello);
+        figures.put(format!("{board}/ratio_without_clearing"), uncleared / hello);
+    }
+    Ok(Outcome::Done)
+}

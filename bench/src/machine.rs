@@ -1,0 +1,159 @@
+//! A machine whose instructions are counted: QEMU with `-icount shift=0,sleep=off`. Each instruction takes one
+//! nanosecond of virtual time, the guest's counter is virtual time, and no clock of the host's is in it, so a run is
+//! like the last to the tick.
+//!
+//! Time in which the processor waits would be counted too. [`exact`] sees to it that there is none.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use qemu::Setup;
+
+use crate::systems::Built;
+
+/// A hang detector.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// By how much of a figure two runs may differ that have the same instructions and other timer interrupts.
+const SLACK: f64 = 0.01;
+
+/// Instructions in a tick of the counter: nanoseconds.
+pub fn tick(board: &str) -> Result<f64> {
+    match board {
+        // 62.5 MHz
+        "qemu_virt_aarch64" => Ok(16.0),
+        // 10 MHz
+        "qemu_virt_riscv64" => Ok(100.0),
+        _ => bail!("how fast does the counter of {board} go?"),
+    }
+}
+
+/// What a system has said on its serial line until its `bench: end`.
+pub struct Said {
+    board: String,
+    /// Each `bench: KEY VALUE`, in order. What ends in `ticks` is time.
+    figures: Vec<(String, f64)>,
+}
+
+impl Said {
+    /// All values of a key.
+    pub fn all(&self, key: &str) -> impl Iterator<Item = f64> {
+        self.figures.iter().filter(move |(of, _)| of == key).map(|(_, value)| *value)
+    }
+
+    pub fn one(&self, key: &str) -> Result<f64> {
+        let mut all = self.all(key);
+        match (all.next(), all.next()) {
+            (Some(value), None) => Ok(value),
+            (first, _) => bail!("{} said {key} {}", self.board, if first.is_none() { "never" } else { "twice" }),
+        }
+    }
+}
+
+/// Dropping it is pulling the plug.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Boots a system and listens until it has said all. An instruction takes 2^`shift` nanoseconds.
+fn run(board: &str, built: &Built, shift: u32) -> Result<Said> {
+    let setup = Setup {
+        board,
+        image: &built.image,
+        dir: built.dir(),
+        device_secret: &[7; 32],
+        mac: [2, 0, 0, 0, 0x4e, 1],
+        net: None,
+        // Nothing that is measured reads it.
+        entropy: Path::new("/dev/urandom"),
+    };
+    let mut command = setup.command()?;
+    let errors = built.dir().join("qemu.log");
+    command.arg("-icount").arg(format!("shift={shift},sleep=off"));
+    command.args(["-rtc", "base=2026-01-01,clock=vm", "-serial", "stdio"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
+    let mut running = Running(command.spawn().with_context(|| board.to_owned())?);
+    let console = running.0.stdout.take().context("no pipe to QEMU")?;
+    let (tell, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            if tell.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut said = Said { board: board.to_owned(), figures: Vec::new() };
+    let mut all = String::new();
+    loop {
+        let Ok(line) = lines.recv_timeout(PATIENCE) else {
+            bail!("{board} has not said all:\n{all}{}", fs::read_to_string(&errors).unwrap_or_default());
+        };
+        match line.strip_prefix("bench: ").map(|rest| rest.split_once(' ')) {
+            Some(None) => break,
+            Some(Some((key, value))) => {
+                said.figures.push((key.to_owned(), value.parse().with_context(|| line.clone())?));
+            }
+            None => {}
+        }
+        all.push_str(&line);
+        all.push('\n');
+    }
+    drop((running, lines));
+    let _ = reader.join();
+    Ok(said)
+}
+
+/// What a system says, if that can be trusted: a second run says the same, and one in which every instruction takes
+/// twice as long takes twice as long. Time that was waited for would not.
+pub fn exact(board: &str, built: &Built) -> Result<Said> {
+    let (said, again, slow) = (run(board, built, 0)?, run(board, built, 0)?, run(board, built, 1)?);
+    trusted(&said.figures, &again.figures, &slow.figures).with_context(|| board.to_owned())?;
+    Ok(said)
+}
+
+fn trusted(said: &[(String, f64)], again: &[(String, f64)], slow: &[(String, f64)]) -> Result<()> {
+    ensure!(said.len() == again.len() && said.len() == slow.len(), "runs differ in what they say");
+    for (((key, value), (_, again)), (_, slow)) in said.iter().zip(again).zip(slow) {
+        ensure!(value == again, "{key} was {value}, and {again} the next time: not the guest's alone");
+        let expected = if key.ends_with("ticks") { value * 2.0 } else { *value };
+        ensure!(
+            (slow - expected).abs() <= expected * SLACK,
+            "{key} was {value}, and {slow} of slow ones: it has waited"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_instructions_are_trusted() {
+        let figures = |ticks: f64, count: f64| vec![("a_ticks".to_owned(), ticks), ("count".to_owned(), count)];
+        let said = figures(1000.0, 16.0);
+        assert!(trusted(&said, &said, &figures(2003.0, 16.0)).is_ok());
+        for (again, slow) in [
+            (figures(1001.0, 16.0), figures(2000.0, 16.0)),
+            (figures(1000.0, 17.0), figures(2000.0, 16.0)),
+            // Half of it was waiting.
+            (figures(1000.0, 16.0), figures(1500.0, 16.0)),
+            (figures(1000.0, 16.0), figures(2000.0, 32.0)),
+            (figures(1000.0, 16.0), Vec::new()),
+        ] {
+            assert!(trusted(&said, &again, &slow).is_err());
+        }
+    }
+}
