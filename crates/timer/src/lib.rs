@@ -15,12 +15,16 @@ pub enum Peer {
     Beacon,
     Claim,
     Lifecycle,
+    Mesh,
+    Workload,
 }
 
 pub struct Ports<'a> {
     pub beacon: AlarmOf<'a>,
     pub claim: AlarmOf<'a>,
     pub lifecycle: AlarmOf<'a>,
+    pub mesh: AlarmOf<'a>,
+    pub workload: AlarmOf<'a>,
 }
 
 impl<'a> Ports<'a> {
@@ -32,8 +36,14 @@ impl<'a> Ports<'a> {
         }
     }
 
-    fn each(&mut self) -> [(Peer, &mut AlarmOf<'a>); 3] {
-        [(Peer::Beacon, &mut self.beacon), (Peer::Claim, &mut self.claim), (Peer::Lifecycle, &mut self.lifecycle)]
+    fn each(&mut self) -> [(Peer, &mut AlarmOf<'a>); 5] {
+        [
+            (Peer::Beacon, &mut self.beacon),
+            (Peer::Claim, &mut self.claim),
+            (Peer::Lifecycle, &mut self.lifecycle),
+            (Peer::Mesh, &mut self.mesh),
+            (Peer::Workload, &mut self.workload),
+        ]
     }
 }
 
@@ -54,10 +64,16 @@ mod tests {
 
     #[test]
     fn each_is_woken_once_at_its_own_deadline_and_an_idle_system_arms_nothing() {
-        let words: [[AtomicU64; 4]; 3] = Default::default();
-        let [a, b, c] = &words;
+        let words: [[AtomicU64; 4]; 5] = Default::default();
+        let [a, b, c, d, e] = &words;
         let alarm_of = |words| AlarmOf::new(ReadOnly::new(words)).unwrap();
-        let mut ports = Ports { beacon: alarm_of(a), claim: alarm_of(b), lifecycle: alarm_of(c) };
+        let mut ports = Ports {
+            beacon: alarm_of(a),
+            claim: alarm_of(b),
+            lifecycle: alarm_of(c),
+            mesh: alarm_of(d),
+            workload: alarm_of(e),
+        };
         let mut beacon = Alarm::new(ReadWrite::new(a)).unwrap();
         let mut claim = Alarm::new(ReadWrite::new(b)).unwrap();
         let woken = |ports: &mut Ports<'_>| {

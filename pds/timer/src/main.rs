@@ -16,14 +16,19 @@ fn init() -> impl Handler {
         beacon: fits(AlarmOf::new(read_only!(beacon_in))),
         claim: fits(AlarmOf::new(read_only!(claim_in))),
         lifecycle: fits(AlarmOf::new(read_only!(lifecycle_in))),
+        mesh: fits(AlarmOf::new(read_only!(mesh_in))),
+        workload: fits(AlarmOf::new(read_only!(workload_in))),
     };
     let (beacon, claim, lifecycle) = (channel!(beacon_id), channel!(claim_id), channel!(lifecycle_id));
+    let (mesh, workload) = (channel!(mesh_id), channel!(workload_id));
     Domain::start(move |_| {
         let next = timer::step(now(), &mut ports);
         ports.signals(|peer| match peer {
             Peer::Beacon => beacon.notify(),
             Peer::Claim => claim.notify(),
             Peer::Lifecycle => lifecycle.notify(),
+            Peer::Mesh => mesh.notify(),
+            Peer::Workload => workload.notify(),
         });
         if next.is_some() {
             platform::rest();
