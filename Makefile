@@ -79,13 +79,14 @@ have-sel4: have-sdk
 .PHONY: test-sel4
 test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards under QEMU, release
 	$(CARGO) build --locked $(PROGRAMS)
-	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image BOARD=$$board CONFIG=release; done
+	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image faulty BOARD=$$board CONFIG=release; done
 	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
 	$(CARGO) test --locked --package genesis-tests --test mixed -- --ignored
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
+	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults -- --ignored --test-threads=2; \
 	done
 
 .PHONY: check

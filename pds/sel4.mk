@@ -58,6 +58,11 @@ BENCH_DOMAINS := hello bench-mailbox bench-net bench-entropy bench-console
 bench-domains: have-sdk
 	$(SEL4_CARGO) $(addprefix --package ,$(BENCH_DOMAINS))
 
+# The domains that fault when a test wants it, for tests/tests/faults.rs; beside the real ones, which stay as they are.
+.PHONY: faulty
+faulty: have-sdk
+	$(SEL4_CARGO) --package genesis-faulty
+
 # Another directory is another machine: its device secret is there.
 MACHINE ?= target/qemu/$(BOARD)
 
@@ -65,3 +70,26 @@ MACHINE ?= target/qemu/$(BOARD)
 qemu: image ## boot it with the console here; on the segment of `make lab`, if one runs (Ctrl-A X ends it)
 	$(CARGO) build --locked --package qemu --bins
 	$(BIN)/qemu $(BOARD) --image $(IMAGE)/loader.img --dir $(MACHINE) $(if $(wildcard $(LAB)/lab.json),--lab $(LAB))
+
+# HEAD, twice, in places whose names are of different length, each with targets of its own. Without an anchor.
+.PHONY: reproducible
+reproducible: have-sdk ## build the release images from two clean clones and compare them byte by byte (slow)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	one=$$dir/one two=$$dir/another-place/of-a-longer-name; differs=; \
+	for clone in $$one $$two; do \
+	    git clone --quiet . $$clone; \
+	    for board in $(SEL4_BOARDS); do \
+	        env -u CARGO_TARGET_DIR $(MAKE) --no-print-directory -C $$clone image BOARD=$$board CONFIG=release ANCHOR=; \
+	    done; \
+	done; \
+	echo "== $$(git rev-parse HEAD)"; \
+	for board in $(SEL4_BOARDS); do \
+	    image=target/$$board-release/loader.img; \
+	    for clone in $$one $$two; do (cd $$clone; sha256sum $$image); done; \
+	    if cmp $$one/$$image $$two/$$image; then continue; fi; \
+	    differs=yes; \
+	    for program in $$(cd $$one; find target/pds/$$board-release/*/release -maxdepth 1 -type f -executable); do \
+	        cmp $$one/$$program $$two/$$program || true; \
+	    done; \
+	done; \
+	[ -z "$$differs" ] || { echo "the images of two clones are not the same" >&2; exit 1; }

@@ -24,11 +24,13 @@ pub struct Image {
     pub config: String,
     /// The bytes of regions, by the variable that names the file: `params`, `anchor`.
     pub prefill: BTreeMap<String, Vec<u8>>,
+    /// A domain whose program is the one with a fuse (`make faulty`).
+    pub faulty: Option<String>,
 }
 
 impl Image {
     pub fn new(board: &str, config: &str) -> Self {
-        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new() }
+        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new(), faulty: None }
     }
 
     /// Builds it into a directory. The result is `loader.img` there, beside the tool's `capdl.json` and `report.txt`.
@@ -44,7 +46,12 @@ impl Image {
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             ensure!(board.set(name, path(&file)?), "board {} has no variable {name}", self.board);
         }
-        Ok(sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?)
+        let mut system = sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?;
+        if let Some(domain) = &self.faulty {
+            let image = system.image_mut(domain).with_context(|| format!("there is no domain {domain}"))?;
+            image.path = format!("faulty-{}", image.path);
+        }
+        Ok(system)
     }
 }
 

@@ -5,11 +5,13 @@
 
 pub mod image;
 pub mod machine;
+mod memory;
 
 use std::path::Path;
 
 pub use image::Image;
 pub use machine::{Machine, Setup};
+pub use memory::Memory;
 
 /// The checkout that this program was built in.
 fn project() -> &'static Path {

@@ -11,13 +11,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::project;
+use crate::{memory::Memory, project};
 
 /// `qemu/BOARD.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     program: String,
+    /// Bytes.
+    ram: u64,
     arguments: Vec<String>,
 }
 
@@ -55,7 +57,19 @@ pub struct Machine(Child);
 impl Machine {
     /// Boots it; its console is to be read, or it waits.
     pub fn boot(setup: &Setup<'_>) -> Result<(Self, ChildStdout)> {
+        Self::start(setup, setup.command()?)
+    }
+
+    /// The same, with its memory in reach.
+    pub fn boot_in(memory: &Memory, setup: &Setup<'_>) -> Result<(Self, ChildStdout)> {
         let mut command = setup.command()?;
+        let (size, path) = (Line::of(setup.board)?.ram, memory.path());
+        let backend = format!("memory-backend-file,id=ram,size={size}B,share=on,mem-path={path}");
+        command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
+        Self::start(setup, command)
+    }
+
+    fn start(setup: &Setup<'_>, mut command: Command) -> Result<(Self, ChildStdout)> {
         command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| setup.board.to_owned())?;
         let console = child.stdout.take().context("no pipe to QEMU")?;
@@ -83,7 +97,8 @@ impl Setup<'_> {
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&secret);
         file.and_then(|mut file| file.write_all(self.device_secret)).with_context(|| secret.display().to_string())?;
         let mac = self.mac.map(|byte| format!("{byte:02x}")).join(":");
-        let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac)];
+        let ram = format!("{}B", line.ram);
+        let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac), ("{ram}", &ram)];
         let fill = |argument: &String| {
             values.iter().fold(argument.clone(), |argument, (name, value)| argument.replace(name, value))
         };

@@ -22,13 +22,13 @@ use native::{
     runner::{Config, Entropy, Plug, System, feed},
     switch::Switch,
 };
-use qemu::{Image, Machine};
+use qemu::{Image, Machine, Memory};
 use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
 use zerocopy::IntoBytes;
 
-use crate::{PATIENCE, admin::fresh, hostile::Target, station::Station};
+use crate::{PATIENCE, admin::fresh, fuse, hostile::Target, station::Station};
 
 pub struct Bed {
     switch: Switch,
@@ -48,6 +48,8 @@ pub struct Setup {
     pub claim_ms: u32,
     /// What the source gives, as `ENTROPY=` has it.
     pub entropy: String,
+    /// On a board, a domain that is there with a fuse.
+    pub faulty: Option<&'static str>,
 }
 
 impl Setup {
@@ -67,6 +69,7 @@ impl Setup {
             pending_ms: d.pending_ms.get(),
             claim_ms: d.claim_ms.get(),
             entropy: "good".into(),
+            faulty: None,
         }
     }
 
@@ -125,7 +128,8 @@ impl Bed {
         if let Some(anchor) = &setup.anchor {
             prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
         }
-        let place = Place { mac, own, behind, prefill, entropy: setup.entropy.parse().expect("a mode of the source") };
+        let entropy = setup.entropy.parse().expect("a mode of the source");
+        let place = Place { mac, own, behind, prefill, entropy, faulty: setup.faulty };
         let (running, reader) = if board == "native" { native(place) } else { self.machine(board, &name, place) };
         let console = Arc::new(Console::default());
         let lines = Arc::clone(&console);
@@ -134,20 +138,21 @@ impl Bed {
                 lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
         });
-        Node { name, mac, running, console, from: Cell::new(0) }
+        Node { name, mac, running, console, from: Cell::new(0), lit: Cell::new(None) }
     }
 
     fn machine(&self, board: &str, name: &str, place: Place) -> (Running, Box<dyn Read + Send>) {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir).expect("a directory for the machine");
-        let image = Image { prefill: place.prefill, ..Image::new(board, "release") };
+        let faulty = place.faulty.map(str::to_owned);
+        let image = Image { prefill: place.prefill, faulty, ..Image::new(board, "release") };
         let image = image.build(&dir).unwrap_or_else(|error| panic!("{error:#}"));
         // Held open at both ends: QEMU may come and go.
         let source = dir.join("entropy");
         rustix::fs::mknodat(rustix::fs::CWD, &source, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         let feeding = File::options().read(true).write(true).open(&source).expect("the FIFO");
         feed(feeding.into(), place.entropy).expect("a thread");
-        let (machine, console) = Machine::boot(&qemu::Setup {
+        let setup = qemu::Setup {
             board,
             image: &image,
             dir: &dir,
@@ -155,9 +160,14 @@ impl Bed {
             mac: place.mac,
             net: Some((&place.own, &place.behind)),
             entropy: &source,
-        })
-        .unwrap_or_else(|error| panic!("{error:#}"));
-        (Running::Machine(machine), Box::new(console))
+        };
+        let fused = place.faulty.map(|domain| (domain, Memory::new().unwrap_or_else(|error| panic!("{error:#}"))));
+        let booted = match &fused {
+            Some((_, memory)) => Machine::boot_in(memory, &setup),
+            None => Machine::boot(&setup),
+        };
+        let (machine, console) = booted.unwrap_or_else(|error| panic!("{error:#}"));
+        (Running::Machine(machine, fused), Box::new(console))
     }
 
     /// A host with a port of its own.
@@ -209,15 +219,17 @@ struct Place {
     behind: PathBuf,
     prefill: BTreeMap<String, Vec<u8>>,
     entropy: Entropy,
+    faulty: Option<&'static str>,
 }
 
 enum Running {
     Native(System),
     #[expect(dead_code, reason = "dropping it pulls the plug")]
-    Machine(Machine),
+    Machine(Machine, Option<(&'static str, Memory)>),
 }
 
 fn native(place: Place) -> (Running, Box<dyn Read + Send>) {
+    assert_eq!(place.faulty, None, "no domain has a fuse on native");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
     let mut config = Config::new(description);
@@ -240,6 +252,8 @@ pub struct Node {
     console: Arc<Console>,
     /// Lines before this one are not waited for any more.
     from: Cell<usize>,
+    /// The domain whose fuse was lit.
+    lit: Cell<Option<&'static str>>,
 }
 
 impl Node {
@@ -309,21 +323,42 @@ impl Node {
         self.wait_from(0, |line| line.starts_with(&start))[start.len()..].to_owned()
     }
 
+    /// Makes the domain with the fuse fault when it is woken next; `how` is one of [`fuse`]'s.
+    pub fn light(&self, how: u64) {
+        let Running::Machine(_, Some((domain, memory))) = &self.running else { panic!("no domain has a fuse") };
+        let mark = fuse::MAGIC.map(u64::to_le_bytes).concat();
+        let places = memory.find(&mark).expect("the machine's memory");
+        assert!(!places.is_empty(), "no fuse in the machine's memory");
+        // Nobody reads what the boot has left behind of a program.
+        for place in places {
+            memory.write(place + mark.len() as u64, &how.to_le_bytes()).expect("the machine's memory");
+        }
+        self.lit.set(Some(domain));
+    }
+
     /// Domains that have died since this was last asked.
     pub fn deaths(&self) -> Vec<String> {
         match &self.running {
             Running::Native(system) => system.deaths().try_iter().map(|death| death.to_string()).collect(),
             // On seL4 the node itself says it.
-            Running::Machine(_) => {
+            Running::Machine(..) => {
                 self.console.lock().iter().filter(|line| line.contains(" died; ")).cloned().collect()
             }
         }
     }
 }
 
+/// What the console says of a domain's death.
+pub fn died(domain: &str) -> String {
+    format!("genesis: fault {domain} died; power-cycle the node")
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
-        let deaths = self.deaths();
+        let mut deaths = self.deaths();
+        if let Some(domain) = self.lit.get() {
+            deaths.retain(|line| *line != died(domain));
+        }
         // A test that fails already says more about why.
         if !thread::panicking() {
             assert_eq!(deaths, [] as [String; 0], "domains died");

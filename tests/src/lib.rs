@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod bed;
+#[path = "../../pds/faulty/src/fuse.rs"]
+pub mod fuse;
 pub mod hostile;
 pub mod seeds;
 pub mod station;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use genesis_tests::{
     PATIENCE,
     admin::{Admin, fresh},
-    bed::{Bed, Setup},
+    bed::{Bed, Node, Setup},
     hostile,
     station::{ALL_NODES_MAC, Station, beacon_payload, udp_frame},
 };
@@ -101,7 +101,7 @@ fn a_find_and_an_open_that_were_seen_are_worth_nothing() {
 }
 
 /// The next thing that the node says is a hello to the next valid find.
-fn assert_silent_until_found(bed: &Bed, node: &genesis_tests::bed::Node, admin: &mut Admin, station: &mut Station) {
+fn assert_silent_until_found(bed: &Bed, node: &Node, admin: &mut Admin, station: &mut Station) {
     station.heard();
     admin.discover(station);
     let frames = bed.frames_from(node);
@@ -142,4 +142,8 @@ fn each_node_has_an_identity_of_its_own() {
     });
     assert!(keys[0].0 != keys[1].0 && keys[1].0 != keys[2].0 && keys[0].0 != keys[2].0);
     assert!(keys[0].1 != keys[1].1 && keys[1].1 != keys[2].1 && keys[0].1 != keys[2].1);
+    if std::env::var_os("GENESIS_BOARD").is_some() {
+        let image = |node: &Node| std::fs::read(bed.dir().join(node.name()).join("loader.img")).expect("its image");
+        assert!(nodes.windows(2).all(|pair| image(&pair[0]) == image(&pair[1])), "not one image");
+    }
 }

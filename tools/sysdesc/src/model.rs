@@ -141,6 +141,16 @@ impl System {
         self.all_domains().into_iter().find(|domain| domain.name == name)
     }
 
+    /// The program of a domain, to put another in its place.
+    pub fn image_mut(&mut self, domain: &str) -> Option<&mut Image> {
+        fn find<'a>(domains: &'a mut [Domain], name: &str) -> Option<&'a mut Image> {
+            domains.iter_mut().find_map(|domain| {
+                if domain.name == name { Some(&mut domain.image) } else { find(&mut domain.children, name) }
+            })
+        }
+        find(&mut self.domains, domain)
+    }
+
     pub fn region(&self, name: &str) -> Option<&Region> {
         self.regions.iter().find(|region| region.name == name)
     }

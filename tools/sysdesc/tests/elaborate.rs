@@ -133,3 +133,22 @@ fn a_board_with_an_unknown_key_is_refused() {
         assert!(Board::parse(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn another_program_in_a_domains_place_changes_one_line() {
+    let board = Board::parse(NATIVE).unwrap();
+    let real = elaborate(PROJECT, &board).unwrap();
+    for name in real.all_domains().into_iter().map(|domain| domain.name.as_str()) {
+        let mut other = real.clone();
+        let image = other.image_mut(name).unwrap();
+        assert_eq!(*image, real.domain(name).unwrap().image);
+        image.path = "another".to_owned();
+        assert_eq!(other.domain(name).unwrap().image.path, "another");
+        let (real, other) = (real.to_xml(""), other.to_xml(""));
+        let changed: Vec<_> = real.lines().zip(other.lines()).filter(|(real, other)| real != other).collect();
+        assert_eq!(real.lines().count(), other.lines().count());
+        let [(_, line)] = changed[..] else { panic!("{name}: {changed:?}") };
+        assert_eq!(line.trim(), r#"<program_image path="another"/>"#);
+    }
+    assert_eq!(real.clone().image_mut("nobody"), None);
+}

@@ -1,0 +1,66 @@
+//! `platform` for a domain with a fuse. The programs of this package are the real shells, built against this library in
+//! the place of `platform`: the same core, ports and driver, and one look at the fuse each time the domain is woken. A
+//! test lights it in the memory of a running machine, as no domain could, and so chooses when a domain faults, and how.
+//!
+//! They are for tests/tests/faults.rs, which puts one of them into an image that is otherwise the real one.
+#![no_std]
+
+mod fuse;
+
+use core::{
+    hint::black_box,
+    ptr::null_mut,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+pub use genesis_platform::*;
+
+/// Stands in for [`genesis_platform::Domain`].
+pub struct Domain;
+
+impl Domain {
+    pub fn start(mut step: impl FnMut(&Notified) -> bool) -> impl Handler {
+        genesis_platform::Domain::start(move |notified: &Notified| {
+            burn();
+            step(notified)
+        })
+    }
+}
+
+// In one page.
+#[repr(C, align(32))]
+struct Fuse {
+    magic: [u64; 2],
+    lit: AtomicU64,
+}
+
+// Exported, and in memory that is written: what is in it must not be taken for constant.
+#[unsafe(export_name = "fuse")]
+#[unsafe(link_section = ".data")]
+static FUSE: Fuse = Fuse { magic: fuse::MAGIC, lit: AtomicU64::new(0) };
+
+/// Returns if the fuse is not lit, or if the machine lets the domain do what it must not: then it lives on.
+fn burn() {
+    match black_box(&FUSE).lit.load(Ordering::Relaxed) {
+        fuse::NULL_WRITE => {
+            // SAFETY: a fault is what is asked for: nothing is mapped there.
+            unsafe { black_box(null_mut::<u64>()).write_volatile(1) };
+        }
+        fuse::PANIC => panic!("on purpose"),
+        fuse::JUMP_INTO_DATA => {
+            // SAFETY: a fault is what is asked for; were it none, this is a function that does nothing.
+            let code: extern "C" fn() = unsafe { core::mem::transmute(black_box(&raw const RETURN)) };
+            code();
+        }
+        _ => {}
+    }
+}
+
+/// A function that returns at once, in memory that is written.
+#[unsafe(link_section = ".data")]
+static RETURN: AtomicU64 = AtomicU64::new(RET);
+
+#[cfg(target_arch = "aarch64")]
+const RET: u64 = 0xd65f_03c0;
+#[cfg(target_arch = "riscv64")]
+const RET: u64 = 0x0000_8067;
