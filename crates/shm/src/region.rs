@@ -39,9 +39,12 @@ impl<'a> ReadOnly<'a> {
     pub fn read(&self, at: usize, to: &mut [u8]) {
         debug_assert!(at.is_multiple_of(WORD));
         let mut words = self.0.get(at / WORD..).unwrap_or(&[]).iter();
-        for chunk in to.chunks_mut(WORD) {
-            let word = words.next().map_or(0, |word| word.load(Ordering::Relaxed));
-            chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
+        let mut next = || words.next().map_or(0, |word| word.load(Ordering::Relaxed)).to_ne_bytes();
+        // Whole words apart: this is what every frame goes through.
+        let (whole, rest) = to.as_chunks_mut::<WORD>();
+        whole.iter_mut().for_each(|chunk| *chunk = next());
+        if !rest.is_empty() {
+            rest.iter_mut().zip(next()).for_each(|(to, byte)| *to = byte);
         }
         // Keeps these loads before whatever is loaded next (a sequence number, checked again).
         fence(Ordering::Acquire);
@@ -84,11 +87,19 @@ impl<'a> ReadWrite<'a> {
         debug_assert!(at.is_multiple_of(WORD));
         // Keeps these stores behind whatever was stored before (an odd sequence number).
         fence(Ordering::Release);
-        let words = self.0.get(at / WORD..).unwrap_or(&[]);
-        for (chunk, word) in from.chunks(WORD).zip(words) {
+        let mut words = self.0.get(at / WORD..).unwrap_or(&[]).iter();
+        let mut put = |bytes| {
+            if let Some(word) = words.next() {
+                word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+            }
+        };
+        // Whole words apart: this is what every frame goes through.
+        let (whole, rest) = from.as_chunks::<WORD>();
+        whole.iter().for_each(|chunk| put(*chunk));
+        if !rest.is_empty() {
             let mut bytes = [0; WORD];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+            bytes.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+            put(bytes);
         }
     }
 
