@@ -95,6 +95,11 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
         taken
     }
 
+    /// Whether there is a free slot: what is sent now is not refused for want of one.
+    pub fn has_room(&self) -> bool {
+        self.produced.wrapping_sub(self.inn.load(CONSUMED)) < self.out_slots
+    }
+
     /// Whether the other end has taken everything that was sent.
     pub fn drained(&self) -> bool {
         self.inn.load(CONSUMED) == self.produced
@@ -161,6 +166,7 @@ mod tests {
                             Ok(())
                         };
                         prop_assert_eq!(left.send(&frame), expected);
+                        prop_assert_eq!(left.has_room(), model.len() < 4);
                     }
                     1 => {
                         let mut buf = [0; SLOT];
