@@ -11,8 +11,9 @@ use std::{
 use calls::{
     alarm::{Alarm, AlarmOf},
     lifecycle::{Peer as Gated, Refusal, for_claim as ops},
+    mesh::Stations,
     params::Params,
-    rules::{Gate, Link, Phase, Rules},
+    rules::{Gate, Link, MeshLink, Phase, Rules},
 };
 use crypto::AnchorSecret;
 use shm::{
@@ -228,6 +229,7 @@ impl World {
             gate: number,
             peer: Gated { ip: PEER_IP, mac: PEER_MAC, zero: [0; 2] },
             until: self.now + calls::params::micros(self.lifecycle.params.token_ms),
+            mesh: MeshLink::NONE,
         };
         let fiduciary = self.keystore.public();
         let [token, nonce] = [b"token", b"nonce"]

@@ -12,7 +12,7 @@ const LISTENING: [Phase; 3] = [Phase::Scan, Phase::Hold, Phase::Committed];
 const CLOSED: [Phase; 4] = [Phase::Blind, Phase::Fork, Phase::Claimed, Phase::Sealed];
 
 fn open_gate(source: Source, frame: &[u8]) -> Verdict {
-    decide(&rules(Phase::Hold, true), 0, source, frame)
+    decide(&rules(Phase::Hold, true), &stations(), 0, source, frame)
 }
 
 #[track_caller]
@@ -24,16 +24,16 @@ fn dropped(source: Source, frame: &[u8], reason: Reason) {
 fn what_may_pass_passes_in_its_phases_and_gate_only() {
     for (source, needs_gate, frame) in all_that_may_pass() {
         for phase in LISTENING {
-            let verdict = decide(&rules(phase, true), UNTIL - 1, source, &frame);
+            let verdict = decide(&rules(phase, true), &stations(), UNTIL - 1, source, &frame);
             assert!(!matches!(verdict, Verdict::Drop(_)), "{source:?} {verdict:?} {frame:02x?}");
             for (open, now) in [(false, 0), (true, UNTIL), (true, u64::MAX)] {
-                let shut = decide(&rules(phase, open), now, source, &frame);
+                let shut = decide(&rules(phase, open), &stations(), now, source, &frame);
                 assert_eq!(shut, if needs_gate { Verdict::Drop(Reason::Gate) } else { verdict });
             }
         }
         for phase in CLOSED {
             for open in [false, true] {
-                assert_eq!(decide(&rules(phase, open), 0, source, &frame), Verdict::Drop(Reason::Closed));
+                assert_eq!(decide(&rules(phase, open), &stations(), 0, source, &frame), Verdict::Drop(Reason::Closed));
             }
         }
     }
@@ -45,7 +45,7 @@ fn without_a_link_nothing_passes() {
         for mac in [[0; 6], EVERYONE.mac] {
             let mut rules = rules(Phase::Hold, true);
             rules.link.mac = mac;
-            assert_eq!(decide(&rules, 0, source, &frame), Verdict::Drop(Reason::Closed));
+            assert_eq!(decide(&rules, &stations(), 0, source, &frame), Verdict::Drop(Reason::Closed));
         }
     }
 }
@@ -55,7 +55,7 @@ fn a_gate_to_a_group_is_none() {
     let mut rules = rules(Phase::Hold, true);
     (rules.peer.mac, rules.peer.ip) = (EVERYONE.mac, EVERYONE.ip);
     let frame = frame(US, EVERYONE, TCP, 64, &tcp(9443, 40000, 0x10, b""));
-    assert_eq!(decide(&rules, 0, Source::Claim, &frame), Verdict::Drop(Reason::Gate));
+    assert_eq!(decide(&rules, &stations(), 0, Source::Claim, &frame), Verdict::Drop(Reason::Gate));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Frames built by hand, so that the parser under test has no part in making them.
 
 mod cases;
+mod member;
 mod oracle;
 mod random;
 mod step;
@@ -9,7 +10,8 @@ use std::vec::Vec;
 
 use calls::{
     lifecycle::Peer,
-    rules::{Link, Phase, Rules},
+    mesh::{MAX_STATIONS, Stations},
+    rules::{Link, MeshLink, Phase, Rules},
 };
 use crypto::{AnchorSecret, Secret};
 use wire::{
@@ -28,6 +30,18 @@ pub const UNTIL: u64 = 1000;
 pub const US: Station = Station { mac: [2, 0, 0, 0, 0, 1], ip: ip(1) };
 pub const ADMIN: Station = Station { mac: [2, 0, 0, 0, 0, 2], ip: ip(2) };
 pub const STRANGER: Station = Station { mac: [2, 0, 0, 0, 0, 3], ip: ip(3) };
+/// Peers of the mesh: one on the link, and one beyond it, which has the gateway's MAC.
+pub const NEAR: Station = Station { mac: [2, 0, 0, 0, 0, 4], ip: ip(4) };
+pub const GATEWAY: Station = Station { mac: [2, 0, 0, 0, 0, 5], ip: ip(5) };
+pub const FAR: Station = Station { mac: GATEWAY.mac, ip: [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9] };
+/// The node under its static address.
+pub const STATIC: Station =
+    Station { mac: US.mac, ip: [0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56] };
+pub const STATIC_GROUP: Station = Station {
+    mac: [0x33, 0x33, 0xff, 0x12, 0x34, 0x56],
+    ip: [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x12, 0x34, 0x56],
+};
+pub const NEAR_GROUP: Station = group(4);
 pub const EVERYONE: Station =
     Station { mac: [0x33, 0x33, 0, 0, 0, 1], ip: [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] };
 pub const OUR_GROUP: Station = group(1);
@@ -48,7 +62,22 @@ pub fn rules(phase: Phase, open: bool) -> Rules {
         gate: u64::from(open),
         peer: Peer { ip: ADMIN.ip, mac: ADMIN.mac, zero: [0; 2] },
         until: UNTIL,
+        mesh: MeshLink::NONE,
     }
+}
+
+/// A member's, with a static address.
+pub fn member(phase: Phase, open: bool) -> Rules {
+    let mesh = MeshLink { member: 1, address: STATIC.ip, length: 64, gateway: GATEWAY.ip };
+    Rules { mesh, ..rules(phase, open) }
+}
+
+pub fn stations() -> Stations {
+    let mut stations = Stations { count: 3, ..Stations::NONE };
+    stations.ips[..3].copy_from_slice(&[NEAR.ip, FAR.ip, GATEWAY.ip]);
+    // Behind the count: not named.
+    stations.ips[MAX_STATIONS - 1] = STRANGER.ip;
+    stations
 }
 
 /// A frame around a payload of the transport layer, whose checksum is then put right.
@@ -189,5 +218,35 @@ pub fn all_that_may_pass() -> Vec<(Source, bool, Vec<u8>)> {
         (Source::Claim, true, nd(US, ADMIN, asks_for_admin.clone())),
         (Source::Claim, true, nd(US, ADMIN_GROUP, asks_for_admin)),
         (Source::Claim, true, nd(US, ADMIN, neighbour(ADVERTISEMENT, 0x40, US.ip, Some(US.mac)))),
+    ]
+}
+
+/// A datagram of WireGuard, or of its port.
+pub fn tunnel(from: Station, to: Station, ports: (u16, u16)) -> Vec<u8> {
+    frame(from, to, UDP, 64, &udp(ports.0, ports.1, b"\x04\0\0\0 as WireGuard pleases"))
+}
+
+/// One of everything that may pass between a member and its mesh.
+pub fn all_that_a_member_may_pass() -> Vec<(Source, Vec<u8>)> {
+    let nd = |from, to, payload: Vec<u8>| frame(from, to, ICMP, 255, &payload);
+    let asks = |target: Station, by: Station| neighbour(SOLICITATION, 0, target.ip, Some(by.mac));
+    let tells = |flags, by: Station| neighbour(ADVERTISEMENT, flags, by.ip, Some(by.mac));
+    std::vec![
+        (Source::Net, tunnel(STRANGER, US, (1, 51820))),
+        (Source::Net, tunnel(NEAR, STATIC, (51820, 51820))),
+        (Source::Net, tunnel(FAR, STATIC, (65535, 51820))),
+        (Source::Net, nd(NEAR, OUR_GROUP, asks(US, NEAR))),
+        (Source::Net, nd(NEAR, US, asks(US, NEAR))),
+        (Source::Net, nd(GATEWAY, STATIC_GROUP, asks(STATIC, GATEWAY))),
+        (Source::Net, nd(GATEWAY, US, asks(STATIC, GATEWAY))),
+        (Source::Net, nd(NEAR, US, tells(0x60, NEAR))),
+        (Source::Net, nd(GATEWAY, STATIC, tells(0xe0, GATEWAY))),
+        (Source::Net, nd(NEAR, US, neighbour(ADVERTISEMENT, 0x40, NEAR.ip, None))),
+        (Source::Mesh, tunnel(US, NEAR, (51820, 51820))),
+        (Source::Mesh, tunnel(STATIC, FAR, (51820, 1))),
+        (Source::Mesh, nd(US, NEAR_GROUP, asks(NEAR, US))),
+        (Source::Mesh, nd(STATIC, GATEWAY, asks(GATEWAY, US))),
+        (Source::Mesh, nd(US, NEAR, tells(0x60, US))),
+        (Source::Mesh, nd(STATIC, GATEWAY, tells(0x40, STATIC))),
     ]
 }

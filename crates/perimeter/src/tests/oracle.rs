@@ -2,20 +2,21 @@
 
 use std::{vec, vec::Vec};
 
-use calls::rules::Rules;
+use calls::{mesh::Stations, rules::Rules};
 
 use super::{ICMP, TCP, UDP, checksum_at, neighbour, sum};
 use crate::{Source, Verdict};
 
 /// Where the frame goes; `None` if it is dropped.
-pub fn may_pass(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
+pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
     let (us, us_ip) = (rules.link.mac, rules.link.ip);
     let ours =
         |mac: &[u8; 6], ip: &[u8; 16]| mac[0] & 1 == 0 && *mac != [0; 6] && ip[..8] == [254, 128, 0, 0, 0, 0, 0, 0];
-    if ![1, 3, 4].contains(&rules.phase) || !ours(&us, &us_ip) {
+    if !ours(&us, &us_ip) {
         return None;
     }
-    let open = rules.gate > 0 && rules.until > now && ours(&rules.peer.mac, &rules.peer.ip);
+    let listens = [1, 3, 4].contains(&rules.phase);
+    let open = listens && rules.gate > 0 && rules.until > now && ours(&rules.peer.mac, &rules.peer.ip);
     let (peer, peer_ip) = (rules.peer.mac, rules.peer.ip);
 
     // One IPv6 packet that fills the frame.
@@ -31,6 +32,19 @@ pub fn may_pass(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option
     let at = checksum_at(next)?;
     if frame.len() < at + 2 || sum(frame) != 0xffff {
         return None;
+    }
+
+    // The mesh of a member: WireGuard's port and all neighbour discovery but that of the gate's peer.
+    let of_wireguard = next == UDP && (payload[..2] == [0xca, 0x6c] || payload[2..4] == [0xca, 0x6c]);
+    let member = rules.mesh.member == 1 && [4, 5].contains(&rules.phase);
+    let others_neighbour = next == ICMP && !(open && from_ip == peer_ip);
+    match source {
+        Source::Mesh => return mesh(rules, stations, true, frame).filter(|_| member),
+        Source::Net if of_wireguard || (others_neighbour && member) => {
+            return mesh(rules, stations, false, frame).filter(|_| member);
+        }
+        _ if !listens => return None,
+        _ => {}
     }
 
     let group = |ip: &[u8; 16]| {
@@ -89,7 +103,7 @@ pub fn may_pass(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option
             let passes = next == ICMP && (solicits && (to_us || to_our_group) || one_of(&answers) && to_us);
             passes.then_some(Verdict::ToClaim)
         }
-        Source::Beacon | Source::Claim => {
+        Source::Beacon | Source::Claim | Source::Mesh => {
             if (from, from_ip) != (us, us_ip) || frame[14..18] != [0x60, 0, 0, 0] {
                 return None;
             }
@@ -109,11 +123,74 @@ pub fn may_pass(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option
     }
 }
 
+/// What passes between a member and its mesh, of frames with right lengths and checksum.
+fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<Verdict> {
+    let us = rules.link.mac;
+    let host = |ip: &[u8]| ip[0] != 0 && ip[0] != 255;
+    let unicast = |mac: &[u8]| mac[0] % 2 == 0 && mac != [0; 6];
+    let ours: Vec<[u8; 16]> = [rules.link.ip, rules.mesh.address].into_iter().filter(|ip| host(ip)).collect();
+    let named = stations.ips.iter().take(stations.count as usize);
+    let named: Vec<[u8; 16]> = named.copied().filter(|ip| host(ip) && !ours.contains(ip)).collect();
+    let (to, from, from_ip, to_ip) = (&frame[..6], &frame[6..12], &frame[22..38], &frame[38..54]);
+    let (next, hops, payload) = (frame[20], frame[21], &frame[54..]);
+    let contains = |list: &[[u8; 16]], ip: &[u8]| list.iter().any(|one| one == ip);
+    let (near, far, near_ip, far_ip) = if out { (from, to, from_ip, to_ip) } else { (to, from, to_ip, from_ip) };
+    // The other end is someone else.
+    let other = unicast(far) && far != us;
+    let to_group = |ip: &[u8]| {
+        let tail = &ip[13..];
+        to[..3] == [51, 51, 255]
+            && to[3..] == *tail
+            && to_ip[..13] == [255, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 255]
+            && to_ip[13..] == *tail
+    };
+    if out && frame[14..18] != [0x60, 0, 0, 0] {
+        return None;
+    }
+    let verdict = if out { Verdict::ToNet } else { Verdict::ToMesh };
+    let ends = near == us && contains(&ours, near_ip);
+    if next == UDP {
+        let port = |at: usize| [payload[at], payload[at + 1]];
+        let (near_port, far_port) = if out { (port(0), port(2)) } else { (port(2), port(0)) };
+        let fits = usize::from(payload[4]) * 256 + usize::from(payload[5]) == payload.len() && payload[6..8] != [0, 0];
+        let who = other && if out { contains(&named, far_ip) } else { host(far_ip) && !contains(&ours, far_ip) };
+        return (ends && who && fits && near_port == [0xca, 0x6c] && far_port != [0, 0]).then_some(verdict);
+    }
+    if next != ICMP || hops != 255 || payload.len() < 24 {
+        return None;
+    }
+    let mut message = payload.to_vec();
+    message[2..4].fill(0);
+    let target: [u8; 16] = message[8..24].try_into().ok()?;
+    let sender: [u8; 6] = from.try_into().ok()?;
+    let solicits = message == neighbour(135, 0, target, Some(sender));
+    let flags: &[u8] = if out { &[0, 0x20, 0x40, 0x60] } else { &[0, 0x20, 0x40, 0x60, 0x80, 0xa0, 0xc0, 0xe0] };
+    let tells = flags.iter().any(|flags| {
+        message == neighbour(136, *flags, target, Some(sender))
+            || !out && message == neighbour(136, *flags, target, None)
+    });
+    let sender_holds = if out { ends } else { other && contains(&named, far_ip) };
+    let to_one = if out { other && contains(&named, far_ip) } else { ends };
+    let passes = match (solicits, tells, out) {
+        (true, _, true) => contains(&named, &target) && (to_one && to_ip == target || to_group(&target)),
+        (true, _, false) => contains(&ours, &target) && (to_one || to_group(&target)),
+        (_, true, true) => contains(&ours, &target) && to_one,
+        (_, true, false) => contains(&named, &target) && to_one,
+        _ => false,
+    };
+    (sender_holds && passes).then_some(verdict)
+}
+
 #[test]
 fn the_oracle_knows_both_answers() {
-    let rules = super::rules(calls::rules::Phase::Hold, true);
+    let (rules, stations) = (super::rules(calls::rules::Phase::Hold, true), super::stations());
     for (source, _, frame) in super::all_that_may_pass() {
-        assert!(may_pass(&rules, 0, source, &frame).is_some());
-        assert!(may_pass(&rules, 0, source, &vec![0; frame.len()]).is_none());
+        assert!(may_pass(&rules, &stations, 0, source, &frame).is_some());
+        assert!(may_pass(&rules, &stations, 0, source, &vec![0; frame.len()]).is_none());
+    }
+    let rules = super::member(calls::rules::Phase::Claimed, false);
+    for (source, frame) in super::all_that_a_member_may_pass() {
+        assert!(may_pass(&rules, &stations, 0, source, &frame).is_some(), "{source:?} {frame:02x?}");
+        assert!(may_pass(&rules, &Stations::NONE, 0, Source::Mesh, &frame).is_none());
     }
 }

@@ -4,18 +4,19 @@ use std::{vec, vec::Vec};
 
 use calls::{
     lifecycle::Peer,
-    rules::{Link, Phase, Rules},
+    mesh::Stations,
+    rules::{Link, MeshLink, Phase, Rules},
 };
 use proptest::{prelude::*, sample::select};
 use zerocopy::IntoBytes;
 
 use super::{oracle::may_pass, *};
-use crate::{Verdict, decide};
+use crate::{Reason, Verdict, decide};
 
-const SOURCES: [Source; 3] = [Source::Net, Source::Beacon, Source::Claim];
+const SOURCES: [Source; 4] = [Source::Net, Source::Beacon, Source::Claim, Source::Mesh];
 
 fn verdict(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
-    Some(decide(rules, now, source, frame)).filter(|verdict| !matches!(verdict, Verdict::Drop(_)))
+    Some(decide(rules, &stations(), now, source, frame)).filter(|verdict| !matches!(verdict, Verdict::Drop(_)))
 }
 
 #[test]
@@ -32,12 +33,39 @@ fn each_changed_byte_is_judged_as_the_oracle_does() {
                         fix(&mut copy);
                     }
                     let got = verdict(&rules, 0, source, &copy);
-                    assert_eq!(got, may_pass(&rules, 0, source, &copy), "{source:?} byte {at} xor {change:#x} {fixed}");
+                    assert_eq!(
+                        got,
+                        may_pass(&rules, &stations(), 0, source, &copy),
+                        "{source:?} byte {at} xor {change:#x} {fixed}"
+                    );
                     // Changed addresses of the frame never pass, but for a find's sender, which its signature names.
                     let is_find = source == Source::Net && frame[20] == UDP;
                     assert!(got.is_none() || at >= 14 || (is_find && (6..12).contains(&at)));
                     if got.is_some() { passed += 1 } else { dropped += 1 }
                 }
+            }
+        }
+    }
+    assert!(passed > 0 && dropped > passed);
+}
+
+#[test]
+fn each_changed_byte_of_a_members_frame_is_judged_as_the_oracle_does() {
+    let rules = member(Phase::Committed, true);
+    let (mut passed, mut dropped) = (0, 0);
+    for (source, frame) in all_that_a_member_may_pass() {
+        for at in 0..frame.len() {
+            for change in 1..=255u8 {
+                let mut copy = frame.clone();
+                copy[at] ^= change;
+                fix(&mut copy);
+                let got = verdict(&rules, 0, source, &copy);
+                assert_eq!(
+                    got,
+                    may_pass(&rules, &stations(), 0, source, &copy),
+                    "{source:?} byte {at} xor {change:#x}"
+                );
+                if got.is_some() { passed += 1 } else { dropped += 1 }
             }
         }
     }
@@ -64,24 +92,41 @@ fn any_source() -> impl Strategy<Value = Source> {
 }
 
 fn any_ip() -> impl Strategy<Value = Ip> {
-    let known = [US.ip, ADMIN.ip, STRANGER.ip, EVERYONE.ip, OUR_GROUP.ip, ADMIN_GROUP.ip, [0; 16], [0x20; 16]];
-    prop_oneof![9 => select(Vec::from(known)), 1 => any::<Ip>()]
+    let known = [
+        [US, ADMIN, STRANGER, EVERYONE, OUR_GROUP, ADMIN_GROUP].map(|one| one.ip),
+        [NEAR, FAR, GATEWAY, STATIC, STATIC_GROUP, NEAR_GROUP].map(|one| one.ip),
+    ]
+    .concat();
+    let known = [known, vec![[0; 16], [0x20; 16]]].concat();
+    prop_oneof![9 => select(known), 1 => any::<Ip>()]
 }
 
 fn any_mac() -> impl Strategy<Value = Mac> {
-    let known = [US.mac, ADMIN.mac, STRANGER.mac, EVERYONE.mac, OUR_GROUP.mac, ADMIN_GROUP.mac, [0; 6], [255; 6]];
-    prop_oneof![9 => select(Vec::from(known)), 1 => any::<Mac>()]
+    let known = [US, ADMIN, STRANGER, EVERYONE, OUR_GROUP, ADMIN_GROUP, NEAR, GATEWAY].map(|one| one.mac);
+    let known = [&known[..], &[[0; 6], [255; 6]]].concat();
+    prop_oneof![9 => select(known), 1 => any::<Mac>()]
 }
 
 /// Mostly both addresses of one station.
 fn any_station() -> impl Strategy<Value = Station> {
-    let known = [US, ADMIN, STRANGER, EVERYONE, OUR_GROUP, ADMIN_GROUP];
+    let known = [
+        [US, ADMIN, STRANGER, EVERYONE, OUR_GROUP, ADMIN_GROUP],
+        [NEAR, FAR, GATEWAY, STATIC, STATIC_GROUP, NEAR_GROUP],
+    ]
+    .concat();
     let mixed = (any_mac(), any_ip()).prop_map(|(mac, ip)| Station { mac, ip });
-    prop_oneof![4 => select(Vec::from(known)), 1 => mixed]
+    prop_oneof![4 => select(known), 1 => mixed]
+}
+
+fn any_mesh() -> impl Strategy<Value = MeshLink> {
+    let usual = member(Phase::Claimed, false).mesh;
+    let other =
+        (0u64..3, any_ip()).prop_map(|(member, address)| MeshLink { member, address, length: 64, gateway: [0; 16] });
+    prop_oneof![4 => Just(usual), 1 => Just(MeshLink::NONE), 1 => other]
 }
 
 prop_compose! {
-    fn any_rules()(phase in select(vec![0u64, 1, 2, 3, 3, 4, 5, 6, 7]), link in any_station(), peer in any_station(), gate in 0u64..2, until in select(vec![0, 5, 6, u64::MAX]), usual in prop::bool::weighted(0.7)) -> Rules {
+    fn any_rules()(phase in select(vec![0u64, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7]), link in any_station(), peer in any_station(), gate in 0u64..2, until in select(vec![0, 5, 6, u64::MAX]), mesh in any_mesh(), usual in prop::bool::weighted(0.7)) -> Rules {
         let (link, peer) = if usual { (US, ADMIN) } else { (link, peer) };
         Rules {
             phase,
@@ -89,6 +134,7 @@ prop_compose! {
             gate,
             peer: Peer { ip: peer.ip, mac: peer.mac, zero: [0; 2] },
             until,
+            mesh,
         }
     }
 }
@@ -100,10 +146,12 @@ fn any_datagram() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_payload() -> impl Strategy<Value = (u8, Vec<u8>)> {
-    let port = || select(vec![0u16, 8090, 9443, 40000]);
+    let port = || select(vec![0u16, 8090, 9443, 40000, 51820]);
     prop_oneof![
         (port(), port(), any_datagram()).prop_map(|(from, to, datagram)| (UDP, udp(from, to, &datagram))),
         any_datagram().prop_map(|datagram| (UDP, udp(8090, 8090, &datagram))),
+        (port(), any_datagram()).prop_map(|(to, datagram)| (UDP, udp(51820, to, &datagram))),
+        (port(), any_datagram()).prop_map(|(from, datagram)| (UDP, udp(from, 51820, &datagram))),
         (port(), port(), 0u16..0x1000, any_datagram())
             .prop_map(|(from, to, flags, text)| (TCP, tcp(from, to, flags, &text))),
         (0u16..0x200, any::<bool>()).prop_map(|(flags, out)| {
@@ -125,8 +173,9 @@ prop_compose! {
 
 prop_compose! {
     /// One that may pass, with a few bytes changed.
-    fn nearly()(which in 0usize..19, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), fixed in any::<bool>()) -> (Source, Vec<u8>) {
-        let (source, _, mut frame) = all_that_may_pass().swap_remove(which);
+    fn nearly()(which in 0usize..35, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), fixed in any::<bool>()) -> (Source, Vec<u8>) {
+        let known = all_that_may_pass().into_iter().map(|(source, _, frame)| (source, frame));
+        let (source, mut frame) = known.chain(all_that_a_member_may_pass()).nth(which).unwrap();
         for (at, byte) in changes {
             let at = at.index(frame.len());
             frame[at] = byte;
@@ -139,7 +188,11 @@ prop_compose! {
 }
 
 fn phase_is_closed(rules: &Rules) -> bool {
-    !matches!(rules.phase(), Phase::Scan | Phase::Hold | Phase::Committed)
+    match rules.phase() {
+        Phase::Scan | Phase::Hold | Phase::Committed => false,
+        Phase::Claimed => rules.mesh.member != 1,
+        Phase::Blind | Phase::Fork | Phase::Sealed => true,
+    }
 }
 
 proptest! {
@@ -153,20 +206,31 @@ proptest! {
     #[test]
     fn put_together_at_random_is_judged_as_the_oracle_does(rules in any_rules(), source in any_source(), frame in any_frame()) {
         let got = verdict(&rules, 5, source, &frame);
-        prop_assert_eq!(got, may_pass(&rules, 5, source, &frame));
+        prop_assert_eq!(got, may_pass(&rules, &stations(), 5, source, &frame));
         prop_assert!(got.is_none() || !phase_is_closed(&rules));
     }
 
     #[test]
     fn changed_a_little_is_judged_as_the_oracle_does(rules in any_rules(), (source, frame) in nearly()) {
         let got = verdict(&rules, 5, source, &frame);
-        prop_assert_eq!(got, may_pass(&rules, 5, source, &frame));
+        prop_assert_eq!(got, may_pass(&rules, &stations(), 5, source, &frame));
         prop_assert!(got.is_none() || !phase_is_closed(&rules));
+    }
+
+    /// A member sends to nobody whom its mesh does not name, and claim and beacon never speak for it.
+    #[test]
+    fn what_leaves_a_claimed_node_goes_to_its_stations(rules in any_rules(), source in any_source(), frame in any_frame()) {
+        let rules = Rules { phase: Phase::Claimed as u64, ..rules };
+        if decide(&rules, &stations(), 5, source, &frame) == Verdict::ToNet {
+            prop_assert_eq!(source, Source::Mesh);
+            prop_assert_eq!(decide(&rules, &Stations::NONE, 5, source, &frame), Verdict::Drop(Reason::Receiver));
+        }
     }
 
     /// Whoever sends it and whatever it is: through a closed gate goes only what goes to everyone.
     #[test]
-    fn past_its_end_the_gate_is_closed(rules in any_rules(), (source, frame) in nearly()) {
+    fn past_its_end_the_gate_is_closed(mut rules in any_rules(), (source, frame) in nearly()) {
+        rules.mesh = MeshLink::NONE;
         let got = verdict(&rules, rules.until, source, &frame);
         prop_assert!(got.is_none() || frame[..6] == EVERYONE.mac);
     }

@@ -3,7 +3,10 @@
 use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, vec::Vec};
 
-use calls::rules::{Nic, Phase, Report, Rules};
+use calls::{
+    mesh::Stations,
+    rules::{Nic, Phase, Report, Rules},
+};
 use shm::{
     ReadOnly, ReadWrite, cell,
     ring::{Duplex, FRAME_SLOT},
@@ -34,11 +37,13 @@ struct Rig {
     ports: Ports<'static>,
     nic: cell::Writer<'static, Nic>,
     rules: cell::Writer<'static, Rules>,
+    stations: cell::Writer<'static, Stations>,
     report: cell::Reader<'static, Report>,
     net: Duplex<'static, FRAME_SLOT>,
     net_region: Region,
     beacon: Duplex<'static, FRAME_SLOT>,
     claim: Duplex<'static, FRAME_SLOT>,
+    mesh: Duplex<'static, FRAME_SLOT>,
 }
 
 impl Rig {
@@ -46,20 +51,25 @@ impl Rig {
         let (net, their_net, net_region) = ring(0x20000);
         let (beacon, their_beacon, _) = ring(0x10000);
         let (claim, their_claim, _) = ring(0x10000);
+        let (mesh, their_mesh, _) = ring(0x20000);
         let (nic, nic_in) = cells();
         let (rules, rules_in) = cells();
+        let (stations, stations_in) = cells();
         let (report_out, report) = cells();
-        let ports = Ports { nic: nic_in, rules: rules_in, report: report_out, net, beacon, claim };
+        let ports =
+            Ports { nic: nic_in, rules: rules_in, stations: stations_in, report: report_out, net, beacon, claim, mesh };
         Self {
             core: Perimeter::new(),
             ports,
             nic,
             rules,
+            stations,
             report,
             net: their_net,
             net_region,
             beacon: their_beacon,
             claim: their_claim,
+            mesh: their_mesh,
         }
     }
 
@@ -89,6 +99,7 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
                 Source::Net => &mut rig.net,
                 Source::Beacon => &mut rig.beacon,
                 Source::Claim => &mut rig.claim,
+                Source::Mesh => &mut rig.mesh,
             };
             ring.send(frame).unwrap();
         }
@@ -168,4 +179,26 @@ fn a_frame_meets_the_rules_that_were_published_before_it() {
     rig.run(0);
     assert_eq!(received(&mut rig.net).len(), 1);
     assert_eq!(rig.core.dropped(Reason::Closed), 1);
+}
+
+#[test]
+fn a_member_talks_to_the_stations_that_its_mesh_names_now() {
+    let mut rig = Rig::new();
+    let (out, inn) = (tunnel(US, NEAR, (51820, 51820)), tunnel(NEAR, US, (51820, 51820)));
+    let exchange = |rig: &mut Rig| {
+        rig.mesh.send(&out).unwrap();
+        rig.net.send(&inn).unwrap();
+        rig.run(0);
+        (received(&mut rig.net).len(), received(&mut rig.mesh).len())
+    };
+    rig.rules.publish(&rules(Phase::Claimed, false));
+    rig.stations.publish(&stations());
+    assert_eq!(exchange(&mut rig), (0, 0));
+    rig.rules.publish(&member(Phase::Claimed, false));
+    assert_eq!(exchange(&mut rig), (1, 1));
+    assert_eq!(rig.notified(), [Peer::Net, Peer::Mesh]);
+    rig.stations.publish(&Stations::NONE);
+    assert_eq!(exchange(&mut rig), (0, 1));
+    assert_eq!(rig.core.dropped(Reason::Receiver), 1);
+    assert_eq!((received(&mut rig.beacon).len(), received(&mut rig.claim).len()), (0, 0));
 }
