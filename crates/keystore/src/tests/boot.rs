@@ -293,6 +293,19 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
         let open = open_for(&rig.hello(&anchor), &anchor, 3);
         assert!(rig.ask::<CheckOpen>(Peer::Beacon, &open).is_ok());
         rig.claim_with(&anchor, 9);
+        rig.timestamp().unwrap();
+        let mut head = UpdateHead::new_zeroed();
+        let status = rig.status();
+        (head.fleet, head.fiduciary, head.epoch) = (status.fleet, status.fiduciary, U64::new(status.epoch));
+        head.counter = U64::new(10);
+        let head = head.sign(&authority(), 0).sign(&authority(), 1);
+        assert_eq!(rig.update(&head), Err(Refusal::Forged));
+        assert_eq!(
+            rig.update(&UpdateHead { signatures: [head.signatures[0], [0; 64], [0; 64], [0; 64]], ..head }),
+            Ok(())
+        );
+        rig.power_cycle();
+        rig.timestamp().unwrap();
     };
     // system.xml: stack_size="0x10000".
     std::thread::Builder::new().stack_size(0x10000).spawn(life).unwrap().join().unwrap();

@@ -51,7 +51,11 @@ impl Rig {
     fn guard(&mut self, public: &[u8; 32], chaining_key: &[u8; 32]) -> [Secret; 2] {
         let shared = dh(&mesh_key(&self.root), public).unwrap();
         let [next, key] = hkdf2(chaining_key, &*shared);
-        self.secrets.extend([*shared, *key]);
+        for secret in [*shared, *key] {
+            if !self.secrets.contains(&secret) {
+                self.secrets.push(secret);
+            }
+        }
         [next, key]
     }
 

@@ -1,11 +1,20 @@
 //! Random lives against a model of a few lines: at most one owner, only by a valid binding, nothing ever
-//! rolled back, claimable until claimed, a cut claim resumable by the same bytes.
+//! rolled back, claimable until claimed, a cut claim resumable by the same bytes; then commands and updates of its
+//! authority only, each once, and timestamps that rise.
 
-use calls::keystore::for_beacon::CheckOpen;
+use calls::keystore::{
+    StartHandshake,
+    for_beacon::CheckOpen,
+    for_lifecycle::{Settle, Update},
+    for_mesh::{CheckCommand, StartMeshHandshake},
+};
 use proptest::prelude::*;
-use wire::binding::PairingRecord;
+use wire::{
+    binding::PairingRecord,
+    command::{self, operation},
+};
 
-use super::{disk::Fault, *};
+use super::{command::head, disk::Fault, *};
 
 #[derive(Debug, Clone, Copy)]
 enum Flaw {
@@ -40,6 +49,19 @@ enum Action {
     Acknowledge {
         right: bool,
     },
+    Settle,
+    Update {
+        ahead: i8,
+        right_key: bool,
+        /// `None`: the one that is in force.
+        configuration: Option<u8>,
+    },
+    Command {
+        ahead: i8,
+        right_key: bool,
+        operation: u8,
+    },
+    Handshake,
     TicketShown,
     Fail(Fault),
     PowerCycle,
@@ -70,12 +92,21 @@ fn action() -> impl Strategy<Value = Action> {
         5 => flaw.prop_map(Commit),
         2 => Just(Again),
         2 => any::<bool>().prop_map(|right| Acknowledge { right }),
+        1 => Just(Settle),
+        3 => (-1i8..3, any::<bool>(), prop::option::of(0u8..3))
+            .prop_map(|(ahead, right_key, configuration)| Update { ahead, right_key, configuration }),
+        3 => (-1i8..3, any::<bool>(), prop::sample::select(OPERATIONS))
+            .prop_map(|(ahead, right_key, operation)| Command { ahead, right_key, operation }),
+        2 => Just(Handshake),
         1 => Just(TicketShown),
         2 => fault.prop_map(Fail),
         1 => Just(PowerCycle),
         1 => Just(Block),
     ]
 }
+
+/// The last is none that the node knows.
+const OPERATIONS: &[u8] = &[operation::STATUS, operation::ISOLATE, operation::REJOIN, operation::APPLY, 200];
 
 /// What the node has stored.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +116,9 @@ struct Stored {
     forked: bool,
     binding: Option<Binding>,
     claimed: bool,
+    configuration: [u8; 32],
+    command: u32,
+    isolated: bool,
 }
 
 struct Life {
@@ -98,6 +132,10 @@ struct Life {
     live: Option<[u8; 32]>,
     last: Option<Binding>,
     record: Option<PairingRecord>,
+    /// Timestamps have been reserved since the power came.
+    reserved: bool,
+    /// The last one.
+    timestamp: [u8; 12],
 }
 
 impl Life {
@@ -106,7 +144,9 @@ impl Life {
         let anchor = if ticket { AnchorSecret::from_seed(&ticket_seed(&board)) } else { admin() };
         let (identity, live, last, record) = (None, None, None, None);
         let stored = Stored::default();
-        Self { rig: Rig::new(board), anchor, stored, written: None, fault: None, identity, live, last, record }
+        let (written, fault, reserved, timestamp) = (None, None, false, [0; 12]);
+        let rig = Rig::new(board);
+        Self { rig, anchor, stored, written, fault, identity, live, last, record, reserved, timestamp }
     }
 
     fn power_cycle(&mut self) {
@@ -114,6 +154,7 @@ impl Life {
         self.stored = self.written.take().unwrap_or(self.stored);
         self.fault = None;
         self.live = None;
+        self.reserved = false;
     }
 
     /// Asks for what is to be stored, if `expected` says that it may be. A fault comes between.
@@ -241,16 +282,24 @@ impl Life {
                 }
                 let _ = self.store::<Acknowledge>(Peer::Claim, &hash, expected);
             }
+            Action::Settle => {
+                if stored.claimed {
+                    assert_eq!(self.rig.settle(), Ok(()));
+                    return;
+                }
+                let owned = stored.binding.ok_or(Refusal::NotReady);
+                let _ = self.store::<Settle>(Peer::Lifecycle, &(), owned.map(|_| Stored { claimed: true, ..stored }));
+            }
+            Action::Update { ahead, right_key, configuration } => self.update(ahead, right_key, configuration),
+            Action::Command { ahead, right_key, operation } => self.command(ahead, right_key, operation),
+            Action::Handshake => self.handshake(),
             Action::TicketShown => {
                 self.rig.step(true);
                 assert_eq!(self.rig.status().ticket_waiting, 0);
             }
             Action::Fail(fault) => {
-                // After the final commit only the ticket's erasure writes, which answers nothing.
-                if !stored.claimed {
-                    self.rig.disk.fail(fault);
-                    self.fault = Some(fault);
-                }
+                self.rig.disk.fail(fault);
+                self.fault = Some(fault);
             }
             Action::PowerCycle => self.power_cycle(),
             Action::Block => {
@@ -304,12 +353,81 @@ impl Life {
             Err(Refusal::Forged)
         } else {
             let (epoch, counter) = (binding.epoch.get(), binding.counter.get());
-            Ok(Stored { epoch, counter, binding: Some(binding), ..stored })
+            Ok(Stored { epoch, counter, binding: Some(binding), configuration: binding.configuration, ..stored })
         };
         if let Ok(record) = self.store::<Commit>(Peer::Claim, &binding, expected) {
             assert!(record.verify(&binding).is_some());
             self.record = Some(record);
         }
+    }
+
+    fn update(&mut self, ahead: i8, right_key: bool, configuration: Option<u8>) {
+        let stored = self.stored;
+        let binding = stored.binding.unwrap_or(Binding::new_zeroed());
+        let mut update = head(&binding, stored.counter.saturating_add_signed(ahead.into()), 0);
+        update.configuration = configuration.map_or(stored.configuration, |byte| [byte; 32]);
+        let update = update.sign(&if right_key { authority() } else { stranger() }, 0);
+        let (counter, configuration) = (update.counter.get(), update.configuration);
+        let in_force = (counter, configuration) == (stored.counter, stored.configuration);
+        let expected = if stored.binding.is_none() {
+            Err(Refusal::NotReady)
+        } else if counter <= stored.counter && !in_force {
+            Err(Refusal::Stale)
+        } else if !right_key {
+            Err(Refusal::Forged)
+        } else {
+            Ok(Stored { counter, configuration, ..stored })
+        };
+        if in_force && expected.is_ok() {
+            assert_eq!(self.rig.update(&update), Ok(()));
+            return;
+        }
+        let _ = self.store::<Update>(Peer::Lifecycle, &update, expected);
+    }
+
+    fn command(&mut self, ahead: i8, right_key: bool, operation: u8) {
+        let stored = self.stored;
+        let binding = stored.binding.unwrap_or(Binding::new_zeroed());
+        let keys = Keys::derive(&self.rig.root);
+        let author = if right_key { authority() } else { stranger() };
+        let key = command::key(&author.dh, &keys.claim_public, &binding.hash()).unwrap();
+        let counter = stored.command.saturating_add_signed(ahead.into());
+        let command = Command::new(&key, &keys.fiduciary_public, operation, 7, counter);
+        let expected = if stored.binding.is_none() {
+            Err(Refusal::NotReady)
+        } else if !right_key {
+            Err(Refusal::Forged)
+        } else if counter <= stored.command {
+            Err(Refusal::Stale)
+        } else {
+            let isolated = match operation {
+                operation::ISOLATE => true,
+                operation::REJOIN => false,
+                _ => stored.isolated,
+            };
+            Ok(Stored { command: counter, isolated, ..stored })
+        };
+        if let Ok(reply) = self.store::<CheckCommand>(Peer::Mesh, &command, expected) {
+            assert_eq!((reply.operation, reply.argument, reply.counter), (operation.into(), 7, counter));
+        }
+    }
+
+    fn handshake(&mut self) {
+        if self.stored.binding.is_none() {
+            assert_eq!(self.rig.timestamp(), Err(Refusal::NotReady));
+            return;
+        }
+        if !self.reserved {
+            let request = StartHandshake { peer: admin().public().dh, ..StartHandshake::new_zeroed() };
+            let reserved = self.store::<StartMeshHandshake>(Peer::Mesh, &request, Ok(self.stored));
+            if reserved.is_err() {
+                return;
+            }
+            self.reserved = true;
+        }
+        let next = self.rig.timestamp().unwrap();
+        assert!(next > self.timestamp);
+        self.timestamp = next;
     }
 
     /// The fork record that this node makes, if it has.
@@ -332,6 +450,7 @@ impl Life {
         };
         assert_eq!((status.state, status.ownership), (state::READY, expected));
         assert_eq!((status.forked == 1, status.epoch), (stored.forked, stored.epoch));
+        assert_eq!((status.isolated == 1, status.configuration), (stored.isolated, stored.configuration));
     }
 
     /// Whatever has happened, the owner, and only the owner, can end it well.
