@@ -127,7 +127,7 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
 fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<Verdict> {
     let us = rules.link.mac;
     let host = |ip: &[u8]| ip[0] != 0 && ip[0] != 255;
-    let unicast = |mac: &[u8]| mac[0] % 2 == 0 && mac != [0; 6];
+    let unicast = |mac: &[u8]| mac[0] & 1 == 0 && mac != [0; 6];
     let ours: Vec<[u8; 16]> = [rules.link.ip, rules.mesh.address].into_iter().filter(|ip| host(ip)).collect();
     let named = stations.ips.iter().take(stations.count as usize);
     let named: Vec<[u8; 16]> = named.copied().filter(|ip| host(ip) && !ours.contains(ip)).collect();

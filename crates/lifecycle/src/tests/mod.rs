@@ -1,14 +1,19 @@
+mod members;
+
 use core::sync::atomic::AtomicU64;
-use std::{boxed::Box, vec::Vec};
+use std::{boxed::Box, format, vec::Vec};
 
 use calls::{
     alarm::AlarmOf,
     console::closed,
     keystore::{Refusal as KeystoreRefusal, anchor, test},
-    lifecycle::{Peer as Admin, end},
+    lifecycle::{ApplyRequest, Peer as Admin, end},
+    rules::MeshLink,
 };
 use shm::{ReadOnly, ReadWrite};
 use zerocopy::{FromBytes, FromZeros};
+
+use members::update;
 
 use super::*;
 
@@ -19,7 +24,9 @@ struct Rig {
     core: Lifecycle,
     ports: Ports<'static>,
     now: Micros,
-    keystore: mailbox::Server<'static, 0>,
+    keystore: mailbox::Server<'static, { keystore::MAX_REQUEST }>,
+    /// Why it refuses updates, if it does.
+    refuses: Option<KeystoreRefusal>,
     keystore_answers: bool,
     status: StatusReply,
     asked: Vec<u32>,
@@ -29,6 +36,9 @@ struct Rig {
     claim_gate: cell::Reader<'static, Gate>,
     beacon: mailbox::Client<'static>,
     claim: mailbox::Client<'static>,
+    membership: cell::Reader<'static, Membership>,
+    member: Membership,
+    mesh: mailbox::Client<'static>,
     console: ring::Duplex<'static, SLOT>,
     alarm: AlarmOf<'static>,
     said: Vec<(u32, u32)>,
@@ -44,7 +54,7 @@ impl Rig {
         status.fiduciary = [0xf0; 32];
         status.address = [0xfe; 16];
         status.anchor = anchor::IMAGE;
-        let w: Vec<_> = (0..13).map(|_| words()).collect();
+        let w: Vec<_> = (0..16).map(|_| words()).collect();
         let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
         let ports = Ports {
             keystore: mailbox::Client::new(rw(0), ro(1)).unwrap(),
@@ -54,6 +64,8 @@ impl Rig {
             beacon: mailbox::Server::new(ro(5), rw(6)).unwrap(),
             claim_gate: cell::Writer::new(rw(7)).unwrap(),
             claim: mailbox::Server::new(ro(8), rw(9)).unwrap(),
+            membership: cell::Writer::new(rw(13)).unwrap(),
+            mesh: mailbox::Server::new(ro(14), rw(15)).unwrap(),
             console: ring::Duplex::new(rw(10), ro(11)).unwrap(),
             alarm: Alarm::new(rw(12)).unwrap(),
         };
@@ -62,6 +74,7 @@ impl Rig {
             ports,
             now: 1,
             keystore: mailbox::Server::new(ro(0), rw(1)).unwrap(),
+            refuses: None,
             keystore_answers: true,
             status,
             asked: Vec::new(),
@@ -71,6 +84,9 @@ impl Rig {
             claim_gate: cell::Reader::new(ro(7)).unwrap(),
             beacon: mailbox::Client::new(rw(5), ro(6)).unwrap(),
             claim: mailbox::Client::new(rw(8), ro(9)).unwrap(),
+            membership: cell::Reader::new(ro(13)).unwrap(),
+            member: Membership::new_zeroed(),
+            mesh: mailbox::Client::new(rw(14), ro(15)).unwrap(),
             console: ring::Duplex::new(rw(11), ro(10)).unwrap(),
             alarm: AlarmOf::new(ro(12)).unwrap(),
             said: Vec::new(),
@@ -112,12 +128,26 @@ impl Rig {
                     self.keystore.reply::<keystore::Fork>(&());
                 } else if call.parse::<keystore::CloseGate>().is_some() {
                     self.keystore.reply::<keystore::CloseGate>(&());
+                } else if call.parse::<keystore::Settle>().is_some() {
+                    self.status.ownership = ownership::CLAIMED;
+                    self.keystore.reply::<keystore::Settle>(&());
+                } else if let Some(head) = call.parse::<keystore::Update>() {
+                    match self.refuses {
+                        Some(refusal) => self.keystore.refuse(refusal.code()),
+                        None => {
+                            self.status.configuration = head.configuration;
+                            self.keystore.reply::<keystore::Update>(&());
+                        }
+                    }
                 } else {
                     self.keystore.refuse(KeystoreRefusal::NotAllowed.code());
                 }
             }
             if let Some(rules) = self.perimeter.poll() {
                 self.rules = rules;
+            }
+            if let Some(member) = self.membership.poll() {
+                self.member = member;
             }
             let mut slot = [0; SLOT];
             while let Some(len) = self.console.recv(&mut slot).unwrap() {
@@ -151,6 +181,23 @@ impl Rig {
         self.claim.poll::<O>(self.now).unwrap()
     }
 
+    fn tell<O: mailbox::Operation>(&mut self, request: &O::Request) -> Result<O::Reply, CallError> {
+        self.mesh.call::<O>(request, Micros::MAX);
+        self.run();
+        self.mesh.poll::<O>(self.now).unwrap()
+    }
+
+    /// A node whose claim is final, with this configuration.
+    fn claimed(bytes: &[u8]) -> Self {
+        let mut rig = Self::holding();
+        rig.open(1).unwrap();
+        rig.commit_to(bytes);
+        rig.status.ownership = ownership::CLAIMED;
+        let gate = rig.rules.gate;
+        rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
+        rig
+    }
+
     fn stage(&mut self, configuration: &[u8]) -> Result<(), CallError> {
         let mut request = StageRequest::new_zeroed();
         request.gate = self.rules.gate;
@@ -161,9 +208,13 @@ impl Rig {
     }
 
     fn commit(&mut self) {
-        self.stage(b"mesh").unwrap();
+        self.commit_to(&configuration(80));
+    }
+
+    fn commit_to(&mut self, bytes: &[u8]) {
+        self.stage(bytes).unwrap();
         self.status.ownership = ownership::COMMITTED;
-        self.status.configuration = wire::binding::configuration_hash(b"mesh");
+        self.status.configuration = wire::binding::configuration_hash(bytes);
         let gate = self.rules.gate;
         assert_eq!(self.claim::<for_claim::Committed>(&gate), Ok(0));
     }
@@ -171,6 +222,16 @@ impl Rig {
     fn phases(&self) -> Vec<u32> {
         self.said.iter().filter(|(code, _)| *code == code::PHASE).map(|(_, phase)| *phase).collect()
     }
+}
+
+/// A member's, with one rule for this port.
+fn configuration(port: u16) -> Vec<u8> {
+    let mut configuration = policy::Configuration::default();
+    configuration.addresses.push(policy::Prefix::v4([10, 8, 0, 2], 24)).unwrap();
+    let address = policy::Prefix { ip: [0x20; 16], length: 64 };
+    configuration.underlay = Some(policy::Underlay { address, gateway: Some([0xfe; 16]) });
+    configuration.rules.push(format!("in node tcp {port}").parse().unwrap()).unwrap();
+    configuration.write(&mut [0; 4096]).unwrap().to_vec()
 }
 
 fn refused(refusal: Refusal) -> CallError {
@@ -264,8 +325,8 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
 
 #[test]
 fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
-    use Child::{Beacon, Claim, Console, Entropy, Net, Perimeter, Timer};
-    for child in [Entropy, Net, Perimeter, Beacon, Claim, Timer, Console] {
+    use Child::{Beacon, Claim, Console, Entropy, Mesh, Net, Perimeter, Timer, Workload};
+    for child in [Entropy, Net, Perimeter, Beacon, Claim, Timer, Console, Mesh, Workload] {
         for claimed in [false, true] {
             let mut rig = Rig::new(0);
             rig.status.ownership = if claimed { ownership::CLAIMED } else { ownership::UNCLAIMED };
@@ -276,7 +337,8 @@ fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
             }
             let told = rig.said.iter().filter(|said| **said == (code::DIED, child.who())).count();
             assert_eq!(told, 1);
-            let goes_on = matches!(child, Entropy | Console) || claimed && matches!(child, Beacon | Claim);
+            let goes_on =
+                matches!(child, Entropy | Console | Mesh | Workload) || claimed && matches!(child, Beacon | Claim);
             assert_eq!(rig.core.phase() != Phase::Sealed, goes_on, "{child:?}, claimed: {claimed}");
             assert_eq!(rig.rules.phase(), rig.core.phase());
         }
@@ -358,7 +420,7 @@ fn a_claim_is_final_only_when_the_keystore_says_so() {
     assert_eq!(rig.core.configuration(), None);
     rig.commit();
     assert_eq!(rig.core.phase(), Phase::Committed);
-    assert_eq!(rig.core.configuration(), Some(&b"mesh"[..]));
+    assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
     assert_eq!(rig.claim::<for_claim::Acknowledged>(&gate), Err(refused(Refusal::Phase)));
     rig.status.ownership = ownership::CLAIMED;
     rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
@@ -379,15 +441,15 @@ fn a_committed_node_takes_the_committed_configuration_and_no_other() {
     rig.claim::<for_claim::Ended>(&end).unwrap();
     assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Committed, 0));
     rig.open(2).unwrap();
-    assert_eq!(rig.stage(b"other"), Err(refused(Refusal::Configuration)));
+    assert_eq!(rig.stage(&configuration(81)), Err(refused(Refusal::Configuration)));
     rig.commit();
-    assert_eq!(rig.core.configuration(), Some(&b"mesh"[..]));
+    assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
 }
 
 #[test]
 fn a_configuration_must_have_its_length_and_hash() {
     let mut rig = Rig::holding();
-    assert_eq!(rig.stage(b"x"), Err(refused(Refusal::Gate)));
+    assert_eq!(rig.stage(b""), Err(refused(Refusal::Gate)));
     rig.open(1).unwrap();
     let mut request = StageRequest::new_zeroed();
     request.gate = rig.rules.gate;
@@ -421,7 +483,7 @@ fn unknown_operations_are_refused_and_lies_are_reported() {
 proptest::proptest! {
     /// Whatever beacon and claim ask for, the phase moves only along the allowed edges and the gate has one peer.
     #[test]
-    fn phases_follow_their_edges(actions in proptest::collection::vec((0u8..9, 0u8..3), 0..60)) {
+    fn phases_follow_their_edges(actions in proptest::collection::vec((0u8..11, 0u8..3), 0..60)) {
         let mut rig = Rig::new(1000);
         rig.become_ready();
         let mut before = rig.core.phase();
@@ -430,7 +492,7 @@ proptest::proptest! {
             match action {
                 0 => drop(rig.open(n)),
                 1 => drop(rig.claim::<for_claim::Started>(&gate)),
-                2 => drop(rig.stage(&[n])),
+                2 => drop(rig.stage(&configuration(u16::from(n) + 1))),
                 3 => drop(rig.claim::<for_claim::Committed>(&gate)),
                 4 => drop(rig.claim::<for_claim::Acknowledged>(&gate)),
                 5 => drop(rig.claim::<for_claim::Ended>(&EndRequest { gate, reason: 1, zero: 0 })),
@@ -439,6 +501,8 @@ proptest::proptest! {
                     rig.status.ownership = rig.status.ownership.max(n);
                     rig.change();
                 }
+                8 => drop(rig.tell::<for_mesh::Joined>(&())),
+                9 => drop(rig.tell::<for_mesh::Apply>(&update(&configuration(u16::from(n) + 1)))),
                 _ => rig.change(),
             }
             let after = rig.core.phase();
@@ -448,6 +512,9 @@ proptest::proptest! {
             proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership == ownership::CLAIMED);
             proptest::prop_assert!(after != Phase::Committed || rig.status.ownership != ownership::UNCLAIMED);
             proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_some());
+            let member = rig.core.configuration().filter(|bytes| after.has_mesh() && !bytes.is_empty());
+            proptest::prop_assert_eq!(rig.rules.mesh.member == 1, member.is_some());
+            proptest::prop_assert_eq!(rig.member.configuration(), member);
             before = after;
         }
     }

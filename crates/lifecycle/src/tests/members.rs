@@ -1,0 +1,244 @@
+//! What lifecycle does for the mesh.
+
+use wire::{telemetry::result, update::UpdateHead};
+use zerocopy::IntoBytes;
+
+use super::*;
+
+/// As mesh has staged it.
+pub fn update(configuration: &[u8]) -> ApplyRequest {
+    let mut head = UpdateHead::new_zeroed();
+    head.configuration = wire::binding::configuration_hash(configuration);
+    head.length = (configuration.len() as u32).into();
+    let bytes = [head.as_bytes(), configuration].concat();
+    let mut request = ApplyRequest::new_zeroed();
+    request.length = bytes.len() as u64;
+    request.update[..bytes.len()].copy_from_slice(&bytes);
+    request
+}
+
+fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<u8, CallError> {
+    rig.tell::<for_mesh::Apply>(request).map(|result| result as u8)
+}
+
+fn count(rig: &Rig, what: (u32, u32)) -> usize {
+    rig.said.iter().filter(|said| **said == what).count()
+}
+
+#[test]
+fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.stage(&configuration(80)).unwrap();
+    // Staged is not committed.
+    assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
+    rig.status.epoch = 7;
+    rig.commit();
+    let link = MeshLink { member: 1, address: [0x20; 16], length: 64, gateway: [0xfe; 16] };
+    assert_eq!((rig.rules.mesh, rig.member.configuration()), (link, Some(&*configuration(80))));
+    assert_eq!((rig.member.phase(), rig.member.epoch, rig.member.fiduciary), (Phase::Committed, 7, [0xf0; 32]));
+    assert_eq!(rig.member.link, rig.rules.link);
+    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 1);
+    rig.status.ownership = ownership::CLAIMED;
+    rig.change();
+    assert_eq!((rig.rules.mesh, rig.member.phase()), (link, Phase::Claimed));
+    assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 1);
+}
+
+#[test]
+fn no_configuration_is_no_mesh() {
+    let rig = Rig::claimed(b"");
+    assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
+    // Claimed before the last power-up: the configuration is not here.
+    let mut rig = Rig::new(0);
+    rig.status.ownership = ownership::CLAIMED;
+    rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+    rig.become_ready();
+    assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
+    assert_eq!(rig.member.configuration(), None);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_not_staged() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    let good = configuration(80);
+    let longer = [&good[..], &[0]].concat();
+    for bad in [b"mesh: 10.8.0.2", &good[..good.len() - 1], &longer, &[0xff; 4096]] {
+        assert_eq!(rig.stage(bad), Err(refused(Refusal::Configuration)));
+    }
+    rig.stage(b"").unwrap();
+    rig.stage(&good).unwrap();
+}
+
+#[test]
+fn the_first_handshake_makes_a_claim_final() {
+    let mut rig = Rig::holding();
+    assert_eq!(rig.tell::<for_mesh::Joined>(&()), Err(refused(Refusal::Phase)));
+    rig.open(1).unwrap();
+    rig.commit();
+    rig.asked.clear();
+    rig.tell::<for_mesh::Joined>(&()).unwrap();
+    assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Claimed, 0));
+    assert!(rig.asked.contains(&4));
+    rig.asked.clear();
+    rig.tell::<for_mesh::Joined>(&()).unwrap();
+    // Said again, because the reply was lost: nobody is asked.
+    assert_eq!(rig.asked, []);
+    assert_eq!((count(&rig, (code::JOINED, 0)), count(&rig, (code::CLAIMED, 0))), (1, 1));
+}
+
+#[test]
+fn mesh_is_not_believed_about_ownership() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.commit();
+    rig.keystore_answers = false;
+    rig.mesh.call::<for_mesh::Joined>(&(), Micros::MAX);
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), None);
+    assert_eq!(rig.core.phase(), Phase::Committed);
+    // The keystore refuses: it is still what it was.
+    rig.keystore.take().unwrap().unwrap().parse::<keystore::Settle>().unwrap();
+    rig.keystore.refuse(KeystoreRefusal::NotReady.code());
+    rig.keystore_answers = true;
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), Some(Err(refused(Refusal::Phase))));
+    assert_eq!((rig.core.phase(), count(&rig, (code::JOINED, 0))), (Phase::Committed, 0));
+}
+
+#[test]
+fn an_update_is_in_force_when_the_reply_is_there() {
+    let mut rig = Rig::claimed(&configuration(80));
+    rig.asked.clear();
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
+    assert_eq!(rig.asked, [5, 1]);
+    assert_eq!(rig.member.configuration(), Some(&*configuration(81)));
+    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 2);
+    // The same once more changes nothing.
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
+    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 2);
+    // Out of the mesh.
+    assert_eq!(apply(&mut rig, &update(b"")), Ok(result::DONE));
+    assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
+}
+
+#[test]
+fn an_update_that_does_not_hold_changes_nothing() {
+    let mut rig = Rig::claimed(&configuration(80));
+    let mut other_hash = update(&configuration(81));
+    other_hash.update[64] ^= 1;
+    let mut longer = update(&configuration(81));
+    longer.length += 1;
+    let mut endless = update(&configuration(81));
+    endless.length = u64::MAX;
+    rig.asked.clear();
+    for (request, expected) in [
+        (other_hash, result::REFUSED),
+        (longer, result::UNREADABLE),
+        (endless, result::UNREADABLE),
+        (update(b"nonsense"), result::UNREADABLE),
+    ] {
+        assert_eq!(apply(&mut rig, &request), Ok(expected));
+        assert!(rig.said.contains(&(code::UPDATE_REFUSED, u32::from(expected))));
+    }
+    assert_eq!(rig.asked, []);
+    for (refusal, expected) in [
+        (KeystoreRefusal::Forged, result::REFUSED),
+        (KeystoreRefusal::Stale, result::REFUSED),
+        (KeystoreRefusal::NotMine, result::REFUSED),
+        (KeystoreRefusal::Store, result::STORE),
+    ] {
+        rig.refuses = Some(refusal);
+        assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(expected));
+    }
+    assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+    assert_eq!((rig.core.phase(), count(&rig, (code::CONFIGURED, 0))), (Phase::Claimed, 1));
+    rig.refuses = None;
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
+}
+
+#[test]
+fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
+    let mut rig = Rig::claimed(&configuration(80));
+    rig.keystore_answers = false;
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.run();
+    rig.keystore.take().unwrap().unwrap().parse::<keystore::Update>().unwrap();
+    rig.keystore.reply::<keystore::Update>(&());
+    rig.keystore_answers = true;
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::STORE))));
+    assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+}
+
+#[test]
+fn an_update_is_asked_again_when_the_keystore_is_late() {
+    let mut rig = Rig::claimed(&configuration(80));
+    rig.keystore_answers = false;
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.run();
+    // Nothing else of mesh is taken meanwhile.
+    let at = rig.alarm().unwrap();
+    rig.keystore_answers = true;
+    rig.keystore.take().unwrap();
+    rig.pass(at - rig.now);
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::DONE))));
+    assert_eq!(rig.core.phase(), Phase::Claimed);
+    // One that never answers seals the node, and mesh is not left without a word.
+    rig.keystore_answers = false;
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(82)), Micros::MAX);
+    for _ in 0..KEYSTORE_TRIES {
+        rig.run();
+        let at = rig.alarm().unwrap();
+        rig.pass(at - rig.now);
+    }
+    assert_eq!(rig.core.phase(), Phase::Sealed);
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Err(refused(Refusal::Phase))));
+    assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
+}
+
+#[test]
+fn there_are_no_updates_before_the_claim_is_final() {
+    let mut rig = Rig::holding();
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Err(refused(Refusal::Phase)));
+    rig.open(1).unwrap();
+    rig.commit();
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Err(refused(Refusal::Phase)));
+    assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+}
+
+#[test]
+fn isolation_is_told_when_it_changes() {
+    let mut rig = Rig::claimed(&configuration(80));
+    for isolated in [1, 1, 0, 1] {
+        rig.status.isolated = isolated;
+        rig.change();
+        assert_eq!(rig.member.isolated, u64::from(isolated));
+        assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+    }
+    assert_eq!((count(&rig, (code::ISOLATED, 1)), count(&rig, (code::ISOLATED, 0))), (2, 1));
+}
+
+#[test]
+fn a_dead_mesh_closes_the_perimeter_and_leaves_the_node_claimed() {
+    let mut rig = Rig::claimed(&configuration(80));
+    assert_eq!(rig.rules.mesh.member, 1);
+    rig.core.died(Child::Workload, &mut rig.ports);
+    rig.run();
+    assert_eq!(rig.rules.mesh.member, 1);
+    rig.core.died(Child::Mesh, &mut rig.ports);
+    rig.run();
+    assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
+    rig.status.isolated = 1;
+    rig.change();
+    assert_eq!(rig.rules.mesh, MeshLink::NONE);
+}
+
+#[test]
+fn mesh_has_its_own_operations_only() {
+    let mut rig = Rig::claimed(&configuration(80));
+    assert_eq!(rig.tell::<for_claim::Started>(&1), Err(refused(Refusal::NotAllowed)));
+    assert_eq!(rig.claim::<for_mesh::Joined>(&()), Err(refused(Refusal::NotAllowed)));
+}
