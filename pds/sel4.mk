@@ -5,10 +5,12 @@
 BOARD  ?= qemu_virt_aarch64
 CONFIG ?= release
 ANCHOR ?=
+# TENANT=tenant puts the tests' tenant in the place of `workload`, in an image of its own: target/BOARD-CONFIG-tenant.
+TENANT ?=
 
 SEL4_BOARDS := qemu_virt_aarch64 qemu_virt_riscv64
 SDK_BOARD    = $(MICROKIT_SDK)/board/$(BOARD)/$(CONFIG)
-IMAGE        = target/$(BOARD)-$(CONFIG)
+IMAGE        = target/$(BOARD)-$(CONFIG)$(addprefix -,$(TENANT))
 
 SEL4_ARCH             = $(shell sed -n 's/.*"SEL4_ARCH": "\(.*\)".*/\1/p' $(SDK_BOARD)/include/kernel/gen_config.json)
 SEL4_TARGET_aarch64  := aarch64-unknown-none
@@ -44,7 +46,8 @@ have-sdk:
 .PHONY: image
 image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFIG/loader.img
 	$(SEL4_CARGO)
-	$(CARGO) run --locked --quiet --package sysdesc -- elaborate $(BOARD) $(if $(ANCHOR),--set anchor=$(abspath $(ANCHOR))) -o $(IMAGE)/system.xml
+	$(if $(TENANT),$(SEL4_CARGO) --package $(TENANT))
+	$(CARGO) run --locked --quiet --package sysdesc -- elaborate $(BOARD) $(if $(ANCHOR),--set anchor=$(abspath $(ANCHOR))) $(if $(TENANT),--set workload=$(TENANT)) -o $(IMAGE)/system.xml
 	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
 	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
 	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
@@ -79,7 +82,7 @@ reproducible: have-sdk ## build the release images from two clean clones and com
 	for clone in $$one $$two; do \
 	    git clone --quiet . $$clone; \
 	    for board in $(SEL4_BOARDS); do \
-	        env -u CARGO_TARGET_DIR $(MAKE) --no-print-directory -C $$clone image BOARD=$$board CONFIG=release ANCHOR=; \
+	        env -u CARGO_TARGET_DIR $(MAKE) --no-print-directory -C $$clone image BOARD=$$board CONFIG=release ANCHOR= TENANT=; \
 	    done; \
 	done; \
 	echo "== $$(git rev-parse HEAD)"; \
