@@ -4,6 +4,7 @@
 use std::{io, net::Ipv6Addr, time::Duration};
 
 use crypto::{AnchorPublic, AnchorSecret, Secret};
+use policy::{Configuration, Peer, Prefix, Preshared, Underlay};
 use smoltcp::iface::SocketHandle;
 use snow::{Builder, HandshakeState, TransportState};
 use tungstenite::{Message, WebSocket, protocol::Role};
@@ -285,6 +286,43 @@ pub fn receive(station: &mut Station, handle: SocketHandle) -> Result<Vec<u8>, S
     let mut message = vec![0; length];
     io::Read::read_exact(&mut stream, &mut message).map_err(|_| Silence)?;
     Ok(message)
+}
+
+/// The bytes of a small configuration: a node with an address and nobody to talk to.
+pub fn mesh() -> Vec<u8> {
+    let mut configuration = Configuration::default();
+    configuration.addresses.push(Prefix::v4([10, 8, 0, 2], 24)).expect("room for one");
+    written(&configuration)
+}
+
+/// The bytes of the largest configuration that there is.
+pub fn largest_mesh() -> Vec<u8> {
+    let mut configuration = Configuration::default();
+    let network = |n: usize, of: usize| Prefix {
+        ip: [0xfd, n as u8, of as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        length: 128,
+    };
+    configuration.addresses = (0..policy::MAX_ADDRESSES).map(|n| network(200, n)).collect();
+    let address = Prefix { ip: [0x20; 16], length: 64 };
+    configuration.underlay = Some(Underlay { address, gateway: Some([0xfe; 16]) });
+    let peer = |n: usize| Peer {
+        key: [n as u8; 32],
+        role: policy::Role::Peer,
+        preshared: Some(Preshared([n as u8; 32])),
+        // Nobody answers there, and nothing is sent that would keep it alive.
+        endpoint: None,
+        allowed: (0..policy::MAX_ALLOWED).map(|of| network(n, of)).collect(),
+        keepalive_s: 0,
+    };
+    configuration.peers = (0..policy::MAX_PEERS).map(peer).collect();
+    let rule = |n: usize| format!("out authority tcp {}", 65_000 + n).parse().expect("a rule");
+    configuration.rules = (0..policy::MAX_RULES).map(rule).collect();
+    written(&configuration)
+}
+
+fn written(configuration: &Configuration) -> Vec<u8> {
+    configuration.check().expect("a configuration that makes sense");
+    configuration.write(&mut [0; claim::MAX_CONFIGURATION]).expect("it fits").to_vec()
 }
 
 /// Random bytes, for keys of one test run.

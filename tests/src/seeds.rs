@@ -1,8 +1,9 @@
 //! Valid inputs of the fuzz targets, for mutation.
 
 use crypto::{AnchorSecret, Secret};
+use policy::Prefix;
 use wire::{
-    Fingerprint, U16,
+    Fingerprint, Ip, U16,
     anchor::AnchorFile,
     claim::{GrantHead, kind},
     link::{Find, Hello, HelloBody, Open, OpenFor},
@@ -10,11 +11,75 @@ use wire::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::station::{ALL_NODES_MAC, udp_frame};
+use crate::{
+    admin,
+    station::{ALL_NODES_MAC, udp_frame},
+};
 
 /// The seed of a target's random numbers, so that a failure comes back.
 pub fn seed(name: &str) -> [u8; 32] {
     crypto::sha256(name.as_bytes())
+}
+
+/// The node's inner addresses in [`crate::targets::policy_packet`].
+pub const INNER: [Ip; 2] = [Prefix::v4([10, 8, 0, 2], 32).ip, [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]];
+
+/// Inner packets of both families and all kinds, each with a byte before it for its direction.
+fn inner_packets() -> Vec<Vec<u8>> {
+    use smoltcp::wire::{
+        Icmpv4Packet, Icmpv4Repr, IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, Ipv6Address, Ipv6Packet,
+        Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+    };
+    let checksums = smoltcp::phy::ChecksumCapabilities::default();
+    let (us, them) = (Ipv4Address::new(10, 8, 0, 2), Ipv4Address::new(10, 8, 0, 1));
+    let (us6, them6) = (Ipv6Address::from(INNER[1]), Ipv6Address::from([0xfd; 16]));
+    let v4 = |next_header, payload_len, fill: &dyn Fn(&mut [u8])| {
+        let mut bytes = vec![0; 21 + payload_len];
+        let repr = Ipv4Repr { src_addr: them, dst_addr: us, next_header, payload_len, hop_limit: 64 };
+        let mut packet = Ipv4Packet::new_unchecked(&mut bytes[1..]);
+        repr.emit(&mut packet, &checksums);
+        fill(packet.payload_mut());
+        bytes
+    };
+    let v6 = |next_header, payload_len, fill: &dyn Fn(&mut [u8])| {
+        let mut bytes = vec![0; 41 + payload_len];
+        let repr = Ipv6Repr { src_addr: them6, dst_addr: us6, next_header, payload_len, hop_limit: 64 };
+        let mut packet = Ipv6Packet::new_unchecked(&mut bytes[1..]);
+        repr.emit(&mut packet);
+        fill(packet.payload_mut());
+        bytes
+    };
+    let tcp = TcpRepr {
+        src_port: 40_000,
+        dst_port: 80,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(1),
+        ack_number: None,
+        window_len: 64,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let udp = UdpRepr { src_port: 40_000, dst_port: 5000 };
+    let ends = (IpAddress::Ipv4(them), IpAddress::Ipv4(us));
+    let ends6 = (IpAddress::Ipv6(them6), IpAddress::Ipv6(us6));
+    let syn = |ends: &(IpAddress, IpAddress), bytes: &mut [u8]| {
+        tcp.emit(&mut TcpPacket::new_unchecked(bytes), &ends.0, &ends.1, &checksums);
+    };
+    let datagram = |ends: &(IpAddress, IpAddress), bytes: &mut [u8]| {
+        udp.emit(&mut UdpPacket::new_unchecked(bytes), &ends.0, &ends.1, 4, |to| to.fill(7), &checksums);
+    };
+    let echo = Icmpv4Repr::EchoRequest { ident: 1, seq_no: 2, data: b"ping" };
+    vec![
+        v4(IpProtocol::Tcp, 20, &|bytes| syn(&ends, bytes)),
+        v6(IpProtocol::Tcp, 20, &|bytes| syn(&ends6, bytes)),
+        v4(IpProtocol::Udp, 12, &|bytes| datagram(&ends, bytes)),
+        v6(IpProtocol::Udp, 12, &|bytes| datagram(&ends6, bytes)),
+        v4(IpProtocol::Icmp, 12, &|bytes| echo.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums)),
+    ]
 }
 
 /// Valid inputs of a target.
@@ -33,13 +98,21 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             (head.kind, head.configuration) = (kind::GRANT, U16::new(9));
             vec![[head.as_bytes(), b"mesh data"].concat()]
         }
+        "configuration" => vec![admin::mesh(), admin::largest_mesh()],
+        "policy_packet" => {
+            let packets = inner_packets();
+            [vec![packets.concat()], packets].concat()
+        }
         "anchor_file" => vec![AnchorFile::new(&anchor.public()).as_bytes().to_vec()],
         "ticket" => vec![Ticket { secret: [1; 32], fiduciary: [2; 32] }.to_text().to_vec()],
         "fingerprint" => vec![Fingerprint::of(&[7; 32]).to_string().into_bytes()],
         name if name.ends_with("_frames") => {
             let from = ([2; 6], crate::station::link_local([2; 6]));
             let to = (ALL_NODES_MAC, wire::ALL_NODES);
-            datagrams().iter().map(|datagram| udp_frame(from, to, (8090, 8090), datagram)).collect()
+            let node = ([4; 6], crate::station::link_local([4; 6]));
+            let tunnel = |from, to| udp_frame(from, to, (wire::MESH_PORT, wire::MESH_PORT), &[4; 32]);
+            let frames = datagrams().into_iter().map(|datagram| udp_frame(from, to, (8090, 8090), &datagram));
+            frames.chain([tunnel(from, node), tunnel(node, from)]).collect()
         }
         "claim_upgrade" => {
             let path = "07".repeat(16);

@@ -10,10 +10,12 @@ use calls::{
     console::SLOT,
     entropy::Samples,
     keystore as keystore_calls, lifecycle,
+    mesh::Stations,
     params::Params,
-    rules::{Link, Phase, Rules},
+    rules::{Link, MeshLink, Phase, Rules},
 };
 use perimeter::{Source, Verdict, decide};
+use policy::{Configuration, Direction, Flows, Packet, Peer, Prefix, Protocol, Role, Summary};
 use shm::{ReadOnly, ReadWrite, cell, mailbox, ring, ring::FRAME_SLOT};
 use wire::{
     Fingerprint,
@@ -24,7 +26,7 @@ use wire::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::station::link_local;
+use crate::{seeds, station::link_local};
 
 /// Takes any bytes.
 pub type Target = fn(&[u8]);
@@ -33,6 +35,8 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagrams", datagrams),
     ("grant", grant),
+    ("configuration", configuration),
+    ("policy_packet", policy_packet),
     ("anchor_file", anchor_file),
     ("ticket", ticket),
     ("fingerprint", fingerprint),
@@ -63,6 +67,62 @@ pub fn grant(data: &[u8]) {
     if let Some((head, configuration)) = claim::parse_grant(data) {
         assert_eq!([head.as_bytes(), configuration].concat(), data);
         assert!(configuration.len() <= claim::MAX_CONFIGURATION);
+    }
+}
+
+/// A configuration that reads makes sense, and is written as the one that it was read as.
+pub fn configuration(data: &[u8]) {
+    let Ok(configuration) = Configuration::parse(data) else { return };
+    assert_eq!(configuration.check(), Ok(()));
+    let mut room = [0; claim::MAX_CONFIGURATION];
+    let again = configuration.write(&mut room).expect("no configuration is longer");
+    // Not the same bytes: numbers may be written in more than one way.
+    assert!(again.len() <= data.len().max(4) && Configuration::parse(again).is_ok_and(|again| again == configuration));
+    for peer in &configuration.peers {
+        for prefix in &peer.allowed {
+            assert!(configuration.route(&prefix.ip).is_some());
+        }
+    }
+}
+
+/// An inner packet is at the front of what it was read from, and both ends of a flow agree about it.
+pub fn policy_packet(data: &[u8]) {
+    let mut configuration = Configuration::default();
+    let mesh = Prefix { ip: [0; 16], length: 0 };
+    for (own, everyone) in [(seeds::INNER[0], mesh), (seeds::INNER[1], Prefix::v4([0; 4], 0))] {
+        configuration.addresses.push(Prefix { ip: own, length: 128 }).expect("room for two");
+        let key = [configuration.peers.len() as u8; 32];
+        let allowed = heapless::Vec::from_slice(&[everyone]).expect("room for one");
+        let peer = Peer { key, role: Role::Node, preshared: None, endpoint: None, allowed, keepalive_s: 0 };
+        assert!(configuration.peers.push(peer).is_ok());
+    }
+    let (mut closed, mut open) = (Flows::new(), Flows::new());
+    let mut rest = data;
+    for now in 0..16 {
+        let Some((direction, more)) = rest.split_first() else { return };
+        let Ok(packet) = Packet::parse(more) else { return };
+        assert!(more.starts_with(packet.bytes) && packet.bytes.ends_with(packet.payload));
+        assert_eq!(Packet::parse(packet.bytes), Ok(packet));
+        let Summary { source, destination, .. } = packet.summary;
+        let is_in = direction % 2 == 0;
+        // Without a rule nothing is there, and nothing makes it so.
+        assert!(closed.outbound(now, &configuration, false, &packet.summary).is_err());
+        if let Some(peer) = configuration.route(&source) {
+            assert!(closed.inbound(now, &configuration, false, peer, &packet.summary).is_err());
+            assert_eq!(closed.count(now), 0);
+            let flow = policy::Rule { direction: Direction::In, role: Role::Node, protocol: Protocol::Tcp, port: 80 };
+            configuration.rules = heapless::Vec::from_slice(&[flow]).expect("room for one");
+            let passes = if is_in {
+                open.inbound(now, &configuration, false, peer, &packet.summary).is_ok()
+            } else {
+                open.outbound(now, &configuration, false, &packet.summary).is_ok()
+            };
+            let own = if is_in { destination } else { source };
+            assert!(!passes || (packet.summary.protocol() == Protocol::Tcp && seeds::INNER.contains(&own)));
+            configuration.rules.clear();
+        }
+        assert!(open.count(now) <= 16);
+        rest = &more[packet.bytes.len()..];
     }
 }
 
@@ -164,18 +224,27 @@ pub fn cell_peer(data: &[u8]) {
 fn open_rules() -> Rules {
     let peer = lifecycle::Peer { ip: link_local([2; 6]), mac: [2; 6], zero: [0; 2] };
     let link = Link { ip: link_local([4; 6]), mac: [4; 6], zero: [0; 2] };
-    Rules { phase: Phase::Hold as u64, link, gate: 1, peer, until: 10 }
+    Rules { phase: Phase::Hold as u64, link, gate: 1, peer, until: 10, mesh: MeshLink::NONE }
 }
 
-/// A frame that passes is one of few shapes; a closed node passes nothing.
+/// A frame that passes is one of few shapes; a closed node passes nothing, and a member only what is the mesh's.
 pub fn perimeter_frames(data: &[u8]) {
     let open = open_rules();
     let closed = Rules { phase: Phase::Claimed as u64, ..open };
-    for source in [Source::Net, Source::Beacon, Source::Claim] {
-        assert!(matches!(decide(&closed, 0, source, data), Verdict::Drop(_)));
-        let ungated = decide(&open, 10, source, data);
+    let member = Rules { mesh: MeshLink { member: 1, ..MeshLink::NONE }, ..closed };
+    let mut stations = Stations { count: 1, ..Stations::NONE };
+    stations.ips[0] = link_local([2; 6]);
+    for source in [Source::Net, Source::Beacon, Source::Claim, Source::Mesh] {
+        match decide(&member, &stations, 0, source, data) {
+            Verdict::ToNet => assert!(source == Source::Mesh && data[6..12] == member.link.mac),
+            Verdict::ToMesh => assert!(source == Source::Net && data[6..12] != member.link.mac),
+            Verdict::ToBeacon | Verdict::ToClaim => panic!("the claim is over"),
+            Verdict::Drop(_) => {}
+        }
+        assert!(matches!(decide(&closed, &Stations::NONE, 0, source, data), Verdict::Drop(_)));
+        let ungated = decide(&open, &Stations::NONE, 10, source, data);
         assert!(source != Source::Claim || matches!(ungated, Verdict::Drop(_)));
-        let passed = !matches!(decide(&open, 0, source, data), Verdict::Drop(_));
+        let passed = !matches!(decide(&open, &Stations::NONE, 0, source, data), Verdict::Drop(_));
         // Ethernet II and IPv6, from a host, and no longer than a link carries.
         assert!(!passed || (data.len() <= 1514 && data[12..14] == [0x86, 0xdd] && data[6] & 1 == 0));
         assert!(!passed || source == Source::Net || data[6..12] == open.link.mac);
@@ -255,10 +324,10 @@ pub fn claim_websocket(data: &[u8]) {
     }
 }
 
-/// Three clients and a source that write what they like: the keystore answers each, and goes on.
+/// Four clients and a source that write what they like: the keystore answers each, and goes on.
 pub fn keystore_clients(data: &[u8]) {
     use keystore::{Feed, Keystore, Ports, RamStore};
-    let regions: Vec<Vec<AtomicU64>> = (0..10).map(|_| region(&[], 512)).collect();
+    let regions: Vec<Vec<AtomicU64>> = (0..12).map(|_| region(&[], 512)).collect();
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut ports = Ports {
         entropy: Feed::new(ro(0)).expect("large enough"),
@@ -266,6 +335,7 @@ pub fn keystore_clients(data: &[u8]) {
         lifecycle: mailbox::Server::new(ro(2), rw(3)).expect("large enough"),
         beacon: mailbox::Server::new(ro(4), rw(5)).expect("large enough"),
         claim: mailbox::Server::new(ro(6), rw(7)).expect("large enough"),
+        mesh: mailbox::Server::new(ro(10), rw(11)).expect("large enough"),
     };
     let mut core = Keystore::new(ro(8), ro(9), RamStore::new());
     let mut source = cell::Writer::<Samples>::new(rw(0)).expect("large enough");
@@ -278,7 +348,7 @@ pub fn keystore_clients(data: &[u8]) {
         core.step(false, &mut ports);
     }
     core.step(true, &mut ports);
-    for (round, end) in [2, 4, 6, 0].into_iter().enumerate() {
+    for (round, end) in [2, 4, 6, 10, 0].into_iter().enumerate() {
         scribble(&regions[end], data.get(round * 3..).unwrap_or_default());
         for _ in 0..4 {
             core.step(false, &mut ports);
@@ -296,7 +366,7 @@ pub fn keystore_clients(data: &[u8]) {
 /// A lifecycle whose keystore says nothing opens nothing, whatever its clients write.
 pub fn lifecycle_clients(data: &[u8]) {
     use ::lifecycle::{Lifecycle, Ports};
-    let regions: Vec<Vec<AtomicU64>> = (0..13).map(|_| region(&[], 1024)).collect();
+    let regions: Vec<Vec<AtomicU64>> = (0..16).map(|_| region(&[], 1024)).collect();
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut ports = Ports {
         keystore: mailbox::Client::new(rw(0), ro(1)).expect("large enough"),
@@ -308,9 +378,11 @@ pub fn lifecycle_clients(data: &[u8]) {
         claim: mailbox::Server::new(ro(8), rw(9)).expect("large enough"),
         console: ring::Duplex::new(rw(10), ro(11)).expect("large enough"),
         alarm: Alarm::new(rw(12)).expect("large enough"),
+        membership: cell::Writer::new(rw(13)).expect("large enough"),
+        mesh: mailbox::Server::new(ro(14), rw(15)).expect("large enough"),
     };
     let mut core = Lifecycle::new(Params::DEFAULT);
-    for (round, end) in [3, 5, 8, 11].into_iter().enumerate() {
+    for (round, end) in [3, 5, 8, 11, 14].into_iter().enumerate() {
         scribble(&regions[end], data.get(round * 5..).unwrap_or_default());
         core.step(round as u64, &mut ports);
     }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use genesis_tests::{
     PATIENCE,
-    admin::{Admin, Session, connect, fresh, grant_text, receive, upgrade},
+    admin::{Admin, Session, connect, fresh, grant_text, largest_mesh, mesh, receive, upgrade},
     bed::{Bed, Node, Setup},
     station::Station,
 };
 use smoltcp::iface::SocketHandle;
 use wire::{
     U64,
-    binding::{Binding, Identity},
+    binding::{Binding, Identity, configuration_hash},
     link::HelloBody,
 };
 
@@ -34,7 +34,7 @@ fn held() -> Held {
 impl Held {
     /// The node is as if nothing had happened: it can be claimed, and is.
     fn still_claimable(mut self) {
-        let pairing = self.admin.claim(&mut self.station, b"mesh").expect("the node holds on");
+        let pairing = self.admin.claim(&mut self.station, &mesh()).expect("the node holds on");
         self.node.wait_phase("claimed");
         assert_eq!(pairing.record.fiduciary, self.node.fiduciary());
     }
@@ -63,7 +63,7 @@ impl Held {
 #[test]
 fn both_sides_agree_after_a_claim() {
     let mut held = held();
-    let configuration = vec![0xc0; wire::claim::MAX_CONFIGURATION];
+    let configuration = largest_mesh();
     let pairing = held.admin.claim(&mut held.station, &configuration).expect("a claim");
     held.node.wait_phase("claimed");
     let fleet = wire::Hex(&pairing.binding.fleet).to_string();
@@ -109,10 +109,14 @@ fn an_administrator_with_another_static_key_is_met_with_silence() {
 #[test]
 fn an_altered_grant_or_one_for_another_is_refused() {
     type Change = fn(&mut Binding, &mut Vec<u8>);
-    let changes: [(&str, bool, Change); 10] = [
+    let changes: [(&str, bool, Change); 11] = [
         ("a bit of the binding", false, |binding, _| binding.fleet[0] ^= 1),
         ("a bit of the configuration", false, |_, configuration| configuration[0] ^= 1),
         ("a configuration cut short", false, |_, configuration| configuration.truncate(2)),
+        ("a configuration that cannot be read", true, |binding, configuration| {
+            *configuration = b"mesh".to_vec();
+            binding.configuration = configuration_hash(configuration);
+        }),
         ("another node", true, |binding, _| binding.fiduciary[0] ^= 1),
         ("another mesh key", true, |binding, _| binding.mesh_key[0] ^= 1),
         ("another nonce", true, |binding, _| binding.nonce[0] ^= 1),
@@ -124,7 +128,7 @@ fn an_altered_grant_or_one_for_another_is_refused() {
     let mut held = held();
     for (what, signed, change) in changes {
         let (_, mut session, identity) = held.session();
-        let mut configuration = b"mesh".to_vec();
+        let mut configuration = mesh();
         let mut binding = held.admin.binding(&identity, &configuration);
         change(&mut binding, &mut configuration);
         if signed {
@@ -140,8 +144,8 @@ fn an_altered_grant_or_one_for_another_is_refused() {
 fn a_grant_signed_by_another_is_refused() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = Admin::new(fresh()).binding(&identity, b"mesh");
-    held.station.briefly(|station| session.grant(station, &binding, b"mesh"));
+    let binding = Admin::new(fresh()).binding(&identity, &mesh());
+    held.station.briefly(|station| session.grant(station, &binding, &mesh()));
     held.refused(session.handle, "a grant of another administrator");
     held.still_claimable();
 }
@@ -150,12 +154,12 @@ fn a_grant_signed_by_another_is_refused() {
 fn a_grant_that_was_recorded_is_worth_nothing_in_another_session() {
     let mut held = held();
     let (_, first, identity) = held.session();
-    let binding = held.admin.binding(&identity, b"mesh");
+    let binding = held.admin.binding(&identity, &mesh());
     // Cut before it is sent; the nonce ends with the session.
     held.station.vanish(first.handle);
     held.gate_closed();
     let (_, mut second, _) = held.session();
-    held.station.briefly(|station| second.send(station, &grant_text(&binding, b"mesh")));
+    held.station.briefly(|station| second.send(station, &grant_text(&binding, &mesh())));
     held.refused(second.handle, "a recorded grant");
     held.still_claimable();
 }
@@ -193,8 +197,8 @@ fn a_claim_cut_before_the_grant_leaves_a_holding_node() {
 fn a_committed_claim_is_resumed_by_its_owner_alone() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = held.admin.binding(&identity, b"mesh");
-    session.grant(&mut held.station, &binding, b"mesh");
+    let binding = held.admin.binding(&identity, &mesh());
+    session.grant(&mut held.station, &binding, &mesh());
     let first = session.pairing(&mut held.station, &binding).expect("the record").record;
     held.station.vanish(session.handle);
     held.node.wait_phase("committed");
@@ -205,10 +209,10 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
     assert_eq!(hello.committed, 1);
     assert_eq!((identity.committed, identity.nonce), (1, binding.nonce));
     assert_eq!(identity.epoch, binding.epoch);
-    let mut other = held.admin.binding(&identity, b"mesh");
+    let mut other = held.admin.binding(&identity, &mesh());
     other.epoch = binding.epoch;
     let other = other.sign(&held.admin.anchor);
-    held.station.briefly(|station| session.grant(station, &other, b"mesh"));
+    held.station.briefly(|station| session.grant(station, &other, &mesh()));
     held.refused(session.handle, "another binding");
 
     // Another key: not even heard.
@@ -220,7 +224,7 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
 
     // The same bytes: the same record, and the acknowledgement ends it.
     let (_, mut session, _) = held.session();
-    session.grant(&mut held.station, &binding, b"mesh");
+    session.grant(&mut held.station, &binding, &mesh());
     let again = session.pairing(&mut held.station, &binding).expect("the same binding").record;
     assert_eq!(first, again);
     session.acknowledge(&mut held.station, &again);
@@ -231,15 +235,15 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
 fn a_wrong_acknowledgement_does_not_end_the_claim() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = held.admin.binding(&identity, b"mesh");
-    session.grant(&mut held.station, &binding, b"mesh");
+    let binding = held.admin.binding(&identity, &mesh());
+    session.grant(&mut held.station, &binding, &mesh());
     let mut record = session.pairing(&mut held.station, &binding).expect("the record").record;
     record.fleet[0] ^= 1;
     held.station.briefly(|station| session.acknowledge(station, &record));
     held.gate_closed();
     assert!(!held.node.console().contains("phase claimed"));
     let (_, mut session, _) = held.session();
-    session.grant(&mut held.station, &binding, b"mesh");
+    session.grant(&mut held.station, &binding, &mesh());
     let record = session.pairing(&mut held.station, &binding).expect("the same binding").record;
     session.acknowledge(&mut held.station, &record);
     held.node.wait_phase("claimed");
@@ -258,8 +262,8 @@ fn of_two_rivals_one_wins_and_hears_of_the_other() {
     let hello = rival.discover(&mut second);
     assert!(rival.try_open(&mut second, &hello, Duration::from_millis(500)).is_none());
     held.admin.counter = rival.counter;
-    let binding = held.admin.binding(&identity, b"mesh");
-    session.grant(&mut held.station, &binding, b"mesh");
+    let binding = held.admin.binding(&identity, &mesh());
+    session.grant(&mut held.station, &binding, &mesh());
     let message = session.pairing(&mut held.station, &binding).expect("the record");
     assert_eq!(message.rivals.get(), 1);
     session.acknowledge(&mut held.station, &message.record);

@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use genesis_tests::{
     PATIENCE,
-    admin::{self, Admin, fresh},
+    admin::{self, Admin, fresh, mesh},
     bed::{Bed, Node, Setup},
     hostile::{self, Target},
     station::{Station, beacon_payload},
@@ -102,7 +102,7 @@ fn closed(node: &Node) {
 #[test]
 fn a_whole_claim_sends_nothing_but_what_the_design_names() {
     let Open { bed, node, mut admin, mut station, .. } = opened(|_| {});
-    assert!(admin.claim(&mut station, b"configuration").is_ok());
+    assert!(admin.claim(&mut station, &mesh()).is_ok());
     node.wait_phase("claimed");
     let sent = sent(&bed, &node, &station);
     for kind in [Allowed::Hello, Allowed::Answer, Allowed::Solicitation, Allowed::SynAck, Allowed::Data] {
