@@ -43,7 +43,19 @@ fn the_projects_system_elaborates_for_native() {
     let board = Board::parse(NATIVE).unwrap();
     let system = elaborate(PROJECT, &board).unwrap();
     let names: Vec<_> = system.all_domains().iter().map(|domain| domain.name.as_str()).collect();
-    let expected = ["keystore", "lifecycle", "entropy", "net", "perimeter", "beacon", "claim", "timer", "console"];
+    let expected = [
+        "keystore",
+        "lifecycle",
+        "entropy",
+        "net",
+        "perimeter",
+        "beacon",
+        "claim",
+        "mesh",
+        "workload",
+        "timer",
+        "console",
+    ];
     assert_eq!(names, expected);
     let net = system.domain("net").unwrap();
     assert_eq!(net.devices[0].kind, Some(DeviceKind::SwitchPort));
