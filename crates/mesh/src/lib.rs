@@ -21,6 +21,8 @@ mod keys;
 mod link;
 mod member;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 use calls::{

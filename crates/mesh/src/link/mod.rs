@@ -85,10 +85,14 @@ impl Link {
         Self { own: None, stations: Stations::NONE, neighbours: Neighbours::new(), dropped: 0, lost: 0 }
     }
 
-    /// A place on the link, or none. The neighbours are forgotten, with what waits for them.
+    /// A place on the link, or none. What waits for a neighbour is dropped; at another place the neighbours are others.
     pub fn set_own(&mut self, own: Option<Own>) {
-        self.own = own;
-        self.neighbours.clear();
+        if own == self.own {
+            self.neighbours.drop_waiting();
+        } else {
+            self.own = own;
+            self.neighbours.clear();
+        }
     }
 
     /// Where peers are now. The stations that follow are to be published before the next frame goes out.

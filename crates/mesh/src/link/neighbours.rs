@@ -114,6 +114,10 @@ impl Neighbours {
         self.entries.clear();
     }
 
+    pub fn drop_waiting(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.waiting.len = 0);
+    }
+
     pub fn retain(&mut self, keep: impl Fn(&Ip) -> bool) {
         self.entries.retain(|entry| keep(&entry.ip));
     }

@@ -1,0 +1,212 @@
+//! The domains around mesh: a keystore with the real static steps, and a lifecycle, each with knobs to make it fail.
+
+use std::{vec, vec::Vec};
+
+use calls::{
+    keystore::{CommandReply, Refusal, for_mesh as ops},
+    lifecycle::{ApplyRequest, for_mesh as asked},
+    mesh::Membership,
+};
+use crypto::Secret;
+use keystore::handshake::{self, Started, Timestamps};
+use shm::{cell, mailbox::Operation, mailbox::Server};
+use wire::{
+    Key,
+    command::{Command, operation, target},
+    telemetry::result,
+};
+
+/// How the next calls of one operation go wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    Refuse,
+    /// This many calls are taken and never answered.
+    Silent(u32),
+}
+
+pub struct Keystore {
+    pub server: Server<'static, { ops::MAX_REQUEST }>,
+    pub secret: Secret,
+    pub fiduciary: Key,
+    pub command_key: Secret,
+    pub counter: u32,
+    pub isolated: bool,
+    pub trouble: Option<(u32, Trouble)>,
+    /// Every call taken.
+    pub log: Vec<u32>,
+    pub stamps: Timestamps,
+    drawn: u64,
+}
+
+impl Keystore {
+    pub fn new(server: Server<'static, { ops::MAX_REQUEST }>, n: u8) -> Self {
+        Self {
+            server,
+            secret: Secret::new([n; 32]),
+            fiduciary: [n | 0x80; 32],
+            command_key: Secret::new([0xc; 32]),
+            counter: 0,
+            isolated: false,
+            trouble: None,
+            log: Vec::new(),
+            stamps: Timestamps::of(1),
+            drawn: u64::from(n) << 32,
+        }
+    }
+
+    pub fn asked(&self, op: u32) -> usize {
+        self.log.iter().filter(|logged| **logged == op).count()
+    }
+
+    /// Answers a call, if one has come. Returns whether its client is to be notified.
+    pub fn serve(&mut self) -> bool {
+        if let Some(call) = self.server.take().unwrap() {
+            self.log.push(call.op);
+            match self.trouble {
+                Some((op, Trouble::Refuse)) if op == call.op => self.server.refuse(Refusal::NotReady.code()),
+                Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
+                    self.trouble = Some((op, Trouble::Silent(times - 1)));
+                }
+                _ if call.op == ops::MeshKey::OP => {
+                    self.server.reply::<ops::MeshKey>(&crypto::dh_public(&self.secret));
+                }
+                _ if call.op == ops::MeshRandom::OP => {
+                    self.drawn += 1;
+                    self.server.reply::<ops::MeshRandom>(&crypto::sha256(&self.drawn.to_le_bytes()));
+                }
+                _ if call.op == ops::StartMeshHandshake::OP => {
+                    let request = call.parse::<ops::StartMeshHandshake>().unwrap();
+                    let timestamp = self.stamps.next().unwrap();
+                    let started = Started::new(&self.secret, &request).map(|started| started.seal(timestamp));
+                    self.answer::<ops::StartMeshHandshake>(started.ok_or(Refusal::Forged));
+                }
+                _ if call.op == ops::FinishMeshHandshake::OP => {
+                    let request = call.parse::<ops::FinishMeshHandshake>().unwrap();
+                    let next = handshake::finish(&self.secret, &request);
+                    self.answer::<ops::FinishMeshHandshake>(next.ok_or(Refusal::Forged));
+                }
+                _ if call.op == ops::ReadMeshHandshake::OP => {
+                    let request = call.parse::<ops::ReadMeshHandshake>().unwrap();
+                    let read = handshake::read(&self.secret, &request);
+                    self.answer::<ops::ReadMeshHandshake>(read.ok_or(Refusal::Forged));
+                }
+                _ if call.op == ops::CheckCommand::OP => {
+                    let reply = self.check(&call.parse::<ops::CheckCommand>().unwrap());
+                    self.answer::<ops::CheckCommand>(reply);
+                }
+                _ => panic!("an operation that is not mesh's: {}", call.op),
+            }
+        }
+        self.server.take_signal()
+    }
+
+    fn answer<O: Operation>(&mut self, reply: Result<O::Reply, Refusal>) {
+        match reply {
+            Ok(reply) => self.server.reply::<O>(&reply),
+            Err(refusal) => self.server.refuse(refusal.code()),
+        }
+    }
+
+    fn check(&mut self, command: &Command) -> Result<CommandReply, Refusal> {
+        if !command.check(&self.command_key) {
+            return Err(Refusal::Forged);
+        }
+        if command.target != target(&self.fiduciary) {
+            return Err(Refusal::NotMine);
+        }
+        if command.counter.get() <= self.counter {
+            return Err(Refusal::Stale);
+        }
+        self.counter = command.counter.get();
+        match command.operation {
+            operation::ISOLATE => self.isolated = true,
+            operation::REJOIN => self.isolated = false,
+            _ => {}
+        }
+        Ok(CommandReply {
+            operation: command.operation.into(),
+            argument: command.argument.get(),
+            counter: self.counter,
+            authority: 0,
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Joined,
+    Apply(Vec<u8>),
+}
+
+pub struct Lifecycle {
+    pub server: Server<'static, { asked::MAX_REQUEST }>,
+    pub cell: cell::Writer<'static, Membership>,
+    pub membership: Membership,
+    pub told: Vec<Told>,
+    pub trouble: Option<(u32, Trouble)>,
+    /// What comes of an update.
+    pub result: u8,
+}
+
+impl Lifecycle {
+    pub fn publish(&mut self) {
+        self.cell.publish(&self.membership);
+        self.cell.take_signal();
+    }
+
+    pub fn configure(&mut self, bytes: &[u8]) {
+        self.membership.configuration = [0; _];
+        self.membership.configuration[..bytes.len()].copy_from_slice(bytes);
+        self.membership.length = bytes.len() as u64;
+    }
+
+    pub fn serve(&mut self) -> bool {
+        if let Some(call) = self.server.take().unwrap() {
+            match self.trouble {
+                Some((op, Trouble::Refuse)) if op == call.op => self.server.refuse(1),
+                Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
+                    self.trouble = Some((op, Trouble::Silent(times - 1)));
+                }
+                _ if call.op == asked::Joined::OP => {
+                    self.told.push(Told::Joined);
+                    self.server.reply::<asked::Joined>(&());
+                }
+                _ => {
+                    let request: ApplyRequest = call.parse::<asked::Apply>().unwrap();
+                    let update = request.update[..request.length as usize].to_vec();
+                    if self.result == result::DONE {
+                        let (_, configuration) = wire::update::parse(&update).unwrap();
+                        self.configure(configuration);
+                        self.publish();
+                    }
+                    self.told.push(Told::Apply(update));
+                    self.server.reply::<asked::Apply>(&u32::from(self.result));
+                }
+            }
+        }
+        self.server.take_signal()
+    }
+
+    pub fn applied(&self) -> Vec<Vec<u8>> {
+        let updates = self.told.iter().filter_map(|told| match told {
+            Told::Apply(update) => Some(update.clone()),
+            Told::Joined => None,
+        });
+        updates.collect::<Vec<_>>()
+    }
+
+    pub fn joined(&self) -> usize {
+        self.told.len() - self.applied().len()
+    }
+}
+
+/// A signed update is nothing but its head and configuration to mesh.
+pub fn update(configuration: &[u8]) -> Vec<u8> {
+    let mut head: wire::update::UpdateHead = zerocopy::FromZeros::new_zeroed();
+    head.length.set(configuration.len() as u32);
+    head.configuration = wire::binding::configuration_hash(configuration);
+    let mut bytes = vec![];
+    bytes.extend(zerocopy::IntoBytes::as_bytes(&head));
+    bytes.extend(configuration);
+    bytes
+}
