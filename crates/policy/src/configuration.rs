@@ -49,7 +49,7 @@ fn mask(ip: &Ip, length: u8) -> u128 {
     u128::from_be_bytes(*ip) & u128::MAX.checked_shl(128 - bits).unwrap_or(0)
 }
 
-/// Where a peer is on the link, outside the tunnel.
+/// Where a peer is on the link, outside the tunnel. IPv6, as the underlay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub ip: Ip,
@@ -93,9 +93,9 @@ pub struct Configuration {
 pub enum Invalid {
     /// Not the encoding, or bytes are left.
     Encoding,
-    /// An address that is no unicast address, a length past the address, or two alike.
+    /// An address that is no unicast address, a length past the address, two alike, or an underlay that is not IPv6.
     Address,
-    /// Two peers have one key or one prefix, or a prefix has bits past its length.
+    /// Two peers have one key or one prefix, a prefix has bits past its length, or an endpoint is none.
     Peer,
     /// A rule for ICMP names a port, another names none, or one of the node's own.
     Rule,
@@ -124,7 +124,8 @@ impl Configuration {
         let own = self.addresses.iter().chain(self.underlay.iter().map(|underlay| &underlay.address));
         if !own.clone().all(|prefix| prefix.length <= 128 && is_unicast(&prefix.ip))
             || has_twins(own.map(|prefix| prefix.ip))
-            || !self.underlay.iter().filter_map(|underlay| underlay.gateway).all(|gateway| is_unicast(&gateway))
+            || !self.underlay.iter().all(|underlay| is_unicast_v6(&underlay.address.ip))
+            || !self.underlay.iter().filter_map(|underlay| underlay.gateway).all(|gateway| is_unicast_v6(&gateway))
         {
             return Err(Invalid::Address);
         }
@@ -132,7 +133,7 @@ impl Configuration {
         if has_twins(self.peers.iter().map(|peer| peer.key))
             || !allowed.clone().all(Prefix::is_network)
             || has_twins(allowed.map(|prefix| (prefix.ip, prefix.length)))
-            || !self.peers.iter().filter_map(|peer| peer.endpoint).all(|at| is_unicast(&at.ip) && at.port != 0)
+            || !self.peers.iter().filter_map(|peer| peer.endpoint).all(|at| is_unicast_v6(&at.ip) && at.port != 0)
         {
             return Err(Invalid::Peer);
         }
@@ -154,6 +155,10 @@ impl Configuration {
 fn is_unicast(ip: &Ip) -> bool {
     let multicast = ip[0] == 0xff || (is_mapped(ip) && (ip[12] >= 0xe0 || ip[12] == 0));
     !multicast && *ip != [0; 16]
+}
+
+fn is_unicast_v6(ip: &Ip) -> bool {
+    is_unicast(ip) && !is_mapped(ip)
 }
 
 fn has_twins<T: PartialEq>(items: impl Iterator<Item = T> + Clone) -> bool {

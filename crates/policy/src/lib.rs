@@ -14,6 +14,8 @@ mod configuration;
 mod decide;
 pub mod flows;
 pub mod packet;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use configuration::{
