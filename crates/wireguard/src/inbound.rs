@@ -28,12 +28,16 @@ impl Engine {
             Some(Kind::Cookie) => self.take_cookie(now, datagram),
             None => Err(Reason::Malformed),
         };
-        taken.unwrap_or_else(|reason| {
-            self.note_drop(reason);
-            Received::Dropped(reason)
-        })
+        match taken {
+            Ok(received) => received,
+            Err(reason) => {
+                self.note_drop(reason);
+                Received::Dropped(reason)
+            }
+        }
     }
 
+    #[inline(always)]
     fn take_data<'b>(&mut self, now: Micros, from: Endpoint, datagram: &'b mut [u8]) -> Result<Received<'b>, Reason> {
         let length = datagram.len() as u64;
         let data = messages::data(datagram).ok_or(Reason::Malformed)?;

@@ -18,6 +18,7 @@ impl Engine {
         })
     }
 
+    #[inline(always)]
     fn try_send(&mut self, now: Micros, id: PeerId, packet: &[u8], out: &mut [u8]) -> Result<Sent, Reason> {
         if packet.is_empty() || packet.len() > self.mtu {
             return Err(Reason::Length);
@@ -96,6 +97,7 @@ impl Engine {
 
 impl Peer {
     /// Seals a packet, or with none a keepalive. Its length, and whether the keys are to be renewed.
+    #[inline(always)]
     fn seal(&mut self, now: Micros, packet: &[u8], mtu: usize, out: &mut [u8]) -> Result<(usize, bool), Reason> {
         let len = self.sessions.seal(now, packet, mtu, out)?;
         if packet.is_empty() {

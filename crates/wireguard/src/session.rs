@@ -3,7 +3,7 @@
 //!
 //! Keys are written to their place once, and wiped there.
 
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce, aead::inout::InOutBuf};
 use crypto::noise::TAG;
 use shm::Micros;
 use zeroize::Zeroize;
@@ -72,23 +72,31 @@ impl Session {
     }
 
     /// A data message around `packet`, padded to 16 bytes but not past `mtu`. Its length.
+    #[inline(always)]
     fn seal(&mut self, packet: &[u8], mtu: usize, out: &mut [u8]) -> Result<usize, Reason> {
         let padded = packet.len().next_multiple_of(16).min(mtu).max(packet.len());
         let message = out.get_mut(..padded + OVERHEAD).ok_or(Reason::Length)?;
         let (header, rest) = message.split_first_chunk_mut().ok_or(Reason::Length)?;
         let (text, tag) = rest.split_at_mut(padded);
         messages::write_data_header(header, self.remote, self.counter);
-        let (head, padding) = text.split_at_mut(packet.len());
-        head.copy_from_slice(packet);
-        padding.fill(0);
+        let text = if padded == packet.len() {
+            // As most packets of a full link are: no copy.
+            InOutBuf::new(packet, text).map_err(|_| Reason::Length)?
+        } else {
+            let (head, padding) = text.split_at_mut(packet.len());
+            head.copy_from_slice(packet);
+            padding.fill(0);
+            text.into()
+        };
         let cipher = ChaCha20Poly1305::new(&self.send.into());
-        let made = cipher.encrypt_inout_detached(&nonce(self.counter), &[], text.into()).map_err(|_| Reason::Length)?;
+        let made = cipher.encrypt_inout_detached(&nonce(self.counter), &[], text).map_err(|_| Reason::Length)?;
         tag.copy_from_slice(&made);
         self.counter += 1;
         Ok(padded + OVERHEAD)
     }
 
     /// Opens the text of a data message in place. True: the first one by these keys.
+    #[inline(always)]
     pub fn open(&mut self, now: Micros, counter: u64, text: &mut [u8], tag: &[u8; TAG]) -> Result<bool, Reason> {
         if self.age(now) >= REJECT_AFTER_TIME || counter >= REJECT_AFTER_MESSAGES {
             return Err(Reason::Expired);
@@ -148,6 +156,7 @@ impl Sessions {
     }
 
     /// Seals with the keys in use. `Expired`: there are none.
+    #[inline(always)]
     pub fn seal(&mut self, now: Micros, packet: &[u8], mtu: usize, out: &mut [u8]) -> Result<usize, Reason> {
         let current = self.current.and_then(|slot| self.slot(slot)).filter(|session| !session.spent(now));
         current.ok_or(Reason::Expired)?.seal(packet, mtu, out)
