@@ -155,7 +155,8 @@ mod tests {
     fn each_frame_is_dropped_for_its_reason_and_the_first_passes() {
         let link = Link { ip: NODE.octets(), mac: NODE_MAC.0, zero: [0; 2] };
         let rules = Rules { phase: Phase::Hold as u64, link, ..Rules::CLOSED };
-        let verdicts = [find(), arp(), syn(), full()].map(|frame| decide(&rules, &Stations::NONE, 0, Source::Net, &frame));
+        let verdicts =
+            [find(), arp(), syn(), full()].map(|frame| decide(&rules, &Stations::NONE, 0, Source::Net, &frame));
         let expected = [
             Verdict::ToBeacon,
             Verdict::Drop(Reason::NotIpv6),
