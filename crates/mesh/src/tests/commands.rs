@@ -115,20 +115,20 @@ fn only_the_authority_is_heard_on_the_port_of_commands() {
     let asked = world.node.keystore.asked(CheckCommand::OP);
     let command = world.make(operation::ISOLATE, 0, 5);
     for (from, to) in [(V4(LAPTOP), V4(NODE)), (V6(LAPTOP), V6(NODE)), (V4(AUTHORITY), V4(NODE))] {
-        world.from_laptop(&packets::udp(from, to, (40000, COMMAND_PORT), command.as_bytes()));
+        world.laptop_sends(&packets::udp(from, to, (40000, COMMAND_PORT), command.as_bytes()));
     }
     // The other node's workload cannot even say it.
-    world.from_other(&packets::udp(V4(OTHER), V4(NODE), (40000, COMMAND_PORT), command.as_bytes()));
+    world.other_sends(&packets::udp(V4(OTHER), V4(NODE), (40000, COMMAND_PORT), command.as_bytes()));
     // Neither by another port, nor by TCP, nor outside the tunnel.
-    world.from_authority(&packets::udp(V4(AUTHORITY), V4(NODE), (COMMAND_PORT, 8091), command.as_bytes()));
-    world.from_authority(&packets::syn(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT)));
+    world.authority_sends(&packets::udp(V4(AUTHORITY), V4(NODE), (COMMAND_PORT, 8091), command.as_bytes()));
+    world.authority_sends(&packets::syn(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT)));
     let outside = packets::datagram(world.authority.spot, world.node.spot, (8090, 8090), command.as_bytes());
     world.node.inject(outside);
     world.run_for(100);
     assert_eq!(world.node.keystore.asked(CheckCommand::OP), asked);
     assert!(world.node.heard().is_empty());
     // By either family it is.
-    world.from_authority(&packets::udp(V6(AUTHORITY), V6(NODE), (40000, COMMAND_PORT), command.as_bytes()));
+    world.authority_sends(&packets::udp(V6(AUTHORITY), V6(NODE), (40000, COMMAND_PORT), command.as_bytes()));
     world.run_for(50);
     assert!(world.node.keystore.isolated);
 }

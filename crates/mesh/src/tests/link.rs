@@ -79,7 +79,7 @@ fn a_neighbour_in_use_is_confirmed_by_solicitations_to_itself() {
 #[test]
 fn an_idle_neighbour_is_left_alone() {
     let mut world = World::joined(&[]);
-    world.from_other(&packets::udp(V4(OTHER), V4(NODE), (1, 1), b"x"));
+    world.other_sends(&packets::udp(V4(OTHER), V4(NODE), (1, 1), b"x"));
     world.acquaint();
     world.run_for(60_000);
     left(&mut world);
@@ -185,7 +185,7 @@ fn a_roaming_peer_is_followed_and_its_old_place_is_forgotten() {
     let after = world.authority.spot;
     world.authority.take();
     left(&mut world);
-    world.from_authority(&packets::udp(V4(AUTHORITY), V4(NODE), (1, 1), b"x"));
+    world.authority_sends(&packets::udp(V4(AUTHORITY), V4(NODE), (1, 1), b"x"));
     assert!(is_station(&world, after.ip) && !is_station(&world, before.ip));
     world.run_for(12_000);
     let all = left(&mut world);

@@ -28,7 +28,7 @@ fn without_a_membership_there_is_no_frame_no_call_and_no_alarm() {
         world.node.inject(frame);
     }
     world.node.emit(&packets::udp(V4(NODE), V4(AUTHORITY), (80, 81), b"x"));
-    world.from_authority(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+    world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
     world.run_for(10_000);
     assert!(world.node.left.is_empty() && world.node.keystore.log.is_empty());
     assert_eq!(world.node.armed(world.now), None);
@@ -97,10 +97,10 @@ fn a_session_that_the_authority_began_counts_when_it_is_used() {
     assert!(world.node.left.is_empty());
     assert_eq!(world.node.lifecycle.joined(), 0);
     // A session with somebody else says nothing.
-    world.from_laptop(&packets::echo(V4(LAPTOP), V4(NODE), false, b"x"));
+    world.laptop_sends(&packets::echo(V4(LAPTOP), V4(NODE), false, b"x"));
     world.run_for(1000);
     assert_eq!(world.node.lifecycle.joined(), 0);
-    world.from_authority(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+    world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
     world.run_for(20);
     assert_eq!(world.node.lifecycle.joined(), 1);
     world.run_for(11_000);
@@ -135,7 +135,7 @@ fn when_the_membership_goes_everything_goes() {
     assert_eq!((world.node.stations, world.node.tenancy), (Stations::NONE, Tenancy::new_zeroed()));
     world.node.left.clear();
     for _ in 0..20 {
-        world.from_authority(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+        world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
         world.node.emit(&packets::udp(V4(NODE), V4(AUTHORITY), (80, 81), b"x"));
         world.run_for(1000);
     }

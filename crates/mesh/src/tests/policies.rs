@@ -42,9 +42,9 @@ fn member_of(role: Role) -> u8 {
 
 fn send_in(world: &mut World, n: u8, packet: &[u8]) {
     match n {
-        AUTHORITY => world.from_authority(packet),
-        OTHER => world.from_other(packet),
-        _ => world.from_laptop(packet),
+        AUTHORITY => world.authority_sends(packet),
+        OTHER => world.other_sends(packet),
+        _ => world.laptop_sends(packet),
     }
 }
 
@@ -79,7 +79,7 @@ fn opens(world: &mut World, flow: &Rule, family: fn(u8) -> At, port: u16) -> boo
         }
         Direction::Out => {
             let packet = opener(family(NODE), family(n), flow, port);
-            world.from_workload(&packet);
+            world.workload_sends(&packet);
             let arrived = got(world, n);
             assert!(arrived.iter().all(|other| *other == packet));
             !arrived.is_empty()
@@ -153,14 +153,14 @@ fn a_ping_is_answered_to_the_byte_and_only_where_a_rule_says_so() {
             let data = noise(len);
             let ping = packets::echo(family(AUTHORITY), family(NODE), false, &data);
             world.authority.take();
-            world.from_authority(&ping);
+            world.authority_sends(&ping);
             assert!(world.telemetry().is_empty());
             set_rules(&mut world, &[rule(Direction::In, Role::Authority, Protocol::Icmp, 0)]);
             world.authority.take();
-            world.from_authority(&ping);
+            world.authority_sends(&ping);
             assert_eq!(got(&mut world, AUTHORITY), [packets::echo(family(NODE), family(AUTHORITY), true, &data)]);
             // Replies to nothing are nothing.
-            world.from_authority(&packets::echo(family(AUTHORITY), family(NODE), true, &data));
+            world.authority_sends(&packets::echo(family(AUTHORITY), family(NODE), true, &data));
             assert!(got(&mut world, AUTHORITY).is_empty() && world.node.heard().is_empty());
         }
     }
@@ -173,16 +173,16 @@ fn what_belongs_to_a_flow_passes_both_ways_and_ends_with_its_rule() {
     set_rules(&mut world, &[page]);
     let answer = packets::tcp(V4(NODE), V4(LAPTOP), (80, 3000), TcpControl::Syn, true);
     let data = packets::tcp(V4(LAPTOP), V4(NODE), (3000, 80), TcpControl::Psh, true);
-    world.from_workload(&answer);
+    world.workload_sends(&answer);
     assert!(got(&mut world, LAPTOP).is_empty(), "nobody opened it");
-    world.from_laptop(&packets::syn(V4(LAPTOP), V4(NODE), (3000, 80)));
-    world.from_workload(&answer);
-    world.from_laptop(&data);
-    assert_eq!(got(&mut world, LAPTOP), [answer.clone()]);
+    world.laptop_sends(&packets::syn(V4(LAPTOP), V4(NODE), (3000, 80)));
+    world.workload_sends(&answer);
+    world.laptop_sends(&data);
+    assert_eq!(got(&mut world, LAPTOP), core::slice::from_ref(&answer));
     assert_eq!(world.node.heard().len(), 2);
     set_rules(&mut world, &[]);
-    world.from_workload(&answer);
-    world.from_laptop(&data);
+    world.workload_sends(&answer);
+    world.laptop_sends(&data);
     assert!(got(&mut world, LAPTOP).is_empty() && world.node.heard().is_empty());
 }
 
@@ -208,7 +208,7 @@ fn a_source_or_a_destination_that_is_not_its_own_is_refused() {
         ] {
             for protocol in PROTOCOLS {
                 let flow = rule(Direction::In, Role::Peer, protocol, 80);
-                world.from_laptop(&opener(family(from), family(to), &flow, 4000));
+                world.laptop_sends(&opener(family(from), family(to), &flow, 4000));
                 count += 1;
             }
         }
@@ -216,7 +216,7 @@ fn a_source_or_a_destination_that_is_not_its_own_is_refused() {
         for (from, to) in [(LAPTOP, AUTHORITY), (AUTHORITY, LAPTOP), (NODE, NODE), (NODE, 200), (200, AUTHORITY)] {
             for protocol in PROTOCOLS {
                 let flow = rule(Direction::In, Role::Peer, protocol, 80);
-                world.from_workload(&opener(family(from), family(to), &flow, 4000));
+                world.workload_sends(&opener(family(from), family(to), &flow, 4000));
                 count += 1;
             }
         }
@@ -237,16 +237,16 @@ fn an_isolated_node_knows_its_authority_only() {
         assert!(opens(&mut world, &ping(n), V4, 1));
     }
     // An open flow with the laptop.
-    world.from_laptop(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
+    world.laptop_sends(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
     let answer = packets::udp(V4(NODE), V4(LAPTOP), (80, 5000), b"y");
-    world.from_workload(&answer);
-    assert_eq!(got(&mut world, LAPTOP), [answer.clone()]);
+    world.workload_sends(&answer);
+    assert_eq!(got(&mut world, LAPTOP), core::slice::from_ref(&answer));
     world.node.heard();
     world.command(wire::command::operation::ISOLATE, 0, 1);
     world.run_for(50);
     let records: Vec<_> = world.authority.take().iter().filter_map(|packet| world.read_telemetry(packet)).collect();
     assert_eq!(records.last().map(|record| (record.counter.get(), record.isolated)), Some((1, 1)));
-    world.from_workload(&answer);
+    world.workload_sends(&answer);
     assert!(got(&mut world, LAPTOP).is_empty());
     for flow in rules().into_iter().filter(|flow| *flow != rule(Direction::Out, Role::Node, Protocol::Icmp, 0)) {
         assert_eq!(opens(&mut world, &flow, V6, 6000), flow.role == Role::Authority, "{flow:?}");
@@ -262,7 +262,7 @@ fn a_peer_that_is_removed_is_severed_at_once() {
     let mut world = acquainted();
     set_rules(&mut world, &rules());
     assert!(opens(&mut world, &rule(Direction::In, Role::Peer, Protocol::Icmp, 0), V4, 1));
-    world.from_laptop(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
+    world.laptop_sends(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
     world.node.heard();
     let spot = world.laptop.spot;
     assert!(world.node.stations.iter().any(|station| *station == spot.ip));
@@ -273,8 +273,8 @@ fn a_peer_that_is_removed_is_severed_at_once() {
     assert!(world.node.stations.iter().all(|station| *station != spot.ip));
     world.node.left.clear();
     for _ in 0..30 {
-        world.from_laptop(&packets::echo(V4(LAPTOP), V4(NODE), false, b"x"));
-        world.from_workload(&packets::udp(V4(NODE), V4(LAPTOP), (80, 5000), b"y"));
+        world.laptop_sends(&packets::echo(V4(LAPTOP), V4(NODE), false, b"x"));
+        world.workload_sends(&packets::udp(V4(NODE), V4(LAPTOP), (80, 5000), b"y"));
         world.run_for(1000);
     }
     assert!(world.laptop.take().is_empty() && world.node.heard().is_empty());
@@ -288,10 +288,10 @@ fn a_full_workload_loses_packets_and_nothing_else() {
     let mut world = acquainted();
     set_rules(&mut world, &[rule(Direction::In, Role::Peer, Protocol::Udp, 80)]);
     for _ in 0..100 {
-        world.from_laptop(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
+        world.laptop_sends(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
     }
     assert_eq!(world.node.heard().len(), 31);
-    world.from_laptop(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
+    world.laptop_sends(&packets::udp(V4(LAPTOP), V4(NODE), (5000, 80), b"x"));
     assert_eq!(world.node.heard().len(), 1);
 }
 
@@ -335,7 +335,7 @@ proptest! {
         let mut world = World::joined(&rules);
         world.authority.take();
         for packet in packets {
-            world.from_workload(&packet);
+            world.workload_sends(&packet);
         }
         world.command(wire::command::operation::STATUS, 0, 1);
         world.run_for(100);

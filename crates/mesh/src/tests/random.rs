@@ -129,9 +129,9 @@ fn act(world: &mut World, action: Action) {
         }
         Action::Inside(laptop, packet) if !packet.is_empty() => {
             if laptop {
-                world.from_laptop(&packet)
+                world.laptop_sends(&packet)
             } else {
-                world.from_authority(&packet)
+                world.authority_sends(&packet)
             }
         }
         Action::Inside(..) => {}

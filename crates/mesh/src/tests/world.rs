@@ -428,29 +428,29 @@ impl World {
     }
 
     /// An inner packet from an outsider to the node.
-    pub fn from_authority(&mut self, packet: &[u8]) {
+    pub fn authority_sends(&mut self, packet: &[u8]) {
         self.authority.send(self.now, &self.node.key(), packet);
         self.pump();
     }
 
-    pub fn from_laptop(&mut self, packet: &[u8]) {
+    pub fn laptop_sends(&mut self, packet: &[u8]) {
         self.laptop.send(self.now, &self.node.key(), packet);
         self.pump();
     }
 
-    pub fn from_other(&mut self, packet: &[u8]) {
+    pub fn other_sends(&mut self, packet: &[u8]) {
         self.other.emit(packet);
         self.pump();
     }
 
-    pub fn from_workload(&mut self, packet: &[u8]) {
+    pub fn workload_sends(&mut self, packet: &[u8]) {
         self.node.emit(packet);
         self.pump();
     }
 
     /// A datagram to the port of commands.
     pub fn say(&mut self, payload: &[u8]) {
-        self.from_authority(&packets::udp(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT), payload));
+        self.authority_sends(&packets::udp(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT), payload));
     }
 
     pub fn make(&self, operation: u8, argument: u32, counter: u32) -> Command {
