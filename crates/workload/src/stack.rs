@@ -123,17 +123,13 @@ impl<'a> Stack<'a> {
         self.place.as_ref().map(|place| place.addresses).unwrap_or_default()
     }
 
-    /// Moves to the place that the mesh gives, or to none. If it is another one, connections are gone, and nobody is told.
+    /// Moves to the place that the mesh gives, or to none. Connections of an address that is gone end without a word: smoltcp
+    /// sees to that.
     pub fn settle(&mut self, tenancy: &Tenancy, now: Micros) {
         let addresses = Addresses::of(tenancy);
         let mtu = tenancy.mtu.clamp(*MTU.start(), *MTU.end()) as usize;
         if self.place.as_ref().is_some_and(|place| (place.addresses, place.mtu) == (addresses, mtu)) {
             return;
-        }
-        for (_, socket) in self.sockets.iter_mut() {
-            if let Some(socket) = Socket::downcast_mut(socket) {
-                silence(socket);
-            }
         }
         self.place = (addresses != Addresses::default()).then(|| {
             let mut config = Config::new(HardwareAddress::Ip);

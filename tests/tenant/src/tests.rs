@@ -98,6 +98,7 @@ fn a_source_that_is_told_no_number_resets() {
         assert_eq!(world.far.socket(handle).state(), State::Closed, "{line:?}");
     }
     let handle = world.say(own4(), SOURCE_PORT, b"1");
+    assert!(world.far_sends().is_empty());
     world.far.send(handle, b"2\n");
     assert_eq!(drain(&mut world, handle).len(), 12);
 }

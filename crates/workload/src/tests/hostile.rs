@@ -5,7 +5,10 @@ use std::{vec, vec::Vec};
 use proptest::prelude::*;
 use smoltcp::{
     phy::ChecksumCapabilities,
-    wire::{IpAddress, IpProtocol, IpRepr, Ipv4Address, Ipv6Address, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber},
+    wire::{
+        IpAddress, IpProtocol, IpRepr, Ipv4Address, Ipv4Packet, Ipv6Address, TcpControl, TcpPacket, TcpRepr,
+        TcpSeqNumber,
+    },
 };
 
 use super::{
@@ -99,6 +102,52 @@ fn last(sent: &[Vec<u8>]) -> TcpSeqNumber {
         Some(TcpPacket::new_checked(tcp).ok()?.seq_number())
     });
     number.unwrap_or_default()
+}
+
+const SYN: Segment = Segment {
+    v6: false,
+    port: 7,
+    control: TcpControl::Syn,
+    seq: 1,
+    ack: None,
+    window: 1024,
+    mss: None,
+    scale: None,
+    payload: Vec::new(),
+};
+
+/// The header's checksum, put right.
+fn right(mut packet: Vec<u8>) -> Vec<u8> {
+    Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    packet
+}
+
+#[test]
+fn whole_segments_to_an_own_address_are_heard_and_nothing_else() {
+    let syn = SYN.bytes(TcpSeqNumber(0));
+    let changed = |at: usize, value: u8| {
+        let mut packet = syn.clone();
+        packet[at] = value;
+        right(packet)
+    };
+    // A first fragment, a later one, UDP, ICMP, another protocol, another address, one byte less.
+    let ignored = [
+        changed(6, 0x20),
+        changed(7, 1),
+        changed(9, 17),
+        changed(9, 1),
+        changed(9, 132),
+        changed(19, 3),
+        syn[..syn.len() - 1].to_vec(),
+        vec![],
+    ];
+    let mut world = placed();
+    for packet in ignored {
+        world.give(&packet);
+        assert!(world.sent.is_empty(), "{packet:?}");
+    }
+    world.give(&right(syn));
+    assert_eq!(world.sent.len(), 1);
 }
 
 proptest! {

@@ -197,6 +197,24 @@ fn another_port_refuses() {
 }
 
 #[test]
+fn a_repeated_syn_is_no_second_connection() {
+    let mut world = placed();
+    let first = world.say(own4(), PORT, b"GET");
+    let second = world.far.connect(own4(), PORT);
+    let syn = world.far_sends().remove(0);
+    world.give(&syn);
+    // The first socket is free again, and would take it.
+    world.far.socket(first).close();
+    world.run();
+    let before = world.sent.len();
+    world.give(&syn);
+    assert_eq!(world.sent.len(), before);
+    world.far.send(second, GET);
+    world.run();
+    assert!(world.hear(second).0.starts_with(b"HTTP/1.1 200 OK"));
+}
+
+#[test]
 fn another_place_is_another_address() {
     let other = [10, 9, 0, 7];
     let to_other = IpAddress::from(Ipv4Address::from(other));
@@ -223,6 +241,12 @@ fn another_place_is_another_address() {
     assert_eq!(world.sent.len(), before, "the old address says nothing more");
     let text = page(&mut world, to_other);
     assert!(text.contains("v4\">10.9.0.7\n") && !text.contains("IPv6"), "{text}");
+
+    let half = world.say(to_other, PORT, &GET[..9]);
+    world.settle(Tenancy { v4: other, mtu: 1300, ..PLACE });
+    world.far.send(half, &GET[9..]);
+    world.run();
+    assert!(world.hear(half).0.starts_with(b"HTTP/1.1 200 OK"), "an address that stays keeps its connections");
 
     world.settle(NOWHERE);
     let before = world.sent.len();

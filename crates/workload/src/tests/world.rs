@@ -111,6 +111,12 @@ impl World {
         self.run();
     }
 
+    /// What the far end would send now, kept from the tenant.
+    pub fn far_sends(&mut self) -> Vec<Vec<u8>> {
+        self.far.poll(self.now);
+        self.far.device.outgoing.drain(..).collect()
+    }
+
     /// Notifies the tenant, and lets packets go to and fro until nothing moves.
     pub fn run(&mut self) {
         for round in 0.. {
