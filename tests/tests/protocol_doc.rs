@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeSet, fs, mem::offset_of, path::Path};
 
-use calls::params::Params;
+use calls::{params::Params, rules::Phase};
+use policy::{Configuration, Peer, Prefix, Role};
 use wire::{
+    COMMAND_PORT, MESH_PORT, TELEMETRY_PORT,
     anchor::AnchorFile,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
+    command::{Command, operation},
     link::{Answer, Find, Hello, HelloBody, Open},
+    telemetry::{SCHEMA, Telemetry, result},
+    update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
 
 fn read(path: &str) -> String {
@@ -51,6 +56,106 @@ fn datagrams_are_laid_out_as_documented() {
     check!("open", Open, 192, [header, target, nonce, sender_ip, sender_mac, zero, ephemeral, signature, mac]);
     check!("answer", Answer, 72, [header, ephemeral, sealed_token, tag]);
     assert_eq!(size_of::<HelloBody>(), 104);
+    check!("command", Command, 16, [operation, target, argument, counter, mac]);
+    check!("update head", UpdateHead, 360, [fleet, fiduciary, epoch, counter, configuration, length, zero, signatures]);
+    check!("chunk head", ChunkHead, 24, [update, length, number, zero]);
+    check!(
+        "telemetry",
+        Telemetry,
+        120,
+        [
+            schema,
+            phase,
+            isolated,
+            result,
+            operation,
+            zero,
+            counter,
+            sequence,
+            node,
+            configuration,
+            epoch,
+            uptime_ms,
+            received,
+            received_bytes,
+            sent,
+            sent_bytes,
+            handshakes,
+            outer_dropped,
+            policy_dropped,
+            commands_dropped,
+            heartbeat
+        ]
+    );
+}
+
+#[test]
+fn numbers_of_the_mesh_are_as_documented() {
+    let doc = read("docs/protocol.md");
+    for (number, name) in [
+        (operation::STATUS, "status"),
+        (operation::ISOLATE, "isolate"),
+        (operation::REJOIN, "rejoin"),
+        (operation::APPLY, "apply"),
+        (operation::ROTATE, "rotate"),
+    ] {
+        assert!(section(&doc, "command").contains(&format!("| {number} | {name}: ")), "{name} is {number}");
+    }
+    let telemetry = section(&doc, "telemetry");
+    for (number, name) in [
+        (result::NONE, "no command yet"),
+        (result::DONE, "done"),
+        (result::UNKNOWN, "no such operation"),
+        (result::NOT_STAGED, "nothing staged"),
+        (result::REFUSED, "refused"),
+        (result::UNREADABLE, "the configuration cannot be read"),
+        (result::STORE, "not stored"),
+    ] {
+        assert!(telemetry.contains(&format!("{number} {name}")), "{name} is {number}");
+    }
+    assert!(telemetry.contains(&format!("schema: {SCHEMA} ")));
+    for phase in [Phase::Committed, Phase::Claimed] {
+        assert!(telemetry.contains(&format!("{} {}", phase as u64, phase.name())));
+    }
+    let updates = section(&doc, "update head");
+    assert!(updates.contains(&format!("at most {MAX_UPDATE} bytes")));
+    assert!(section(&doc, "chunk head").contains(&format!("{CHUNK} bytes of the update follow")));
+    let mesh = &doc[doc.find("## Mesh").expect("a section")..];
+    for port in [MESH_PORT, COMMAND_PORT, TELEMETRY_PORT] {
+        assert!(mesh.contains(&format!("UDP {port}")), "{port}");
+    }
+}
+
+#[test]
+fn a_configuration_is_encoded_as_documented() {
+    let doc = read("docs/protocol.md");
+    let section = section(&doc, "Configuration");
+    let limits = format!("up to {MAX_CONFIGURATION} bytes there and {} here", update::MAX_CONFIGURATION);
+    assert!(section.contains(&limits), "{limits}");
+    for (most, of) in [
+        (policy::MAX_ADDRESSES, "prefixes: the node's own"),
+        (policy::MAX_PEERS, ""),
+        (policy::MAX_RULES, ""),
+        (policy::MAX_ALLOWED, ""),
+    ] {
+        assert!(section.contains(format!("list of at most {most} {of}").trim_end()), "{most}");
+    }
+    let mut configuration = Configuration::default();
+    configuration.addresses.push(Prefix::v4([10, 8, 0, 2], 24)).expect("room");
+    let authority = Peer {
+        key: [7; 32],
+        role: Role::Authority,
+        preshared: None,
+        endpoint: None,
+        allowed: [Prefix::v4([10, 8, 0, 1], 32)].into_iter().collect(),
+        keepalive_s: 0,
+    };
+    assert!(configuration.peers.push(authority).is_ok());
+    configuration.rules.push("in authority tcp 80".parse().expect("a rule")).expect("room");
+    let mut room = [0; MAX_CONFIGURATION];
+    let bytes = configuration.write(&mut room).expect("it fits");
+    let example = section.split("```").nth(1).expect("an example").replace('\n', "");
+    assert_eq!(example, wire::Hex(bytes).to_string());
 }
 
 #[test]
@@ -107,6 +212,8 @@ fn defaults_are_as_documented() {
         ("claim_ms", d.claim_ms),
         ("find_budget", d.find_budget),
         ("open_budget", d.open_budget),
+        ("telemetry_ms", d.telemetry_ms),
+        ("heartbeat_ms", d.heartbeat_ms),
     ] {
         assert!(doc.contains(&format!("| `{name}` | {value} |")), "{name} is {value}");
     }

@@ -234,9 +234,6 @@ impl Lifecycle {
             if let Some(unconfirmed) = &mut self.unconfirmed {
                 unconfirmed.asked = true;
             }
-            if let Some(pending) = &mut self.pending {
-                pending.asked();
-            }
         }
     }
 

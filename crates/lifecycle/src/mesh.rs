@@ -21,8 +21,8 @@ use crate::{Child, Lifecycle, Ports, configuration::Kept};
 /// [`for_mesh::Apply`].
 pub struct Pending {
     update: Option<Update>,
-    /// The keystore has done it, and has been asked for its status after that; an older answer says nothing.
-    asked: Option<bool>,
+    /// The keystore has done it; its status is asked for, and every answer is younger than that.
+    done: bool,
 }
 
 struct Update {
@@ -34,11 +34,6 @@ impl Pending {
     /// Of the update that waits to be committed.
     pub fn head(&self) -> Option<&UpdateHead> {
         self.update.as_ref().map(|update| &update.head)
-    }
-
-    /// The keystore is asked for its status.
-    pub fn asked(&mut self) {
-        self.asked = self.asked.map(|_| true);
     }
 }
 
@@ -110,7 +105,7 @@ impl Lifecycle {
             match self.phase {
                 Phase::Claimed => self.welcome(ports),
                 Phase::Committed => {
-                    self.pending = Some(Pending { update: None, asked: None });
+                    self.pending = Some(Pending { update: None, done: false });
                     self.wanted.settle = true;
                 }
                 _ => ports.mesh.refuse(Refusal::Phase.code()),
@@ -120,7 +115,7 @@ impl Lifecycle {
                 // Who can command has made a handshake, and has said so.
                 _ if self.phase != Phase::Claimed => ports.mesh.refuse(Refusal::Phase.code()),
                 Ok(update) => {
-                    self.pending = Some(Pending { update: Some(update), asked: None });
+                    self.pending = Some(Pending { update: Some(update), done: false });
                     self.wanted.update = true;
                 }
                 Err(result) => self.answer_apply(result, ports),
@@ -161,13 +156,13 @@ impl Lifecycle {
     /// The keystore has done what was asked; its status shows it.
     fn done(&mut self) {
         if let Some(pending) = &mut self.pending {
-            pending.asked = Some(false);
+            pending.done = true;
             self.wanted.status = true;
         }
     }
 
     pub(crate) fn confirm_mesh(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
-        let Some(pending) = self.pending.take_if(|pending| pending.asked == Some(true)) else { return };
+        let Some(pending) = self.pending.take_if(|pending| pending.done) else { return };
         match pending.update {
             None if status.ownership == ownership::CLAIMED => self.welcome(ports),
             None => ports.mesh.refuse(Refusal::Phase.code()),

@@ -39,6 +39,11 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
     assert_eq!((rig.member.phase(), rig.member.epoch, rig.member.fiduciary), (Phase::Committed, 7, [0xf0; 32]));
     assert_eq!(rig.member.link, rig.rules.link);
     assert_eq!(count(&rig, (code::CONFIGURED, 0)), 1);
+    // Gates come and go without a word to mesh.
+    let told = rig.told;
+    rig.pass(60_000 * MS);
+    rig.open(2).unwrap();
+    assert_eq!((rig.told, rig.rules.peer.mac), (told, [2; 6]));
     rig.status.ownership = ownership::CLAIMED;
     rig.change();
     assert_eq!((rig.rules.mesh, rig.member.phase()), (link, Phase::Claimed));

@@ -38,6 +38,8 @@ struct Rig {
     claim: mailbox::Client<'static>,
     membership: cell::Reader<'static, Membership>,
     member: Membership,
+    /// How often mesh has been told.
+    told: u32,
     mesh: mailbox::Client<'static>,
     console: ring::Duplex<'static, SLOT>,
     alarm: AlarmOf<'static>,
@@ -86,6 +88,7 @@ impl Rig {
             claim: mailbox::Client::new(rw(8), ro(9)).unwrap(),
             membership: cell::Reader::new(ro(13)).unwrap(),
             member: Membership::new_zeroed(),
+            told: 0,
             mesh: mailbox::Client::new(rw(14), ro(15)).unwrap(),
             console: ring::Duplex::new(rw(11), ro(10)).unwrap(),
             alarm: AlarmOf::new(ro(12)).unwrap(),
@@ -148,6 +151,7 @@ impl Rig {
             }
             if let Some(member) = self.membership.poll() {
                 self.member = member;
+                self.told += 1;
             }
             let mut slot = [0; SLOT];
             while let Some(len) = self.console.recv(&mut slot).unwrap() {
