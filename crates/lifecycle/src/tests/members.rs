@@ -95,6 +95,27 @@ fn the_first_handshake_makes_a_claim_final() {
 }
 
 #[test]
+fn an_older_status_answers_no_call_of_mesh() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.commit();
+    rig.keystore_answers = false;
+    rig.change();
+    rig.mesh.call::<for_mesh::Joined>(&(), Micros::MAX);
+    rig.run();
+    rig.keystore_answers = true;
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), Some(Ok(())));
+    rig.keystore_answers = false;
+    rig.change();
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.run();
+    rig.keystore_answers = true;
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::DONE))));
+}
+
+#[test]
 fn mesh_is_not_believed_about_ownership() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
