@@ -8,7 +8,7 @@ CARGO ?= cargo
 BIN   := target/debug
 LAB   := target/lab
 
-# make lab
+# make lab; with BOARD=..., nodes on that board
 NODES   ?= 1
 ANCHOR  ?=
 SCAN_MS ?=
@@ -26,7 +26,7 @@ MICROKIT_SDK ?= /opt/microkit-sdk-2.3.0
 
 # Domains are never built in one cargo call with tests or their helpers: features would unify, and a
 # domain that got `alloc` from elsewhere is another program.
-PROGRAMS := --package native --package sysdesc --package os-network-admin --bins
+PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
 SYSTEM_TESTS := admin claim entropy gate impostor silence
@@ -42,7 +42,7 @@ help: ## print this
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  lab:   NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
+	@echo "  lab:   BOARD=name NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
 	@echo "  bench: SECTIONS=\"name ...\""
 	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
 
@@ -54,9 +54,13 @@ build: ## build every native program
 run: build ## boot a node, watch its first life, let a stranger fail, claim it
 	$(BIN)/lab run
 
+# Native, unless somebody names a board.
+LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(BOARD))
+
 .PHONY: lab
 lab: build ## leave nodes running on a segment of their own (docs/lab.md)
-	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) \
+	$(if $(LAB_BOARD),@$(MAKE) --no-print-directory have-deps-sel4 image BOARD=$(LAB_BOARD) CONFIG=release ANCHOR=)
+	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) $(if $(LAB_BOARD),--board $(LAB_BOARD)) \
 	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS))
 
 .PHONY: lab-stop
@@ -65,8 +69,9 @@ lab-stop: ## stop what `make lab` started
 
 .PHONY: test
 test: have-deps ## all tests that this machine can run
-	$(CARGO) test --locked --workspace --exclude genesis-tests
+	$(CARGO) test --locked --workspace --exclude genesis-tests --exclude lab
 	@$(MAKE) --no-print-directory build
+	$(CARGO) test --locked --package lab
 	$(CARGO) test --locked --package genesis-tests
 	@if reason=$$($(MAKE) --no-print-directory have-sel4 2>&1); then $(MAKE) --no-print-directory test-sel4; \
 	else echo "=== SKIPPED: the seL4 tests, on both boards: $$(head -n 1 <<<"$$reason") ==="; fi
@@ -82,6 +87,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image faulty BOARD=$$board CONFIG=release; done
 	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
+	$(CARGO) test --locked --package lab --test board -- --ignored
 	$(CARGO) test --locked --package genesis-tests --test mixed -- --ignored
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \

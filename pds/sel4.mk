@@ -71,8 +71,8 @@ MACHINE ?= target/qemu/$(BOARD)
 
 .PHONY: qemu
 qemu: image ## boot it with the console here; on the segment of `make lab`, if one runs (Ctrl-A X ends it)
-	$(CARGO) build --locked --package qemu --bins
-	$(BIN)/qemu $(BOARD) --image $(IMAGE)/loader.img --dir $(MACHINE) $(if $(wildcard $(LAB)/lab.json),--lab $(LAB))
+	$(CARGO) build --locked --package lab --bins
+	$(BIN)/qemu $(BOARD) --image $(IMAGE)/loader.img --dir $(MACHINE) --entropy $(ENTROPY) $(if $(wildcard $(LAB)/lab.json),--lab $(LAB))
 
 # HEAD, twice, in places whose names are of different length, each with targets of its own. Without an anchor.
 .PHONY: reproducible

@@ -24,13 +24,15 @@ pub struct Image {
     pub config: String,
     /// The bytes of regions, by the variable that names the file: `params`, `anchor`.
     pub prefill: BTreeMap<String, Vec<u8>>,
+    /// The text of a system description, in place of the project's.
+    pub description: Option<String>,
     /// A domain whose program is the one with a fuse (`make faulty`).
     pub faulty: Option<String>,
 }
 
 impl Image {
     pub fn new(board: &str, config: &str) -> Self {
-        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new(), faulty: None }
+        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new(), description: None, faulty: None }
     }
 
     /// Builds it into a directory. The result is `loader.img` there, beside the tool's `capdl.json` and `report.txt`.
@@ -46,7 +48,8 @@ impl Image {
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             ensure!(board.set(name, path(&file)?), "board {} has no variable {name}", self.board);
         }
-        let mut system = sysdesc::elaborate(&read(&project().join("system.xml"))?, &board)?;
+        let text = self.description.clone().map_or_else(|| read(&project().join("system.xml")), Ok)?;
+        let mut system = sysdesc::elaborate(&text, &board)?;
         if let Some(domain) = &self.faulty {
             let image = system.image_mut(domain).with_context(|| format!("there is no domain {domain}"))?;
             image.path = format!("faulty-{}", image.path);

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::FlockOperation;
 
-use super::{
+use crate::{
     Lab, Node, NodeOptions, SYSTEM, Up,
     files::{Dir, Record, SEGMENT},
     up::{AlreadyRunning, EXIT_RUNNING, STOP, Word, lock, tidy},
@@ -69,6 +69,7 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
     for index in 0..usize::from(up.nodes) {
         let tell = tell.clone();
         nodes.push(lab.node(NodeOptions {
+            board: up.board.clone(),
             anchor: anchor.clone(),
             params: up.params(),
             entropy: up.entropy,

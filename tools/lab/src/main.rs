@@ -4,10 +4,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use native::{
-    enter,
-    lab::{self, AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up},
-};
+use lab::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up};
+use native::enter;
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Node;
+use crate::Node;
 
 pub const NODES: &str = "nodes.json";
 pub const SEGMENT: &str = "segment.pcapng";
@@ -30,6 +30,8 @@ pub const SWITCH_PREFIX: &str = "genesis-lab-";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub name: String,
+    /// `native`, or the board that it runs on.
+    pub board: String,
     /// `starting` until the console has said one; `dead` if no domain is left.
     pub phase: String,
     pub console: PathBuf,
@@ -45,8 +47,10 @@ pub struct Record {
     pub deaths: Vec<String>,
 }
 
+/// `lab.json`.
 #[derive(Serialize, Deserialize)]
 pub struct LabFile {
+    /// The directory of the switch.
     pub switch: PathBuf,
 }
 
@@ -84,6 +88,7 @@ impl Dir {
         let mac = node.mac().map(|byte| format!("{byte:02x}")).join(":");
         Ok(Record {
             name: node.name().to_owned(),
+            board: node.board().to_owned(),
             phase,
             console: dir.join(CONSOLE),
             ticket,

@@ -1,10 +1,13 @@
 //! A lab: a segment, nodes on it, and what their consoles say. In a test's process ([`Lab::start`]), or in a
-//! process of its own that runs on after `lab up` has returned ([`supervise`]).
+//! process of its own that runs on after `lab up` has returned ([`supervise()`]).
 //!
-//! A lab looks at a node as anybody could: at its frames and its console. It shares nothing with another lab.
+//! A node is native, or the release image on a board under QEMU. A lab looks at either as anybody could: at its
+//! frames and its console. It shares nothing with another lab.
 
 mod console;
 mod files;
+mod machine;
+mod native_node;
 mod node;
 mod run;
 mod stranger;
@@ -14,23 +17,23 @@ mod up;
 use std::{cell::Cell, path::Path};
 
 use anyhow::{Context, Result};
+use native::switch::{Options, Switch};
 use tempfile::TempDir;
 
 pub use self::{
     console::Seen,
+    machine::Source,
     node::{Node, NodeOptions},
     run::{Run, run},
     stranger::{Stranger, stranger},
     supervise::supervise,
     up::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Up, down, status, switch_of, up},
 };
-use crate::{
-    runner::Config,
-    switch::{Options, Switch},
-};
-
 /// The system that a lab's nodes run, unless it is told otherwise.
-const SYSTEM: &str = include_str!("../../../../system.xml");
+const SYSTEM: &str = include_str!("../../../system.xml");
+
+/// The board of nodes that are Linux processes.
+pub const NATIVE: &str = "native";
 
 /// A segment with nodes on it.
 pub struct Lab {
@@ -65,6 +68,6 @@ impl Lab {
         let number = self.nodes.get() + 1;
         self.nodes.set(number);
         let name = format!("node-{number}");
-        Node::boot(name, Config::new(&*self.description), &self.switch, options)
+        Node::boot(name, &self.description, &self.switch, options)
     }
 }

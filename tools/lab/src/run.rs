@@ -15,9 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use calls::params::Params;
 use clap::Args;
+use native::{enter::INTERFACE, runner::program_dir, switch::Frame};
 
-use super::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT};
-use crate::{enter::INTERFACE, runner::program_dir, switch::Frame};
+use crate::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT};
 
 const ADMIN: &str = "os-network-admin";
 /// What it exits with if no node has answered.

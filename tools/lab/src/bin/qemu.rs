@@ -3,14 +3,16 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use lab::Source;
+use native::runner::Entropy;
 use qemu::Setup;
-use serde::Deserialize;
 
 #[derive(Parser)]
 #[command(about = "Boots a node on seL4 with its console on this terminal; Ctrl-A X ends it")]
@@ -26,12 +28,12 @@ struct Arguments {
     /// Put it on the segment of the lab that runs in this directory; without one the cable is loose
     #[arg(long, value_name = "DIR")]
     lab: Option<PathBuf>,
-    /// What the entropy device reads
-    #[arg(long, value_name = "FILE", default_value = "/dev/urandom")]
-    entropy: PathBuf,
+    /// What the source behind the entropy device gives: good, stuck, biased or fails-after:BYTES
+    #[arg(long, value_name = "MODE", default_value_t)]
+    entropy: Entropy,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let Arguments { board, image, dir, lab, entropy } = Arguments::parse();
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let device_secret = identity(&dir)?;
@@ -40,6 +42,7 @@ fn main() -> Result<()> {
     // Locally administered, of one station.
     mac[0] = (mac[0] | 0x02) & 0xfe;
     let port = lab.map(|lab| join(&lab, &format!("qemu-{}", std::process::id()))).transpose()?;
+    let source = Source::start(dir.join("entropy"), entropy)?;
     let setup = Setup {
         board: &board,
         image: &image,
@@ -47,36 +50,29 @@ fn main() -> Result<()> {
         device_secret: &device_secret,
         mac,
         net: port.as_ref().map(|port| (port.own.as_path(), port.switch.as_path())),
-        entropy: &entropy,
+        entropy: source.path(),
     };
-    let error = setup.command()?.args(["-serial", "mon:stdio"]).exec();
-    Err(error).context("QEMU")
-}
-
-#[derive(Deserialize)]
-struct Lab {
-    switch: PathBuf,
+    // The terminal is QEMU's meanwhile, its signals too.
+    let status = setup.command()?.args(["-serial", "mon:stdio"]).status().context("QEMU")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A port of the lab's switch: the socket to bind, and the one to send to.
 struct Port {
     own: PathBuf,
     switch: PathBuf,
-    /// The port lasts as long as this, and QEMU inherits it.
+    /// The port lasts as long as this.
     _held: UnixStream,
 }
 
 fn join(lab: &Path, name: &str) -> Result<Port> {
-    let file = lab.join("lab.json");
-    let text = fs::read(&file).with_context(|| format!("no lab runs in {}", lab.display()))?;
-    let Lab { switch } = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+    let switch = lab::switch_of(lab)?;
     let own = switch.join(name);
     let mut held = UnixStream::connect(switch.join("control.sock")).context("the lab's switch")?;
     writeln!(held, "hold {name} {}", own.display())?;
     let mut answer = String::new();
     BufReader::new(&held).read_line(&mut answer)?;
     let behind = answer.trim_end().strip_prefix("ok ").with_context(|| format!("the lab's switch: {answer}"))?;
-    rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty())?;
     Ok(Port { own, switch: behind.into(), _held: held })
 }
 

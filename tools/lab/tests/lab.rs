@@ -1,4 +1,4 @@
-//! `lab` as a user runs it, and its library as a test does. The domains' programs are this package's.
+//! `lab` as a user runs it, and its library as a test does. The domains' programs are those of `make build`.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use native::lab::{Lab, NodeOptions};
+use lab::{Lab, NodeOptions};
 use pcap_file::pcapng::{Block, PcapNgReader, blocks::interface_description::InterfaceDescriptionOption};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -118,6 +118,7 @@ fn a_lab_has_its_handles_and_leaves_nothing_running() {
     for (number, node) in nodes.iter().enumerate() {
         let name = format!("node-{}", number + 1);
         assert_eq!((node["name"].as_str(), node["port"].as_str()), (Some(&*name), Some(&*name)));
+        assert_eq!(node["board"], "native");
         assert_eq!((node["phase"].as_str(), node["anchor"].as_str()), (Some("hold"), Some("ticket")));
         let console = fs::read_to_string(path(&node["console"])).unwrap();
         assert!(console.contains("genesis: phase hold"));
@@ -245,6 +246,7 @@ fn what_cannot_be_is_said() {
     refused(&["status"], 4, "no lab runs in");
     refused(&["up", "--anchor", "/no/such/anchor.bin"], 1, "/no/such/anchor.bin: No such file");
     refused(&["up", "--system", "/dev/null"], 1, "node-1");
+    refused(&["up", "--board", "no_such_board"], 1, "no_such_board.toml");
     assert_eq!(code(&home.lab(&["status"])), 4);
     let entered = Command::new(env!("CARGO_BIN_EXE_lab")).args(["enter", "--lab"]).arg(home.dir()).arg("true").output();
     let entered = entered.unwrap();

@@ -12,10 +12,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use calls::params::Params;
 use clap::Args;
+use native::runner::Entropy;
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{self, Dir, LOCK, LOG, SWITCH_PREFIX};
-use crate::runner::Entropy;
+use crate::{
+    NATIVE,
+    files::{self, Dir, LOCK, LOG, SWITCH_PREFIX},
+};
 
 /// Exit codes of `lab`, besides 0, 1 for what fails, and 2 for wrong usage.
 pub const EXIT_RUNNING: u8 = 3;
@@ -47,6 +50,9 @@ pub struct Up {
     /// Return as soon as every node's scan has started
     #[arg(long)]
     pub no_wait: bool,
+    /// What the nodes are: native, or a board whose image `make image CONFIG=release` has built, under QEMU
+    #[arg(long, value_name = "BOARD", default_value = NATIVE)]
+    pub board: String,
     /// The nodes' system description [default: the one that this program was built with]
     #[arg(long, value_name = "FILE")]
     pub system: Option<PathBuf>,

@@ -1,9 +1,9 @@
-//! One node: its domains, its port, and a thread that reads its console.
+//! One node: what it runs on, its port, and a thread that reads its console.
 
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, PipeReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -13,17 +13,23 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use calls::params::Params;
+use native::{
+    runner::{Entropy, Stopper, System},
+    switch::Switch,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use zerocopy::IntoBytes;
 
-use super::Seen;
 use crate::{
-    runner::{Config, Entropy, Plug, Stopper, System},
-    switch::Switch,
+    NATIVE, Seen,
+    machine::{self, PROCESS, Powered},
+    native_node,
 };
 
 /// How a node starts. The defaults are those of an image without an anchor.
 pub struct NodeOptions {
+    /// [`NATIVE`], or the board whose release image it boots.
+    pub board: String,
     /// The bytes of `anchor.bin`.
     pub anchor: Option<Vec<u8>>,
     pub params: Params,
@@ -39,6 +45,7 @@ pub struct NodeOptions {
 impl Default for NodeOptions {
     fn default() -> Self {
         Self {
+            board: NATIVE.to_owned(),
             anchor: None,
             params: Params::DEFAULT,
             entropy: Entropy::Good,
@@ -49,12 +56,49 @@ impl Default for NodeOptions {
     }
 }
 
+/// What a node is plugged into.
+pub(crate) struct Place<'a> {
+    pub name: String,
+    pub description: &'a str,
+    /// For files of its own; readable for this user only.
+    pub dir: &'a Path,
+    pub mac: [u8; 6],
+    /// Its own end of the cable, and the switch's.
+    pub own: PathBuf,
+    pub behind: PathBuf,
+    pub device_secret: [u8; 32],
+    pub prefill: BTreeMap<String, Vec<u8>>,
+    pub entropy: Entropy,
+}
+
+/// A node that has just been switched on.
+pub(crate) struct Started {
+    pub console: Box<dyn Read + Send>,
+    pub processes: Vec<(String, u32)>,
+    pub running: Running,
+}
+
+pub(crate) enum Running {
+    /// Domains end one by one, and are asked to.
+    Domains(Box<System>),
+    /// A machine ends as a whole, and its console with it.
+    Machine(Powered),
+}
+
+/// How a node is ended.
+enum End {
+    Domains(Stopper),
+    /// Nothing once it has been.
+    Machine(Option<Powered>),
+}
+
 /// A running node. It ends when dropped.
 pub struct Node {
     name: String,
+    board: String,
     mac: [u8; 6],
-    pids: Vec<(String, u32)>,
-    stopper: Stopper,
+    processes: Vec<(String, u32)>,
+    end: End,
     watched: Arc<Watched>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -81,32 +125,43 @@ impl Watched {
 }
 
 impl Node {
-    pub(super) fn boot(name: String, mut config: Config, switch: &Switch, options: NodeOptions) -> Result<Self> {
+    pub(crate) fn boot(name: String, description: &str, switch: &Switch, options: NodeOptions) -> Result<Self> {
         let secret = options.device_secret.map_or_else(random::<32>, Ok)?;
         let mut mac = random::<6>()?;
         // Locally administered, of one station.
         mac[0] = (mac[0] | 0x02) & 0xfe;
         let own = switch.dir().join(&name);
         let behind = switch.attach(&name, &own)?;
-        let (reader, writer) = std::io::pipe()?;
         let log = options.log.as_deref().map(open_log).transpose()?;
-        config.prefill.insert("params".into(), options.params.as_bytes().to_vec());
-        config.prefill.insert("device_secret".into(), secret.to_vec());
-        config.prefill.extend(options.anchor.map(|bytes| ("anchor".into(), bytes)));
-        config.devices.insert("net.nic".into(), Plug::Switch { own, switch: behind, mac });
-        config.devices.insert("entropy.source".into(), Plug::Entropy(options.entropy));
-        config.devices.insert("console.serial".into(), Plug::Descriptor(writer.into()));
-        // As on a board: what one domain's death does to the others is theirs to deal with.
-        config.keep_going = true;
-        let system = System::start(config).with_context(|| format!("{name} (`make build` makes the programs)"))?;
-        let (pids, stopper) = (system.pids().to_vec(), system.stopper());
+        let mut prefill = BTreeMap::from([("params".to_owned(), options.params.as_bytes().to_vec())]);
+        prefill.extend(options.anchor.map(|bytes| ("anchor".to_owned(), bytes)));
+        let (dir, device_secret, entropy) = (switch.dir(), secret, options.entropy);
+        let place = Place { name: name.clone(), description, dir, mac, own, behind, device_secret, prefill, entropy };
+        let started = match options.board.as_str() {
+            NATIVE => native_node::start(place)?,
+            board => machine::start(board, place)?,
+        };
         let watched = Arc::new(Watched { seen: Mutex::default(), more: Condvar::new(), changed: options.changed });
+        let thread = || thread::Builder::new().name(name.clone());
         let (of_console, of_deaths) = (Arc::clone(&watched), Arc::clone(&watched));
-        let threads = vec![
-            thread::Builder::new().name(name.clone()).spawn(move || follow(reader, log, &of_console))?,
-            thread::Builder::new().name(name.clone()).spawn(move || bury(system, &of_deaths))?,
-        ];
-        Ok(Self { name, mac, pids, stopper, watched, threads })
+        let (end, threads) = match started.running {
+            Running::Domains(system) => {
+                let end = End::Domains(system.stopper());
+                let reader = thread().spawn(move || follow(started.console, log, &of_console))?;
+                (end, vec![reader, thread().spawn(move || bury(*system, &of_deaths))?])
+            }
+            Running::Machine(powered) => {
+                let reader = thread().spawn(move || {
+                    follow(started.console, log, &of_console);
+                    of_console.change(|seen| {
+                        seen.deaths.push((PROCESS.to_owned(), "the machine has ended".to_owned()));
+                        seen.ended = true;
+                    });
+                })?;
+                (End::Machine(Some(powered)), vec![reader])
+            }
+        };
+        Ok(Self { name, board: options.board, mac, processes: started.processes, end, watched, threads })
     }
 
     /// Of the node and of its switch port.
@@ -114,15 +169,20 @@ impl Node {
         &self.name
     }
 
+    /// What it runs on.
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
     pub fn mac(&self) -> [u8; 6] {
         self.mac
     }
 
-    /// The processes of the domains that have not died.
+    /// The processes of the domains that have not died; of a node on a board, the machine's.
     pub fn processes(&self) -> BTreeMap<String, u32> {
         let seen = self.watched.lock();
         let alive = |(domain, _): &&(String, u32)| !seen.ended && seen.deaths.iter().all(|(dead, _)| dead != domain);
-        self.pids.iter().filter(alive).cloned().collect()
+        self.processes.iter().filter(alive).cloned().collect()
     }
 
     /// What is known of the node now.
@@ -169,7 +229,7 @@ impl Node {
         }
     }
 
-    /// Kills one domain, as a fault would. False if it is dead already.
+    /// Kills one domain, as a fault would, or a machine. False if it is dead already.
     pub fn kill(&self, domain: &str) -> bool {
         let pid = self.processes().get(domain).and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
         pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
@@ -178,7 +238,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.stopper.stop();
+        match &mut self.end {
+            End::Domains(stopper) => stopper.stop(),
+            End::Machine(powered) => drop(powered.take()),
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -197,8 +260,8 @@ fn open_log(path: &Path) -> Result<File> {
     options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(|| path.display().to_string())
 }
 
-/// Reads the console until its domain has died. The log has a line before anybody is told of it.
-fn follow(reader: PipeReader, mut log: Option<File>, watched: &Watched) {
+/// Reads the console until whoever writes it has ended. The log has a line before anybody is told of it.
+fn follow(reader: impl Read, mut log: Option<File>, watched: &Watched) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
     while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
