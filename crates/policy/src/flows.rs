@@ -243,6 +243,11 @@ impl Flows {
         }
     }
 
+    /// Forgets all, in place: a table is larger than what a small stack has to spare.
+    pub fn clear(&mut self) {
+        self.places.fill(None);
+    }
+
     /// How many there are.
     pub fn count(&self, now: Micros) -> usize {
         self.places.iter().flatten().filter(|entry| entry.lives(now)).count()

@@ -278,6 +278,10 @@ fn a_change_of_rules_peers_or_isolation_ends_what_would_not_be_opened_now() {
     table.mesh.addresses[0] = Prefix::v4([10, 8, 0, 9], 24);
     table.revise();
     assert_eq!(table.flows.count(1), 0);
+
+    let mut table = open();
+    table.flows.clear();
+    assert_eq!(table.flows.count(1), 0);
 }
 
 #[test]
