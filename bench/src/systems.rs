@@ -79,7 +79,6 @@ pub fn measured_node(board: &str, until: Until, scrub: Scrub) -> Result<Built> {
         system.regions.retain(|region| !device(region));
         let entropy = domain(&mut system.domains, "entropy")?;
         entropy.maps.retain(|map| !gone.contains(&map.region));
-        entropy.irqs.clear();
         entropy.paddrs.clear();
         entropy.image.path = "bench-entropy".into();
         let console = domain(&mut system.domains, SPEAKER)?;
