@@ -20,7 +20,7 @@ use calls::params::Params;
 use crypto::AnchorPublic;
 use native::{
     runner::{Config, Entropy, Plug, System, feed},
-    switch::Switch,
+    switch::{Impairment, Switch},
 };
 use qemu::{Image, Machine, Memory};
 use rustix::fs::{FileType, Mode};
@@ -46,8 +46,12 @@ pub struct Setup {
     pub token_ms: u32,
     pub pending_ms: u32,
     pub claim_ms: u32,
+    pub telemetry_ms: u32,
+    pub heartbeat_ms: u32,
     /// What the source gives, as `ENTROPY=` has it.
     pub entropy: String,
+    /// The program in the workload's place.
+    pub tenant: Option<String>,
     /// On a board, a domain that is there with a fuse.
     pub faulty: Option<&'static str>,
 }
@@ -68,7 +72,10 @@ impl Setup {
             token_ms: d.token_ms.get(),
             pending_ms: d.pending_ms.get(),
             claim_ms: d.claim_ms.get(),
+            telemetry_ms: 1000,
+            heartbeat_ms: 500,
             entropy: "good".into(),
+            tenant: None,
             faulty: None,
         }
     }
@@ -80,6 +87,8 @@ impl Setup {
             token_ms: self.token_ms.into(),
             pending_ms: self.pending_ms.into(),
             claim_ms: self.claim_ms.into(),
+            telemetry_ms: self.telemetry_ms.into(),
+            heartbeat_ms: self.heartbeat_ms.into(),
             ..Params::DEFAULT
         }
     }
@@ -129,7 +138,8 @@ impl Bed {
             prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
         }
         let entropy = setup.entropy.parse().expect("a mode of the source");
-        let place = Place { mac, own, behind, prefill, entropy, faulty: setup.faulty };
+        let tenant = setup.tenant.unwrap_or_else(|| "workload".into());
+        let place = Place { mac, own, behind, prefill, entropy, tenant, faulty: setup.faulty };
         let (running, reader) = if board == "native" { native(place) } else { self.machine(board, &name, place) };
         let console = Arc::new(Console::default());
         let lines = Arc::clone(&console);
@@ -180,6 +190,16 @@ impl Bed {
         self.switch.frames_from(&node.name).iter().map(|frame| frame.to_vec()).collect()
     }
 
+    /// What a port has sent since the mark.
+    pub fn frames_of(&self, port: &str) -> Vec<Vec<u8>> {
+        self.switch.frames_from(port).iter().map(|frame| frame.to_vec()).collect()
+    }
+
+    /// What befalls the frames to and from a port, by its name.
+    pub fn impair(&self, port: &str, impairment: Option<Impairment>) {
+        assert!(self.switch.impair(port, impairment), "there is no port {port}");
+    }
+
     /// Forgets the frames so far.
     pub fn mark(&self) {
         self.switch.mark();
@@ -219,6 +239,7 @@ struct Place {
     behind: PathBuf,
     prefill: BTreeMap<String, Vec<u8>>,
     entropy: Entropy,
+    tenant: String,
     faulty: Option<&'static str>,
 }
 
@@ -234,6 +255,7 @@ fn native(place: Place) -> (Running, Box<dyn Read + Send>) {
     let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
     let mut config = Config::new(description);
     config.prefill = place.prefill;
+    assert!(config.board.set("workload", &place.tenant), "boards/native.toml has the tenant's program");
     config.prefill.insert("device_secret".into(), fresh().to_vec());
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let nic = Plug::Switch { own: place.own, switch: place.behind, mac: place.mac };

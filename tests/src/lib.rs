@@ -1,11 +1,13 @@
-//! What the system tests share: stations on a segment, an administrator that can stop anywhere, and
-//! hostile frames. The node under test is a black box: only its frames and its console are looked at.
+//! What the system tests share: stations and hosts on a segment, an administrator that can stop anywhere, members of a
+//! mesh, and hostile frames. The node under test is a black box: only its frames and its console are looked at.
 
 pub mod admin;
 pub mod bed;
 #[path = "../../pds/faulty/src/fuse.rs"]
 pub mod fuse;
+pub mod host;
 pub mod hostile;
+pub mod member;
 pub mod seeds;
 pub mod station;
 pub mod targets;

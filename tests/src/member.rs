@@ -1,0 +1,259 @@
+//! A node that has been claimed into a mesh whose other members are WireGuards of someone else's, on Linux hosts of the
+//! segment.
+
+use std::net::Ipv6Addr;
+
+use base64ct::{Base64, Encoding};
+use crypto::{Secret, dh_public};
+use policy::{Configuration, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
+use wire::{
+    Key, MESH_PORT, U32, U64,
+    binding::{Binding, configuration_hash},
+    command::{self, Command},
+    update::{CHUNK, ChunkHead, UpdateHead},
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::{
+    admin::{Admin, fresh},
+    bed::{Bed, Node, Setup},
+    host::Host,
+    station::Station,
+};
+
+/// Inner addresses of the node and of the other members, by number.
+pub fn inner4(number: u8) -> [u8; 4] {
+    [10, 8, 0, number]
+}
+
+pub fn inner6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, number.into())
+}
+
+/// Static addresses on the link, outside the tunnel.
+pub fn outer6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number.into())
+}
+
+/// The node's number.
+pub const NODE: u8 = 2;
+
+/// Somebody else's WireGuard, and how it reaches the node: boringtun reads no link-local endpoint, so it goes by the static
+/// address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Implementation {
+    WireguardGo,
+    Boringtun,
+}
+
+/// A member of the mesh on a host of its own.
+pub struct Member {
+    pub host: Host,
+    pub number: u8,
+    pub interface: String,
+    what: Implementation,
+    secret: Secret,
+    preshared: Option<[u8; 32]>,
+}
+
+impl Member {
+    /// Starts the WireGuard. It knows no peer yet.
+    pub fn start(bed: &Bed, name: &str, number: u8, what: Implementation, preshared: bool) -> Self {
+        let mut host = Host::new(bed, name);
+        host.ok("test -w /dev/net/tun || { echo no access to /dev/net/tun; false; }");
+        let (secret, interface) = (Secret::new(fresh()), format!("wg{number}"));
+        let mut this = Self { host, number, interface, what, secret, preshared: preshared.then(fresh) };
+        let address = format!("ip address add {}/64 dev lab0 nodad", outer6(number));
+        this.host.ok(&address);
+        this.up();
+        this
+    }
+
+    /// Ends the WireGuard and starts it again, with the same key. It knows no peer any more.
+    pub fn restart(&mut self) {
+        self.host.ok("kill $(cat /run/wg.pid)");
+        self.host.until(&format!("! ip link show {} 2>/dev/null", self.interface));
+        self.up();
+    }
+
+    fn up(&mut self) {
+        let Self { host, interface, number, what, .. } = self;
+        let program = match what {
+            Implementation::WireguardGo => "wireguard-go -f".to_owned(),
+            Implementation::Boringtun => native::runner::program_dir().join("boringtun").display().to_string(),
+        };
+        host.ok(&format!("{program} {interface} >/run/wg.log 2>&1 & echo $! >/run/wg.pid"));
+        host.until(&format!("wg show {interface}"));
+        let ([a, b, c, d], six) = (inner4(*number), inner6(*number));
+        let commands = format!(
+            "echo 0 >/proc/sys/net/ipv6/conf/{interface}/accept_dad && ip link set {interface} mtu 1420 up && \
+             ip address add {a}.{b}.{c}.{d}/24 dev {interface} && ip address add {six}/64 dev {interface} nodad"
+        );
+        host.ok(&commands);
+        self.configure(&[]);
+    }
+
+    pub fn key(&self) -> Key {
+        dh_public(&self.secret)
+    }
+
+    /// This member as the node's configuration has it.
+    pub fn as_peer(&mut self, role: Role, keepalive_s: u16) -> Peer {
+        let ip = match self.what {
+            Implementation::WireguardGo => self.host.link_local(),
+            Implementation::Boringtun => outer6(self.number),
+        };
+        let ip = ip.octets();
+        let allowed = [Prefix::v4(inner4(self.number), 32), Prefix { ip: inner6(self.number).octets(), length: 128 }];
+        Peer {
+            key: self.key(),
+            role,
+            preshared: self.preshared.map(Preshared),
+            endpoint: Some(Endpoint { ip, port: MESH_PORT }),
+            allowed: allowed.into_iter().collect(),
+            keepalive_s,
+        }
+    }
+
+    /// Knows the node as a peer; with an endpoint it can open the session itself.
+    pub fn meet(&mut self, node: &Claimed, endpoint: bool) {
+        let [a, b, c, d] = inner4(NODE);
+        let mut lines = vec![
+            "[Peer]".to_owned(),
+            format!("PublicKey = {}", Base64::encode_string(&node.binding.mesh_key)),
+            format!("AllowedIPs = {a}.{b}.{c}.{d}/32, {}/128", inner6(NODE)),
+        ];
+        if let Some(key) = &self.preshared {
+            lines.push(format!("PresharedKey = {}", Base64::encode_string(key)));
+        }
+        if endpoint {
+            let at = match self.what {
+                Implementation::WireguardGo => format!("{}%lab0", Ipv6Addr::from(node.node.target().ip)),
+                Implementation::Boringtun => outer6(NODE).to_string(),
+            };
+            lines.push(format!("Endpoint = [{at}]:{MESH_PORT}"));
+        }
+        self.configure(&lines);
+    }
+
+    fn configure(&mut self, peers: &[String]) {
+        let secret = Base64::encode_string(&*self.secret);
+        let file = format!("[Interface]\nPrivateKey = {secret}\nListenPort = {MESH_PORT}\n{}\n", peers.join("\n"));
+        let interface = &self.interface;
+        self.host.ok(&format!("cat >/run/wg.conf <<'END'\n{file}END\nwg setconf {interface} /run/wg.conf"));
+    }
+
+    /// Waits until the node answers an echo.
+    pub fn ping(&mut self) {
+        let [a, b, c, d] = inner4(NODE);
+        self.host.until(&format!("ping -n -c 1 -W 2 {a}.{b}.{c}.{d}"));
+        self.host.until(&format!("ping -n -c 1 -W 2 {}", inner6(NODE)));
+    }
+
+    /// `probe` with these arguments.
+    pub fn probe(&self, arguments: &str) -> String {
+        format!("{} {arguments}", native::runner::program_dir().join("probe").display())
+    }
+
+    /// Sends a datagram to the node's command port.
+    pub fn say(&mut self, datagram: &[u8]) {
+        let [a, b, c, d] = inner4(NODE);
+        let command = self.probe(&format!("udp-send {a}.{b}.{c}.{d}:{} {}", wire::COMMAND_PORT, wire::Hex(datagram)));
+        self.host.ok(&command);
+    }
+
+    /// When the last handshake with the node was, in seconds of the host's clock; 0 if there was none.
+    pub fn last_handshake(&mut self) -> u64 {
+        let text = self.host.ok(&format!("wg show {} latest-handshakes", self.interface));
+        text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A node in a mesh, and what its administrator keeps.
+pub struct Claimed {
+    pub node: Node,
+    pub admin: Admin,
+    pub station: Station,
+    pub binding: Binding,
+    pub configuration: Configuration,
+    claim_key: Key,
+    commands: u32,
+}
+
+impl Claimed {
+    /// Boots a node and claims it with these peers and rules. `tenant`: the program in the workload's place.
+    pub fn new(bed: &Bed, peers: Vec<Peer>, rules: &[&str], tenant: Option<&str>) -> Self {
+        let mut admin = Admin::new(fresh());
+        let setup = Setup { tenant: tenant.map(str::to_owned), ..Setup::image(&admin.public()) };
+        let node = bed.node(setup);
+        node.wait_phase("hold");
+        let mut station = bed.station("admin", 1);
+        let configuration = Configuration {
+            addresses: own().into_iter().collect(),
+            underlay: Some(Underlay { address: Prefix { ip: outer6(NODE).octets(), length: 64 }, gateway: None }),
+            peers: peers.into_iter().collect(),
+            rules: parse(rules).into_iter().collect(),
+        };
+        let bytes = bytes(&configuration);
+        let (hello, token) = admin.reach(&mut station);
+        let mut session = admin.session(&mut station, &hello, &token).expect("the gate is open");
+        let identity = session.identity(&mut station, &hello.fiduciary).expect("the identity");
+        let binding = admin.binding(&identity, &bytes);
+        session.grant(&mut station, &binding, &bytes);
+        let message = session.pairing(&mut station, &binding).expect("the pairing record");
+        session.acknowledge(&mut station, &message.record);
+        node.wait_phase("claimed");
+        // The host's own connection is no part of what follows.
+        station.vanish(session.handle);
+        Self { node, admin, station, binding, configuration, claim_key: hello.claim_key, commands: 1_000 }
+    }
+
+    /// The next command, as the authority makes it.
+    pub fn command(&mut self, operation: u8, argument: u32) -> Command {
+        self.commands += 1;
+        let key = command::key(&self.admin.anchor.dh, &self.claim_key, &self.binding.hash()).expect("N is a good key");
+        Command::new(&key, &self.binding.fiduciary, operation, argument, self.commands)
+    }
+
+    /// The counter of the last command.
+    pub fn counter(&self) -> u32 {
+        self.commands
+    }
+
+    /// An update to this configuration: its head and the datagrams of its chunks.
+    pub fn update(&mut self, configuration: &Configuration) -> (UpdateHead, Vec<Vec<u8>>) {
+        let bytes = bytes(configuration);
+        self.admin.counter += 1;
+        let mut head = UpdateHead::new_zeroed();
+        head.fleet = self.binding.fleet;
+        head.fiduciary = self.binding.fiduciary;
+        head.epoch = self.binding.epoch;
+        head.counter = U64::new(self.admin.counter);
+        head.configuration = configuration_hash(&bytes);
+        head.length = U32::new(u32::try_from(bytes.len()).expect("a short configuration"));
+        let head = head.sign(&self.admin.anchor, 0);
+        let whole = [head.as_bytes(), &bytes].concat();
+        let chunks = whole.chunks(CHUNK).enumerate().map(|(number, part)| {
+            let mut chunk = ChunkHead::new_zeroed();
+            chunk.update = U32::new(head.short());
+            chunk.length = u16::try_from(whole.len()).expect("an update that fits").into();
+            chunk.number = u8::try_from(number).expect("few chunks");
+            [chunk.as_bytes(), part].concat()
+        });
+        (head, chunks.collect())
+    }
+}
+
+fn own() -> [Prefix; 2] {
+    [Prefix::v4(inner4(NODE), 24), Prefix { ip: inner6(NODE).octets(), length: 64 }]
+}
+
+fn parse(rules: &[&str]) -> Vec<Rule> {
+    rules.iter().map(|rule| rule.parse().expect("a rule")).collect()
+}
+
+fn bytes(configuration: &Configuration) -> Vec<u8> {
+    configuration.check().expect("a configuration that makes sense");
+    let mut buffer = [0; wire::update::MAX_CONFIGURATION];
+    configuration.write(&mut buffer).expect("a configuration that fits").to_vec()
+}
