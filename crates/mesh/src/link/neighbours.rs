@@ -163,6 +163,8 @@ impl Neighbours {
     pub fn advertised(&mut self, now: Micros, station: &Station, solicited: bool, overrides: bool) -> Option<Released> {
         let entry = self.entries.iter_mut().find(|entry| entry.ip == station.ip)?;
         let incomplete = matches!(entry.state, State::Incomplete { .. });
+        // An answer to nothing confirms nothing, whatever it says of itself.
+        let solicited = solicited && (incomplete || matches!(entry.state, State::Probe { .. }));
         let differs = entry.mac != station.mac;
         if !incomplete && differs && !overrides {
             if matches!(entry.state, State::Reachable { .. }) {

@@ -172,6 +172,11 @@ fn an_advertisement_moves_only_the_neighbour_that_it_is_about() {
     world.pump();
     world.run_for(12_000);
     assert!(left(&mut world).iter().any(|(_, to, outer)| *to == moved && matches!(outer, Outer::Datagram(..))));
+    // It was nobody: the first use is followed by a confirmation that does not come, and by the station's own answer.
+    world.run_for(20_000);
+    left(&mut world);
+    world.run_for(12_000);
+    assert!(left(&mut world).iter().all(|(_, to, _)| to.mac == station.mac));
 }
 
 #[test]

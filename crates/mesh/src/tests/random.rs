@@ -188,6 +188,8 @@ proptest! {
         world.node.keystore.trouble = None;
         world.node.keystore.isolated = false;
         world.configure(&[]);
+        // An authority that moved while the node forgot it notices after 15 s without an answer.
+        world.say(&[]);
         world.run_for(40_000);
         world.authority.take();
         let counter = world.node.keystore.counter + 1;
