@@ -1,7 +1,8 @@
 //! Valid inputs of the fuzz targets, for mutation.
 
+use calls::{mesh::Membership, rules::Rules};
 use crypto::{AnchorSecret, Secret};
-use policy::Prefix;
+use policy::{Configuration, Endpoint, Peer, Prefix, Role};
 use wire::{
     Fingerprint, Ip, U16,
     anchor::AnchorFile,
@@ -82,6 +83,27 @@ fn inner_packets() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Of a mesh whose one peer, an authority, is the station of the frames' seeds.
+pub fn membership(rules: &Rules) -> Membership {
+    let mut configuration = Configuration::default();
+    let own = INNER.map(|ip| Prefix { ip, length: 128 });
+    configuration.addresses = heapless::Vec::from_slice(&own).expect("room for two");
+    let everyone = Prefix { ip: [0; 16], length: 0 };
+    let peer = Peer {
+        key: crypto::dh_public(&Secret::new([5; 32])),
+        role: Role::Authority,
+        preshared: None,
+        endpoint: Some(Endpoint { ip: crate::station::link_local([2; 6]), port: wire::MESH_PORT }),
+        allowed: heapless::Vec::from_slice(&[everyone]).expect("room for one"),
+        keepalive_s: 0,
+    };
+    assert!(configuration.peers.push(peer).is_ok());
+    let mut membership = Membership::new_zeroed();
+    (membership.phase, membership.link) = (rules.phase, rules.link);
+    membership.length = configuration.write(&mut membership.configuration).expect("it fits").len() as u64;
+    membership
+}
+
 /// Valid inputs of a target.
 pub fn of(name: &str) -> Vec<Vec<u8>> {
     let anchor = AnchorSecret::from_seed(&[1; 32]);
@@ -112,7 +134,10 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             let node = ([4; 6], crate::station::link_local([4; 6]));
             let tunnel = |from, to| udp_frame(from, to, (wire::MESH_PORT, wire::MESH_PORT), &[4; 32]);
             let frames = datagrams().into_iter().map(|datagram| udp_frame(from, to, (8090, 8090), &datagram));
-            frames.chain([tunnel(from, node), tunnel(node, from)]).collect()
+            let mut initiation = [1; 148];
+            initiation[1..4].fill(0);
+            let initiation = udp_frame(from, node, (wire::MESH_PORT, wire::MESH_PORT), &initiation);
+            frames.chain([tunnel(from, node), tunnel(node, from), initiation]).collect()
         }
         "claim_upgrade" => {
             let path = "07".repeat(16);

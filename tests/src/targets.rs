@@ -45,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cell_peer", cell_peer),
     ("perimeter_frames", perimeter_frames),
     ("beacon_frames", beacon_frames),
+    ("mesh_frames", mesh_frames),
     ("claim_upgrade", claim_upgrade),
     ("claim_websocket", claim_websocket),
     ("keystore_clients", keystore_clients),
@@ -273,6 +274,52 @@ pub fn beacon_frames(data: &[u8]) {
         scribble(&regions[6], data.get(now as usize..).unwrap_or_default());
     }
     assert_eq!(net.recv(&mut [0; FRAME_SLOT]), Ok(None));
+}
+
+/// A member of a mesh hears frames that no peer has sealed, and a workload that says what it likes: it sends nothing
+/// but what the perimeter lets out, and no datagram that is not WireGuard's.
+pub fn mesh_frames(data: &[u8]) {
+    use ::mesh::{Memory, Mesh, Ports};
+    use keystore_calls::for_mesh::{MAX_REQUEST, MeshKey, MeshRandom};
+    let rules =
+        Rules { phase: Phase::Claimed as u64, gate: 0, mesh: MeshLink { member: 1, ..MeshLink::NONE }, ..open_rules() };
+    let regions: Vec<Vec<AtomicU64>> = (0..13).map(|_| region(&[], 1024)).collect();
+    let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
+    let mut net = ring::Duplex::<FRAME_SLOT>::new(rw(1), ro(2)).expect("large enough");
+    let mut tenant = ring::Duplex::<FRAME_SLOT>::new(rw(3), ro(4)).expect("large enough");
+    let mut keystore = mailbox::Server::<MAX_REQUEST>::new(ro(5), rw(6)).expect("large enough");
+    let mut membership = cell::Writer::new(rw(0)).expect("large enough");
+    membership.publish(&seeds::membership(&rules));
+    let mut ports = Ports {
+        keystore: mailbox::Client::new(rw(5), ro(6)).expect("large enough"),
+        lifecycle: mailbox::Client::new(rw(7), ro(8)).expect("large enough"),
+        membership: cell::Reader::new(ro(0)).expect("large enough"),
+        perimeter: ring::Duplex::new(rw(2), ro(1)).expect("large enough"),
+        stations: cell::Writer::new(rw(9)).expect("large enough"),
+        workload: ring::Duplex::new(rw(4), ro(3)).expect("large enough"),
+        tenancy: cell::Writer::new(rw(10)).expect("large enough"),
+        heartbeat: cell::Reader::new(ro(11)).expect("large enough"),
+        alarm: Alarm::new(rw(12)).expect("large enough"),
+    };
+    let mut memory = Box::new(Memory::new());
+    let mut mesh = Mesh::new(&mut memory, &Params::DEFAULT);
+    for now in 0..8 {
+        mesh.step(now, &mut ports);
+        match keystore.take() {
+            Ok(Some(call)) if call.parse::<MeshKey>().is_some() => keystore.reply::<MeshKey>(&[9; 32]),
+            Ok(Some(call)) if call.parse::<MeshRandom>().is_some() => keystore.reply::<MeshRandom>(&[7; 32]),
+            // Bytes of a lying keystore, too.
+            _ => scribble(&regions[6], data.get(now as usize..).unwrap_or_default()),
+        }
+        let stations = ports.stations.latest();
+        assert!(now < 4 || stations.count == 1, "the mesh is up");
+        let _ = (net.send(data), tenant.send(data));
+        let mut frame = [0; FRAME_SLOT];
+        while let Ok(Some(len)) = net.recv(&mut frame) {
+            assert_eq!(decide(&rules, &stations, now, Source::Mesh, &frame[..len]), Verdict::ToNet);
+        }
+        assert_eq!(tenant.recv(&mut frame), Ok(None), "nobody has a session");
+    }
 }
 
 /// The head is judged the same however it is cut, and is never longer than its buffer.
