@@ -2,13 +2,15 @@
 
 use std::{net::Ipv6Addr, path::PathBuf};
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use policy::{Endpoint, Prefix};
 use zeroize::Zeroizing;
 
 use crate::{
     fleet::view,
     input::{self, Print},
+    mesh::daemon::Choice,
+    registry::fleet::Network,
 };
 
 const EXIT_CODES: &str = "\
@@ -23,6 +25,8 @@ Exit codes:
   7  the registry cannot be used (locked, full disk, damaged)
   8  a node answered that the operator did not accept
   9  claimed, but the acknowledgement is not confirmed: claim again
+ 10  a node did not show in time that it did what it was told
+ 11  a node says that it did not do what it was told
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
 
@@ -95,6 +99,155 @@ pub enum Command {
     Nodes {
         #[command(subcommand)]
         command: Nodes,
+    },
+    /// This host's end of the mesh
+    Mesh {
+        #[command(subcommand)]
+        command: Mesh,
+    },
+    /// What nodes let in and out
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
+    /// Tell a node to do something, and wait until it shows that it has
+    Command {
+        /// The node: its fingerprint or the beginning of it, or an inner address
+        node: String,
+        operation: Operation,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// What nodes say of themselves, as it comes in
+    Telemetry {
+        /// Print what is known, and end
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Cut a node or another peer off: here, and at every other node that knows it
+    Revoke {
+        /// The node's fingerprint or the beginning of it, an inner address, or the peer's name
+        member: String,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Make a peer (a laptop, a server), and print its WireGuard configuration for wg-quick
+    Export {
+        /// What the peer is to be called
+        #[arg(value_parser = peer_name)]
+        name: String,
+        /// The peer's own public key; without it a key pair is made, and the private key only printed
+        #[arg(long, value_name = "KEY", value_parser = view::public_key)]
+        public_key: Option<wire::Key>,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+#[derive(Args)]
+pub struct InFleet {
+    /// The fleet
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
+    pub fleet: String,
+}
+
+#[derive(Args)]
+pub struct Wait {
+    /// How long nodes have to show that they did it, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub wait: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Operation {
+    /// Send a record of telemetry now
+    Status,
+    /// No flow but those with the authority, until a rejoin
+    Isolate,
+    Rejoin,
+    /// New session keys with every peer
+    Rotate,
+}
+
+#[derive(Subcommand)]
+pub enum Mesh {
+    /// Make the interface, and keep it as the registry says
+    Up {
+        /// Name of the interface
+        #[arg(long, value_name = "IF", default_value = "genesis0", value_parser = interface_name)]
+        name: String,
+        /// Which WireGuard
+        #[arg(long, value_enum, default_value_t = Choice::Auto)]
+        engine: Choice,
+        /// Inner network of the fleet; only while it has no members [default: 10.8.0.0/24]
+        #[arg(long, value_name = "NET")]
+        network: Option<Network>,
+        /// This host's WireGuard port; only while the fleet has no members [default: 51820]
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// Stay in the foreground until interrupted; prints one line when the mesh is up
+        #[arg(long)]
+        foreground: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Remove the interface
+    Down,
+    /// The interface and its peers
+    Status,
+}
+
+#[derive(Subcommand)]
+pub enum Policy {
+    /// Set the rules of the fleet, or of one node, and tell the nodes
+    Set {
+        /// Rules, each in quotes, such as 'in authority tcp 80'; or one file with a rule a line
+        #[arg(value_name = "RULE|FILE", required_unless_present_any = ["none", "inherit"])]
+        rules: Vec<String>,
+        /// No rules
+        #[arg(long, conflicts_with = "rules")]
+        none: bool,
+        /// The rules of this node only
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+        /// The node has the fleet's rules again
+        #[arg(long, requires = "node", conflicts_with_all = ["rules", "none"])]
+        inherit: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Tell every node that lacks its configuration what it should have
+    Push {
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// The rules of the fleet, and of one node or of all that have their own
+    Show {
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Whether a node has such a flow, and why
+    Explain {
+        node: String,
+        /// As a rule is written, such as: in authority tcp 80
+        #[arg(required = true, num_args = 1..)]
+        flow: Vec<String>,
+        #[command(flatten)]
+        fleet: InFleet,
     },
 }
 
@@ -193,6 +346,22 @@ fn fleet_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
+fn peer_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        return Err("a peer's name has 1 to 64 letters, digits, dashes, dots and underscores".into());
+    }
+    Ok(text.into())
+}
+
+fn interface_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || text.len() > 15 || !text.chars().all(plain) {
+        return Err("an interface's name has 1 to 15 letters, digits, dashes and underscores".into());
+    }
+    Ok(text.into())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -219,6 +388,14 @@ mod tests {
             &["claim", "--wait", "0"],
             &["discover", "--counter-ahead", "9223372036854775807"],
             &["anchor"],
+            &["policy", "set"],
+            &["policy", "set", "--none", "in authority icmp"],
+            &["policy", "set", "--inherit"],
+            &["command", "0123", "apply"],
+            &["export", "a b"],
+            &["mesh", "up", "--name", "../x"],
+            &["mesh", "up", "--network", "10.8.0.1/24"],
+            &["mesh", "up", "--port", "0"],
         ] {
             let line = ["os-network-admin"].iter().chain(wrong);
             assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");

@@ -1,6 +1,9 @@
 //! What each command does, from its arguments to its output. Inputs are checked first, the passphrase among them, then
 //! the interface, then the registry: a command that is refused has written nothing.
 
+mod fleet;
+mod mesh;
+
 use std::{
     collections::HashSet,
     env,
@@ -47,6 +50,16 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Beacon { find, terms, expected, once } => beacon(common, &find, &terms, &expected, once).await,
         Command::Nodes { command: cli::Nodes::List } => list(common),
         Command::Nodes { command: cli::Nodes::Show { fingerprint } } => show(common, &fingerprint),
+        Command::Mesh { command } => mesh::run(common, command).await,
+        Command::Policy { command } => fleet::policy(common, command).await,
+        Command::Command { node, operation, fleet, wait } => {
+            fleet::command(common, &node, operation, &fleet, &wait).await
+        }
+        Command::Telemetry { once, fleet } => fleet::telemetry(common, once, &fleet).await,
+        Command::Revoke { member, fleet, wait } => fleet::revoke(common, &member, &fleet, &wait).await,
+        Command::Export { name, public_key, fleet, wait } => {
+            fleet::export(common, &name, public_key, &fleet, &wait).await
+        }
     }
 }
 

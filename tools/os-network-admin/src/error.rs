@@ -23,6 +23,10 @@ pub enum Exit {
     NotAccepted = 8,
     /// The node is claimed, but may not know that this is known.
     Unconfirmed = 9,
+    /// A node did not show in time that it did what it was told.
+    NotShown = 10,
+    /// A node says that it did not do what it was told.
+    Refused = 11,
 }
 
 /// The end of a command.
@@ -30,11 +34,13 @@ pub enum Exit {
 pub struct Error {
     pub exit: Exit,
     pub message: String,
+    /// The result that was printed says it already.
+    pub told: bool,
 }
 
 impl Error {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), told: false }
     }
 
     pub fn input(message: impl Into<String>) -> Self {

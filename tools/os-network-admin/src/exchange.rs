@@ -27,7 +27,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     error::Error,
-    fleet::view::{self, Place},
+    fleet::view::{self, NodeKeys, Place},
     progress::Progress,
     registry::{Accepted, AnchorKind, NewNode, Node, Registry, State, fleet::Fleet},
 };
@@ -200,8 +200,9 @@ fn grant(session: &Session<'_>, identity: &Identity) -> Result<(Node, bool), Err
         }
         Configure::Mesh(place) => {
             let fleet = Fleet::new(terms.fleet_id, &terms.fleet);
-            let node = (identity.fiduciary, identity.mesh_key);
-            let (member, bytes) = view::enroll(session.registry, &fleet, place, node, session.own)?;
+            let claim = session.hello.claim_key;
+            let node = NodeKeys { fiduciary: identity.fiduciary, claim, mesh: identity.mesh_key };
+            let (member, bytes) = view::enroll(session.registry, &fleet, place, &node, session.own)?;
             (Some(member), bytes)
         }
     };

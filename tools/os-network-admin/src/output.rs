@@ -28,7 +28,9 @@ pub fn line(text: impl std::fmt::Display) -> Result<(), Error> {
 
 /// The end of a command that failed.
 pub fn error(json: bool, error: &Error) {
-    if json {
+    if json && error.told {
+        // One document only.
+    } else if json {
         let document = json!({"error": {"code": error.exit as u8, "message": error.message}});
         // If nobody reads it, the exit code still says it.
         let _ = line(document);

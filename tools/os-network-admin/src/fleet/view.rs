@@ -34,6 +34,13 @@ pub struct Place {
     pub endpoint: Option<Endpoint>,
 }
 
+/// F, N and W.
+pub struct NodeKeys {
+    pub fiduciary: Key,
+    pub claim: Key,
+    pub mesh: Key,
+}
+
 pub struct View {
     pub fleet: Fleet,
     /// The authority's WireGuard key.
@@ -62,9 +69,32 @@ impl View {
         self.members.iter().filter(is_live)
     }
 
-    /// Live nodes whose last told configuration is not what they should have.
+    /// Live nodes that have not shown what they should have.
     pub fn behind(&self) -> impl Iterator<Item = &Member> {
         self.live().filter(|member| self.configuration(member).is_ok_and(|wanted| member.configuration != Some(wanted)))
+    }
+
+    /// As it will be without a member.
+    pub fn without(&self, id: i64) -> Self {
+        let mut members = self.members.clone();
+        for member in members.iter_mut().filter(|member| member.id == id) {
+            member.revoked_ms.get_or_insert(0);
+        }
+        Self { fleet: self.fleet.clone(), authority: self.authority, members, nodes: self.nodes.clone() }
+    }
+
+    /// As it will be when a member has these rules.
+    pub fn set_member_rules(&mut self, id: i64, rules: Option<Rules>) {
+        for member in self.members.iter_mut().filter(|member| member.id == id) {
+            member.rules.clone_from(&rules);
+        }
+    }
+
+    /// The peers whose exported configuration may name this node.
+    pub fn exported_to(&self, id: i64) -> impl Iterator<Item = &Member> {
+        let node = self.members.iter().find(|member| member.id == id && member.fiduciary().is_some());
+        let named = node.is_some_and(|node| super::peer::lets_peers(self, node));
+        self.members.iter().filter(move |member| named && member.fiduciary().is_none() && member.revoked_ms.is_none())
     }
 
     pub fn rules<'a>(&'a self, member: &'a Member) -> &'a Rules {
@@ -169,13 +199,19 @@ pub fn enroll(
     registry: &Registry,
     fleet: &Fleet,
     place: &Place,
-    node: (Key, Key),
+    node: &NodeKeys,
     own: Ip,
 ) -> Result<(Member, Vec<u8>), Error> {
-    let (fiduciary, key) = node;
+    let NodeKeys { fiduciary, claim, mesh } = *node;
     let fleet = registry.fleet(&fleet.id)?.unwrap_or_else(|| fleet.clone());
     let authority = place.endpoint.unwrap_or(Endpoint { ip: own, port: fleet.port });
-    let new = NewMember { who: &Who::Node(fiduciary), key, underlay: place.underlay, authority: Some(authority) };
+    let new = NewMember {
+        who: &Who::Node(fiduciary),
+        key: mesh,
+        claim_key: Some(claim),
+        underlay: place.underlay,
+        authority: Some(authority),
+    };
     let member = registry.enroll(&fleet, &new)?;
     let configuration = View::load(registry, &fleet, place.authority)?.configuration(&member)?;
     Ok((member, configuration))

@@ -1,3 +1,11 @@
 //! The authority's end of the mesh: its key, its interface, and the daemon that owns both.
 
+pub mod control;
+pub mod daemon;
+pub mod device;
+pub mod engine;
+mod gate;
+mod kernel;
 pub mod key;
+pub mod netlink;
+pub mod place;

@@ -33,6 +33,7 @@ pub(super) const CREATE: &str = "
         fiduciary BLOB UNIQUE,
         name TEXT,
         key BLOB NOT NULL,
+        claim_key BLOB,
         preshared BLOB NOT NULL,
         rules BLOB,
         underlay BLOB,
@@ -49,7 +50,7 @@ pub(super) const CREATE: &str = "
     CREATE UNIQUE INDEX one_per_name ON member (fleet, name);
 ";
 
-const COLUMNS: &str = "id, fleet, host, fiduciary, name, key, preshared, rules, underlay, authority, configuration, \
+const COLUMNS: &str = "id, fleet, host, fiduciary, name, key, claim_key, preshared, rules, underlay, authority, configuration, \
                        command_counter, revoked_ms, telemetry, telemetry_ms";
 
 /// What a fleet has if nobody says otherwise.
@@ -163,6 +164,8 @@ pub struct Member {
     pub who: Who,
     /// Its WireGuard key.
     pub key: Key,
+    /// N of a node: what the key of its commands is made with.
+    pub claim_key: Option<Key>,
     /// Between it and the authority; also what keys between members are made of.
     pub preshared: Preshared,
     /// In place of the fleet's.
@@ -171,7 +174,7 @@ pub struct Member {
     pub underlay: Option<Underlay>,
     /// Where the node was told that the authority is.
     pub authority: Option<Endpoint>,
-    /// What the node was told last; `None` for a node with a configuration of its operator's own making.
+    /// What a node was granted, or has last shown to be in force.
     pub configuration: Option<Vec<u8>>,
     pub command_counter: u32,
     pub revoked_ms: Option<i64>,
@@ -191,6 +194,7 @@ impl Member {
         let maybe = |name: &str| row.get::<_, Option<Vec<u8>>>(name);
         let (fleet, key, preshared) = (bytes("fleet")?, bytes("key")?, bytes("preshared")?);
         let (fiduciary, name): (_, Option<String>) = (maybe("fiduciary")?, row.get("name")?);
+        let claim_key = maybe("claim_key")?;
         let (rules, underlay, authority) = (maybe("rules")?, maybe("underlay")?, maybe("authority")?);
         let (telemetry, telemetry_ms): (_, Option<i64>) = (maybe("telemetry")?, row.get("telemetry_ms")?);
         let (id, host, configuration) = (row.get("id")?, row.get("host")?, maybe("configuration")?);
@@ -211,6 +215,7 @@ impl Member {
                 host,
                 who,
                 key: key.try_into().ok()?,
+                claim_key: claim_key.map(TryInto::try_into).transpose().ok()?,
                 preshared: Preshared(preshared.try_into().ok()?),
                 rules: maybe_unpack(rules)?,
                 underlay: maybe_unpack(underlay)?,
@@ -229,6 +234,7 @@ impl Member {
 pub struct NewMember<'a> {
     pub who: &'a Who,
     pub key: Key,
+    pub claim_key: Option<Key>,
     pub underlay: Option<Underlay>,
     pub authority: Option<Endpoint>,
 }
@@ -326,9 +332,10 @@ impl Registry {
                 }
             };
             // Whoever was revoked knows the old preshared key.
-            let sql = "UPDATE member SET key = ?2, underlay = ?3, authority = ?4, \
-                       preshared = iif(revoked_ms IS NULL, preshared, ?5), revoked_ms = NULL WHERE id = ?1";
-            transaction.execute(sql, params![id, new.key.as_slice(), underlay, authority, preshared.as_slice()])?;
+            let sql = "UPDATE member SET key = ?2, claim_key = ?3, underlay = ?4, authority = ?5, \
+                       preshared = iif(revoked_ms IS NULL, preshared, ?6), revoked_ms = NULL WHERE id = ?1";
+            let (key, claim_key) = (new.key.as_slice(), new.claim_key.as_ref().map(Key::as_slice));
+            transaction.execute(sql, params![id, key, claim_key, underlay, authority, preshared.as_slice()])?;
             Ok(false)
         })?;
         if full {
@@ -373,16 +380,16 @@ impl Registry {
         rows.into_iter().map(|member| member.ok_or_else(|| self.damaged())).collect()
     }
 
-    /// Notes what a node is told, before it is told.
+    /// Notes what a node has: what it is granted, or what it has shown to be in force.
     pub fn store_configuration(&self, member: i64, configuration: &[u8], counter: u64) -> Result<(), Error> {
         let sql = "UPDATE member SET configuration = ?2, configuration_counter = ?3 WHERE id = ?1";
         let counter = i64::try_from(counter).unwrap_or(i64::MAX);
         self.run(|transaction| transaction.execute(sql, params![member, configuration, counter])).map(|_| ())
     }
 
-    /// The next counter of a command to this node, stored: the larger of the last plus one and Unix seconds.
-    pub fn next_command_counter(&self, member: i64) -> Result<u32, Error> {
-        let floor = now_ms() / 1000;
+    /// The next counter of a command to this node, stored: Unix seconds, or more than the last and than `above`.
+    pub fn next_command_counter(&self, member: i64, above: u32) -> Result<u32, Error> {
+        let floor = (now_ms() / 1000).max(i64::from(above) + 1);
         let sql =
             "UPDATE member SET command_counter = max(command_counter + 1, ?2) WHERE id = ?1 RETURNING command_counter";
         let next: i64 = self.run(|transaction| transaction.query_row(sql, params![member, floor], |row| row.get(0)))?;

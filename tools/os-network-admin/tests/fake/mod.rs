@@ -68,6 +68,7 @@ pub mod step {
     pub const GRANTED: u8 = 5;
     pub const COMMITTED: u8 = 6;
     pub const PAIRED: u8 = 7;
+    #[allow(dead_code, reason = "each test program uses some")]
     pub const ALL: [u8; 7] = [UPGRADED, INITIATED, RESPONDED, IDENTIFIED, GRANTED, COMMITTED, PAIRED];
 }
 
@@ -193,7 +194,7 @@ impl Node {
 
     fn identity(&mut self, handshake: &[u8; 32], fault: Fault) -> Identity {
         self.claim_nonce = self.draw();
-        let mesh_key = [9; 32];
+        let mesh_key = crypto::dh_public(&mesh_secret(self.address[15]));
         let claim_key = crypto::dh_public(&self.claim_key);
         let other = Secret::new([77; 32]);
         let seed = if fault == Fault::OtherNode { &other } else { &self.seed };
@@ -237,8 +238,9 @@ impl Node {
         assert_eq!(binding.epoch.get(), self.epoch + 1);
         assert_eq!(binding.configuration, wire::binding::configuration_hash(configuration));
         assert!(binding.counter.get() > self.counter);
-        let fork =
-            ForkRecord::sign(&self.seed, self.fiduciary(), crypto::dh_public(&self.claim_key), [9; 32], self.address);
+        let claim_key = crypto::dh_public(&self.claim_key);
+        let mesh_key = crypto::dh_public(&mesh_secret(self.address[15]));
+        let fork = ForkRecord::sign(&self.seed, self.fiduciary(), claim_key, mesh_key, self.address);
         assert_eq!(binding.fork, ForkRecord::hash(self.forked.then_some(&fork)));
         let record = PairingRecord::sign(&self.seed, &binding);
         self.committed = Some((binding, record));
@@ -355,6 +357,11 @@ async fn at(fault: Fault, step: u8) -> Option<()> {
         Fault::Hang(at) if at == step => pending().await,
         _ => Some(()),
     }
+}
+
+/// W of the node of this number.
+pub fn mesh_secret(number: u8) -> Secret {
+    Secret::new([number.wrapping_add(50); 32])
 }
 
 /// The anchor of all tests under an image.

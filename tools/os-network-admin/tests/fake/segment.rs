@@ -56,6 +56,7 @@ impl Segment {
         self.arrived.notify_one();
     }
 
+    #[allow(dead_code, reason = "each test program uses some")]
     pub fn sent_of<T: Datagram + Clone>(&self) -> Vec<T> {
         self.sent.borrow().iter().filter_map(|(_, bytes)| T::parse(bytes).cloned()).collect()
     }

@@ -26,7 +26,8 @@ fn claim(registry: &Registry, number: u8) -> Member {
     let seed = Secret::new([number; 32]);
     let fiduciary = crypto::sign_public(&seed);
     let place = Place { authority: AUTHORITY_KEY, ..Place::default() };
-    let (member, bytes) = enroll(registry, &fleet(), &place, (fiduciary, [number; 32]), [0xfe; 16]).unwrap();
+    let keys = NodeKeys { fiduciary, claim: [number + 100; 32], mesh: [number; 32] };
+    let (member, bytes) = enroll(registry, &fleet(), &place, &keys, [0xfe; 16]).unwrap();
     registry.store_configuration(member.id, &bytes, 1).unwrap();
     let mut head = GrantHead::new_zeroed();
     (head.kind, head.configuration) = (kind::GRANT, U16::new(bytes.len() as u16));
@@ -129,7 +130,7 @@ fn the_revoked_are_nobodys_peers_and_keep_their_address() {
     let (_folder, registry) = lab();
     let (one, two) = (claim(&registry, 1), claim(&registry, 2));
     let peer = Who::Peer("laptop".into());
-    let new = NewMember { who: &peer, key: [7; 32], underlay: None, authority: None };
+    let new = NewMember { who: &peer, key: [7; 32], claim_key: None, underlay: None, authority: None };
     let laptop = registry.enroll(&fleet(), &new).unwrap();
     let rules = [
         rule(Direction::In, Role::Node, 80),
@@ -160,8 +161,10 @@ fn the_largest_fleet_of_peers_fits_an_update_and_one_more_is_refused() {
     registry.set_fleet_rules(&FLEET, &rules).unwrap();
     let add = |number: usize| {
         let peer = Who::Peer(format!("laptop {number}"));
-        registry
-            .enroll(&fleet(), &NewMember { who: &peer, key: [number as u8 + 10; 32], underlay: None, authority: None })
+        registry.enroll(
+            &fleet(),
+            &NewMember { who: &peer, key: [number as u8 + 10; 32], claim_key: None, underlay: None, authority: None },
+        )
     };
     for number in 1..policy::MAX_PEERS {
         add(number).unwrap();
@@ -198,7 +201,10 @@ fn a_network_is_set_while_it_is_empty_and_holds_no_more_than_it_has_room_for() {
     assert_eq!(configuration(&registry, &one).peers[0].endpoint.unwrap().port, 4000);
     assert_eq!(registry.set_network(&FLEET, small, 4001).unwrap(), Changed::HasMembers);
     let place = Place::default();
-    let full = enroll(&registry, &fleet(), &place, ([9; 32], [9; 32]), [1; 16]).err().unwrap();
+    let full =
+        enroll(&registry, &fleet(), &place, &NodeKeys { fiduciary: [9; 32], claim: [9; 32], mesh: [9; 32] }, [1; 16])
+            .err()
+            .unwrap();
     assert!(full.message.contains("is full"));
     for wrong in ["10.9.0.1/24", "10.9.0.0/31", "10.0.0.0/7", "224.0.0.0/24", "0.0.0.0/8", "fd00::/64", "10.9.0.0"] {
         assert!(wrong.parse::<Network>().is_err(), "{wrong}");

@@ -1,0 +1,269 @@
+//! `mesh up`, `down`, `status`.
+
+use std::{
+    env,
+    fs::File,
+    io,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{fleet::fleet_named, print, registry_path};
+use crate::{
+    cli::{self, Common},
+    commands::{fleet_id, key_path},
+    error::{Error, Exit},
+    files,
+    key::KeyFile,
+    mesh::{
+        control::{Client, Request},
+        daemon::{self, Choice, Plan},
+        place::{Condition, Paths},
+    },
+    output,
+    registry::{
+        Registry,
+        fleet::{Changed, Fleet, NETWORK, Network},
+    },
+};
+
+/// How often it is looked whether the daemon is up.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub async fn run(common: &Common, command: cli::Mesh) -> Result<(), Error> {
+    match command {
+        cli::Mesh::Up { name, engine, network, port, foreground, fleet } => {
+            let path = registry_path(common)?;
+            files::make_parent(&path)?;
+            // The child does it again; here its refusals are told at once, and nothing is left behind by them.
+            let fleet = prepare(common, &path, &fleet.fleet, network, port)?;
+            if foreground { stay(common, path, &fleet, name, engine).await } else { up(common, &path).await }
+        }
+        cli::Mesh::Down => down(common).await,
+        cli::Mesh::Status => status(common).await,
+    }
+}
+
+/// The fleet, made if it is new, with the settings that are asked for.
+fn prepare(
+    common: &Common,
+    path: &Path,
+    name: &str,
+    network: Option<Network>,
+    port: Option<u16>,
+) -> Result<Fleet, Error> {
+    let known = match Registry::open_existing(path)? {
+        Some(registry) if !registry.fleets_named(name)?.is_empty() => Some(fleet_named(common, &registry, name)?),
+        _ => None,
+    };
+    let own = match &known {
+        Some(_) => None,
+        // A fleet's id comes from the key.
+        None => Some(KeyFile::load(&key_path(common)?)?.public()),
+    };
+    let registry = Registry::open(path)?;
+    let fleet = match (known, own) {
+        (Some(fleet), _) => fleet,
+        (None, Some(own)) => registry.make_fleet(&fleet_id(&own, name), name)?,
+        (None, None) => return Err(Error::new(Exit::Other, "there is neither a fleet nor a key")),
+    };
+    let wanted = (network.unwrap_or(fleet.network), port.unwrap_or(fleet.port));
+    if wanted == (fleet.network, fleet.port) {
+        return Ok(fleet);
+    }
+    match registry.set_network(&fleet.id, wanted.0, wanted.1)? {
+        Changed::Yes => fleet_named(common, &registry, name),
+        Changed::HasMembers => Err(Error::input(format!(
+            "the fleet {name} has members, who rely on its network {} and port {}: they stay (a new fleet has {NETWORK} \
+             unless --network says otherwise)",
+            fleet.network, fleet.port
+        ))),
+    }
+}
+
+async fn stay(
+    common: &Common,
+    registry: std::path::PathBuf,
+    fleet: &Fleet,
+    interface: String,
+    choice: Choice,
+) -> Result<(), Error> {
+    let plan = Plan { registry, fleet: fleet.id, interface, choice };
+    let json = common.json;
+    let ready = |state: &crate::mesh::place::State| {
+        let line = if json {
+            json!({"up": true, "interface": state.interface, "engine": state.engine, "pid": state.pid}).to_string()
+        } else {
+            format!("up: {}, WireGuard of {}", state.interface, state.engine)
+        };
+        // If nobody reads it, the mesh is up all the same.
+        let _ = output::line(line);
+    };
+    daemon::run(plan, ready).await
+}
+
+/// Starts the daemon, and waits until the mesh is up.
+async fn up(common: &Common, registry: &Path) -> Result<(), Error> {
+    let paths = Paths::beside(registry);
+    if Client::connect(registry).await.is_ok() {
+        return Err(Error::network("the mesh of this registry is up already: see `os-network-admin mesh status`"));
+    }
+    let spawn = || -> io::Result<_> {
+        let log = File::create(&paths.log)?;
+        let mut daemon = Command::new(env::current_exe()?);
+        // This command line once more: it has no secret in it.
+        daemon.args(env::args_os().skip(1)).arg("--foreground");
+        // What the terminal sends to this process is not for the daemon.
+        daemon.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+    };
+    let cannot = |error: io::Error| Error::new(Exit::Other, format!("the mesh's daemon cannot be started: {error}"));
+    let mut child = spawn().map_err(cannot)?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(cannot)? {
+            let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
+            let exit = match status.code() {
+                Some(7) => Exit::Registry,
+                Some(3) => Exit::Input,
+                Some(4) => Exit::Network,
+                _ => Exit::Other,
+            };
+            return Err(Error::new(
+                exit,
+                last_words(&said).unwrap_or_else(|| format!("the mesh's daemon ended: {status}")),
+            ));
+        }
+        if let Ok(mut client) = Client::connect(registry).await {
+            let status = client.ask(&Request::Status).await?;
+            return print(common, || status.clone(), || status_text(&status));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The message of an error that another process of this program has printed.
+fn last_words(said: &str) -> Option<String> {
+    let is_word = |line: &&str| !line.trim().is_empty() && !line.starts_with("up: ") && !line.starts_with("{\"up\"");
+    let line = said.lines().rev().find(is_word)?;
+    let json: Option<Value> = serde_json::from_str(line).ok();
+    let message = json.as_ref().and_then(|json| json["error"]["message"].as_str());
+    Some(message.unwrap_or(line.strip_prefix("os-network-admin: ").unwrap_or(line)).to_owned())
+}
+
+async fn down(common: &Common) -> Result<(), Error> {
+    let path = registry_path(common)?;
+    let paths = Paths::beside(&path);
+    let condition =
+        paths.condition().map_err(|error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display())))?;
+    let text = match condition {
+        Condition::Down => "was down",
+        Condition::Died(state) => {
+            daemon::remove_leftovers(&paths, &state)?;
+            "its daemon had died; removed what it left"
+        }
+        Condition::Up => {
+            Client::connect(&path).await?.ask(&Request::Down).await?;
+            "down"
+        }
+    };
+    print(common, || json!({"up": false}), || text.into())
+}
+
+async fn status(common: &Common) -> Result<(), Error> {
+    let path = registry_path(common)?;
+    let paths = Paths::beside(&path);
+    if let Ok(mut client) = Client::connect(&path).await {
+        let status = client.ask(&Request::Status).await?;
+        return print(common, || status.clone(), || status_text(&status));
+    }
+    let condition =
+        paths.condition().map_err(|error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display())))?;
+    let status = match condition {
+        Condition::Up => return Client::connect(&path).await.map(|_| ()),
+        Condition::Down => json!({"up": false}),
+        Condition::Died(state) => {
+            let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
+            json!({"up": false, "died": {
+                "pid": state.pid,
+                "interface": state.interface,
+                "engine": state.engine,
+                "since_ms": state.since_ms,
+                "log": paths.log.display().to_string(),
+                "last": last_words(&said),
+            }})
+        }
+    };
+    print(common, || status.clone(), || status_text(&status))
+}
+
+fn status_text(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let died = &status["died"];
+    if status["up"] != true && died.is_null() {
+        return "the mesh is down".into();
+    }
+    if status["up"] != true {
+        return format!(
+            "the mesh is down: its daemon (process {}, {} on {}) has died\nlast words   {}\nlog          {}\n\
+             `os-network-admin mesh up` starts it again, `mesh down` removes what it left",
+            died["pid"],
+            text(&died["engine"]),
+            text(&died["interface"]),
+            died["last"].as_str().unwrap_or("none"),
+            text(&died["log"]),
+        );
+    }
+    let mut lines = vec![
+        format!(
+            "interface    {}, WireGuard of {}, process {}",
+            text(&status["interface"]),
+            text(&status["engine"]),
+            status["pid"]
+        ),
+        format!("fleet        {}", text(&status["fleet"])),
+        format!("addresses    {}, {}", text(&status["v4"]), text(&status["v6"])),
+        format!("port         {}", status["port"]),
+        format!("public key   {}", text(&status["public_key"])),
+    ];
+    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if peers.is_empty() {
+        lines.push("no peers: claim a node".into());
+    }
+    for peer in peers {
+        let handshake =
+            peer["handshake_s"].as_u64().map_or("no handshake".into(), |ago| format!("handshake {ago} s ago"));
+        lines.push(format!(
+            "{}  {}  at {}  {handshake}  received {}, sent {}, dropped {}",
+            text(&peer["fingerprint"]),
+            text(&peer["v4"]),
+            peer["endpoint"].as_str().unwrap_or("nowhere yet"),
+            peer["received"],
+            peer["sent"],
+            peer["dropped"],
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_daemon_are_its_error() {
+        assert_eq!(last_words("up\nos-network-admin: no room\n\n").unwrap(), "no room");
+        assert_eq!(last_words("{\"error\":{\"code\":4,\"message\":\"no room\"}}\n").unwrap(), "no room");
+        assert_eq!(last_words("up: genesis0\n"), None);
+    }
+
+    #[test]
+    fn a_mesh_that_died_is_told_from_one_that_is_down() {
+        assert_eq!(status_text(&json!({"up": false})), "the mesh is down");
+        let died = json!({"up": false, "died": {"pid": 7, "engine": "user (tun)", "interface": "g0", "log": "l", "last": null}});
+        assert!(status_text(&died).contains("its daemon (process 7, user (tun) on g0) has died"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Rules as the operator writes them, and what they mean for one flow.
+
+use std::{path::Path, str};
+
+use policy::{Because, Flow, MAX_RULES, Protocol, RESERVED, Role, Rule, decide};
+
+use super::{View, talk::paired};
+use crate::{
+    error::Error,
+    files,
+    registry::fleet::{Member, Rules},
+};
+
+/// The longest file of rules.
+const LIMIT: usize = 64 << 10;
+
+/// Rules of the command line, or those of the one file that it names. A rule has several words and a file's name, as far as
+/// this goes, one.
+pub fn read(arguments: &[String]) -> Result<Rules, Error> {
+    match arguments {
+        [file] if !file.contains(char::is_whitespace) => {
+            let bytes = files::read(Path::new(file), "file of rules", LIMIT)?;
+            let text = str::from_utf8(&bytes).map_err(|_| Error::input(format!("{file} is no text")))?;
+            parse(text.lines()).map_err(|(line, why)| Error::input(format!("{file}, line {line}: {why}")))
+        }
+        rules => parse(rules.iter().map(String::as_str))
+            .map_err(|(number, why)| Error::input(format!("rule {number} is none: {why}"))),
+    }
+}
+
+/// What follows a `#` is ignored.
+fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Rules, (usize, String)> {
+    let mut rules = Rules::new();
+    for (number, line) in lines.enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let rule: Rule = line.parse().map_err(|why: policy::RuleError| (number + 1, why.to_string()))?;
+        // Twice the same says nothing more.
+        if !rules.contains(&rule) {
+            rules.push(rule).map_err(|_| (number + 1, format!("a node has at most {MAX_RULES} rules")))?;
+        }
+    }
+    Ok(rules)
+}
+
+/// Whether a node has a flow, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Explained {
+    pub because: Option<Because>,
+    pub reason: String,
+    /// As the node has last said.
+    pub isolated: bool,
+}
+
+pub fn explain(view: &View, member: &Member, flow: &Flow) -> Result<Explained, Error> {
+    paired(view, member)?;
+    let rules = view.rules(member);
+    let isolated = member.telemetry.as_ref().is_some_and(|(record, _)| record.isolated != 0);
+    let whose = if member.rules.is_some() { "its own rules" } else { "the fleet's rules" };
+    let because = decide(rules, isolated, flow);
+    let reason = match because {
+        Some(Because::Rule(at)) => {
+            let alone = view.peers(member).all(|peer| peer.fiduciary().is_some() != (flow.role == Role::Node));
+            let nobody = match flow.role {
+                Role::Authority => "",
+                _ if !alone => "",
+                Role::Node => "; but there is no other node whose rules name the other end of it",
+                Role::Peer => "; but there is no such peer yet: see `os-network-admin export`",
+            };
+            format!("rule {} of {whose} names it: {flow}{nobody}", at + 1)
+        }
+        Some(because) => format!("{because}: always there, no rule needed"),
+        None if flow.protocol == Protocol::Udp && RESERVED.contains(&flow.port) => {
+            "this port is the node's own: commands come in from the authority, telemetry goes out to it, nothing else"
+                .into()
+        }
+        None if decide(rules, false, flow).is_some() => {
+            "the node is isolated: it has flows with the authority only; `command NODE rejoin` ends that".into()
+        }
+        None => format!("none of {whose} ({} in all) names it, and what is not named is denied", rules.len()),
+    };
+    Ok(Explained { because, reason, isolated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_come_from_words_or_from_a_file_and_a_bad_one_is_named() {
+        let two = ["in authority icmp".to_owned(), "IN authority  tcp 80".to_owned()];
+        let rules = read(&two).unwrap();
+        assert_eq!(rules.iter().map(Rule::to_string).collect::<Vec<_>>(), ["in authority icmp", "in authority tcp 80"]);
+        assert_eq!(read(&[]).unwrap().len(), 0);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rules");
+        let name = file.to_str().unwrap().to_owned();
+        std::fs::write(&file, "# web\nin authority tcp 80 # page\n\nin authority icmp\nin authority icmp\n").unwrap();
+        assert_eq!(read(std::slice::from_ref(&name)).unwrap().len(), 2);
+        std::fs::write(&file, "in authority icmp\nin everybody icmp\n").unwrap();
+        assert!(read(&[name]).unwrap_err().message.contains("line 2: the second word"));
+        assert!(read(&["in authority udp 8090".into()]).unwrap_err().message.contains("rule 1 is none: udp 8090"));
+        assert!(read(&["nowhere".into()]).unwrap_err().message.contains("cannot read the file of rules"));
+        let many: Vec<String> = (1..=65).map(|port| format!("in peer tcp {port}")).collect();
+        assert!(read(&many).unwrap_err().message.contains("at most 64 rules"));
+    }
+}

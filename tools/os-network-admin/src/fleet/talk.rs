@@ -1,0 +1,261 @@
+//! Commands and updates to nodes, and how it is known that they have arrived: nothing answers them, so each is repeated until
+//! a record of telemetry shows it. Several nodes at a time, over one [`Lane`].
+
+use std::{future::Future, net::Ipv6Addr, time::Duration};
+
+use crypto::{AnchorSecret, Secret};
+use tokio::time::{Instant, timeout_at};
+use wire::{
+    Hash, U16, U32, U64,
+    binding::configuration_hash,
+    command::{self, Command, operation},
+    telemetry::{Telemetry, result},
+    update::{CHUNK, ChunkHead, UpdateHead},
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::View;
+use crate::{
+    error::{Error, Exit},
+    registry::{Node, Registry, fleet::Member},
+};
+
+/// How often what has not been confirmed is sent again.
+const REPEAT: Duration = Duration::from_millis(500);
+/// A node takes a counter once. If its record of that was lost, it takes the next one.
+const SAME: u32 = 4;
+
+/// The way to nodes and back.
+pub trait Lane {
+    /// Sends a datagram to the command port of a member, at its inner address. It may be lost.
+    fn send(&mut self, to: &Member, at: Ipv6Addr, datagram: &[u8]) -> impl Future<Output = Result<(), Error>>;
+    /// The next record, and whose it is. May be dropped at any await.
+    fn next(&mut self) -> impl Future<Output = Result<(i64, Telemetry), Error>>;
+}
+
+/// What one node is to do.
+pub enum Task {
+    Command(u8),
+    /// The head, signed, and the configuration.
+    Update {
+        bytes: Vec<u8>,
+        short: u32,
+        hash: Hash,
+    },
+}
+
+impl Task {
+    /// The bytes of an update.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Update { bytes, .. } => bytes,
+            Self::Command(_) => &[],
+        }
+    }
+}
+
+/// How it went with one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done {
+        record: Telemetry,
+        after: Duration,
+    },
+    /// The node says why not: one of [`result`].
+    Refused(u8),
+    NoAnswer,
+}
+
+struct Job<'a> {
+    member: &'a Member,
+    at: Ipv6Addr,
+    key: Secret,
+    fiduciary: wire::Key,
+    task: Task,
+    /// All counters used so far, from the first to the last.
+    counters: (u32, u32),
+    sent: u32,
+    due: Instant,
+    outcome: Option<Outcome>,
+}
+
+/// Carries out tasks, and what came of each, in their order.
+pub async fn run<L: Lane>(
+    lane: &mut L,
+    registry: &Registry,
+    view: &View,
+    authority: &AnchorSecret,
+    tasks: Vec<(&Member, Task)>,
+    wait: Duration,
+) -> Result<Vec<Outcome>, Error> {
+    let start = Instant::now();
+    let end = Instant::now() + wait;
+    let mut jobs = Vec::new();
+    for (member, task) in tasks {
+        jobs.push(Job::new(registry, view, authority, member, task)?);
+    }
+    while jobs.iter().any(|job| job.outcome.is_none()) && Instant::now() < end {
+        let mut next = end;
+        for job in jobs.iter_mut().filter(|job| job.outcome.is_none()) {
+            if Instant::now() >= job.due {
+                job.send(lane, registry).await?;
+            }
+            next = next.min(job.due);
+        }
+        let Ok(heard) = timeout_at(next, lane.next()).await else { continue };
+        let (member, record) = heard?;
+        for job in jobs.iter_mut().filter(|job| job.member.id == member && job.outcome.is_none()) {
+            job.hear(&record, start);
+        }
+    }
+    let outcomes = jobs.into_iter().map(|job| job.outcome.unwrap_or(Outcome::NoAnswer));
+    Ok(outcomes.collect())
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        registry: &Registry,
+        view: &View,
+        authority: &AnchorSecret,
+        member: &'a Member,
+        task: Task,
+    ) -> Result<Self, Error> {
+        let node = paired(view, member)?;
+        let own = authority.public();
+        let is_own = |key: &&wire::binding::Authority| key.sign == own.sign && key.dh == own.dh;
+        if !node.binding.authorities.iter().any(|key| is_own(&key)) {
+            return Err(Error::input(format!(
+                "your key is no authority of {}: it was claimed with another",
+                member.who
+            )));
+        }
+        let claim_key = member.claim_key.unwrap_or_default();
+        let key = command::key(&authority.dh, &claim_key, &node.binding.hash());
+        let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
+        let counter = registry.next_command_counter(member.id, 0)?;
+        Ok(Self {
+            member,
+            at: view.fleet.addresses(member.host).1,
+            key,
+            fiduciary: node.binding.fiduciary,
+            task,
+            counters: (counter, counter),
+            sent: 0,
+            due: Instant::now(),
+            outcome: None,
+        })
+    }
+
+    async fn send<L: Lane>(&mut self, lane: &mut L, registry: &Registry) -> Result<(), Error> {
+        if self.sent == SAME {
+            self.counters.1 = registry.next_command_counter(self.member.id, self.counters.1)?;
+            self.sent = 0;
+        }
+        self.sent += 1;
+        self.due = Instant::now() + REPEAT;
+        let (operation, argument) = match &self.task {
+            Task::Command(operation) => (*operation, 0),
+            Task::Update { bytes, short, .. } => {
+                for chunk in chunks(bytes, *short) {
+                    lane.send(self.member, self.at, &chunk).await?;
+                }
+                (operation::APPLY, *short)
+            }
+        };
+        let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
+        lane.send(self.member, self.at, command.as_bytes()).await
+    }
+
+    fn hear(&mut self, record: &Telemetry, start: Instant) {
+        let counter = record.counter.get();
+        let ours = (self.counters.0..=self.counters.1).contains(&counter);
+        let done = Outcome::Done { record: *record, after: start.elapsed() };
+        match &self.task {
+            Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
+            Task::Update { .. } if ours && record.operation == operation::APPLY => match record.result {
+                // A chunk was lost: all of it again, with the next counter.
+                result::NOT_STAGED => self.again(),
+                // In force, but another's came after it; or not yet shown.
+                result::DONE | result::NONE => {}
+                why => self.outcome = Some(Outcome::Refused(why)),
+            },
+            Task::Command(operation) if ours && record.operation == *operation => match record.result {
+                result::DONE => self.outcome = Some(done),
+                result::NONE => {}
+                why => self.outcome = Some(Outcome::Refused(why)),
+            },
+            // Another authority, or another registry of ours, is ahead: it would not take a lower counter.
+            _ if counter > self.counters.1 => {
+                self.counters = (counter, counter);
+                self.again();
+            }
+            _ => {}
+        }
+    }
+
+    fn again(&mut self) {
+        self.sent = SAME;
+        self.due = Instant::now();
+    }
+}
+
+/// The pairing of a member that can be told something.
+pub fn paired<'a>(view: &'a View, member: &Member) -> Result<&'a Node, Error> {
+    if member.revoked_ms.is_some() {
+        return Err(Error::new(Exit::Other, format!("{} is revoked: it has no key of ours any more", member.who)));
+    }
+    let node = view.node(member).filter(|node| node.record.is_some());
+    node.ok_or_else(|| Error::new(Exit::Other, format!("{} is no claimed node of this fleet", member.who)))
+}
+
+/// The update that gives a node what it should have.
+pub fn update(
+    registry: &Registry,
+    view: &View,
+    authority: &AnchorSecret,
+    member: &Member,
+    configuration: &[u8],
+) -> Result<Task, Error> {
+    let binding = &paired(view, member)?.binding;
+    let own = authority.public();
+    let place = binding.authorities.iter().position(|key| key.sign == own.sign);
+    let place = place.filter(|place| *place < usize::from(binding.count)).ok_or_else(|| {
+        Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
+    })?;
+    if binding.needed > 1 {
+        return Err(Error::input(format!(
+            "an update of {} needs the signatures of {} authorities, and this program makes one",
+            member.who, binding.needed
+        )));
+    }
+    let mut head = UpdateHead::new_zeroed();
+    head.fleet = binding.fleet;
+    head.fiduciary = binding.fiduciary;
+    head.epoch = binding.epoch;
+    head.counter = U64::new(registry.next_counter(0)?);
+    head.configuration = configuration_hash(configuration);
+    let length = u32::try_from(configuration.len()).map_err(|_| Error::input("the configuration is too long"))?;
+    head.length = U32::new(length);
+    let head = head.sign(authority, place);
+    Ok(Task::Update { bytes: [head.as_bytes(), configuration].concat(), short: head.short(), hash: head.configuration })
+}
+
+fn chunks(bytes: &[u8], short: u32) -> impl Iterator<Item = Vec<u8>> {
+    let length = U16::new(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
+    bytes.chunks(CHUNK).zip(0..).map(move |(part, number)| {
+        let head = ChunkHead { update: U32::new(short), length, number, zero: [0; 17] };
+        [head.as_bytes(), part].concat()
+    })
+}
+
+/// What a node says of a command, for people.
+pub fn why(result: u8) -> &'static str {
+    match result {
+        result::UNKNOWN => "it knows no such command",
+        result::NOT_STAGED => "it did not get the whole update",
+        result::REFUSED => "the update's signature, target, epoch or counter does not hold there",
+        result::UNREADABLE => "it cannot read the configuration",
+        result::STORE => "it could not store the configuration",
+        _ => "it gives no known reason",
+    }
+}

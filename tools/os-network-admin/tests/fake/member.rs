@@ -1,0 +1,178 @@
+//! A claimed node's side of commands, updates and telemetry, written from the formats in `wire`; and a registry that has
+//! claimed such nodes.
+
+use std::time::Duration;
+
+use crypto::Secret;
+use os_network_admin::{
+    choose::{Chooser, Unlisted},
+    claim::{Context, Hunt},
+    exchange::{Configure, Terms},
+    fleet::view::Place,
+    mesh::key::MeshKey,
+    progress::Progress,
+    registry::{AnchorKind, Registry},
+};
+use policy::Configuration;
+use wire::{
+    U16, U32, U64,
+    binding::{Authority, Binding, configuration_hash},
+    claim::parse_grant,
+    command::{self, Command, operation},
+    telemetry::{SCHEMA, Telemetry, result},
+    update::{self, CHUNK, MAX_UPDATE, parse_chunk},
+};
+use zerocopy::{FromBytes, FromZeros};
+
+use crate::{
+    fake::{Node, admin},
+    segment::Segment,
+};
+
+pub const FLEET: [u8; 16] = [5; 16];
+
+/// Claims nodes of these numbers, and returns what each was granted.
+pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u8>> {
+    let segment = Segment::with(numbers.iter().map(|number| Node::new(*number, admin().public())));
+    let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
+    let own = anchor.public();
+    let authority = MeshKey::of_registry(registry_path).unwrap().public();
+    let terms = Terms {
+        fleet: "default".into(),
+        fleet_id: FLEET,
+        needed: 1,
+        authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+        configuration: Configure::Mesh(Place { authority, ..Place::default() }),
+        anchor: AnchorKind::Image,
+    };
+    let mut grants = Vec::new();
+    for at in 0..numbers.len() {
+        let node = segment.node(at);
+        let print = node.lock().unwrap().print();
+        let context = Context { net: &segment, registry: &registry, anchor: &anchor, ahead: 0, progress: &progress };
+        let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
+        Hunt::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();
+        grants.push(node.lock().unwrap().grants.last().unwrap().clone());
+    }
+    grants
+}
+
+/// As the keystore, lifecycle and mesh of a node do it.
+pub struct Member {
+    seed: Secret,
+    command_key: Secret,
+    pub binding: Binding,
+    pub configuration: Vec<u8>,
+    pub counter: u32,
+    update_counter: u64,
+    staged: Vec<u8>,
+    chunks: Vec<u8>,
+    short: u32,
+    pub record: Telemetry,
+    /// Commands and chunks that were not obeyed.
+    pub dropped: u64,
+    /// What `apply` says in place of what it should.
+    pub broken: Option<u8>,
+}
+
+impl Member {
+    pub fn new(number: u8, grant: &[u8]) -> Self {
+        let (head, configuration) = parse_grant(grant).unwrap();
+        let binding = head.binding;
+        let node = Node::new(number, admin().public());
+        let command_key = command::key(&node.claim_key, &binding.authorities[0].dh, &binding.hash()).unwrap();
+        let mut record = Telemetry::new_zeroed();
+        (record.schema, record.phase, record.epoch) = (U16::new(SCHEMA), 5, binding.epoch);
+        record.node.copy_from_slice(&node.fiduciary()[..8]);
+        let mut this = Self {
+            seed: node.seed,
+            command_key,
+            binding,
+            configuration: Vec::new(),
+            counter: 0,
+            update_counter: binding.counter.get(),
+            staged: vec![0; MAX_UPDATE],
+            chunks: Vec::new(),
+            short: 0,
+            record,
+            dropped: 0,
+            broken: None,
+        };
+        this.adopt(configuration);
+        this
+    }
+
+    fn adopt(&mut self, configuration: &[u8]) {
+        self.configuration = configuration.to_vec();
+        self.record.configuration.copy_from_slice(&configuration_hash(configuration)[..8]);
+    }
+
+    pub fn parsed(&self) -> Configuration {
+        Configuration::parse(&self.configuration).unwrap()
+    }
+
+    /// A datagram on the command port, and the record that follows.
+    pub fn hear(&mut self, datagram: &[u8]) -> Option<Telemetry> {
+        if let Some((head, part)) = parse_chunk(datagram) {
+            if head.update.get() != self.short {
+                (self.short, self.chunks) = (head.update.get(), vec![0; 4]);
+            }
+            let start = usize::from(head.number) * CHUNK;
+            self.staged[start..start + part.len()].copy_from_slice(part);
+            self.chunks[usize::from(head.number)] = 1;
+            self.staged.truncate(MAX_UPDATE);
+            self.record.uptime_ms = U64::new(u64::from(head.length.get()));
+            return None;
+        }
+        let command = Command::read_from_bytes(datagram).expect("neither chunk nor command");
+        let fiduciary = crypto::sign_public(&self.seed);
+        assert_eq!(command.target, command::target(&fiduciary));
+        assert!(command.check(&self.command_key), "a command with a wrong MAC");
+        if command.counter.get() <= self.counter {
+            self.dropped += 1;
+            return None;
+        }
+        self.counter = command.counter.get();
+        self.record.result = match command.operation {
+            operation::STATUS | operation::ROTATE => result::DONE,
+            operation::ISOLATE | operation::REJOIN => {
+                self.record.isolated = (command.operation == operation::ISOLATE).into();
+                result::DONE
+            }
+            operation::APPLY => self.broken.unwrap_or_else(|| self.apply(command.argument.get())),
+            _ => result::UNKNOWN,
+        };
+        self.record.operation = command.operation;
+        self.record.counter = command.counter;
+        self.record.sequence = U32::new(self.record.sequence.get() + 1);
+        Some(self.record)
+    }
+
+    fn apply(&mut self, short: u32) -> u8 {
+        let length = self.record.uptime_ms.get() as usize;
+        let needed = length.div_ceil(CHUNK);
+        if short != self.short || self.chunks.iter().take(needed).any(|there| *there == 0) {
+            return result::NOT_STAGED;
+        }
+        let bytes = self.staged[..length].to_vec();
+        let (head, configuration) = update::parse(&bytes).unwrap();
+        assert_eq!(head.short(), short);
+        let good = head.verify(&self.binding).is_some()
+            && head.fleet == self.binding.fleet
+            && head.fiduciary == self.binding.fiduciary
+            && head.epoch == self.binding.epoch
+            && head.counter.get() > self.update_counter
+            && head.configuration == configuration_hash(configuration);
+        if !good {
+            return result::REFUSED;
+        }
+        if Configuration::parse(configuration).is_err() {
+            return result::UNREADABLE;
+        }
+        self.update_counter = head.counter.get();
+        self.adopt(configuration);
+        self.chunks.clear();
+        self.short = 0;
+        result::DONE
+    }
+}

@@ -1,0 +1,310 @@
+//! Commands and updates to claimed nodes in memory, on tokio's paused clock, over a lane that loses what the test says.
+
+mod fake;
+#[path = "fake/member.rs"]
+mod member;
+#[path = "fake/segment.rs"]
+mod segment;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    net::Ipv6Addr,
+    time::Duration,
+};
+
+use fake::admin;
+use member::{FLEET, Member};
+use os_network_admin::{
+    error::Error,
+    fleet::{
+        View, peer,
+        rules::explain,
+        talk::{self, Lane, Outcome, Task},
+    },
+    mesh::key::MeshKey,
+    registry::{self, Registry, fleet::Rules},
+};
+use policy::{Because, Configuration, Role};
+use wire::{
+    command::operation,
+    telemetry::{Telemetry, result},
+};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Nodes by the registry's number of their member.
+struct Nodes {
+    nodes: HashMap<i64, Member>,
+    records: VecDeque<(i64, Telemetry)>,
+    /// Of the datagrams to come, and of the records: which are lost.
+    lose: Box<dyn FnMut(usize) -> bool>,
+    lose_records: Box<dyn FnMut(usize) -> bool>,
+    sent: usize,
+    told: usize,
+}
+
+impl Lane for Nodes {
+    async fn send(&mut self, to: &registry::fleet::Member, _: Ipv6Addr, datagram: &[u8]) -> Result<(), Error> {
+        self.sent += 1;
+        if (self.lose)(self.sent) {
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(&to.id) else { return Ok(()) };
+        if let Some(record) = node.hear(datagram) {
+            self.told += 1;
+            if !(self.lose_records)(self.told) {
+                self.records.push_back((to.id, record));
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+        match self.records.pop_front() {
+            Some(record) => Ok(record),
+            None => pending().await,
+        }
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    registry: Registry,
+    nodes: Nodes,
+}
+
+impl Lab {
+    async fn with(numbers: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry");
+        let grants = member::claim(&path, numbers).await;
+        let registry = Registry::open(&path).unwrap();
+        let members = registry.members(&FLEET).unwrap();
+        let nodes = members.iter().zip(numbers.iter().zip(&grants));
+        let nodes = nodes.map(|(member, (number, grant))| (member.id, Member::new(*number, grant))).collect();
+        let never = || Box::new(|_| false);
+        let nodes = Nodes { nodes, records: VecDeque::new(), lose: never(), lose_records: never(), sent: 0, told: 0 };
+        Self { folder, registry, nodes }
+    }
+
+    fn view(&self) -> View {
+        let fleet = self.registry.fleet(&FLEET).unwrap().unwrap();
+        let key = MeshKey::of_registry(&self.folder.path().join("registry")).unwrap();
+        View::load(&self.registry, &fleet, key.public()).unwrap()
+    }
+
+    fn rules(&self, rules: &[&str]) {
+        let rules: Rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        self.registry.set_fleet_rules(&FLEET, &rules).unwrap();
+    }
+
+    async fn command(&mut self, operation: u8) -> Outcome {
+        let view = self.view();
+        let tasks = vec![(&view.members[0], Task::Command(operation))];
+        talk::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap().remove(0)
+    }
+
+    /// Updates all that lack something.
+    async fn update(&mut self) -> Vec<Outcome> {
+        let view = self.view();
+        let task = |member| {
+            let wanted = view.configuration(member).unwrap();
+            (member, talk::update(&self.registry, &view, &admin(), member, &wanted).unwrap())
+        };
+        let tasks = view.behind().map(task).collect();
+        talk::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap()
+    }
+
+    fn node(&mut self, at: usize) -> &mut Member {
+        let id = self.registry.members(&FLEET).unwrap()[at].id;
+        self.nodes.nodes.get_mut(&id).unwrap()
+    }
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done { .. })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claimed_node_has_a_configuration_that_it_can_read_and_obeys_commands() {
+    let mut lab = Lab::with(&[1]).await;
+    assert_eq!(lab.node(0).parsed().peers.len(), 1);
+    assert!(is_done(&lab.command(operation::STATUS).await));
+    assert!(is_done(&lab.command(operation::ISOLATE).await));
+    assert_eq!(lab.node(0).record.isolated, 1);
+    assert!(is_done(&lab.command(operation::REJOIN).await));
+    assert!(is_done(&lab.command(operation::ROTATE).await));
+    assert_eq!((lab.node(0).record.isolated, lab.node(0).dropped), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_survives_loss_either_way_and_is_not_taken_for_obeyed_without_a_record() {
+    let mut lab = Lab::with(&[1]).await;
+    lab.nodes.lose = Box::new(|sent| sent < 6);
+    assert!(is_done(&lab.command(operation::ISOLATE).await));
+    // Records are lost: the same counter is a replay to the node, so another comes.
+    lab.nodes.lose = Box::new(|_| false);
+    lab.nodes.lose_records = Box::new(|told| told < 4);
+    assert!(is_done(&lab.command(operation::REJOIN).await));
+    lab.nodes.lose_records = Box::new(|_| true);
+    assert_eq!(lab.command(operation::STATUS).await, Outcome::NoAnswer);
+    lab.nodes.lose = Box::new(|_| true);
+    assert_eq!(lab.command(operation::STATUS).await, Outcome::NoAnswer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_obeyed_a_higher_counter_shows_it_and_is_told_above_it() {
+    let mut lab = Lab::with(&[1]).await;
+    assert!(is_done(&lab.command(operation::STATUS).await));
+    let ahead = lab.node(0).counter + 1_000_000;
+    lab.node(0).counter = ahead;
+    lab.node(0).record.counter = ahead.into();
+    let (id, record) = (lab.view().members[0].id, lab.node(0).record);
+    lab.nodes.records.push_back((id, record));
+    assert!(is_done(&lab.command(operation::STATUS).await));
+    assert!(lab.node(0).counter > ahead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_survives_the_loss_of_any_datagram() {
+    // Long enough for several chunks.
+    let rules: Vec<String> = (0..64).map(|port| format!("in authority tcp {}", 60000 + port)).collect();
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    for lost in 1..=5 {
+        let mut lab = Lab::with(&[1]).await;
+        lab.rules(&rules);
+        lab.nodes.lose = Box::new(move |sent| sent == lost);
+        let outcomes = lab.update().await;
+        assert!(outcomes.iter().all(is_done), "{lost}: {outcomes:?}");
+        assert_eq!(lab.node(0).parsed().rules.len(), 64);
+    }
+    let mut lab = Lab::with(&[1]).await;
+    lab.rules(&rules);
+    // Two of three are lost, of records one of two.
+    lab.nodes.lose = Box::new(|sent| sent % 3 != 0);
+    lab.nodes.lose_records = Box::new(|told| told % 2 == 1);
+    assert!(lab.update().await.iter().all(is_done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refuses_says_why_and_one_that_is_not_there_holds_nobody_up() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    lab.rules(&["in authority icmp"]);
+    lab.node(0).broken = Some(result::STORE);
+    let gone = lab.view().members[1].id;
+    lab.nodes.nodes.remove(&gone);
+    let outcomes = lab.update().await;
+    assert_eq!(outcomes[..2], [Outcome::Refused(result::STORE), Outcome::NoAnswer]);
+    let Outcome::Done { after, .. } = outcomes[2] else { panic!("{outcomes:?}") };
+    assert!(after < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_was_signed_before_another_is_refused() {
+    let mut lab = Lab::with(&[1]).await;
+    lab.rules(&["in authority icmp"]);
+    let view = lab.view();
+    let old = view.configuration(&view.members[0]).unwrap();
+    let old = talk::update(&lab.registry, &view, &admin(), &view.members[0], &old).unwrap();
+    lab.rules(&["in authority tcp 80"]);
+    assert!(lab.update().await.iter().all(is_done));
+    let tasks = vec![(&view.members[0], old)];
+    let replayed = talk::run(&mut lab.nodes, &lab.registry, &view, &admin(), tasks, WAIT).await.unwrap();
+    assert_eq!(replayed, [Outcome::Refused(result::REFUSED)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_another_administrator_commands_nothing() {
+    let mut lab = Lab::with(&[1]).await;
+    let view = lab.view();
+    let other = crypto::AnchorSecret::from_seed(&[77; 32]);
+    let tasks = vec![(&view.members[0], Task::Command(operation::STATUS))];
+    let error = talk::run(&mut lab.nodes, &lab.registry, &view, &other, tasks, WAIT).await.unwrap_err();
+    assert!(error.message.contains("no authority of"), "{error}");
+    assert!(talk::update(&lab.registry, &view, &other, &view.members[0], &[]).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_revoked_leave_every_node_that_knew_them_and_are_not_told() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    lab.rules(&["in node tcp 80", "out node tcp 80"]);
+    assert!(lab.update().await.iter().all(is_done));
+    for at in 0..3 {
+        let wanted = lab.node(at).configuration.clone();
+        let id = lab.view().members[at].id;
+        lab.registry.store_configuration(id, &wanted, 1).unwrap();
+        assert_eq!(lab.node(at).parsed().peers.len(), 3);
+    }
+    let view = lab.view();
+    assert_eq!(view.without(view.members[1].id).behind().count(), 2);
+    let revoked = view.members[1].key;
+    lab.registry.revoke(view.members[1].id).unwrap();
+    let outcomes = lab.update().await;
+    assert_eq!(outcomes.iter().filter(|outcome| is_done(outcome)).count(), 2);
+    for at in [0, 2] {
+        let peers: Vec<_> = lab.node(at).parsed().peers.iter().map(|peer| peer.key).collect();
+        assert!(peers.len() == 2 && !peers.contains(&revoked));
+    }
+    assert_eq!(lab.node(1).parsed().peers.len(), 3, "the revoked node is told nothing");
+    let view = lab.view();
+    let member = view.members.iter().find(|member| member.key == revoked).unwrap();
+    assert!(talk::update(&lab.registry, &view, &admin(), member, &[]).err().unwrap().message.contains("revoked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn explain_says_which_rule_and_why_not() {
+    let mut lab = Lab::with(&[1]).await;
+    lab.rules(&["in authority icmp", "in authority tcp 80", "in peer tcp 22"]);
+    let view = lab.view();
+    let ask = |view: &View, flow: &str| explain(view, &view.members[0], &flow.parse().unwrap()).unwrap();
+    assert_eq!(ask(&view, "in authority tcp 80").because, Some(Because::Rule(1)));
+    assert!(ask(&view, "in peer tcp 22").reason.contains("rule 3 of the fleet's rules"));
+    assert!(ask(&view, "in peer tcp 22").reason.contains("no such peer yet"));
+    for flow in ["out authority tcp 80", "in authority tcp 81", "in node tcp 80", "out peer icmp"] {
+        let explained = ask(&view, flow);
+        assert!(explained.because.is_none() && explained.reason.contains("what is not named is denied"), "{flow}");
+    }
+    // An isolated node has none with peers.
+    let mut record = lab.node(0).record;
+    record.isolated = 1;
+    lab.registry.store_telemetry(view.members[0].id, &record).unwrap();
+    let view = lab.view();
+    assert!(ask(&view, "in peer tcp 22").reason.contains("isolated"));
+    assert!(ask(&view, "in authority icmp").because.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exported_peer_and_the_nodes_that_let_it_in_have_one_preshared_key() {
+    let lab = Lab::with(&[1]).await;
+    lab.rules(&["in peer tcp 22"]);
+    let who = registry::fleet::Who::Peer("laptop".into());
+    let secret = MeshKey::generate().unwrap();
+    let fleet = lab.registry.fleet(&FLEET).unwrap().unwrap();
+    let new = registry::fleet::NewMember {
+        who: &who,
+        key: secret.public(),
+        claim_key: None,
+        underlay: None,
+        authority: None,
+    };
+    let laptop = lab.registry.enroll(&fleet, &new).unwrap();
+    let view = lab.view();
+    let text = peer::configuration(&view, &laptop, Some(&secret), Some("eth0"));
+    let node = Configuration::parse(&view.configuration(&view.members[0]).unwrap()).unwrap();
+    let known = node.peers.iter().find(|peer| peer.key == secret.public()).unwrap();
+    assert_eq!((known.role, known.endpoint), (Role::Peer, None));
+    let preshared = os_network_admin::mesh::key::encode(&known.preshared.as_ref().unwrap().0);
+    for line in [
+        format!("PrivateKey = {}", secret.text().as_str()),
+        format!("PresharedKey = {}", preshared.as_str()),
+        "Address = 10.8.0.3/32, fd05:505:505:505::3/128".into(),
+        "AllowedIPs = 10.8.0.2/32, fd05:505:505:505::2/128".into(),
+        "Endpoint = [fe80::1%eth0]:51820".into(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{}", text.as_str());
+    }
+    // With no rule about peers a peer has nobody to talk to.
+    lab.rules(&[]);
+    assert!(!peer::configuration(&lab.view(), &laptop, None, None).contains("[Peer]"));
+}

@@ -1,0 +1,348 @@
+//! The program as the authority's end of a mesh, on real interfaces without root: two network namespaces joined by a veth
+//! pair, the program in one, a node made of its own engine in the other. Needs `unshare` (util-linux), `ping` (iputils) and
+//! `ip` (iproute2).
+
+mod fake;
+#[path = "fake/member.rs"]
+mod member;
+#[path = "fake/segment.rs"]
+mod segment;
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use crypto::Secret;
+use fake::{mesh_secret, step};
+use member::Member;
+use nix::net::if_::if_nametoindex;
+use os_network_admin::{
+    key::{Cost, KeyFile},
+    mesh::{
+        device::Device,
+        engine::{BUFFER, Engine, Out, PeerSetup, Setup},
+        netlink::Netlink,
+    },
+};
+use serde_json::Value;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{net::UdpSocket, time::interval};
+use wire::{COMMAND_PORT, TELEMETRY_PORT};
+use zerocopy::IntoBytes;
+
+/// The name that nodes are claimed on, so that the authority finds them on it.
+const LINK: &str = "memory";
+const ENGINES: [&str; 2] = ["user", "user-veth"];
+/// More than one window, in segments of the inner MTU.
+const PAGE: usize = 1 << 20;
+
+#[test]
+fn a_mesh_between_two_namespaces() {
+    let mut command = Command::new("unshare");
+    command.args(["-Urn", "--kill-child"]).arg(env::current_exe().unwrap());
+    let status = command.args(["--exact", "inside", "--ignored", "--nocapture"]).status();
+    assert!(status.expect("unshare, of util-linux, is needed").success());
+}
+
+fn sh(command: &str) -> bool {
+    Command::new("sh").args(["-ec", command]).stdout(Stdio::null()).status().unwrap().success()
+}
+
+/// A claimed node in a namespace of its own, from power-on on.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start(grant: &Path) -> Self {
+        let mut process = Command::new("unshare")
+            .args(["-n", "--kill-child"])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "node", "--ignored", "--nocapture"])
+            .env("GRANT", grant)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut wait_for = |word: &str| while !lines.next().unwrap().unwrap().contains(word) {};
+        wait_for("started");
+        let made = sh(&format!(
+            "ip link del {LINK} 2>&- || true
+             ip link add {LINK} type veth peer name node netns {}
+             ip addr add fe80::ad/64 dev {LINK} nodad
+             ip link set {LINK} up",
+            process.id()
+        ));
+        assert!(made, "a veth pair");
+        writeln!(process.stdin.as_mut().unwrap()).unwrap();
+        wait_for("ready");
+        // It must not die of a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(process)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "run by `Neighbour::start` in its namespace"]
+fn node() {
+    println!("\nstarted");
+    std::io::stdin().lock().read_line(&mut String::new()).unwrap();
+    assert!(sh("ip link set node addrgenmode none; ip addr add fe80::1/64 dev node nodad; ip link set node up"));
+    let node = Member::new(1, &fs::read(env::var("GRANT").unwrap()).unwrap());
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(live(node));
+}
+
+struct Sink<'a>(&'a UdpSocket, &'a Device);
+
+impl Out for Sink<'_> {
+    fn network(&mut self, datagram: &[u8], to: SocketAddrV6) {
+        let _ = SockRef::from(self.0).send_to(datagram, &to.into());
+    }
+
+    fn device(&mut self, packet: &[u8]) {
+        self.1.send(packet);
+    }
+}
+
+/// It enforces nothing itself: what does not pass, the authority's end has stopped.
+async fn live(mut node: Member) {
+    let netlink = Netlink::open().unwrap();
+    let device = Device::pair(&netlink, "inner").unwrap();
+    let configuration = node.parsed();
+    for address in &configuration.addresses {
+        netlink.address(device.index, address).unwrap();
+    }
+    netlink.up(device.index).unwrap();
+    let index = if_nametoindex("node").unwrap();
+    let peer = |node: &Member| {
+        let authority = node.parsed().peers[0].clone();
+        let at = authority.endpoint.unwrap();
+        PeerSetup {
+            key: authority.key,
+            preshared: authority.preshared.clone(),
+            allowed: authority.allowed.iter().copied().collect(),
+            endpoint: Some(SocketAddrV6::new(at.ip.into(), at.port, 0, index)),
+            keepalive_s: authority.keepalive_s,
+            rules: None,
+        }
+    };
+    let setup = Setup {
+        secret: mesh_secret(1),
+        port: 51820,
+        addresses: configuration.addresses.iter().copied().collect(),
+        peers: vec![peer(&node)],
+    };
+    let mut engine = Engine::new(&setup);
+    let outer = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).unwrap();
+    outer.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 51820, 0, 0).into()).unwrap();
+    let outer = UdpSocket::from_std(outer.into()).unwrap();
+    let own = Ipv6Addr::from(configuration.addresses[1].ip);
+    let authority = Ipv6Addr::from(configuration.peers[0].allowed[1].ip);
+    let commands = UdpSocket::bind((own, COMMAND_PORT)).await.unwrap();
+    // Any TCP port has the page; which are reached is for policy to say.
+    for port in [80, 81] {
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(&vec![7; PAGE]);
+            }
+        });
+    }
+    println!("ready");
+    let mut tick = interval(Duration::from_millis(250));
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let mut sink = Sink(&outer, &device);
+        tokio::select! {
+            ready = device.readable() => {
+                ready.unwrap();
+                while let Some(length) = device.receive(&mut buffer).unwrap() {
+                    engine.from_device(&buffer[..length], &mut sink);
+                }
+            }
+            ready = outer.readable() => {
+                ready.unwrap();
+                while let Ok((length, SocketAddr::V6(from))) = outer.try_recv_from(&mut buffer) {
+                    engine.from_network(&buffer[..length], from, &mut sink);
+                }
+            }
+            heard = commands.recv_from(&mut buffer) => {
+                let (length, _) = heard.unwrap();
+                if let Some(record) = node.hear(&buffer[..length]) {
+                    commands.send_to(record.as_bytes(), (authority, TELEMETRY_PORT)).await.unwrap();
+                    // What a workload might try: it must not come out at the authority's end.
+                    commands.send_to(b"psst", (authority, 5000)).await.unwrap();
+                }
+            }
+            _ = tick.tick() => engine.tick(&mut sink),
+        }
+    }
+}
+
+struct Admin {
+    folder: tempfile::TempDir,
+}
+
+impl Admin {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let file = KeyFile::seal(&Secret::new([42; 32]), b"open sesame", cost).unwrap();
+        file.store(&folder.path().join("key")).unwrap();
+        let pass = folder.path().join("pass");
+        fs::write(&pass, "open sesame\n").unwrap();
+        fs::set_permissions(&pass, fs::Permissions::from_mode(0o600)).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_os-network-admin"));
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args(["--key", "key", "--passphrase-file", "pass", "--registry", "registry", "--json"]);
+        command.args(arguments).output().unwrap()
+    }
+
+    fn expect(&self, code: i32, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let log = fs::read_to_string(self.path("mesh.log")).unwrap_or_default();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{out}\n{err}\n{log}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
+    }
+
+    /// Claims nodes, and leaves the grant of each in a file.
+    fn claim(&self, numbers: &[u8]) {
+        let registry = self.path("registry");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let grants = runtime.block_on(member::claim(&registry, numbers));
+        for (number, grant) in numbers.iter().zip(grants) {
+            fs::write(self.path(&format!("grant-{number}")), grant).unwrap();
+        }
+    }
+}
+
+fn fetch(port: u16) -> Option<usize> {
+    let address = (Ipv4Addr::new(10, 8, 0, 2), port).into();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).ok()?;
+    assert!(page.iter().all(|byte| *byte == 7));
+    Some(page.len())
+}
+
+fn pings() -> bool {
+    sh("ping -c 1 -W 2 10.8.0.2") && sh("ping -c 1 -W 2 fd05:505:505:505::2")
+}
+
+#[test]
+#[ignore = "run by `a_mesh_between_two_namespaces` in its namespaces"]
+fn inside() {
+    // The fake's steps are of another test.
+    assert_eq!(step::ALL.len(), 7);
+    for engine in ENGINES {
+        lives(engine);
+    }
+    dies();
+}
+
+/// All that is done with a fleet whose second node is not there.
+fn lives(engine: &str) {
+    let admin = Admin::new();
+    admin.claim(&[1, 2]);
+    let down = admin.expect(4, &["command", "10.8.0.2", "status"]);
+    assert!(down["error"]["message"].as_str().unwrap().contains("the mesh is not up"));
+    let _node = Neighbour::start(&admin.path("grant-1"));
+    let up = admin.expect(0, &["mesh", "up", "--engine", engine]);
+    assert_eq!((&up["up"], &up["v4"], &up["interface"]), (&true.into(), &"10.8.0.1".into(), &"genesis0".into()));
+    let again = admin.expect(4, &["mesh", "up", "--engine", engine]);
+    assert!(again["error"]["message"].as_str().unwrap().contains("is up already"));
+
+    let shown = admin.expect(0, &["command", "10.8.0.2", "status"]);
+    assert_eq!((&shown["telemetry"]["phase"], &shown["telemetry"]["current"]), (&"claimed".into(), &true.into()));
+    let gone = admin.expect(10, &["command", "10.8.0.3", "status", "--wait", "1"]);
+    assert!(gone["error"]["message"].as_str().unwrap().contains("did not show within 1 s"));
+
+    // Default deny, then what is named, and nothing beside it.
+    assert!(!pings());
+    assert_eq!(fetch(80), None);
+    let set = ["policy", "set", "in authority icmp", "in authority tcp 80", "--wait", "2"];
+    let told = admin.expect(10, &set);
+    let outcomes: Vec<_> = told["nodes"].as_array().unwrap().iter().map(|node| &node["outcome"]).collect();
+    assert_eq!(outcomes, ["applied", "not_shown"]);
+    assert!(pings());
+    assert_eq!((fetch(80), fetch(81)), (Some(PAGE), None));
+    let yes = admin.expect(0, &["policy", "explain", "10.8.0.2", "in", "authority", "tcp", "80"]);
+    assert_eq!((&yes["allowed"], &yes["rule"]), (&true.into(), &2.into()));
+
+    let status = admin.expect(0, &["mesh", "status"]);
+    let peer = &status["peers"][0];
+    assert!(peer["handshake_s"].is_u64() && peer["received"].as_u64().unwrap() > PAGE as u64, "{status}");
+    assert!(peer["dropped"].as_u64().unwrap() > 0, "what the node tried was not stopped: {status}");
+    assert!(peer["endpoint"].as_str().unwrap().starts_with("[fe80::1%"));
+
+    // Nodes that know each other, until one is revoked.
+    let mesh = ["policy", "set", "in node icmp", "out node icmp", "--wait", "1"];
+    assert_eq!(admin.expect(10, &mesh)["nodes"][0]["outcome"], "applied");
+    let revoked = admin.expect(0, &["revoke", "10.8.0.3"]);
+    assert_eq!((revoked["nodes"].as_array().unwrap().len(), &revoked["nodes"][0]["outcome"]), (1, &"applied".into()));
+    assert!(revoked["last_ms"].is_u64() && revoked["own_ms"].is_u64(), "{revoked}");
+    assert_eq!(admin.expect(0, &["mesh", "status"])["peers"].as_array().unwrap().len(), 1);
+    let refused = admin.expect(1, &["command", "10.8.0.3", "status"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("is revoked"));
+    assert!(admin.expect(0, &["nodes", "list"])["nodes"][1]["mesh"]["revoked_ms"].is_i64());
+
+    // A laptop, which the node is told of once its rules let peers in.
+    let exported = admin.expect(0, &["export", "laptop"]);
+    assert!(exported["configuration"].as_str().unwrap().contains("PrivateKey = "));
+    let told = admin.expect(0, &["policy", "set", "in peer tcp 22"]);
+    assert_eq!(told["nodes"][0]["outcome"], "applied");
+    assert!(admin.expect(0, &["telemetry", "--once"])["current"].as_bool().unwrap());
+    assert_eq!(admin.expect(0, &["revoke", "laptop"])["nodes"][0]["outcome"], "applied");
+
+    admin.expect(0, &["mesh", "down"]);
+    assert_eq!(admin.expect(0, &["mesh", "status"])["up"], false);
+    assert!(!sh("ip link show genesis0 2>&-"));
+}
+
+/// A daemon that is killed leaves word of it, and the next finds the node again.
+fn dies() {
+    let admin = Admin::new();
+    admin.claim(&[1]);
+    let _node = Neighbour::start(&admin.path("grant-1"));
+    let up = admin.expect(0, &["mesh", "up", "--engine", "user-veth", "--name", "other0"]);
+    admin.expect(0, &["command", "10.8.0.2", "status"]);
+    assert!(sh(&format!("kill -KILL {}", up["pid"])));
+    let died = loop {
+        let status = admin.expect(0, &["mesh", "status"]);
+        if status["up"] == false {
+            break status;
+        }
+    };
+    assert_eq!(died["died"]["pid"], up["pid"]);
+    let down = admin.expect(4, &["command", "10.8.0.2", "status"]);
+    assert!(down["error"]["message"].as_str().unwrap().contains("has died"));
+    admin.expect(0, &["mesh", "up", "--engine", "user-veth", "--name", "other0"]);
+    admin.expect(0, &["command", "10.8.0.2", "rotate"]);
+    // An interface that is somebody else's is left alone.
+    admin.expect(0, &["mesh", "down"]);
+    assert!(sh("ip link add other0 type veth peer name other1"));
+    let taken = admin.expect(4, &["mesh", "up", "--name", "other0"]);
+    assert!(taken["error"]["message"].as_str().unwrap().contains("not made by os-network-admin"), "{taken}");
+    assert!(sh("ip link show other0"));
+}
