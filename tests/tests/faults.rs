@@ -169,3 +169,16 @@ fn a_node_whose_console_faulted_in_any_way_holds_on_and_is_claimed() {
         assert_eq!(node.console(), before);
     }
 }
+
+/// A held node leaves them alone; the claim wakes them.
+#[test]
+#[ignore = "needs seL4 images: make test-sel4"]
+fn a_node_is_claimed_whose_mesh_or_workload_faults_at_the_claim() {
+    for (domain, how) in [("mesh", JUMP_INTO_DATA), ("workload", PANIC)] {
+        let held = held(domain);
+        held.node.light(how);
+        let node = held.silent_to_strangers_and_claimable();
+        node.wait_line(|line| line == died(domain));
+        node.wait_phase("claimed");
+    }
+}
