@@ -29,7 +29,7 @@ MICROKIT_SDK ?= /opt/microkit-sdk-2.3.0
 PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
-SYSTEM_TESTS := admin claim entropy gate impostor silence
+SYSTEM_TESTS := admin claim entropy gate impostor interop mesh silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := curl iproute2 iputils-ping tshark wireguard-go wireguard-tools
@@ -84,7 +84,7 @@ have-sel4: have-sdk
 .PHONY: test-sel4
 test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards under QEMU, release
 	$(CARGO) build --locked $(PROGRAMS)
-	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image faulty BOARD=$$board CONFIG=release; done
+	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image faulty tenant BOARD=$$board CONFIG=release; done
 	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
 	$(CARGO) test --locked --package lab --test board -- --ignored

@@ -66,6 +66,11 @@ bench-domains: have-sdk
 faulty: have-sdk
 	$(SEL4_CARGO) --package genesis-faulty
 
+# The tests' tenant, likewise.
+.PHONY: tenant
+tenant: have-sdk
+	$(SEL4_CARGO) --package tenant
+
 # Another directory is another machine: its device secret is there.
 MACHINE ?= target/qemu/$(BOARD)
 

@@ -28,11 +28,20 @@ pub struct Image {
     pub description: Option<String>,
     /// A domain whose program is the one with a fuse (`make faulty`).
     pub faulty: Option<String>,
+    /// The program in the workload's place (`make tenant`).
+    pub tenant: Option<String>,
 }
 
 impl Image {
     pub fn new(board: &str, config: &str) -> Self {
-        Self { board: board.to_owned(), config: config.to_owned(), prefill: BTreeMap::new(), description: None, faulty: None }
+        Self {
+            board: board.to_owned(),
+            config: config.to_owned(),
+            prefill: BTreeMap::new(),
+            description: None,
+            faulty: None,
+            tenant: None,
+        }
     }
 
     /// Builds it into a directory. The result is `loader.img` there, beside the tool's `capdl.json` and `report.txt`.
@@ -47,6 +56,9 @@ impl Image {
             let file = to.join(format!("{name}.bin"));
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             ensure!(board.set(name, path(&file)?), "board {} has no variable {name}", self.board);
+        }
+        if let Some(tenant) = &self.tenant {
+            ensure!(board.set("workload", tenant), "board {} has no variable workload", self.board);
         }
         let text = self.description.clone().map_or_else(|| read(&project().join("system.xml")), Ok)?;
         let mut system = sysdesc::elaborate(&text, &board)?;

@@ -138,8 +138,8 @@ impl Bed {
             prefill.insert("anchor".into(), AnchorFile::new(anchor).as_bytes().to_vec());
         }
         let entropy = setup.entropy.parse().expect("a mode of the source");
-        let tenant = setup.tenant.unwrap_or_else(|| "workload".into());
-        let place = Place { mac, own, behind, prefill, entropy, tenant, faulty: setup.faulty };
+        let (tenant, faulty) = (setup.tenant, setup.faulty);
+        let place = Place { mac, own, behind, prefill, entropy, tenant, faulty };
         let (running, reader) = if board == "native" { native(place) } else { self.machine(board, &name, place) };
         let console = Arc::new(Console::default());
         let lines = Arc::clone(&console);
@@ -155,7 +155,7 @@ impl Bed {
         let dir = self.dir.path().join(name);
         std::fs::create_dir(&dir).expect("a directory for the machine");
         let faulty = place.faulty.map(str::to_owned);
-        let image = Image { prefill: place.prefill, faulty, ..Image::new(board, "release") };
+        let image = Image { prefill: place.prefill, faulty, tenant: place.tenant, ..Image::new(board, "release") };
         let image = image.build(&dir).unwrap_or_else(|error| panic!("{error:#}"));
         // Held open at both ends: QEMU may come and go.
         let source = dir.join("entropy");
@@ -239,7 +239,7 @@ struct Place {
     behind: PathBuf,
     prefill: BTreeMap<String, Vec<u8>>,
     entropy: Entropy,
-    tenant: String,
+    tenant: Option<String>,
     faulty: Option<&'static str>,
 }
 
@@ -255,7 +255,9 @@ fn native(place: Place) -> (Running, Box<dyn Read + Send>) {
     let description = std::fs::read_to_string(root.join("system.xml")).expect("system.xml");
     let mut config = Config::new(description);
     config.prefill = place.prefill;
-    assert!(config.board.set("workload", &place.tenant), "boards/native.toml has the tenant's program");
+    if let Some(tenant) = &place.tenant {
+        assert!(config.board.set("workload", tenant), "boards/native.toml has the tenant's program");
+    }
     config.prefill.insert("device_secret".into(), fresh().to_vec());
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let nic = Plug::Switch { own: place.own, switch: place.behind, mac: place.mac };

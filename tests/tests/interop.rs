@@ -102,18 +102,17 @@ fn loss_and_reordering_slow_tcp_and_break_nothing() {
         let (mut member, node) = pair(&bed, what, false, 0, &TENANT);
         member.meet(&node, true);
         member.ping();
-        let (mut count, mut late) = (0_u64, Vec::new());
-        bed.impair(
-            node.node.name(),
-            Some(Box::new(move |_: Way, frame: &mut Vec<u8>| {
-                count += 1;
-                if count % 5 == 0 {
-                    // This one waits for the next that is held.
-                    std::mem::swap(frame, &mut late);
-                }
-                if frame.is_empty() || count % 53 == 0 { Fate::Drop } else { Fate::Pass }
-            })),
-        );
+        let mut ways = [(0_u64, Vec::new()), (0, Vec::new())];
+        let impairment = move |way: Way, frame: &mut Vec<u8>| {
+            let (count, late) = &mut ways[usize::from(way == Way::ToPort)];
+            *count += 1;
+            if *count % 5 == 0 {
+                // This one waits for the next that is held.
+                std::mem::swap(frame, late);
+            }
+            if frame.is_empty() || *count % 101 == 0 { Fate::Drop } else { Fate::Pass }
+        };
+        bed.impair(node.node.name(), Some(Box::new(impairment)));
         transfer(&mut member, 1 << 20);
         bed.impair(node.node.name(), None);
     }
