@@ -83,14 +83,15 @@ qemu: image ## boot it with the console here; on the segment of `make lab`, if o
 .PHONY: reproducible
 reproducible: have-sdk ## build the release images from two clean clones and compare them byte by byte (slow)
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	one=$$dir/one two=$$dir/another-place/of-a-longer-name; differs=; \
+	one=$$dir/one two=$$dir/another-place/of-a-longer-name; differs=; commit=$$(git rev-parse HEAD); \
 	for clone in $$one $$two; do \
-	    git clone --quiet . $$clone; \
+	    git clone --quiet --no-checkout . $$clone; \
+	    git -C $$clone checkout --quiet --detach $$commit; \
 	    for board in $(SEL4_BOARDS); do \
 	        env -u CARGO_TARGET_DIR $(MAKE) --no-print-directory -C $$clone image BOARD=$$board CONFIG=release ANCHOR= TENANT=; \
 	    done; \
 	done; \
-	echo "== $$(git rev-parse HEAD)"; \
+	echo "== $$commit"; \
 	for board in $(SEL4_BOARDS); do \
 	    image=target/$$board-release/loader.img; \
 	    for clone in $$one $$two; do (cd $$clone; sha256sum $$image); done; \
