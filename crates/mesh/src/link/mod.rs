@@ -133,11 +133,9 @@ impl Link {
                 self.emit(frames::advertisement(own, *target, from).bytes(), ring);
             }
             Neighbour::Advertisement { target, solicited, overrides } => {
-                if is_neighbour(Some(own), &self.stations, target) {
-                    let station = Station { ip: *target, mac: from.mac };
-                    let waiting = self.neighbours.advertised(now, &station, *solicited, *overrides);
-                    self.release(waiting, ring);
-                }
+                let station = Station { ip: *target, mac: from.mac };
+                let waiting = self.neighbours.advertised(now, &station, *solicited, *overrides);
+                self.release(waiting, ring);
             }
         }
     }

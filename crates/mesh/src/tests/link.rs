@@ -5,8 +5,10 @@ use std::vec::Vec;
 use policy::{Prefix, Underlay};
 use smoltcp::wire::{NdiscNeighborFlags, NdiscRepr};
 use wire::{Ip, MESH_PORT};
+use wireguard::Endpoint;
 
 use super::{
+    outsider::Outsider,
     packets::{self, Outer, Spot, V4},
     world::*,
 };
@@ -289,6 +291,37 @@ fn datagrams_that_are_not_for_the_node_or_not_whole_are_no_datagrams() {
     assert!(left(&mut world).is_empty());
     assert_eq!(world.node.keystore.log.len(), asked);
     assert_eq!(world.now_telemetry().outer_dropped.get() - before, count);
+}
+
+#[test]
+fn under_load_a_station_gets_a_cookie_and_a_stranger_nothing() {
+    let mut world = World::joined(&[]);
+    // Whoever knows the node's key can make one; it costs a place in the queue until then.
+    let mut stranger = Outsider::new(77);
+    let at = Endpoint { ip: world.node.spot.ip, port: MESH_PORT };
+    stranger.know(world.now, &[(world.node.key(), Some(at))]);
+    stranger.neighbours.insert(at.ip, world.node.spot);
+    stranger.send(world.now, &world.node.key(), &packets::udp(V4(77), V4(NODE), (1, 1), b"x"));
+    let (.., Outer::Datagram(_, initiation)) = packets::read(&stranger.out[0]) else { panic!() };
+    left(&mut world);
+    let from = |spot, world: &World| packets::datagram(spot, world.node.spot, (MESH_PORT, MESH_PORT), &initiation);
+    for n in 0..200 {
+        let frame = from(Spot::link_local(n | 0x20), &world);
+        world.node.inject(frame);
+    }
+    world.pump();
+    assert!(left(&mut world).is_empty());
+    let station = world.authority.spot;
+    for _ in 0..4 {
+        let frame = from(station, &world);
+        world.node.inject(frame);
+    }
+    world.pump();
+    let all = left(&mut world);
+    assert!(!all.is_empty());
+    for (_, to, outer) in all {
+        assert!(to == station && matches!(&outer, Outer::Datagram(_, bytes) if bytes.len() == 64), "{outer:?}");
+    }
 }
 
 #[test]
