@@ -42,6 +42,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 /// How often the registry is looked at for what other processes have changed without a word.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a peer hears from us, so that one that has lost its session, or where we are, has them again.
+const KEEPALIVE_S: u16 = 25;
 /// Packets moved one way before the other way's turn.
 const TURN: usize = 64;
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -198,7 +200,7 @@ fn setup(view: &View, key: &MeshKey) -> Setup {
             preshared: Some(member.preshared.clone()),
             allowed: vec![Prefix::v4(v4.octets(), 32), Prefix { ip: v6.octets(), length: 128 }],
             endpoint: view.socket(member),
-            keepalive_s: 0,
+            keepalive_s: KEEPALIVE_S,
             rules: Some(view.rules(member).clone()),
         }
     };
@@ -284,8 +286,10 @@ impl Daemon {
         let mut look = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first is at once.
+        let mut greet = interval(Duration::from_secs(KEEPALIVE_S.into()));
+        greet.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; BUFFER];
-        self.greet();
         loop {
             let [v4, v6] = &self.telemetry;
             let broken =
@@ -301,6 +305,7 @@ impl Daemon {
                         engine.tick(&mut Sink { outer, device });
                     }
                 }
+                _ = greet.tick() => self.greet(),
                 _ = look.tick() => {
                     // The registry may be locked for a moment; then the next look sees it.
                     if self.registry.version().is_ok_and(|version| version != self.version) {
