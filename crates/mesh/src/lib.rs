@@ -268,9 +268,6 @@ impl<'a> Mesh<'a> {
 
     /// Without a membership: whatever comes is dropped. Returns true while something may be left.
     fn rest(&mut self, ports: &mut Ports<'_>) -> bool {
-        // What a predecessor published holds no more.
-        self.memory.tunnel.publish(&mut ports.stations);
-        self.place_workload(ports);
         ports.alarm.set(None);
         let mut more = false;
         for ring in [&mut ports.perimeter, &mut ports.workload] {

@@ -241,7 +241,7 @@ impl Tunnel {
     }
 
     /// Says where the stations are, if that has changed.
-    pub fn publish(&mut self, cell: &mut cell::Writer<'_, Stations>) {
+    fn publish(&mut self, cell: &mut cell::Writer<'_, Stations>) {
         let endpoints = self.engine.iter().flat_map(Engine::peers).filter_map(|view| view.endpoint);
         let stations = self.link.set_endpoints(endpoints.map(|at| at.ip));
         if *stations != cell.latest() {

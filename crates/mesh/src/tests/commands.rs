@@ -166,15 +166,16 @@ fn rotating_makes_new_sessions() {
 #[test]
 fn a_handshake_and_a_command_take_turns_at_the_keystore() {
     let mut world = quiet();
-    world.acquaint();
     world.node.keystore.log.clear();
-    world.command(operation::ROTATE, 0, 1);
-    for counter in 2..5 {
-        world.command(operation::STATUS, 0, counter);
+    // Both come in one step; the first makes handshakes with the authority and the other node wanted.
+    for (counter, operation) in [(1, operation::ROTATE), (2, operation::STATUS)] {
+        let command = world.make(operation, 0, counter);
+        let packet = packets::udp(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT), command.as_bytes());
+        world.authority.send(world.now, &world.node.key(), &packet);
     }
-    world.run_for(100);
-    let done = world.telemetry().last().unwrap().counter.get();
-    assert_eq!(done, 4, "{:?}", world.node.keystore.log);
+    world.pump();
+    let (check, start) = (CheckCommand::OP, StartMeshHandshake::OP);
+    assert_eq!(world.node.keystore.log[..4], [check, start, check, start]);
 }
 
 #[test]

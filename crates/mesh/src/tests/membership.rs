@@ -130,8 +130,10 @@ fn when_the_membership_goes_everything_goes() {
     let mut world = World::joined(&[]);
     world.acquaint();
     assert_ne!(world.node.stations, Stations::NONE);
+    assert!(world.node.armed(world.now).is_some());
     world.node.leave();
     world.pump();
+    assert_eq!(world.node.armed(world.now), None);
     assert_eq!((world.node.stations, world.node.tenancy), (Stations::NONE, Tenancy::new_zeroed()));
     world.node.left.clear();
     for _ in 0..20 {
