@@ -71,8 +71,7 @@ impl Member {
 
     /// Ends the WireGuard and starts it again, with the same key. It knows no peer any more.
     pub fn restart(&mut self) {
-        self.host.ok("kill $(cat /run/wg.pid)");
-        self.host.until(&format!("! ip link show {} 2>/dev/null", self.interface));
+        self.host.ok("kill $(cat /run/wg.pid); wait $(cat /run/wg.pid); true");
         self.up();
     }
 
