@@ -198,15 +198,17 @@ impl Engine {
             peer.sessions.expire(now, |index| self.table.remove(index));
             peer.set_expiry();
         }
-        if peer.timers.keepalive <= now {
+        let mut wanted = false;
+        if peer.timers.keepalive <= now || peer.timers.persistent <= now {
+            if peer.timers.persistent <= now {
+                peer.again(now);
+            }
             peer.timers.keepalive = NEVER;
-            peer.nudge = true;
-            self.to_send.insert(id);
-        }
-        if peer.timers.persistent <= now {
-            peer.again(now);
-            peer.nudge = true;
-            self.to_send.insert(id);
+            wanted = !peer.sessions.usable(now);
+            if !wanted {
+                peer.nudge = true;
+                self.to_send.insert(id);
+            }
         }
         if peer.timers.initiate <= now {
             peer.timers.initiate = NEVER;
@@ -223,6 +225,9 @@ impl Engine {
         }
         if peer.timers.silence <= now {
             peer.timers.silence = NEVER;
+            wanted = true;
+        }
+        if wanted {
             self.want(now, id);
         }
     }
@@ -230,9 +235,8 @@ impl Engine {
     /// When [`Self::tick`] is to be called next, or [`Self::poll_static`] has something new.
     pub fn deadline(&self) -> Option<Micros> {
         let timers = self.peers.iter().flatten().map(|peer| peer.timers.next());
-        let budget = self.outstanding.is_none() && !self.strangers.is_empty();
-        let budget = budget.then(|| self.stranger_budget.ready_at());
-        timers.chain(budget).min().filter(|at| *at != NEVER)
+        let question = if self.outstanding.is_some() { None } else { self.next_question() };
+        timers.chain(question).min().filter(|at| *at != NEVER)
     }
 
     /// The peer of this key.

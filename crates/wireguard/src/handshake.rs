@@ -32,7 +32,7 @@ impl Engine {
             return None;
         }
         // What is asked leaves its set, so this ends.
-        while self.has_question(now) {
+        while self.next_question().is_some_and(|at| at <= now) {
             // Each kind has its turn, so that none can keep another waiting; and among the peers it moves on, too.
             let (turn, after) = (self.turn % 4, self.turn / 4);
             self.turn = self.turn.wrapping_add(1);
@@ -49,9 +49,13 @@ impl Engine {
         None
     }
 
-    fn has_question(&self, now: Micros) -> bool {
+    /// When there is something to ask. 0: now.
+    pub(crate) fn next_question(&self) -> Option<Micros> {
         let sets = [self.to_finish, self.to_start, self.to_read];
-        sets.iter().any(|set| !set.is_empty()) || (self.stranger_budget.ready_at() <= now && !self.strangers.is_empty())
+        if sets.iter().any(|set| !set.is_empty()) {
+            return Some(0);
+        }
+        (!self.strangers.is_empty()).then(|| self.stranger_budget.ready_at())
     }
 
     fn ask_peer(&mut self, id: PeerId) -> Option<StaticRequest> {

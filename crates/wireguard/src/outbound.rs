@@ -70,7 +70,10 @@ impl Engine {
             return None;
         }
         if !peer.sessions.usable(now) {
-            self.want(now, id);
+            // A packet that waits has had its handshake begun.
+            if nudge {
+                self.want(now, id);
+            }
             return None;
         }
         let (len, stale) = match peer.queue.first() {

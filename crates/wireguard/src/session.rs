@@ -244,6 +244,11 @@ impl Sessions {
     }
 
     #[cfg(test)]
+    pub fn indices(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.local != 0).count()
+    }
+
+    #[cfg(test)]
     pub fn keys(&self) -> usize {
         self.slots.iter().filter(|slot| slot.send != [0; 32] || slot.receive != [0; 32]).count()
     }

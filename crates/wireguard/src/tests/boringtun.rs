@@ -110,7 +110,7 @@ fn talk(now: Micros, node: &mut Node, other: &mut Other) {
     for length in (40..200).chain([512, 1280, 1419, 1420]) {
         let packet = packet(length, length as u8);
         let (_, datagram) = node.send(now, node.peer(), &packet).unwrap();
-        assert_eq!(other.feed(&datagram).packets, [packet.clone()]);
+        assert_eq!(other.feed(&datagram).packets, core::slice::from_ref(&packet));
         let datagram = other.send(&packet).unwrap();
         assert!(matches!(node.receive(now, endpoint(9), &datagram), Got::Packet(came, _) if came == packet));
     }

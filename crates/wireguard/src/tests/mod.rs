@@ -73,8 +73,16 @@ impl Node {
 
     /// All that is to be asked and sent now.
     pub fn settle(&mut self, now: Micros) -> Datagrams {
-        while self.ask(now) {}
-        self.drain(now)
+        let mut said = Vec::new();
+        loop {
+            let asked = self.ask(now);
+            let more = self.drain(now);
+            let question = self.engine.next_question().is_some_and(|at| at <= now);
+            if !asked && more.is_empty() && !question {
+                return said;
+            }
+            said.extend(more);
+        }
     }
 
     pub fn drain(&mut self, now: Micros) -> Datagrams {
