@@ -42,8 +42,11 @@ pub struct Tunnel {
     engine: Option<Engine>,
     pub link: Link,
     frame: Frame,
-    /// The peer in the configuration, by its place in the engine.
+    /// The peer in the configuration, by its place in the engine, and the other way round.
     places: [Option<usize>; MAX_PEERS],
+    ids: [Option<PeerId>; MAX_PEERS],
+    /// Where the peer was when the stations were last looked at, by place in the engine.
+    seen: [Option<Endpoint>; MAX_PEERS],
     /// When the session was agreed that was counted last, by place in the engine.
     agreed: [Option<Micros>; MAX_PEERS],
     pub counters: Counters,
@@ -56,6 +59,8 @@ impl Tunnel {
             link: Link::new(),
             frame: Frame::new(),
             places: [None; MAX_PEERS],
+            ids: [None; MAX_PEERS],
+            seen: [None; MAX_PEERS],
             agreed: [None; MAX_PEERS],
             counters: Counters::ZERO,
         }
@@ -73,7 +78,7 @@ impl Tunnel {
     pub fn stop(&mut self, stations: &mut cell::Writer<'_, Stations>) {
         self.engine = None;
         self.link.set_own(None);
-        (self.places, self.agreed) = ([None; MAX_PEERS], [None; MAX_PEERS]);
+        (self.places, self.ids, self.agreed) = ([None; MAX_PEERS], [None; MAX_PEERS], [None; MAX_PEERS]);
         self.frame = Frame::new();
         self.publish(stations);
     }
@@ -97,9 +102,12 @@ impl Tunnel {
                 keepalive_s: peer.keepalive_s,
             }),
         );
-        self.places = [None; MAX_PEERS];
+        (self.places, self.ids) = ([None; MAX_PEERS], [None; MAX_PEERS]);
         for view in engine.peers() {
             let place = configuration.peers.iter().position(|peer| peer.key == view.key);
+            if let Some(to) = place.and_then(|place| self.ids.get_mut(place)) {
+                *to = Some(view.id);
+            }
             if let Some(to) = self.places.get_mut(view.id.index()) {
                 *to = place;
             }
@@ -188,12 +196,12 @@ impl Tunnel {
             Received::Packet { peer, packet, first } => {
                 self.counters.received = self.counters.received.wrapping_add(1);
                 self.counters.received_bytes = self.counters.received_bytes.wrapping_add(packet.len() as u64);
-                self.publish(stations);
+                self.heard_from(peer, stations);
                 arrived.confirmed = if first { self.confirm(peer) } else { None };
                 arrived.packet = self.places.get(peer.index()).copied().flatten().map(|place| (place, packet));
             }
             Received::Keepalive { peer, first } => {
-                self.publish(stations);
+                self.heard_from(peer, stations);
                 arrived.confirmed = if first { self.confirm(peer) } else { None };
             }
             Received::Reply(reply) => {
@@ -212,8 +220,7 @@ impl Tunnel {
     /// Sends a packet to the peer at this place in the configuration.
     pub fn send(&mut self, now: Micros, place: usize, packet: &[u8], ring: &mut Ring<'_>) {
         let Some(engine) = &mut self.engine else { return };
-        let id = engine.peers().map(|view| view.id).find(|id| self.places.get(id.index()) == Some(&Some(place)));
-        let Some(id) = id else { return };
+        let Some(id) = self.ids.get(place).copied().flatten() else { return };
         match engine.send(now, id, packet, self.frame.datagram_mut()) {
             Sent::Datagram { to, len } => self.link.send(now, &mut self.frame, len, &to, ring),
             Sent::Queued => {}
@@ -240,10 +247,23 @@ impl Tunnel {
         [engine.deadline(), self.link.deadline()].into_iter().flatten().min()
     }
 
+    /// An authentic packet tells where its peer is.
+    fn heard_from(&mut self, id: PeerId, stations: &mut cell::Writer<'_, Stations>) {
+        let at = self.engine.as_ref().and_then(|engine| engine.peer(id)).and_then(|view| view.endpoint);
+        if self.seen.get(id.index()) != Some(&at) {
+            self.publish(stations);
+        }
+    }
+
     /// Says where the stations are, if that has changed.
     fn publish(&mut self, cell: &mut cell::Writer<'_, Stations>) {
-        let endpoints = self.engine.iter().flat_map(Engine::peers).filter_map(|view| view.endpoint);
-        let stations = self.link.set_endpoints(endpoints.map(|at| at.ip));
+        self.seen = [None; MAX_PEERS];
+        for view in self.engine.iter().flat_map(Engine::peers) {
+            if let Some(seen) = self.seen.get_mut(view.id.index()) {
+                *seen = view.endpoint;
+            }
+        }
+        let stations = self.link.set_endpoints(self.seen.iter().flatten().map(|at| at.ip));
         if *stations != cell.latest() {
             cell.publish(stations);
         }
