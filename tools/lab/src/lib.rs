@@ -13,6 +13,7 @@ mod run;
 mod stranger;
 mod supervise;
 mod up;
+mod visit;
 
 use std::{cell::Cell, path::Path};
 
@@ -28,6 +29,7 @@ pub use self::{
     stranger::{Stranger, stranger},
     supervise::supervise,
     up::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Up, down, status, switch_of, up},
+    visit::{Visit, visit},
 };
 /// The system that a lab's nodes run, unless it is told otherwise.
 const SYSTEM: &str = include_str!("../../../system.xml");

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use lab::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up};
+use lab::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up, Visit};
 use native::enter;
 
 const EXIT_CODES: &str = "\
@@ -34,7 +34,7 @@ enum Command {
     Status(In),
     /// Run a program on the segment
     Enter(Enter),
-    /// Show a node's first life from power-on to claim
+    /// Show a node's first life from power-on to its mesh
     Run(Run),
     /// What `up` leaves running
     #[command(hide = true)]
@@ -42,6 +42,9 @@ enum Command {
     /// What `run` shows to get no answer
     #[command(hide = true)]
     Stranger(Stranger),
+    /// What `run` ends with
+    #[command(hide = true)]
+    Visit(Visit),
 }
 
 #[derive(Args)]
@@ -94,6 +97,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Supervise(up) => return Ok(lab::supervise(&up)),
         Command::Enter(enter) => return Ok(self::enter(&enter)),
         Command::Stranger(stranger) => return Ok(u8::from(lab::stranger(&stranger)? > 0)),
+        Command::Visit(visit) => lab::visit(&visit)?,
         Command::Down(In { dir }) => {
             if !lab::down(&dir)? {
                 println!("no lab runs in {}", dir.display());

@@ -92,7 +92,11 @@ impl Show<'_> {
         println!("== The pairing, as the administrator keeps it.");
         self.say("admin", &["nodes", "list"])?;
         self.say("admin", &["nodes", "show", &fingerprint])?;
-        println!("== Done: the node has one administrator, and both sides agree.");
+        println!(
+            "== The administrator brings up the mesh. Without a rule the node is as silent there as it was before."
+        );
+        self.visit()?;
+        println!("== Done: the node has one administrator, and lets in what his policy names.");
         Ok(())
     }
 
@@ -132,6 +136,20 @@ impl Show<'_> {
         let frames = self.lab.switch().frames_from(self.node.name());
         println!("   the segment's record: stranger's frames: {sent}; node frames to the stranger: {}", frames.len());
         ensure!(frames.is_empty(), "the node has answered a stranger: {frames:02x?}");
+        Ok(())
+    }
+
+    /// Inside the mesh, from the host that has claimed.
+    fn visit(&self) -> Result<()> {
+        let list = ["nodes", "list", "--json"].map(OsString::from);
+        let listed = Command::new(self.admin).args(self.key("admin", &list)).output().context(ADMIN)?;
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).context("nodes list --json")?;
+        let node = listed["nodes"][0]["mesh"]["v4"].as_str().context("the node has no place in the mesh")?;
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut arguments = vec!["visit".into(), node.into(), self.admin.into()];
+        arguments.extend(self.key("admin", &[]));
+        let status = self.enter("admin", &own, &arguments)?.status().context("lab enter")?;
+        ensure!(status.success(), "the node in its mesh is not as it should be ({status})");
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
     net::Ipv6Addr,
     os::fd::{AsRawFd, OwnedFd},
     time::Duration,
@@ -36,7 +37,7 @@ const LINK_NEWS: u32 = 1;
 const RUNNING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves this process into the program's namespace, and returns the far end of its interface.
-pub fn plug() -> Result<Wire> {
+pub fn plug(name: &str) -> Result<Wire> {
     namespace::enter_new()?;
     // The kernel of the wire's namespace has nothing to say on it; netlink below is what must work.
     let _ = namespace::set("ipv6/conf/default/disable_ipv6", "1");
@@ -50,7 +51,7 @@ pub fn plug() -> Result<Wire> {
         let _ = namespace::set(&format!("ipv6/conf/default/{setting}"), value);
     }
     let near = Routes::open()?;
-    let mac = random_mac()?;
+    let mac = mac_of(name);
     near.pair(mac, &here)?;
     let (wire_index, index) = (far.index(WIRE)?, near.index(INTERFACE)?);
     wire.bind(wire_index)?;
@@ -67,12 +68,14 @@ pub fn plug() -> Result<Wire> {
     Ok(wire)
 }
 
-fn random_mac() -> Result<[u8; 6]> {
-    let mut mac = [0; 6];
-    getrandom::fill(&mut mac).context("no random bytes")?;
+/// The same for the same name: a host that comes back is where it was.
+fn mac_of(name: &str) -> [u8; 6] {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let [mut first, b, c, d, e, f, ..] = hasher.finish().to_be_bytes();
     // Locally administered, of one station.
-    mac[0] = (mac[0] | 0x02) & 0xfe;
-    Ok(mac)
+    first = (first | 0x02) & 0xfe;
+    [first, b, c, d, e, f]
 }
 
 /// RFC 4291, appendix A.

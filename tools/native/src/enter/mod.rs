@@ -1,6 +1,6 @@
 //! Runs any program on a segment, without root.
 //!
-//! The program gets a network namespace with `lo` and one interface, `lab0`, with a MAC of its own and the
+//! The program gets a network namespace with `lo` and one interface, `lab0`, with a MAC made of its name and the
 //! IPv6 link-local address made from it; no DAD, no router discovery. `lab0` is one end of a veth pair. The
 //! other end lies in a second network namespace, where this process moves frames between it and a
 //! switch port of their own. What the program does to its interface stays in its namespace.
@@ -53,7 +53,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
     // Before the new namespace, where the kernel's default would let fewer datagrams wait.
     let (_held, port) = join(dir, &name).with_context(|| format!("cannot join the switch in {}", dir.display()))?;
     port.set_write_timeout(SWITCH_PATIENCE)?;
-    let wire = link::plug()?;
+    let wire = link::plug(&name)?;
 
     let mut command = Command::new(program);
     command.args(arguments).env(VARIABLE, INTERFACE);
