@@ -3,6 +3,8 @@
 //!
 //! `tests/tests/targets.rs` runs each for seconds on stable; `make fuzz` runs each under libFuzzer.
 
+mod wireguard;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use calls::{
@@ -50,6 +52,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("claim_websocket", claim_websocket),
     ("keystore_clients", keystore_clients),
     ("lifecycle_clients", lifecycle_clients),
+    ("wireguard_receive", wireguard::receive),
+    ("wireguard_pair", wireguard::pair),
 ];
 
 /// A datagram is taken at its own length and header only, and is then the same bytes.

@@ -135,8 +135,10 @@ impl World {
                 let which = which % self.way.len();
                 let entry = &mut self.way[which];
                 let at = at % entry.datagram.len();
-                entry.datagram[at] ^= 0x40;
-                entry.changed = true;
+                // Not twice: that might make it right again.
+                if !core::mem::replace(&mut entry.changed, true) {
+                    entry.datagram[at] ^= 0x40;
+                }
             }
             Act::From(which, from) if !self.way.is_empty() => {
                 let which = which % self.way.len();
