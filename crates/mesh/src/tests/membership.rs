@@ -108,6 +108,41 @@ fn a_session_that_the_authority_began_counts_when_it_is_used() {
 }
 
 #[test]
+fn a_replayed_initiation_is_no_authority() {
+    let mut world = World::new();
+    let mut configuration = world.configuration(NODE, &[]);
+    configuration.peers[0].endpoint = None;
+    world.node.join(&configuration);
+    world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+    world.run_for(20);
+    assert_eq!(world.node.lifecycle.joined(), 1);
+    let spot = world.node.spot;
+    let initiation = world.seen.iter().find(|frame| frame[..6] == spot.mac && frame.len() == 62 + 148).unwrap().clone();
+    // A node that has restarted has forgotten when it heard it. It answers, but it has nobody to tell of.
+    world.authority.cut = true;
+    world.node.restart();
+    world.run_for(20);
+    world.node.inject(initiation);
+    world.run_for(1000);
+    assert_eq!(world.node.keystore.asked(ReadMeshHandshake::OP), 2);
+    assert_eq!(world.node.lifecycle.joined(), 1);
+}
+
+#[test]
+fn a_new_configuration_is_reported_at_once() {
+    let mut world = World::joined(&[]);
+    world.telemetry();
+    let mut configuration = world.configuration(NODE, &[]);
+    configuration.peers[0].keepalive_s = 25;
+    world.node.join(&configuration);
+    world.run_for(10);
+    let mut bytes = [0; 4096];
+    let hash = wire::binding::configuration_hash(configuration.write(&mut bytes).unwrap());
+    let records = world.telemetry();
+    assert_eq!(records.iter().map(|record| &record.configuration[..]).collect::<Vec<_>>(), [&hash[..8]]);
+}
+
+#[test]
 fn joined_is_told_until_lifecycle_has_heard_it() {
     let mut world = World::new();
     world.node.lifecycle.trouble = Some((Joined::OP, Trouble::Silent(3)));
