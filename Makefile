@@ -29,7 +29,7 @@ MICROKIT_SDK ?= /opt/microkit-sdk-2.3.0
 PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
-SYSTEM_TESTS := admin claim entropy gate impostor interop mesh silence
+SYSTEM_TESTS := admin claim entropy gate impostor interop mesh revoke silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := curl iproute2 iputils-ping tshark wireguard-go wireguard-tools
