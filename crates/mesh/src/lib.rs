@@ -42,6 +42,7 @@ use wire::{
     command::operation,
     telemetry::{SCHEMA, Telemetry, result},
 };
+use wireguard::Refused;
 use zerocopy::FromZeros;
 use zeroize::Zeroize;
 
@@ -336,11 +337,13 @@ impl<'a> Mesh<'a> {
                 (None, _) => {}
             },
             Answer::Static(reply) => {
-                let confirmed = tunnel.static_reply(now, reply, &mut ports.stations);
+                let confirmed = tunnel.static_reply(now, Ok(reply), &mut ports.stations);
                 self.joined.confirm(now, confirmed, inner);
             }
             Answer::Command(command) => self.obey(now, command, ports),
-            Answer::Failed(Question::Static(request)) => tunnel.static_refused(now, &request),
+            Answer::Failed(Question::Static(_)) => {
+                tunnel.static_reply(now, Err(Refused), &mut ports.stations);
+            }
             Answer::Failed(Question::Command(_)) => inner.commands.drop_one(),
             Answer::Failed(Question::Key | Question::Random) => self.ask_at = now.saturating_add(RETRY_MICROS),
         }
@@ -511,7 +514,7 @@ impl<'a> Mesh<'a> {
             sent: U64::new(counters.sent),
             sent_bytes: U64::new(counters.sent_bytes),
             handshakes: U64::new(counters.handshakes),
-            outer_dropped: U64::new(counters.outer_dropped.wrapping_add(tunnel.link.dropped)),
+            outer_dropped: U64::new(tunnel.outer_dropped()),
             policy_dropped: U64::new(inner.dropped),
             commands_dropped: U64::new(inner.commands.dropped),
             heartbeat: U64::new(self.beats),

@@ -6,7 +6,9 @@ use crypto::Secret;
 use policy::{Configuration, MAX_PEERS};
 use shm::{Micros, cell};
 use wire::Key;
-use wireguard::{Endpoint, Engine, MAX_MTU, PeerConfig, PeerId, Received, Refused, Sent, StaticReply, StaticRequest};
+use wireguard::{
+    Endpoint, Engine, MAX_MTU, PeerConfig, PeerId, Reason, Received, Refused, Sent, StaticReply, StaticRequest,
+};
 
 use crate::link::{Frame, Link, Own, Ring};
 
@@ -30,12 +32,10 @@ pub struct Counters {
     pub sent: u64,
     pub sent_bytes: u64,
     pub handshakes: u64,
-    /// Outer datagrams that were no peer's.
-    pub outer_dropped: u64,
 }
 
 impl Counters {
-    const ZERO: Self = Self { received: 0, received_bytes: 0, sent: 0, sent_bytes: 0, handshakes: 0, outer_dropped: 0 };
+    const ZERO: Self = Self { received: 0, received_bytes: 0, sent: 0, sent_bytes: 0, handshakes: 0 };
 }
 
 pub struct Tunnel {
@@ -140,31 +140,12 @@ impl Tunnel {
     pub fn static_reply(
         &mut self,
         now: Micros,
-        reply: StaticReply,
+        reply: Result<StaticReply, Refused>,
         stations: &mut cell::Writer<'_, Stations>,
     ) -> Option<usize> {
-        let finishes = matches!(reply, StaticReply::Finish(_));
-        let is_peers = !matches!(reply, StaticReply::Start(_));
-        let proven = self.engine.as_mut()?.static_reply(now, Ok(reply));
+        let proven = self.engine.as_mut()?.static_reply(now, reply);
         self.publish(stations);
-        if is_peers && proven.is_none() {
-            self.drop_one();
-        }
-        self.confirm(proven.filter(|_| finishes)?)
-    }
-
-    /// The keystore refused, or did not answer.
-    pub fn static_refused(&mut self, now: Micros, request: &StaticRequest) {
-        if !matches!(request, StaticRequest::Start(_)) {
-            self.drop_one();
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.static_reply(now, Err(Refused));
-        }
-    }
-
-    fn drop_one(&mut self) {
-        self.counters.outer_dropped = self.counters.outer_dropped.wrapping_add(1);
+        self.confirm(proven?)
     }
 
     /// A peer has used a session: it lives at both ends.
@@ -211,8 +192,8 @@ impl Tunnel {
                     self.link.send(now, &mut self.frame, len, &from, ring);
                 }
             }
-            Received::Waits | Received::Nothing => {}
-            Received::Dropped(_) => self.drop_one(),
+            // What was dropped the engine counts.
+            Received::Waits | Received::Nothing | Received::Dropped(_) => {}
         }
         arrived
     }
@@ -240,6 +221,23 @@ impl Tunnel {
             self.link.send(now, &mut self.frame, len, &to, ring);
         }
         true
+    }
+
+    /// Frames and datagrams that were no peer's.
+    pub fn outer_dropped(&self) -> u64 {
+        const OUTER: [Reason; 9] = [
+            Reason::Malformed,
+            Reason::Mac,
+            Reason::UnknownIndex,
+            Reason::UnknownPeer,
+            Reason::Replay,
+            Reason::Forged,
+            Reason::TooSoon,
+            Reason::Busy,
+            Reason::Refused,
+        ];
+        let dropped = self.engine.iter().flat_map(|engine| OUTER.map(|reason| engine.dropped(reason)));
+        dropped.fold(self.link.dropped, u64::wrapping_add)
     }
 
     pub fn deadline(&self) -> Option<Micros> {

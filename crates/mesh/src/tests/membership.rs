@@ -104,7 +104,8 @@ fn a_session_that_the_authority_began_counts_when_it_is_used() {
     world.run_for(20);
     assert_eq!(world.node.lifecycle.joined(), 1);
     world.run_for(11_000);
-    assert_eq!(world.telemetry().last().unwrap().handshakes.get(), 2);
+    let record = *world.telemetry().last().unwrap();
+    assert_eq!((record.handshakes.get(), record.outer_dropped.get()), (2, 0));
 }
 
 #[test]
