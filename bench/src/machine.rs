@@ -16,23 +16,28 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use qemu::Setup;
+use serde::Deserialize;
 
-use crate::systems::Built;
+use crate::systems::{self, Built};
 
 /// A hang detector.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// By how much of a figure two runs may differ that have the same instructions and other timer interrupts.
 const SLACK: f64 = 0.01;
 
-/// Instructions in a tick of the counter: nanoseconds.
+/// Instructions in a tick of the counter: nanoseconds, by what the kernel was configured for.
 pub fn tick(board: &str) -> Result<f64> {
-    match board {
-        // 62.5 MHz
-        "qemu_virt_aarch64" => Ok(16.0),
-        // 10 MHz
-        "qemu_virt_riscv64" => Ok(100.0),
-        _ => bail!("how fast does the counter of {board} go?"),
+    #[derive(Deserialize)]
+    struct Kernel {
+        #[serde(rename = "TIMER_FREQUENCY")]
+        hertz: String,
     }
+    let file = systems::sdk_of(board)?.join("include/kernel/gen_config.json");
+    let text = fs::read(&file).with_context(|| file.display().to_string())?;
+    let kernel: Kernel = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+    let hertz: u32 = kernel.hertz.parse().with_context(|| file.display().to_string())?;
+    ensure!(hertz > 0, "the counter of {board} stands still");
+    Ok(1e9 / f64::from(hertz))
 }
 
 /// What a system has said on its serial line until its `bench: end`.

@@ -22,7 +22,7 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
         return Ok(Outcome::Skipped(missing));
     }
     for board in BOARDS {
-        let sdk = qemu::image::sdk()?.join("board").join(board).join(systems::CONFIG);
+        let sdk = systems::sdk_of(board)?;
         let kernel = kernel(&sdk.join("elf/sel4.elf"))?;
         let sizes = sizes(&sdk.join("object_sizes.json"))?;
         let node = count(&systems::node(board)?, &sizes)?;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use zerocopy::IntoBytes;
 
 pub const BOARDS: [&str; 2] = ["qemu_virt_aarch64", "qemu_virt_riscv64"];
-pub const CONFIG: &str = "release";
+const CONFIG: &str = "release";
 /// The domain that boards give a serial device to. Small systems call their one speaker so.
 const SPEAKER: &str = "console";
 
@@ -34,6 +34,11 @@ impl Built {
         let file = self.dir().join("capdl.json");
         fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
+}
+
+/// What the SDK has for a board.
+pub fn sdk_of(board: &str) -> Result<PathBuf> {
+    Ok(qemu::image::sdk()?.join("board").join(board).join(CONFIG))
 }
 
 /// What is missing here for any of them.
