@@ -396,6 +396,9 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
             // The stream ends in the usual way; if need be the kernel goes on delivering.
             Ok(outcome) => {
                 let confirmed = net.delivered(&stream, DELIVERY).await;
+                if let Some(mac) = net.neighbour(answered.hello.address) {
+                    registry.store_mac(&answered.hello.fiduciary, &mac)?;
+                }
                 Ok((outcome, confirmed))
             }
             Err(failure @ Failure::Unacknowledged(_)) => Err(failure),

@@ -23,7 +23,7 @@ use tokio::{
 };
 use wire::{ALL_NODES, BEACON_PORT, CLAIM_PORT, Ip, Mac};
 
-use crate::{error::Error, interface::Interface};
+use crate::{error::Error, interface::Interface, mesh::netlink::Netlink};
 
 /// More than any datagram of the protocol, so that a longer one is not mistaken for it.
 pub const BUFFER: usize = 512;
@@ -40,6 +40,8 @@ pub trait Net {
     fn broadcast(&self, datagram: &[u8]) -> impl Future<Output = Result<(), Error>>;
     /// The next datagram from the link and its sender. May be dropped at any await.
     fn receive(&self, buffer: &mut [u8; BUFFER]) -> impl Future<Output = Result<(usize, Ip), Error>>;
+    /// The MAC of a node that there has been a connection with.
+    fn neighbour(&self, node: Ip) -> Option<Mac>;
     /// One attempt to connect to the claim port.
     fn connect(&self, node: Ip) -> impl Future<Output = io::Result<Self::Stream>>;
     /// Waits until the peer has confirmed all that was sent; false if it has not within `patience`.
@@ -141,6 +143,10 @@ impl Net for Link {
                 }
             }
         }
+    }
+
+    fn neighbour(&self, node: Ip) -> Option<Mac> {
+        Netlink::open().and_then(|netlink| netlink.neighbour(self.interface.index, node)).ok().flatten()
     }
 
     async fn connect(&self, node: Ip) -> io::Result<TcpStream> {

@@ -136,6 +136,10 @@ async fn a_claimed_node_has_a_configuration_that_it_can_read_and_obeys_commands(
     assert!(is_done(&lab.command(operation::REJOIN).await));
     assert!(is_done(&lab.command(operation::ROTATE).await));
     assert_eq!((lab.node(0).record.isolated, lab.node(0).dropped), (0, 0));
+    // Obeyed is not enough: it is waited for until it shows.
+    lab.node(0).late = true;
+    let Outcome::Done { record, .. } = lab.command(operation::ISOLATE).await else { panic!("not done") };
+    assert_eq!(record.isolated, 1);
 }
 
 #[tokio::test(start_paused = true)]

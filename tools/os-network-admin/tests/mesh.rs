@@ -73,7 +73,7 @@ impl Neighbour {
         wait_for("started");
         let made = sh(&format!(
             "ip link del {LINK} 2>&- || true
-             ip link add {LINK} type veth peer name node netns {}
+             ip link add {LINK} type veth peer name node address 02:00:00:00:00:01 netns {}
              ip addr add fe80::ad/64 dev {LINK} nodad
              ip link set {LINK} up",
             process.id()

@@ -296,8 +296,10 @@ pub async fn revoke(common: &Common, text: &str, fleet: &InFleet, wait: &Wait) -
         Outcome::Done { after, .. } => Some(*after),
         Outcome::Refused(_) | Outcome::NoAnswer => None,
     };
-    let all = told.iter().all(|(_, outcome)| after(outcome).is_some());
-    let last = all.then_some(start.elapsed()).filter(|_| !told.is_empty()).or(own.filter(|_| told.is_empty()));
+    // Of the nodes' times each is from when they began to be told.
+    let slowest =
+        told.iter().map(|(_, outcome)| after(outcome)).try_fold(Duration::ZERO, |most, one| Some(most.max(one?)));
+    let last = own.zip(slowest).map(|(own, slowest)| own + slowest);
     let mut lines = vec![format!("revoked      {who}")];
     lines.push(match own {
         Some(own) => format!("this host    refuses it after {}", show::seconds(own)),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{fleet::fleet_named, print, registry_path};
 use crate::{
@@ -34,6 +34,8 @@ use crate::{
 
 /// How often it is looked whether the daemon is up.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a process that was killed may take to end.
+const GONE: Duration = Duration::from_secs(2);
 
 pub async fn run(common: &Common, command: cli::Mesh) -> Result<(), Error> {
     match command {
@@ -176,14 +178,27 @@ async fn down(common: &Common) -> Result<(), Error> {
 async fn status(common: &Common) -> Result<(), Error> {
     let path = registry_path(common)?;
     let paths = Paths::beside(&path);
-    if let Ok(mut client) = Client::connect(&path).await {
-        let status = client.ask(&Request::Status).await?;
-        return print(common, || status.clone(), || status_text(&status));
-    }
-    let condition =
-        paths.condition().map_err(|error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display())))?;
-    let status = match condition {
-        Condition::Up => return Client::connect(&path).await.map(|_| ()),
+    // A daemon that has just died is given the time to be gone.
+    let until = Instant::now() + GONE;
+    let status = loop {
+        let asked = async { Client::connect(&path).await?.ask(&Request::Status).await };
+        let error = match asked.await {
+            Ok(status) => break status,
+            Err(error) => error,
+        };
+        match paths.condition() {
+            Ok(Condition::Up) if Instant::now() < until => sleep(LOOK).await,
+            Ok(Condition::Up) => return Err(error),
+            Ok(condition) => break describe(&paths, condition),
+            Err(error) => return Err(Error::new(Exit::Other, format!("{}: {error}", paths.state.display()))),
+        }
+    };
+    print(common, || status.clone(), || status_text(&status))
+}
+
+fn describe(paths: &Paths, condition: Condition) -> Value {
+    match condition {
+        Condition::Up => json!({"up": true}),
         Condition::Down => json!({"up": false}),
         Condition::Died(state) => {
             let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
@@ -196,8 +211,7 @@ async fn status(common: &Common) -> Result<(), Error> {
                 "last": last_words(&said),
             }})
         }
-    };
-    print(common, || status.clone(), || status_text(&status))
+    }
 }
 
 fn status_text(status: &Value) -> String {

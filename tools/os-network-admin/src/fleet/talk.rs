@@ -24,6 +24,8 @@ use crate::{
 const REPEAT: Duration = Duration::from_millis(500);
 /// A node takes a counter once. If its record of that was lost, it takes the next one.
 const SAME: u32 = 4;
+/// How long what was obeyed may take to show.
+const EFFECT: Duration = Duration::from_millis(100);
 
 /// The way to nodes and back.
 pub trait Lane {
@@ -180,7 +182,12 @@ impl<'a> Job<'a> {
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
             Task::Command(operation) if ours && record.operation == *operation => match record.result {
-                result::DONE => self.outcome = Some(done),
+                result::DONE if shows(*operation, record) => self.outcome = Some(done),
+                // Obeyed, but the record was made before it took effect: the next one shows it.
+                result::DONE => {
+                    self.sent = SAME;
+                    self.due = Instant::now() + EFFECT;
+                }
                 result::NONE => {}
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
@@ -196,6 +203,15 @@ impl<'a> Job<'a> {
     fn again(&mut self) {
         self.sent = SAME;
         self.due = Instant::now();
+    }
+}
+
+/// Whether a record shows what a command is for.
+fn shows(operation: u8, record: &Telemetry) -> bool {
+    match operation {
+        operation::ISOLATE => record.isolated != 0,
+        operation::REJOIN => record.isolated == 0,
+        _ => true,
     }
 }
 

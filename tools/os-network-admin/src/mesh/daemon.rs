@@ -323,9 +323,30 @@ impl Daemon {
         }
     }
 
+    /// Tells peers without a session where we are. A node answers no solicitation of an address that it does not know, such as
+    /// our new one: so the kernel is told where the node was.
     fn greet(&mut self) {
+        if let Ok(netlink) = Netlink::open() {
+            for peer in &self.setup.peers {
+                let member = self.members.iter().find(|member| member.key == peer.key);
+                let (Some(at), Some(mac)) = (peer.endpoint, member.and_then(|member| member.mac)) else { continue };
+                let (index, ip) = (at.scope_id(), at.ip().octets());
+                let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
+                if index != 0 && !self.has_session(peer) && unknown() {
+                    // Without the right to do so the kernel's own way is left, which works where we have not moved.
+                    let _ = netlink.set_neighbour(index, ip, mac);
+                }
+            }
+        }
         if let Backend::User { engine, device, outer } = &mut self.backend {
             engine.greet(&mut Sink { outer, device });
+        }
+    }
+
+    fn has_session(&self, peer: &PeerSetup) -> bool {
+        match &self.backend {
+            Backend::Kernel => kernel::seen(&self.interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
+            Backend::User { engine, .. } => engine.seen(&peer.key).is_some_and(|seen| seen.handshake.is_some()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -12,10 +12,11 @@ use netlink_packet_route::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
         LinkMessage,
     },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use policy::Prefix;
 use rustix::net::{AddressFamily as Domain, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink};
-use wire::Mac;
+use wire::{Ip, Mac};
 
 /// Tells our interfaces from others.
 const ALIAS: &str = "os-network-admin mesh";
@@ -121,6 +122,28 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::DelLink(link), 0)
     }
 
+    /// The MAC of a neighbour, as the kernel has last seen it.
+    pub fn neighbour(&self, index: u32, ip: Ip) -> io::Result<Option<Mac>> {
+        match self.exchange(RouteNetlinkMessage::GetNeighbour(neighbour(index, ip)), 0)? {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found)) => {
+                let mac = found.attributes.into_iter().find_map(|attribute| match attribute {
+                    NeighbourAttribute::LinkLayerAddress(mac) => Mac::try_from(mac).ok(),
+                    _ => None,
+                });
+                Ok(mac)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Says where a neighbour was: it is sent to there at once, and asked whether it still is.
+    pub fn set_neighbour(&self, index: u32, ip: Ip, mac: Mac) -> io::Result<()> {
+        let mut message = neighbour(index, ip);
+        message.header.state = NeighbourState::Stale;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
     fn no_automatic_address(&self, name: &str) -> io::Result<()> {
         let found = self.find(name)?.ok_or(io::ErrorKind::NotFound)?;
         let mut link = LinkMessage::default();
@@ -150,6 +173,14 @@ impl Netlink {
         let answer = NetlinkMessage::deserialize(answer.get(..length).unwrap_or_default());
         answer.map(|message| message.payload).map_err(io::Error::other)
     }
+}
+
+fn neighbour(index: u32, ip: Ip) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip.into()))];
+    message
 }
 
 fn new_link(name: &str, mtu: u32, info: Vec<LinkInfo>) -> LinkMessage {

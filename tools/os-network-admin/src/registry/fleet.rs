@@ -10,7 +10,7 @@ use std::{
 use policy::{Endpoint, MAX_RULES, Preshared, Rule, Underlay};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
-use wire::{Fingerprint, Key, MESH_PORT, telemetry::Telemetry};
+use wire::{Fingerprint, Key, MESH_PORT, Mac, telemetry::Telemetry};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Registry, explain, now_ms, registry_error};
@@ -34,6 +34,7 @@ pub(super) const CREATE: &str = "
         name TEXT,
         key BLOB NOT NULL,
         claim_key BLOB,
+        mac BLOB,
         preshared BLOB NOT NULL,
         rules BLOB,
         underlay BLOB,
@@ -50,7 +51,7 @@ pub(super) const CREATE: &str = "
     CREATE UNIQUE INDEX one_per_name ON member (fleet, name);
 ";
 
-const COLUMNS: &str = "id, fleet, host, fiduciary, name, key, claim_key, preshared, rules, underlay, authority, configuration, \
+const COLUMNS: &str = "id, fleet, host, fiduciary, name, key, claim_key, mac, preshared, rules, underlay, authority, configuration, \
                        command_counter, revoked_ms, telemetry, telemetry_ms";
 
 /// What a fleet has if nobody says otherwise.
@@ -166,6 +167,8 @@ pub struct Member {
     pub key: Key,
     /// N of a node: what the key of its commands is made with.
     pub claim_key: Option<Key>,
+    /// Of a node, on the link that it was claimed on.
+    pub mac: Option<Mac>,
     /// Between it and the authority; also what keys between members are made of.
     pub preshared: Preshared,
     /// In place of the fleet's.
@@ -194,7 +197,7 @@ impl Member {
         let maybe = |name: &str| row.get::<_, Option<Vec<u8>>>(name);
         let (fleet, key, preshared) = (bytes("fleet")?, bytes("key")?, bytes("preshared")?);
         let (fiduciary, name): (_, Option<String>) = (maybe("fiduciary")?, row.get("name")?);
-        let claim_key = maybe("claim_key")?;
+        let (claim_key, mac) = (maybe("claim_key")?, maybe("mac")?);
         let (rules, underlay, authority) = (maybe("rules")?, maybe("underlay")?, maybe("authority")?);
         let (telemetry, telemetry_ms): (_, Option<i64>) = (maybe("telemetry")?, row.get("telemetry_ms")?);
         let (id, host, configuration) = (row.get("id")?, row.get("host")?, maybe("configuration")?);
@@ -216,6 +219,7 @@ impl Member {
                 who,
                 key: key.try_into().ok()?,
                 claim_key: claim_key.map(TryInto::try_into).transpose().ok()?,
+                mac: mac.map(TryInto::try_into).transpose().ok()?,
                 preshared: Preshared(preshared.try_into().ok()?),
                 rules: maybe_unpack(rules)?,
                 underlay: maybe_unpack(underlay)?,
@@ -394,6 +398,12 @@ impl Registry {
             "UPDATE member SET command_counter = max(command_counter + 1, ?2) WHERE id = ?1 RETURNING command_counter";
         let next: i64 = self.run(|transaction| transaction.query_row(sql, params![member, floor], |row| row.get(0)))?;
         u32::try_from(next).map_err(|_| registry_error(&self.path, "has used up the counter of this node's commands"))
+    }
+
+    /// Notes where a node is on its link.
+    pub fn store_mac(&self, fiduciary: &Key, mac: &Mac) -> Result<(), Error> {
+        let sql = "UPDATE member SET mac = ?2 WHERE fiduciary = ?1";
+        self.run(|transaction| transaction.execute(sql, params![fiduciary.as_slice(), mac.as_slice()])).map(|_| ())
     }
 
     /// Notes what a node has said.

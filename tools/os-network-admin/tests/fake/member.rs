@@ -71,6 +71,8 @@ pub struct Member {
     pub record: Telemetry,
     /// Commands and chunks that were not obeyed.
     pub dropped: u64,
+    /// A record that is made with a command does not show its effect yet.
+    pub late: bool,
     /// What `apply` says in place of what it should.
     pub broken: Option<u8>,
 }
@@ -96,6 +98,7 @@ impl Member {
             short: 0,
             record,
             dropped: 0,
+            late: false,
             broken: None,
         };
         this.adopt(configuration);
@@ -133,6 +136,7 @@ impl Member {
             return None;
         }
         self.counter = command.counter.get();
+        let isolated = self.record.isolated;
         self.record.result = match command.operation {
             operation::STATUS | operation::ROTATE => result::DONE,
             operation::ISOLATE | operation::REJOIN => {
@@ -145,7 +149,7 @@ impl Member {
         self.record.operation = command.operation;
         self.record.counter = command.counter;
         self.record.sequence = U32::new(self.record.sequence.get() + 1);
-        Some(self.record)
+        Some(if self.late { Telemetry { isolated, ..self.record } } else { self.record })
     }
 
     fn apply(&mut self, short: u32) -> u8 {

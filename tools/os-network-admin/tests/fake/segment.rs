@@ -101,6 +101,10 @@ impl Net for Segment {
         }
     }
 
+    fn neighbour(&self, node: Ip) -> Option<Mac> {
+        Some([2, 0, 0, 0, 0, node[15]])
+    }
+
     async fn connect(&self, to: Ip) -> io::Result<DuplexStream> {
         let node = self.nodes.borrow().iter().find(|node| node.lock().unwrap().address == to).cloned();
         let node = node.ok_or(io::ErrorKind::HostUnreachable)?;
