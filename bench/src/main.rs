@@ -12,6 +12,7 @@ mod machine;
 mod mailbox;
 mod memory;
 mod systems;
+mod wireguard;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -41,6 +42,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "boot", goals: boot::GOALS, run: boot::run },
     Section { name: "mailbox", goals: mailbox::GOALS, run: mailbox::run },
     Section { name: "drop", goals: drop::GOALS, run: drop::run },
+    Section { name: "wireguard", goals: wireguard::GOALS, run: wireguard::run },
 ];
 
 #[derive(Parser)]
