@@ -1,5 +1,5 @@
 //! WireGuard in user space: boringtun's protocol engine for each peer, and around it what it leaves to others: which peer a
-//! datagram is of, allowed addresses, roaming, and the [`Gate`]. No sockets here; what is to be sent goes to an [`Out`].
+//! datagram is of, allowed addresses, roaming, and the policy. No sockets here; what is to be sent goes to an [`Out`].
 
 use std::{
     net::{IpAddr, SocketAddrV6},
