@@ -63,8 +63,7 @@ impl Engine {
         let stale = peer.sessions.current().is_some_and(|current| {
             current.initiator && current.age(now) >= REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
         });
-        if stale && !peer.last_minute {
-            peer.last_minute = true;
+        if stale {
             self.want(now, id);
         }
         Ok(if data.text.is_empty() {

@@ -105,7 +105,7 @@ pub enum Sent {
         to: Endpoint,
         len: usize,
     },
-    /// It waits for a handshake; the newest few do.
+    /// It waits for a handshake, in the place of the one before.
     Queued,
     Dropped(Reason),
 }

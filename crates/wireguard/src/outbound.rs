@@ -33,7 +33,7 @@ impl Engine {
                 Ok(Sent::Datagram { to, len })
             }
             Err(Reason::Expired) => {
-                peer.queue.push(packet);
+                peer.queue.put(packet);
                 self.want(now, id);
                 Ok(Sent::Queued)
             }
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// The next datagram that is to be sent: handshake messages, packets that waited, keepalives. `out` should hold
+    /// The next datagram that is to be sent: handshake messages, the packet that waited, keepalives. `out` should hold
     /// [`crate::MAX_DATAGRAM`].
     pub fn poll_transmit(&mut self, now: Micros, out: &mut [u8]) -> Option<(Endpoint, usize)> {
         while let Some(id) = self.to_send.next(self.send_turn) {
@@ -76,11 +76,11 @@ impl Engine {
             }
             return None;
         }
-        let (len, stale) = match peer.queue.first() {
+        let (len, stale) = match peer.queue.packet() {
             Some(packet) => {
                 // The queue is the peer's, as its keys are.
                 let sealed = peer.sessions.seal(now, packet, self.mtu, out);
-                peer.queue.pop();
+                peer.queue.clear();
                 peer.note_data(now, sealed.ok()?)
             }
             None => {

@@ -19,8 +19,6 @@ use crate::{
     time::{JITTER, KEEPALIVE_TIMEOUT, REKEY_TIMEOUT, SECOND},
 };
 
-/// Packets that wait for keys.
-const QUEUE: usize = 2;
 /// Of a timer that does not run.
 pub const NEVER: Micros = Micros::MAX;
 
@@ -76,54 +74,35 @@ pub struct HeardResponse {
     pub tag: [u8; TAG],
 }
 
-/// The newest packets that wait for keys.
+/// The newest packet that waits for keys. One is enough to begin with: what it belongs to sends again.
 pub struct Queue {
-    packets: [([u8; MAX_MTU], usize); QUEUE],
-    first: usize,
-    count: usize,
+    packet: [u8; MAX_MTU],
+    /// 0: none.
+    length: usize,
 }
 
 impl Queue {
     const fn new() -> Self {
-        Self { packets: [([0; MAX_MTU], 0); QUEUE], first: 0, count: 0 }
+        Self { packet: [0; MAX_MTU], length: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.length == 0
     }
 
-    /// The oldest makes room.
-    pub fn push(&mut self, packet: &[u8]) {
-        if packet.len() > MAX_MTU {
-            return;
-        }
-        if self.count == QUEUE {
-            self.pop();
-        }
-        let at = (self.first + self.count) % QUEUE;
-        if let Some((place, length)) = self.packets.get_mut(at)
-            && let Some(place) = place.get_mut(..packet.len())
-        {
+    pub fn put(&mut self, packet: &[u8]) {
+        if let Some(place) = self.packet.get_mut(..packet.len()) {
             place.copy_from_slice(packet);
-            *length = packet.len();
-            self.count += 1;
+            self.length = packet.len();
         }
     }
 
-    pub fn first(&self) -> Option<&[u8]> {
-        let (packet, length) = self.packets.get(self.first).filter(|_| self.count > 0)?;
-        packet.get(..*length)
-    }
-
-    pub fn pop(&mut self) {
-        if self.count > 0 {
-            self.first = (self.first + 1) % QUEUE;
-            self.count -= 1;
-        }
+    pub fn packet(&self) -> Option<&[u8]> {
+        self.packet.get(..self.length).filter(|packet| !packet.is_empty())
     }
 
     pub fn clear(&mut self) {
-        self.count = 0;
+        self.length = 0;
     }
 }
 
@@ -162,8 +141,6 @@ pub struct Peer {
     pub timers: Timers,
     /// Heard again since the keepalive timer was set.
     pub heard_again: bool,
-    /// The session's last initiation for what was received is on its way.
-    pub last_minute: bool,
     /// A keepalive is to be sent.
     pub nudge: bool,
     pub jitter: Micros,
@@ -197,7 +174,6 @@ impl Peer {
             sessions: Sessions::new(),
             timers: Timers::new(),
             heard_again: false,
-            last_minute: false,
             nudge: false,
             jitter: 0,
             wanted_since: now,
@@ -292,7 +268,6 @@ impl Peer {
         self.initiation.clear(table);
         self.send_initiation = None;
         self.timers.initiate = NEVER;
-        self.last_minute = false;
         self.last_handshake = Some(now);
     }
 
@@ -302,26 +277,5 @@ impl Peer {
 
     pub fn set_expiry(&mut self) {
         self.timers.expiry = self.sessions.expiry().unwrap_or(NEVER);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_packets_wait_in_order() {
-        let mut queue = Queue::new();
-        assert!(queue.first().is_none());
-        queue.pop();
-        for n in 1..=5 {
-            queue.push(&[n; 20]);
-        }
-        queue.push(&[6; MAX_MTU + 1]);
-        for n in 6 - QUEUE as u8..=5 {
-            assert_eq!(queue.first(), Some(&[n; 20][..]));
-            queue.pop();
-        }
-        assert!(queue.is_empty());
     }
 }

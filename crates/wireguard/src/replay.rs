@@ -1,7 +1,7 @@
 //! Which counters have come: a window that slides with the highest one (RFC 6479).
 
-/// Words of the ring; a power of two.
-const WORDS: usize = 64;
+/// Words of the ring.
+const WORDS: usize = 33;
 /// How far behind the highest a counter may come. One word of the ring is always being begun.
 pub const SPAN: u64 = (WORDS as u64 - 1) * 64;
 

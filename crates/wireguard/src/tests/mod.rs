@@ -5,6 +5,7 @@ mod cookies;
 mod hostile;
 mod pair;
 mod peers;
+mod snow;
 mod timers;
 
 use std::vec::Vec;

@@ -83,7 +83,8 @@ fn own_key_doubles_and_too_many_are_passed_over() {
     let own = config(a.key, &NO_KEY, None);
     let doubled = config(others[0], &NO_KEY, Some(endpoint(99)));
     let all = others.iter().map(|key| config(*key, &NO_KEY, Some(endpoint(5))));
-    a.engine.set_peers(0, [own].into_iter().chain(all).chain([doubled]));
+    let first = all.clone().take(1);
+    a.engine.set_peers(0, [own].into_iter().chain(first).chain([doubled]).chain(all));
     assert_eq!(a.engine.peers().count(), MAX_PEERS);
     assert!(a.engine.find(&a.key).is_none());
     let first = a.engine.find(&others[0]).unwrap();
@@ -175,6 +176,26 @@ fn a_keystore_that_refuses_or_answers_amiss_stops_nothing() {
     }
     assert_eq!(a.engine.dropped(Reason::Refused), 2);
     assert_eq!(exchange(now, &mut a, &mut b)[1], [padded(b"x")]);
+}
+
+#[test]
+fn an_answer_to_what_is_no_longer_wanted_is_dropped() {
+    // A response's: the handshake was begun anew meanwhile.
+    let [mut a, mut b] = two(&NO_KEY);
+    let _ = a.send(0, a.peer(), b"x");
+    let [(_, initiation)] = a.settle(0).try_into().unwrap();
+    assert_eq!(b.receive(0, a.at, &initiation), Got::Waits);
+    let [(_, response)] = b.settle(0).try_into().unwrap();
+    assert_eq!(a.receive(0, b.at, &response), Got::Waits);
+    let request = a.engine.poll_static(0).unwrap();
+    assert!(matches!(request, StaticRequest::Finish(_)));
+    a.engine.rotate(SECOND);
+    // There is another question, but one at a time.
+    assert!(a.engine.poll_static(SECOND).is_none());
+    let reply = a.answer(request);
+    assert_eq!(a.engine.static_reply(SECOND, reply), None);
+    assert_eq!((a.view().last_handshake, a.engine.table.count()), (None, 0));
+    assert_eq!(exchange(SECOND, &mut a, &mut b)[1], [padded(b"x")]);
 }
 
 #[test]

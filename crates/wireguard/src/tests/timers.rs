@@ -31,7 +31,7 @@ const START: Micros = 1000 * SECOND;
 
 #[test]
 fn an_initiation_without_answer_is_repeated_for_its_time_and_no_longer() {
-    let [mut a, _] = two(&NO_KEY);
+    let [mut a, mut b] = two(&NO_KEY);
     assert_eq!(a.send(START, a.peer(), b"x"), Err(Sent::Queued));
     assert_eq!(kinds(&a.settle(START)), [Kind::Initiation]);
     let (mut last, mut count, mut jitters) = (START, 1, Vec::new());
@@ -46,9 +46,13 @@ fn an_initiation_without_answer_is_repeated_for_its_time_and_no_longer() {
     jitters.sort_unstable();
     jitters.dedup();
     assert!(jitters.len() > 10);
-    // No timer runs, nothing is kept; the next packet begins anew.
+    // No timer runs, nothing is kept, nor sent to a peer that comes later; the next packet begins anew.
     assert_eq!((a.engine.deadline(), a.engine.table.count()), (None, 0));
     let later = last + 10 * SECOND;
+    assert_eq!(b.send(later, b.peer(), b"late"), Err(Sent::Queued));
+    assert_eq!(exchange(later, &mut a, &mut b), [std::vec![padded(b"late")], Vec::new()]);
+    a.engine.set_peers(later, []);
+    a.engine.set_peers(later, [config(b.key, &NO_KEY, Some(b.at))]);
     assert_eq!(a.send(later, a.peer(), b"y"), Err(Sent::Queued));
     assert_eq!(kinds(&a.settle(later)), [Kind::Initiation]);
 }
@@ -67,8 +71,8 @@ fn each_packet_gives_the_attempt_its_time_anew() {
     let after = a.engine.deadline().unwrap();
     assert!(after > START + REKEY_ATTEMPT_TIME && after > at);
     a.engine.tick(after);
-    // The newest packets, in their order.
-    assert_eq!(exchange(after, &mut a, &mut b)[1], [padded(b"y"), padded(b"z")]);
+    // The newest packet has waited.
+    assert_eq!(exchange(after, &mut a, &mut b)[1], [padded(b"z")]);
 }
 
 #[test]
@@ -189,6 +193,19 @@ fn a_packet_without_answer_brings_a_keepalive_or_a_handshake() {
     assert_eq!(said, [Kind::Initiation]);
     let wait = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT;
     assert!((START + wait..=START + wait + Micros::from(JITTER)).contains(&at));
+}
+
+#[test]
+fn an_answer_makes_the_keepalive_needless() {
+    let [mut a, mut b] = joined(START);
+    let (_, answer) = b.send(START + SECOND, b.peer(), b"answer").unwrap();
+    assert!(matches!(a.receive(START + SECOND, b.at, &answer), Got::Packet(..)));
+    // Its own packet has no answer in time; that is another matter.
+    assert_eq!(next_said(&mut b, START + 60 * SECOND).unwrap().1, [Kind::Initiation]);
+    assert_eq!(
+        next_said(&mut a, START + 60 * SECOND).unwrap(),
+        (START + SECOND + KEEPALIVE_TIMEOUT, std::vec![Kind::Data])
+    );
 }
 
 #[test]
