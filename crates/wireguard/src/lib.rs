@@ -2,12 +2,16 @@
 //! next deadline come out. The static private key is not here: its steps of a handshake are values that the caller
 //! takes to the keystore and back.
 //!
-//! It never answers what is not authentic: nothing but a cookie reply goes to a message whose `mac1` is right while
-//! the load is high, and a response to an authentic initiation. It keeps to fixed memory, and it knows nothing of inner
-//! addresses: which packets a peer may send is the caller's to decide.
+//! It never answers what is not authentic, but for the cookie reply to a message whose `mac1` is right while the load is
+//! high (or to the fifth wrong response to one initiation). It keeps to fixed memory. It knows nothing of inner addresses:
+//! which packets a peer may send is the caller's to decide.
 //!
 //! After each call that takes `now` the caller goes on until both are empty: [`Engine::poll_static`] and
 //! [`Engine::poll_transmit`].
+//!
+//! What the paper leaves open is as in the reference implementations, but for two things. A handshake of the node's own
+//! goes on when the peer's initiation is answered, so that both at once end in a session and not in a wait. And keys are
+//! wiped as soon as they may no longer be used, not after thrice that time.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -42,7 +46,7 @@ pub const MAX_PEERS: usize = 16;
 pub const MAX_MTU: usize = 1420;
 /// What a data message is longer than the packet in it, without padding.
 pub const OVERHEAD: usize = 32;
-/// The longest datagram that is sent or taken.
+/// The longest datagram that is sent.
 pub const MAX_DATAGRAM: usize = MAX_MTU + OVERHEAD;
 
 /// A peer's place in the engine. It stays as long as the peer does; after its removal another may get it.
