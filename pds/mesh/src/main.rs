@@ -4,16 +4,13 @@
 
 use calls::{alarm::Alarm, params::Params};
 use mesh::{Memory, Mesh, Peer, Ports};
-use platform::{Domain, Handler, channel, fits, now, read_only, read_write};
+use platform::{Domain, Handler, channel, fits, now, place, read_only, read_write};
 use sel4_microkit::protection_domain;
 use shm::{
     cell::{Reader, Writer},
     mailbox::Client,
     ring::Duplex,
 };
-use static_cell::ConstStaticCell;
-
-static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 
 #[protection_domain]
 fn init() -> impl Handler {
@@ -30,7 +27,7 @@ fn init() -> impl Handler {
     };
     let (keystore, lifecycle) = (channel!(keystore_id), channel!(lifecycle_id));
     let (perimeter, workload, timer) = (channel!(perimeter_id), channel!(workload_id), channel!(timer_id));
-    let mut mesh = Mesh::new(MEMORY.take(), &Params::read(&read_only!(params)));
+    let mut mesh = Mesh::new(place!(memory, Memory::new), &Params::read(&read_only!(params)));
     Domain::start(move |_| {
         let more = mesh.step(now(), &mut ports);
         ports.signals(|peer| match peer {

@@ -8,7 +8,7 @@ mod clock;
 mod region;
 
 pub use clock::{counter, now};
-pub use region::words;
+pub use region::{place, words};
 pub use sel4_microkit::{Channel, ChannelSet, Child, Handler, Infallible, MessageInfo};
 #[doc(hidden)]
 pub use shm;
@@ -52,6 +52,18 @@ macro_rules! read_write {
     ($name:ident) => {
         $crate::shm::ReadWrite::new($crate::region!($name))
     };
+}
+
+/// A value in the region that the description gives to this domain alone, mapped at the symbol. A static would be in the
+/// image, zeros and all.
+#[macro_export]
+macro_rules! place {
+    ($name:ident, $make:expr) => {{
+        let (vaddr, size) = ($crate::setvar!(stringify!($name)), $crate::setvar!(concat!(stringify!($name), "_size")));
+        // SAFETY: both come from the description's one map of this symbol, the symbol exists once in this domain, and
+        // nobody else maps the region.
+        unsafe { $crate::place(vaddr, size, $make) }
+    }};
 }
 
 /// The channel whose id the symbol holds.

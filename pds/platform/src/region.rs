@@ -13,3 +13,17 @@ pub unsafe fn words(vaddr: usize, size: usize) -> &'static [AtomicU64] {
     // SAFETY: aligned, not null, mapped as the caller promises.
     unsafe { core::slice::from_raw_parts(vaddr as *const AtomicU64, size / size_of::<AtomicU64>()) }
 }
+
+/// Makes a value at the front of a mapped region.
+///
+/// # Safety
+/// The region is mapped readable and writable for the domain's life, and nothing else refers to it.
+pub unsafe fn place<T>(vaddr: usize, size: usize, make: impl FnOnce() -> T) -> &'static mut T {
+    let at = core::ptr::with_exposed_provenance_mut::<T>(vaddr);
+    assert!(!at.is_null() && at.is_aligned() && size_of::<T>() <= size, "a region is too small");
+    // SAFETY: by the caller, and what was just checked.
+    unsafe {
+        at.write(make());
+        &mut *at
+    }
+}
