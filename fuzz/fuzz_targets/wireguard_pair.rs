@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| genesis_tests::targets::wireguard_pair(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| genesis_tests::targets::wireguard::pair(data));

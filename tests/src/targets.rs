@@ -3,7 +3,7 @@
 //!
 //! `tests/tests/targets.rs` runs each for seconds on stable; `make fuzz` runs each under libFuzzer.
 
-mod wireguard;
+pub mod wireguard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

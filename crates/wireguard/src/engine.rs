@@ -144,7 +144,6 @@ impl Engine {
         self.peers[id.index()] = None;
         self.present.remove(id);
         self.forget(id);
-        self.to_read.remove(id);
     }
 
     /// Nothing that was under way with the peer goes on.

@@ -52,7 +52,6 @@ impl Engine {
             peer.complete(now, &mut self.table);
             peer.set_expiry();
             self.to_start.remove(id);
-            self.to_finish.remove(id);
             if !peer.queue.is_empty() {
                 self.to_send.insert(id);
             }
