@@ -8,7 +8,7 @@
 //! - take a packet whose source is not the peer's, or forward one from a peer to a peer;
 //! - answer what comes to the port of commands;
 //! - let the workload send what no rule or flow names: to the authority that leaves telemetry, which is made here
-//!   of a fixed record ([`telemetry`]), unless a rule says otherwise.
+//!   of a fixed record (`telemetry`), unless a rule says otherwise.
 #![no_std]
 #![forbid(unsafe_code)]
 
