@@ -17,7 +17,7 @@ ENTROPY ?= good
 # make bench
 SECTIONS ?=
 # Those that boot domains: the product's, and the bench's own.
-SECTIONS_SEL4 := image memory boot mailbox drop
+SECTIONS_SEL4 := image memory boot mailbox drop packet
 
 # make fuzz
 FUZZ_SECONDS ?= 300

@@ -55,7 +55,7 @@ image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFI
 	$(CARGO) run --locked --quiet --package sysdesc -- check $(BOARD) --capdl $(IMAGE)/capdl.json
 
 # What only `make bench` boots. Never built in one cargo call with the product's.
-BENCH_DOMAINS := hello bench-mailbox bench-net bench-node
+BENCH_DOMAINS := hello bench-mailbox bench-mesh bench-net bench-node
 
 .PHONY: bench-domains
 bench-domains: have-sdk

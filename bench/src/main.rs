@@ -11,6 +11,7 @@ mod image;
 mod machine;
 mod mailbox;
 mod memory;
+mod packet;
 mod systems;
 mod wireguard;
 
@@ -42,6 +43,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "boot", goals: boot::GOALS, run: boot::run },
     Section { name: "mailbox", goals: mailbox::GOALS, run: mailbox::run },
     Section { name: "drop", goals: drop::GOALS, run: drop::run },
+    Section { name: "packet", goals: packet::GOALS, run: packet::run },
     Section { name: "wireguard", goals: wireguard::GOALS, run: wireguard::run },
 ];
 
