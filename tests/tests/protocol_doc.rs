@@ -195,7 +195,7 @@ fn every_label_is_documented_and_no_other() {
         let ends = text.split(start.as_str()).skip(1).filter_map(|rest| rest.split(quote).next());
         ends.map(str::to_owned).collect()
     };
-    assert_eq!(labels(&doc, '`'), labels(&read("crates/crypto/src/label.rs"), '"'));
+    assert_eq!(labels(&doc, '`'), labels(&read("crates/protocol/crypto/src/label.rs"), '"'));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
     stream::Stream,
 };
 
-#[path = "../../../crates/workload/src/tests/world.rs"]
+#[path = "../../../crates/domains/workload/src/tests/world.rs"]
 mod world;
 
 fn step() -> Step {
