@@ -145,9 +145,10 @@ fn frame(
 mod tests {
     use calls::{
         mesh::Stations,
-        rules::{Link, Phase, Rules},
+        rules::{Link, Rules},
     };
     use perimeter::{Reason, Source, Verdict, decide};
+    use wire::Phase;
 
     use super::*;
 

@@ -14,13 +14,13 @@ use calls::{
     keystore as keystore_calls, lifecycle,
     mesh::Stations,
     params::Params,
-    rules::{Link, MeshLink, Phase, Rules},
+    rules::{Link, MeshLink, Rules},
 };
 use perimeter::{Source, Verdict, decide};
 use policy::{Configuration, Direction, Flows, Packet, Peer, Prefix, Protocol, Role, Summary};
 use shm::{ReadOnly, ReadWrite, cell, mailbox, ring, ring::FRAME_SLOT};
 use wire::{
-    Fingerprint,
+    Fingerprint, Phase,
     anchor::{AnchorFile, AnchorIn},
     claim,
     link::{Answer, Datagram, Find, Hello, Open},

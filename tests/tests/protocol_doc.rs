@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fs, mem::offset_of, path::Path};
 
-use calls::{params::Params, rules::Phase};
+use calls::params::Params;
 use policy::{Configuration, Peer, Prefix, Role};
 use wire::{
-    COMMAND_PORT, MESH_PORT, TELEMETRY_PORT,
+    COMMAND_PORT, MESH_PORT, Phase, TELEMETRY_PORT,
     anchor::AnchorFile,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},

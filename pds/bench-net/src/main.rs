@@ -5,7 +5,7 @@
 #![no_main]
 
 use bench_report::Report;
-use calls::rules::{Link, Phase, Rules};
+use calls::rules::{Link, Rules};
 use net::{Device, Net, Peer, Ports};
 use platform::{Channel, Domain, Handler, channel, counter, fits, read_only, read_write};
 use sel4_microkit::protection_domain;
@@ -98,7 +98,7 @@ impl Bench {
 fn init() -> impl Handler {
     let mut report = Report::bind();
     let mut rules: Writer<'_, Rules> = fits(Writer::new(read_write!(rules)));
-    rules.publish(&Rules { phase: Phase::Hold as u64, link: LINK, ..Rules::CLOSED });
+    rules.publish(&Rules { phase: wire::Phase::Hold as u64, link: LINK, ..Rules::CLOSED });
     let ports = Ports {
         nic: fits(Writer::new(read_write!(perimeter_nic))),
         perimeter: fits(Duplex::new(read_write!(perimeter_out), read_only!(perimeter_in))),

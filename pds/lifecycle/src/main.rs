@@ -2,8 +2,8 @@
 #![no_std]
 #![no_main]
 
-use calls::{alarm::Alarm, params::Params};
-use lifecycle::{Child, Lifecycle, Peer, Ports};
+use calls::{Domain, alarm::Alarm, params::Params};
+use lifecycle::{Lifecycle, Peer, Ports};
 use platform::{Channel, ChannelSet, Handler, Infallible, channel, fits, now, read_only, read_write, setvar};
 use sel4_microkit::{MessageInfo, protection_domain};
 use shm::{
@@ -12,11 +12,11 @@ use shm::{
     ring::Duplex,
 };
 
-struct Domain {
+struct Shell {
     lifecycle: Lifecycle,
     ports: Ports<'static>,
     channels: [(Peer, Channel); 7],
-    children: [(Child, usize); 9],
+    children: [(Domain, usize); 9],
 }
 
 #[protection_domain]
@@ -44,23 +44,23 @@ fn init() -> impl Handler {
         (Peer::Timer, channel!(timer_id)),
     ];
     let children = [
-        (Child::Entropy, setvar!("entropy_child")),
-        (Child::Net, setvar!("net_child")),
-        (Child::Perimeter, setvar!("perimeter_child")),
-        (Child::Beacon, setvar!("beacon_child")),
-        (Child::Claim, setvar!("claim_child")),
-        (Child::Timer, setvar!("timer_child")),
-        (Child::Console, setvar!("console_child")),
-        (Child::Mesh, setvar!("mesh_child")),
-        (Child::Workload, setvar!("workload_child")),
+        (Domain::Entropy, setvar!("entropy_child")),
+        (Domain::Net, setvar!("net_child")),
+        (Domain::Perimeter, setvar!("perimeter_child")),
+        (Domain::Beacon, setvar!("beacon_child")),
+        (Domain::Claim, setvar!("claim_child")),
+        (Domain::Timer, setvar!("timer_child")),
+        (Domain::Console, setvar!("console_child")),
+        (Domain::Mesh, setvar!("mesh_child")),
+        (Domain::Workload, setvar!("workload_child")),
     ];
     let lifecycle = Lifecycle::new(Params::read(&read_only!(params)));
-    let mut domain = Domain { lifecycle, ports, channels, children };
+    let mut domain = Shell { lifecycle, ports, channels, children };
     domain.run();
     domain
 }
 
-impl Domain {
+impl Shell {
     fn run(&mut self) {
         loop {
             let more = self.lifecycle.step(now(), &mut self.ports);
@@ -75,7 +75,7 @@ impl Domain {
     }
 }
 
-impl Handler for Domain {
+impl Handler for Shell {
     type Error = Infallible;
 
     fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {

@@ -36,11 +36,11 @@ pub mod code {
     pub const RIVAL: u32 = 9;
     /// The keystore does not answer.
     pub const KEYSTORE_SILENT: u32 = 10;
-    /// A domain broke the rules of a shared structure: `number` its channel as a [`super::who`].
+    /// A domain broke the rules of a shared structure: `number` the [`crate::Domain`] at its other end.
     pub const MISBEHAVED: u32 = 11;
     /// The ring was full: `number` events were lost.
     pub const LOST: u32 = 12;
-    /// A domain has died: `number` a [`super::who`].
+    /// A domain has died: `number` a [`crate::Domain`].
     pub const DIED: u32 = 13;
     /// The authority has made its first handshake in the mesh.
     pub const JOINED: u32 = 14;
@@ -62,20 +62,6 @@ pub mod closed {
     pub const REPLACED: u32 = 6;
     /// Something failed for good.
     pub const SEALED: u32 = 7;
-}
-
-/// Domains, as events name them.
-pub mod who {
-    pub const KEYSTORE: u32 = 1;
-    pub const PERIMETER: u32 = 2;
-    pub const BEACON: u32 = 3;
-    pub const CLAIM: u32 = 4;
-    pub const ENTROPY: u32 = 5;
-    pub const NET: u32 = 6;
-    pub const TIMER: u32 = 7;
-    pub const CONSOLE: u32 = 8;
-    pub const MESH: u32 = 9;
-    pub const WORKLOAD: u32 = 10;
 }
 
 impl Event {

@@ -19,6 +19,8 @@ macro_rules! operations {
                 type Reply = $reply;
             }
         )*
+        /// Number and name of each operation of the interface.
+        pub const OPERATIONS: &[(u32, &str)] = &[$(($op, stringify!($name)),)*];
         /// The largest request body of the interface.
         pub const MAX_REQUEST: usize = {
             let mut max = 0;
@@ -31,21 +33,14 @@ macro_rules! operations {
 /// Declares a refusal: a code on the wire between domains, and what the caller should do.
 macro_rules! refusals {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(u32)]
-        pub enum $name { $($(#[$vdoc])* $variant = $code,)* }
+        wire::numbers! {
+            $(#[$doc])*
+            $name { $($(#[$vdoc])* $variant = $code, stringify!($variant);)* }
+        }
 
         impl $name {
             pub const fn code(self) -> u32 {
                 self as u32
-            }
-
-            pub const fn from_code(code: u32) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$variant),)*
-                    _ => None,
-                }
             }
         }
     };
@@ -53,9 +48,12 @@ macro_rules! refusals {
 
 pub mod alarm;
 pub mod console;
+mod domain;
 pub mod entropy;
 pub mod keystore;
 pub mod lifecycle;
 pub mod mesh;
 pub mod params;
 pub mod rules;
+
+pub use domain::Domain;

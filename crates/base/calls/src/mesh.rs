@@ -1,9 +1,9 @@
 //! What `mesh` is told and what it tells, besides its calls: cells, latest wins.
 
-use wire::{Ip, Key, claim::MAX_CONFIGURATION};
+use wire::{Ip, Key, Phase, claim::MAX_CONFIGURATION};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::rules::{Link, Phase};
+use crate::rules::Link;
 
 /// `lifecycle` to `mesh`: the fleet that the node is a member of.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -24,7 +24,7 @@ pub struct Membership {
 
 impl Membership {
     pub fn phase(&self) -> Phase {
-        Phase::from_number(self.phase)
+        Phase::or_blind(self.phase)
     }
 
     /// The bytes of the configuration, if the phase has a mesh and there are any.

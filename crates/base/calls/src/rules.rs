@@ -1,67 +1,10 @@
 //! What `lifecycle` publishes to the domains on the network path, and what comes back: latest wins.
 
 use shm::Micros;
-use wire::{Ip, Key, Mac};
+use wire::{Ip, Key, Mac, Phase};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::lifecycle::Peer;
-
-/// The phase of the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u64)]
-pub enum Phase {
-    /// Closed both ways.
-    Blind = 0,
-    /// First boot: hellos go out, an open is answered.
-    Scan = 1,
-    /// The node becomes a fleet of one: closed both ways while the record is made.
-    Fork = 2,
-    /// Silent; a find draws a hello, an open opens the gate.
-    Hold = 3,
-    /// A binding is committed but not acknowledged: as hold, for the owner.
-    Committed = 4,
-    /// The claim endpoint is closed for good.
-    Claimed = 5,
-    /// Something failed for good: closed both ways until the next power-up.
-    Sealed = 6,
-}
-
-impl Phase {
-    /// An unknown number is the closed phase.
-    pub const fn from_number(number: u64) -> Self {
-        match number {
-            1 => Self::Scan,
-            2 => Self::Fork,
-            3 => Self::Hold,
-            4 => Self::Committed,
-            5 => Self::Claimed,
-            6 => Self::Sealed,
-            _ => Self::Blind,
-        }
-    }
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Blind => "blind",
-            Self::Scan => "scan",
-            Self::Fork => "fork",
-            Self::Hold => "hold",
-            Self::Committed => "committed",
-            Self::Claimed => "claimed",
-            Self::Sealed => "sealed",
-        }
-    }
-
-    /// Whether the node is a member of a fleet, with a mesh.
-    pub const fn has_mesh(self) -> bool {
-        matches!(self, Self::Committed | Self::Claimed)
-    }
-
-    /// Whether finds and opens are heard.
-    pub const fn listens(self) -> bool {
-        matches!(self, Self::Scan | Self::Hold | Self::Committed)
-    }
-}
 
 /// Where the node is on its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -119,7 +62,7 @@ impl Rules {
     };
 
     pub fn phase(&self) -> Phase {
-        Phase::from_number(self.phase)
+        Phase::or_blind(self.phase)
     }
 
     /// The peer of the gate, if it is open at `now`.

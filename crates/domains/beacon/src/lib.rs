@@ -25,14 +25,17 @@ use calls::{
     },
     lifecycle::{GateRequest, Peer as Station, for_beacon::OpenGate},
     params::{Params, micros},
-    rules::{Phase, Rules},
+    rules::Rules,
 };
 use shm::{
     Micros, cell,
     mailbox::{self, CallError},
     ring::{self, FRAME_SLOT, capacity},
 };
-use wire::link::{Answer, Find, Open};
+use wire::{
+    Phase,
+    link::{Answer, Find, Open},
+};
 
 use frames::{Frame, Heard};
 use hellos::Hellos;

@@ -202,12 +202,10 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::{boxed::Box, format, string::String, vec::Vec};
 
-    use calls::{
-        console::{code, who},
-        rules::Phase,
-    };
+    use calls::{Domain, console::code};
     use proptest::prelude::*;
     use shm::{ReadOnly, ReadWrite};
+    use wire::Phase;
     use zerocopy::IntoBytes;
 
     use super::*;
@@ -273,7 +271,7 @@ mod tests {
             Event::new(code::UPDATE_REFUSED, 99, &[]),
             Event::new(code::ISOLATED, 1, &[]),
             Event::new(code::ISOLATED, 0, &[]),
-            Event::new(code::DIED, who::MESH, &[]),
+            Event::new(code::DIED, Domain::Mesh as u32, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }

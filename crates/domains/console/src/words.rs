@@ -6,11 +6,11 @@ use core::{
 };
 
 use calls::{
-    console::{Event, code, who},
+    Domain,
+    console::{Event, code},
     keystore::{anchor, state, test},
-    rules::Phase,
 };
-use wire::{Fingerprint, Hex, telemetry::result};
+use wire::{Fingerprint, Hex, Phase, telemetry::result};
 use zerocopy::FromBytes;
 
 pub fn read(bytes: &[u8]) -> Option<Event> {
@@ -26,7 +26,9 @@ pub fn shown_fingerprint(event: &Event) -> Option<Fingerprint> {
 pub fn write(out: &mut impl Write, event: &Event) -> Result {
     let Event { number, data, .. } = event;
     match event.code {
-        code::PHASE => line(out, format_args!("phase {}", Phase::from_number(u64::from(*number)).name())),
+        code::PHASE => {
+            line(out, format_args!("phase {}", Phase::from_number(u64::from(*number)).map_or("unknown", Phase::name)))
+        }
         code::IDENTITY => {
             let key = first(data);
             let anchor = if *number == u32::from(anchor::IMAGE) { "image" } else { "ticket" };
@@ -144,17 +146,5 @@ fn refused(number: u32) -> &'static str {
 }
 
 fn domain(number: u32) -> &'static str {
-    match number {
-        who::KEYSTORE => "keystore",
-        who::PERIMETER => "perimeter",
-        who::BEACON => "beacon",
-        who::CLAIM => "claim",
-        who::ENTROPY => "entropy",
-        who::NET => "net",
-        who::TIMER => "timer",
-        who::CONSOLE => "console",
-        who::MESH => "mesh",
-        who::WORKLOAD => "workload",
-        _ => "a domain",
-    }
+    Domain::from_number(number.into()).map_or("a domain", Domain::name)
 }

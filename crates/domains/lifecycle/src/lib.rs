@@ -19,21 +19,22 @@ mod mesh;
 mod tests;
 
 use calls::{
+    Domain,
     alarm::Alarm,
-    console::{Event, SLOT, code, who},
+    console::{Event, SLOT, code},
     keystore::{StatusReply, for_lifecycle as keystore, ownership, state},
     lifecycle::{self, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim, for_mesh},
     mesh::Membership,
     params::{Params, micros},
-    rules::{Gate, Phase, Report, Rules},
+    rules::{Gate, Report, Rules},
 };
 use shm::{Micros, cell, mailbox, mailbox::CallError, ring};
 
-pub use child::Child;
 use configuration::Kept;
 use events::Events;
 use gate::OpenGate;
 use mesh::Pending;
+use wire::Phase;
 
 /// Those that it talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,7 @@ pub struct Lifecycle {
     told: Option<mesh::Told>,
     joined: bool,
     events: Events,
-    /// A bit for each [`Child`] that has died.
+    /// A bit for each [`Domain`] that has died.
     dead: u32,
 }
 
@@ -188,22 +189,22 @@ impl Lifecycle {
 
     /// The platform says that a child has faulted and is stopped. Only the first word about each child counts: a
     /// child can lie about its own death, and about no other's. Call [`Self::step`] afterwards.
-    pub fn died(&mut self, child: Child, ports: &mut Ports<'_>) {
+    pub fn died(&mut self, child: Domain, ports: &mut Ports<'_>) {
         if self.is_dead(child) {
             return;
         }
         self.dead |= 1 << child as u32;
-        self.events.say(Event::new(code::DIED, child.who(), &[]));
-        if child.needed(self.phase) {
+        self.events.say(Event::new(code::DIED, child as u32, &[]));
+        if child::needed(child, self.phase) {
             self.seal(ports);
         }
-        if child == Child::Mesh {
+        if child == Domain::Mesh {
             self.pending = None;
             self.publish(ports);
         }
     }
 
-    fn is_dead(&self, child: Child) -> bool {
+    fn is_dead(&self, child: Domain) -> bool {
         self.dead & (1 << child as u32) != 0
     }
 
@@ -264,7 +265,7 @@ impl Lifecycle {
                 self.tries = 0;
                 return Some(reply);
             }
-            Err(CallError::Misbehaved) => self.events.say(Event::new(code::MISBEHAVED, who::KEYSTORE, &[])),
+            Err(CallError::Misbehaved) => self.events.say(Event::new(code::MISBEHAVED, Domain::Keystore as u32, &[])),
             Err(CallError::Refused(_) | CallError::Timeout | CallError::Restarted) => {}
         }
         self.tries += 1;
@@ -381,7 +382,7 @@ impl Lifecycle {
     fn serve_beacon(&mut self, now: Micros, ports: &mut Ports<'_>) {
         match ports.beacon.take() {
             Ok(None) => {}
-            Err(_) => self.events.say(Event::new(code::MISBEHAVED, who::BEACON, &[])),
+            Err(_) => self.events.say(Event::new(code::MISBEHAVED, Domain::Beacon as u32, &[])),
             Ok(Some(call)) => match call.parse::<for_beacon::OpenGate>() {
                 None => ports.beacon.refuse(Refusal::NotAllowed.code()),
                 Some(request) => match self.open_gate(now, &request, ports) {
@@ -436,7 +437,7 @@ impl Lifecycle {
         }
         let call = match ports.claim.take() {
             Ok(None) => return,
-            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, who::CLAIM, &[])),
+            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, Domain::Claim as u32, &[])),
             Ok(Some(call)) => call,
         };
         if let Some(gate) = call.parse::<for_claim::Started>() {

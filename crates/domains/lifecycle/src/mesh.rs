@@ -1,21 +1,22 @@
 //! What lifecycle does for `mesh`: membership, the first handshake, updates.
 
 use calls::{
-    console::{Event, code, who},
+    Domain,
+    console::{Event, code},
     keystore::{Refusal as KeystoreRefusal, StatusReply, for_lifecycle as keystore, ownership, state},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
     mesh::Membership,
-    rules::{Link, MeshLink, Phase},
+    rules::{Link, MeshLink},
 };
 use shm::{Micros, mailbox::CallError};
 use wire::{
-    Hash,
+    Hash, Phase,
     claim::MAX_CONFIGURATION,
     telemetry::result,
     update::{self, UpdateHead},
 };
 
-use crate::{Child, Lifecycle, Ports, configuration::Kept};
+use crate::{Lifecycle, Ports, configuration::Kept};
 
 /// A call of mesh that is answered when the keystore has confirmed it: [`for_mesh::Joined`], or the update of a
 /// [`for_mesh::Apply`].
@@ -57,7 +58,7 @@ impl Lifecycle {
 
     /// The link of a member; without a mesh nobody is one.
     pub(crate) fn mesh_link(&self) -> MeshLink {
-        let lives = self.phase.has_mesh() && !self.is_dead(Child::Mesh);
+        let lives = self.phase.has_mesh() && !self.is_dead(Domain::Mesh);
         self.in_force().filter(|_| lives).map_or(MeshLink::NONE, |kept| kept.link)
     }
 
@@ -98,7 +99,7 @@ impl Lifecycle {
         }
         let call = match ports.mesh.take() {
             Ok(None) => return,
-            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, who::MESH, &[])),
+            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, Domain::Mesh as u32, &[])),
             Ok(Some(call)) => call,
         };
         if call.parse::<for_mesh::Joined>().is_some() {

@@ -14,10 +14,13 @@ pub mod binding;
 pub mod claim;
 pub mod command;
 pub mod link;
+mod numbers;
+mod phase;
 pub mod telemetry;
 pub mod ticket;
 pub mod update;
 
+pub use phase::Phase;
 pub use zerocopy::big_endian::{U16, U32, U64};
 
 /// UDP port of hello, find, open and answer, on both sides.

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{U16, U32, U64};
+use crate::{Phase, U16, U32, U64};
 
 pub const SCHEMA: u16 = 1;
 
@@ -28,7 +28,7 @@ pub mod result {
 pub struct Telemetry {
     /// [`SCHEMA`].
     pub schema: U16,
-    /// The phase by number, as on the console.
+    /// [`Phase`] as a number.
     pub phase: u8,
     pub isolated: u8,
     /// One of [`result`], of the last command.
@@ -67,6 +67,10 @@ const _: () = assert!(size_of::<Telemetry>() == 120);
 impl Telemetry {
     pub fn parse(bytes: &[u8]) -> Option<&Self> {
         Self::ref_from_bytes(bytes).ok().filter(|record| record.schema.get() == SCHEMA && record.zero == [0; 2])
+    }
+
+    pub fn phase(&self) -> Option<Phase> {
+        Phase::from_number(self.phase.into())
     }
 }
 

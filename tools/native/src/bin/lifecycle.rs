@@ -1,7 +1,7 @@
 //! The lifecycle domain on native.
 
 use calls::{alarm::Alarm, params::Params};
-use lifecycle::{Child, Lifecycle, Peer, Ports};
+use lifecycle::{Lifecycle, Peer, Ports};
 use native::pd::{Domain, Heap, fits};
 use shm::{
     cell::{Reader, Writer},
@@ -32,17 +32,7 @@ fn main() -> ! {
     let (claim, mesh) = (domain.channel("claim_id"), domain.channel("mesh_id"));
     let (console, timer) = (domain.channel("console_id"), domain.channel("timer_id"));
     let mut lifecycle = Box::new(Lifecycle::new(Params::read(&domain.read("params"))));
-    let children = [
-        (Child::Entropy, domain.child("entropy_child")),
-        (Child::Net, domain.child("net_child")),
-        (Child::Perimeter, domain.child("perimeter_child")),
-        (Child::Beacon, domain.child("beacon_child")),
-        (Child::Claim, domain.child("claim_child")),
-        (Child::Timer, domain.child("timer_child")),
-        (Child::Console, domain.child("console_child")),
-        (Child::Mesh, domain.child("mesh_child")),
-        (Child::Workload, domain.child("workload_child")),
-    ];
+    let children = calls::Domain::CHILDREN.map(|child| (child, domain.child(&format!("{}_child", child.name()))));
     domain.run(move |wake| {
         for (child, number) in children {
             if wake.died(number) {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use wire::{
+    Phase,
     binding::configuration_hash,
     command::operation,
     telemetry::{Telemetry, result},
@@ -15,10 +16,8 @@ use super::{
 };
 use crate::registry::fleet::{Member, Rules, Who};
 
-const PHASES: [&str; 7] = ["blind", "scan", "fork", "hold", "committed", "claimed", "sealed"];
-
 fn phase(record: &Telemetry) -> &'static str {
-    PHASES.get(usize::from(record.phase)).copied().unwrap_or("unknown")
+    record.phase().map_or("unknown", Phase::name)
 }
 
 fn operation_name(number: u8) -> Option<&'static str> {

@@ -503,8 +503,7 @@ fn a_call_without_an_answer_is_made_once_more_and_then_it_is_the_end() {
 #[test]
 fn a_refusal_is_the_end_and_says_whose_fault_it_was() {
     for (op, of_keystore, message) in ASKED {
-        for refusal in 1..=8 {
-            let refusal = Refusal::from_code(refusal).unwrap();
+        for refusal in Refusal::ALL.iter().copied() {
             let own = !of_keystore || matches!(refusal, Refusal::NotReady | Refusal::Store);
             let expected = if own { end::INTERNAL } else { end::REJECTED };
             let world = with_trouble(op, of_keystore, message, Trouble::Refuse(refusal));

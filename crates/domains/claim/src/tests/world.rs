@@ -13,7 +13,7 @@ use calls::{
     lifecycle::{Peer as Gated, Refusal, for_claim as ops},
     mesh::Stations,
     params::Params,
-    rules::{Gate, Link, MeshLink, Phase, Rules},
+    rules::{Gate, Link, MeshLink, Rules},
 };
 use crypto::AnchorSecret;
 use shm::{
@@ -22,7 +22,7 @@ use shm::{
     ring::{Duplex, FRAME_SLOT},
 };
 use smoltcp::wire::{EthernetFrame, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv6Packet, TcpPacket};
-use wire::CLAIM_PORT;
+use wire::{CLAIM_PORT, Phase};
 
 use super::{
     keystore::{Keystore, LINK_IP, Trouble},

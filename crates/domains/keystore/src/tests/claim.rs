@@ -73,7 +73,7 @@ fn refusals(rig: &mut Rig) -> Vec<Option<Refusal>> {
     for (mailbox, (own, _)) in OPERATIONS.into_iter().enumerate() {
         for (op, size) in own {
             let status = ask_raw(rig, mailbox, u64::from(*op), *size as u64, &[0; 600]);
-            all.push(Refusal::from_code(status as u32));
+            all.push(Refusal::from_number(status));
         }
     }
     all

@@ -252,7 +252,7 @@ impl Rig {
     pub fn outcome<O: Operation>(&mut self, peer: Peer) -> Option<Result<O::Reply, Refusal>> {
         let outcome = self.client(peer).poll::<O>(0)?;
         Some(outcome.map_err(|error| match error {
-            shm::mailbox::CallError::Refused(code) => Refusal::from_code(code).expect("a known refusal"),
+            shm::mailbox::CallError::Refused(code) => Refusal::from_number(code.into()).expect("a known refusal"),
             other => panic!("{other:?}"),
         }))
     }

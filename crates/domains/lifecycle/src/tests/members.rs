@@ -251,10 +251,10 @@ fn isolation_is_told_when_it_changes() {
 fn a_dead_mesh_closes_the_perimeter_and_leaves_the_node_claimed() {
     let mut rig = Rig::claimed(&configuration(80));
     assert_eq!(rig.rules.mesh.member, 1);
-    rig.core.died(Child::Workload, &mut rig.ports);
+    rig.core.died(Domain::Workload, &mut rig.ports);
     rig.run();
     assert_eq!(rig.rules.mesh.member, 1);
-    rig.core.died(Child::Mesh, &mut rig.ports);
+    rig.core.died(Domain::Mesh, &mut rig.ports);
     rig.run();
     assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
     rig.status.isolated = 1;

@@ -6,9 +6,9 @@ use calls::{
     keystore::for_mesh::{MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
     lifecycle::for_mesh::Joined,
     mesh::{Stations, Tenancy},
-    rules::Phase,
 };
 use shm::mailbox::Operation;
+use wire::Phase;
 use zerocopy::FromZeros;
 
 use super::{

@@ -7,7 +7,7 @@ use calls::{
     alarm::{Alarm, AlarmOf},
     mesh::{Heartbeat, Membership, Stations, Tenancy},
     params::Params,
-    rules::{Link, MeshLink, Phase, Rules},
+    rules::{Link, MeshLink, Rules},
 };
 use heapless::Vec as Few;
 use perimeter::{Source, Verdict};
@@ -18,7 +18,7 @@ use shm::{
     ring::{Duplex, FRAME_SLOT},
 };
 use wire::{
-    COMMAND_PORT, Key, MESH_PORT, TELEMETRY_PORT,
+    COMMAND_PORT, Key, MESH_PORT, Phase, TELEMETRY_PORT,
     command::Command,
     telemetry::{Telemetry, result},
 };

@@ -2,7 +2,7 @@
 
 use std::{vec, vec::Vec};
 
-use calls::rules::Phase;
+use wire::Phase;
 use zerocopy::IntoBytes;
 
 use super::*;

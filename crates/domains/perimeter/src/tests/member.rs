@@ -1,9 +1,7 @@
 //! A member of a mesh: one case per rule, each with the reason that it must be dropped for.
 
-use calls::{
-    mesh::Stations,
-    rules::{MeshLink, Phase},
-};
+use calls::{mesh::Stations, rules::MeshLink};
+use wire::Phase;
 use zerocopy::IntoBytes;
 
 use super::*;

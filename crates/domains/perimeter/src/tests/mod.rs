@@ -11,11 +11,11 @@ use std::vec::Vec;
 use calls::{
     lifecycle::Peer,
     mesh::{MAX_STATIONS, Stations},
-    rules::{Link, MeshLink, Phase, Rules},
+    rules::{Link, MeshLink, Rules},
 };
 use crypto::{AnchorSecret, Secret};
 use wire::{
-    Ip, Mac,
+    Ip, Mac, Phase,
     link::{Answer, Find, Hello, HelloBody, Open, OpenFor},
 };
 use zerocopy::{FromZeros, IntoBytes};

@@ -183,12 +183,12 @@ fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<V
 
 #[test]
 fn the_oracle_knows_both_answers() {
-    let (rules, stations) = (super::rules(calls::rules::Phase::Hold, true), super::stations());
+    let (rules, stations) = (super::rules(wire::Phase::Hold, true), super::stations());
     for (source, _, frame) in super::all_that_may_pass() {
         assert!(may_pass(&rules, &stations, 0, source, &frame).is_some());
         assert!(may_pass(&rules, &stations, 0, source, &vec![0; frame.len()]).is_none());
     }
-    let rules = super::member(calls::rules::Phase::Claimed, false);
+    let rules = super::member(wire::Phase::Claimed, false);
     for (source, frame) in super::all_that_a_member_may_pass() {
         assert!(may_pass(&rules, &stations, 0, source, &frame).is_some(), "{source:?} {frame:02x?}");
         assert!(may_pass(&rules, &Stations::NONE, 0, Source::Mesh, &frame).is_none());

@@ -5,9 +5,10 @@ use std::{vec, vec::Vec};
 use calls::{
     lifecycle::Peer,
     mesh::Stations,
-    rules::{Link, MeshLink, Phase, Rules},
+    rules::{Link, MeshLink, Rules},
 };
 use proptest::{prelude::*, sample::select};
+use wire::Phase;
 use zerocopy::IntoBytes;
 
 use super::{oracle::may_pass, *};

@@ -5,12 +5,13 @@ use std::{boxed::Box, vec::Vec};
 
 use calls::{
     mesh::Stations,
-    rules::{Nic, Phase, Report, Rules},
+    rules::{Nic, Report, Rules},
 };
 use shm::{
     ReadOnly, ReadWrite, cell,
     ring::{Duplex, FRAME_SLOT},
 };
+use wire::Phase;
 
 use super::*;
 use crate::{BATCH, Peer, Perimeter, Ports, Reason};
