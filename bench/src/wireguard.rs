@@ -12,8 +12,8 @@ use boringtun::{
 };
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use crypto::{Secret, dh_public};
-use keystore::handshake::{self, Started, Timestamps};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use wire::handshake::{self, Started, Timestamps};
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, PeerId, Received, Sent, StaticReply, StaticRequest,
 };

@@ -8,9 +8,9 @@ use core::hint::black_box;
 use bench_report::Report;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use crypto::{Secret, dh_public};
-use keystore::handshake::{self, Started, Timestamps};
 use platform::{Domain, Handler, counter};
 use sel4_microkit::protection_domain;
+use wire::handshake::{self, Started, Timestamps};
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, PeerId, Received, Refused, Sent, StaticReply, StaticRequest,
 };

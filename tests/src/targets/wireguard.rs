@@ -4,7 +4,7 @@ use crypto::{
     Secret, dh_public,
     noise::{hash, mac},
 };
-use keystore::handshake::{self, Started, Timestamps};
+use wire::handshake::{self, Started, Timestamps};
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, Received, Refused, Sent, StaticReply, StaticRequest,
 };

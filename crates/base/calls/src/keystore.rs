@@ -186,60 +186,6 @@ pub mod for_claim {
     }
 }
 
-/// The WireGuard initiation that the node sends, after `es` and its static key (`MixHash` of the sealed key is done).
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct StartHandshake {
-    pub chaining_key: [u8; 32],
-    pub hash: Hash,
-    /// The responder's static key.
-    pub peer: Key,
-}
-
-/// The state after `ss` and the sealed timestamp (its `MixHash` is done).
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct StartHandshakeReply {
-    pub chaining_key: [u8; 32],
-    pub hash: Hash,
-    /// The keystore's own rising TAI64N, sealed with the key that `ss` gave.
-    pub timestamp: [u8; 28],
-    pub zero: [u8; 4],
-}
-
-/// The WireGuard response that came, after `ee`.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FinishHandshake {
-    pub chaining_key: [u8; 32],
-    /// The responder's ephemeral key.
-    pub ephemeral: Key,
-}
-
-/// The WireGuard initiation that came: its state after the ephemeral key was mixed into both.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ReadHandshake {
-    pub chaining_key: [u8; 32],
-    pub hash: Hash,
-    pub ephemeral: Key,
-    pub encrypted_static: [u8; 48],
-    pub encrypted_timestamp: [u8; 28],
-    pub zero: [u8; 4],
-}
-
-/// The state after `es`, `s`, `ss` and the timestamp.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ReadHandshakeReply {
-    pub chaining_key: [u8; 32],
-    pub hash: Hash,
-    /// The initiator's static key.
-    pub peer: Key,
-    pub timestamp: [u8; 12],
-    pub zero: [u8; 4],
-}
-
 /// A command whose MAC, target and counter hold. It is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -255,10 +201,9 @@ pub struct CommandReply {
 /// From `mesh`. The static-key steps of WireGuard's handshake (Noise_IKpsk2): what returns is the next
 /// chaining key and hash, never a key that `ss`, `es` or `se` gave, nor the result of a DH.
 pub mod for_mesh {
-    use super::{
-        Command, CommandReply, FinishHandshake, Key, ReadHandshake, ReadHandshakeReply, StartHandshake,
-        StartHandshakeReply,
-    };
+    use wire::handshake::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
+
+    use super::{Command, CommandReply, Key};
 
     operations! {
         /// W's public half.

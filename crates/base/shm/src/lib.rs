@@ -19,6 +19,7 @@ pub mod mailbox;
 pub mod region;
 pub mod ring;
 
+pub use clock::Micros;
 pub use region::{ReadOnly, ReadWrite};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -26,9 +27,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub trait Plain: FromBytes + IntoBytes + Immutable + KnownLayout {}
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Plain for T {}
-
-/// Microseconds on the domain's own monotonic counter.
-pub type Micros = u64;
 
 /// The region that the system description gives is too small for what is to live in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! and 5.4.7): those that the node gives, and those that it was given.
 
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
+use clock::Micros;
 use crypto::{
     Secret, equal,
     noise::{hash, mac},
 };
-use shm::Micros;
 use wire::Key;
 use zeroize::Zeroizing;
 

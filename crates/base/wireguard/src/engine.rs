@@ -1,7 +1,7 @@
 //! The engine's state, its peers and its timers.
 
+use clock::Micros;
 use crypto::Secret;
-use shm::Micros;
 use wire::Key;
 
 use crate::{

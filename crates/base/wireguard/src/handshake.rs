@@ -1,10 +1,10 @@
 //! The handshakes between the keystore's steps: what it is asked, one at a time and each kind in turn, and what is made
 //! of its answers.
 
-use calls::keystore::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
+use clock::Micros;
 use crypto::noise::{Symmetric, TAG};
-use shm::Micros;
 use wire::Key;
+use wire::handshake::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
 use zeroize::Zeroize;
 
 use crate::{

@@ -1,8 +1,8 @@
 //! What comes: cheap checks first, and of a handshake message no more than its MACs. The rest of it waits for the
 //! keystore's turn.
 
+use clock::Micros;
 use crypto::noise::TAG;
-use shm::Micros;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{

@@ -35,8 +35,8 @@ mod session;
 mod tests;
 mod time;
 
-use calls::keystore::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
-use shm::Micros;
+use clock::Micros;
+use wire::handshake::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
 use wire::{Ip, Key};
 
 pub use engine::Engine;
@@ -150,13 +150,11 @@ impl Reason {
     pub const COUNT: usize = Self::NoEndpoint as usize + 1;
 }
 
-/// One of the static key's steps of a handshake, to be asked of the keystore.
+/// One of the static key's steps of a handshake, to be asked of the keystore: `Start`, `Finish` and `Read` of its
+/// operations for `mesh`.
 pub enum StaticRequest {
-    /// [`calls::keystore::for_mesh::StartMeshHandshake`]
     Start(StartHandshake),
-    /// [`calls::keystore::for_mesh::FinishMeshHandshake`]
     Finish(FinishHandshake),
-    /// [`calls::keystore::for_mesh::ReadMeshHandshake`]
     Read(ReadHandshake),
 }
 

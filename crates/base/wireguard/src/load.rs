@@ -1,7 +1,7 @@
 //! How much of the handshake's work may be asked of the node before who asks must show a cookie, and which initiations
 //! wait when more come than the keystore can read.
 
-use shm::Micros;
+use clock::Micros;
 use wire::Key;
 
 use crate::{Endpoint, messages::Initiation, random::Random, time::SECOND};

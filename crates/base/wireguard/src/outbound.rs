@@ -1,6 +1,6 @@
 //! What goes: packets that are sealed with the keys in use, or wait for them, and what the handshakes have ready.
 
-use shm::Micros;
+use clock::Micros;
 use zerocopy::IntoBytes;
 
 use crate::{

@@ -1,11 +1,11 @@
 //! What the engine keeps of a peer, and its timers (the paper, section 6, and the reference's in the details that the
 //! paper leaves open).
 
+use clock::Micros;
 use crypto::{
     Secret,
     noise::{Symmetric, TAG},
 };
-use shm::Micros;
 use wire::Key;
 use zeroize::Zeroize;
 

@@ -4,8 +4,8 @@
 //! Keys are written to their place once, and wiped there.
 
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce, aead::inout::InOutBuf};
+use clock::Micros;
 use crypto::noise::TAG;
-use shm::Micros;
 use zeroize::Zeroize;
 
 use crate::{

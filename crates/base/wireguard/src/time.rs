@@ -1,8 +1,7 @@
 //! The constants of the paper's section 6.1, in microseconds, and those of the reference implementations.
 
-use shm::Micros;
-
-pub const SECOND: Micros = 1_000_000;
+use clock::Micros;
+pub use clock::SECOND;
 
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);

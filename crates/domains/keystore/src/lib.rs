@@ -22,8 +22,6 @@ extern crate std;
 
 mod boot;
 mod drbg;
-// The static steps as they are, for what is tested and measured against them.
-pub mod handshake;
 mod health;
 mod identity;
 mod node;

@@ -5,9 +5,8 @@
 //! its handler returns `Ok(None)`, and [`Node::finish`] answers.
 
 use calls::keystore::{
-    CheckOpenReply, CommandReply, FinishHandshake, Initiation, InitiationReply, MakeHelloReply, ReadHandshake,
-    ReadHandshakeReply, Refusal, StartHandshake, StartHandshakeReply, TicketValue, anchor, for_beacon, for_claim,
-    for_lifecycle, for_mesh,
+    CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue, anchor,
+    for_beacon, for_claim, for_lifecycle, for_mesh,
 };
 use crypto::{Secret, dh, noise};
 use wire::{
@@ -15,6 +14,10 @@ use wire::{
     anchor::AnchorIn,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
     command::{self, Command, operation},
+    handshake::{
+        self, FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply, Started,
+        Timestamps,
+    },
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
     update::UpdateHead,
 };
@@ -24,7 +27,6 @@ use zeroize::Zeroize;
 use crate::{
     Ports,
     drbg::Drbg,
-    handshake::{self, Started, Timestamps},
     health::Failure,
     identity::{Anchor, CommandKeys, Keys, mesh_key},
     record::{self, Ownership, ticket},

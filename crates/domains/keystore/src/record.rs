@@ -90,7 +90,7 @@ pub struct Ownership {
     pub counter: U64,
     /// Hash of the configuration that is in force: the binding's, or of the last update.
     pub configuration: Hash,
-    /// The last block of WireGuard timestamps that was reserved ([`crate::handshake::Timestamps`]).
+    /// The last block of WireGuard timestamps that was reserved ([`wire::handshake::Timestamps`]).
     pub timestamps: U64,
     /// Of the last command of any authority.
     pub command_counter: U32,

@@ -4,7 +4,7 @@
 //! datagram; or an echo that the node asked for. Each peer has an equal share of the table, so that whatever one of them
 //! sends, another's flows stay.
 
-use shm::Micros;
+use clock::{Micros, SECOND};
 use wire::Ip;
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
 /// Flows at a time, of all peers.
 pub const FLOWS: usize = 256;
 
-const SECOND: Micros = 1_000_000;
 /// A connection that says nothing for so long is given up. RFC 5382 would have two hours; a node has 256 places.
 pub const ESTABLISHED: Micros = 3600 * SECOND;
 /// A SYN's answer and its acknowledgement, with repeats after 1, 3, 7 and 15 s (RFC 6298); and the end of a connection

@@ -1,7 +1,7 @@
 //! What a node of a fleet is told about its mesh, and the one pure function that says which flows there are.
 //!
 //! Default deny: a flow is there because a rule names its direction, role, protocol and port, or because it is one of the
-//! two that make a node governable (commands in, telemetry out). `perimeter` and `mesh` decide with it on the node,
+//! two that make a node governable (commands in, telemetry out). `mesh` decides with it on the node, and
 //! `os-network-admin` shows with it what a policy means. The bytes of a [`Configuration`] are parsed only after their hash
 //! has been verified, and never in `keystore`.
 #![no_std]

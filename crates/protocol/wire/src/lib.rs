@@ -13,6 +13,7 @@ pub mod anchor;
 pub mod binding;
 pub mod claim;
 pub mod command;
+pub mod handshake;
 pub mod link;
 mod numbers;
 mod phase;

@@ -1,4 +1,4 @@
-//! Whole engines, each with the keystore's own static steps beside it.
+//! Whole engines, each with the static steps beside it.
 
 mod boringtun;
 mod cookies;
@@ -11,11 +11,12 @@ mod timers;
 use std::vec::Vec;
 
 use crypto::{Secret, dh_public};
-use keystore::handshake::{self, Started, Timestamps};
+use wire::handshake::{self, Started, Timestamps};
 
 use crate::*;
 
-pub const SECOND: Micros = 1_000_000;
+pub use crate::time::SECOND;
+
 pub const NO_KEY: [u8; 32] = [0; 32];
 
 pub struct Node {

@@ -1,13 +1,16 @@
 //! The operations of the three clients, from the table of access to the acknowledged claim.
 
 use calls::keystore::{
-    FinishHandshake, Initiation, InitiationReply, ReadHandshake, StartHandshake,
+    Initiation, InitiationReply,
     for_beacon::{CheckFind, CheckOpen, MakeHello},
     for_claim::{ClaimKey, ClaimRandom, Commit, ReadInitiation},
     for_lifecycle::Status,
 };
 use crypto::noise::{PROTOCOL, Symmetric};
-use wire::binding::PairingRecord;
+use wire::{
+    binding::PairingRecord,
+    handshake::{FinishHandshake, ReadHandshake, StartHandshake},
+};
 
 use super::{disk::Fault, *};
 

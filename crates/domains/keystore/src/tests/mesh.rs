@@ -1,17 +1,16 @@
 //! What the mesh asks: the static steps of WireGuard against `snow`, which knows the same handshake by its Noise name,
 //! and the timestamps of a node without a clock.
 
-use calls::keystore::{
-    FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply,
-    for_mesh::{MeshRandom, ReadMeshHandshake, StartMeshHandshake},
-};
+use calls::keystore::for_mesh::{MeshRandom, ReadMeshHandshake, StartMeshHandshake};
 use crypto::{
     dh, dh_public,
     noise::{Symmetric, WIREGUARD, WIREGUARD_PROLOGUE, hkdf2},
 };
 
 use super::{disk::Fault, *};
-use crate::handshake::PER_BLOCK;
+use wire::handshake::{
+    FinishHandshake, PER_BLOCK, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply,
+};
 
 const PSK: [u8; 32] = [0x99; 32];
 static PEER: [u8; 32] = [0x3e; 32];

@@ -3,7 +3,6 @@
 //! authority only, each once, and timestamps that rise.
 
 use calls::keystore::{
-    StartHandshake,
     for_beacon::CheckOpen,
     for_lifecycle::{Settle, Update},
     for_mesh::{CheckCommand, StartMeshHandshake},
@@ -12,6 +11,7 @@ use proptest::prelude::*;
 use wire::{
     binding::PairingRecord,
     command::{self, operation},
+    handshake::StartHandshake,
 };
 
 use super::{command::head, disk::Fault, *};

@@ -8,11 +8,11 @@ use calls::{
     mesh::Membership,
 };
 use crypto::Secret;
-use keystore::handshake::{self, Started, Timestamps};
 use shm::{cell, mailbox::Operation, mailbox::Server};
 use wire::{
     Key,
     command::{Command, operation, target},
+    handshake::{self, Started, Timestamps},
     telemetry::result,
 };
 

@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, vec::Vec};
 
 use crypto::Secret;
-use keystore::handshake::{self, Started, Timestamps};
 use shm::Micros;
-use wire::{Ip, Key, MESH_PORT};
+use wire::{
+    Ip, Key, MESH_PORT,
+    handshake::{self, Started, Timestamps},
+};
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, PeerId, Received, Sent, StaticReply, StaticRequest,
 };

@@ -1,15 +1,71 @@
-//! The static-key steps of the handshakes: the claim's (Noise IK) and WireGuard's (Noise IKpsk2). What takes N or W
-//! is done here, the rest by `claim` and `mesh`.
+//! The steps of a handshake that take a static private key: of the claim's (Noise IK) and of WireGuard's (Noise
+//! IKpsk2). On a node they are the keystore's, which alone has N and W; `claim` and `mesh` do the rest.
 //!
-//! Of WireGuard's nothing leaves but the next chaining key and hash and what was sealed or opened on the way: no result
-//! of a Diffie-Hellman exchange, and no key that one gave. An all-zero result is refused.
+//! What WireGuard's are asked and answer are values of one size. No answer has the result of a Diffie-Hellman exchange in
+//! it, or a key that one gave: it has the next chaining key and hash, and what was sealed or opened on the way. An
+//! all-zero result is refused.
 
-use calls::keystore::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
 use crypto::{
     Secret, dh,
     noise::{Symmetric, TAG, hkdf2},
 };
-use wire::Key;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Hash, Key};
+
+/// The WireGuard initiation that the node sends, after `es` and its static key (`MixHash` of the sealed key is done).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartHandshake {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The responder's static key.
+    pub peer: Key,
+}
+
+/// The state after `ss` and the sealed timestamp (its `MixHash` is done).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartHandshakeReply {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The keystore's own rising TAI64N, sealed with the key that `ss` gave.
+    pub timestamp: [u8; 28],
+    pub zero: [u8; 4],
+}
+
+/// The WireGuard response that came, after `ee`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FinishHandshake {
+    pub chaining_key: [u8; 32],
+    /// The responder's ephemeral key.
+    pub ephemeral: Key,
+}
+
+/// The WireGuard initiation that came: its state after the ephemeral key was mixed into both.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReadHandshake {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    pub ephemeral: Key,
+    pub encrypted_static: [u8; 48],
+    pub encrypted_timestamp: [u8; 28],
+    pub zero: [u8; 4],
+}
+
+/// The state after `es`, `s`, `ss` and the timestamp.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReadHandshakeReply {
+    pub chaining_key: [u8; 32],
+    pub hash: Hash,
+    /// The initiator's static key.
+    pub peer: Key,
+    pub timestamp: [u8; 12],
+    pub zero: [u8; 4],
+}
 
 pub const TIMESTAMP: usize = 12;
 /// Timestamps of a block: as many as there are nanoseconds in a second. A block is reserved by a commit before the first
