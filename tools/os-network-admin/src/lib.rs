@@ -2,21 +2,13 @@
 //!
 //! It refuses to claim what it cannot tell is meant: by ticket only the node that the ticket names, under an image's
 //! anchor only what the operator has named. The program is `os-network-admin`; this library is the same in parts, for tests.
+//!
+//! The modules import in one direction, each only those before it: `base` (what all use, and the link), `registry` (what was
+//! claimed), `claim` (finding and pairing), `fleet` (what follows for claimed nodes), `mesh` (this host's end of it), `cli`.
 
-pub mod beacon;
-pub mod choose;
+pub mod base;
 pub mod claim;
 pub mod cli;
-pub mod commands;
-pub mod error;
-pub mod exchange;
-mod files;
 pub mod fleet;
-pub mod input;
-pub mod interface;
-pub mod key;
-pub mod link;
 pub mod mesh;
-pub mod output;
-pub mod progress;
 pub mod registry;

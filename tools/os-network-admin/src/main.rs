@@ -5,10 +5,11 @@ use std::{env, process::ExitCode};
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use os_network_admin::{
-    cli::Cli,
-    commands,
-    error::{Error, Exit},
-    output,
+    base::{
+        error::{Error, Exit},
+        output,
+    },
+    cli::{self, Cli},
 };
 
 fn main() -> ExitCode {
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let json = cli.common.json;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Ok(runtime) => runtime.block_on(cli::run(cli)),
         Err(error) => Err(Error::new(Exit::Other, format!("the runtime cannot be started: {error}"))),
     };
     match ended {

@@ -9,13 +9,16 @@ use std::{cell::RefCell, collections::HashSet, time::Duration};
 use crypto::AnchorSecret;
 use fake::{Fault, Node, admin, step};
 use os_network_admin::{
-    beacon::{self, Event},
-    choose::{Chooser, Found, Unlisted},
-    claim::{Claimed, Context, Hunt, discover},
-    error::{Error, Exit},
-    exchange::{Configure, Terms},
-    link::Net,
-    progress::Progress,
+    base::{
+        error::{Error, Exit},
+        link::Net,
+        progress::Progress,
+    },
+    claim::{
+        Chooser, Claimed, Claimer, Configure, Context, Found, Terms, Unlisted,
+        beacon::{self, Event},
+        discover,
+    },
     registry::{Accepted, AnchorKind, Registry, State},
 };
 use segment::Segment;
@@ -65,7 +68,7 @@ impl Lab {
         let (registry, progress) = (self.registry(), Progress::silent());
         let context =
             Context { net: &self.segment, registry: &registry, anchor: &self.anchor, ahead: 0, progress: &progress };
-        Hunt::new(&context, &self.terms, &mut chooser).claim(wait).await
+        Claimer::new(&context, &self.terms, &mut chooser).claim(wait).await
     }
 
     async fn claim(&self, wait: Duration) -> Result<Claimed, Error> {

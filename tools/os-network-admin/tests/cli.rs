@@ -10,7 +10,7 @@ use std::{
 
 use crypto::{AnchorSecret, Secret};
 use os_network_admin::{
-    key::{Cost, KeyFile},
+    base::key::{Cost, KeyFile},
     registry::Registry,
 };
 use rusqlite::Connection;
@@ -112,7 +112,7 @@ fn init_makes_a_private_key_and_anchor_writes_its_public_half_without_the_passph
 
 #[test]
 fn init_takes_ones_own_seed_as_bytes_or_digits() {
-    let expected = os_network_admin::key::public_text(&AnchorSecret::from_seed(&SEED).public());
+    let expected = os_network_admin::base::key::public_text(&AnchorSecret::from_seed(&SEED).public());
     let digits: String = SEED.iter().map(|byte| format!("{byte:02X}")).collect();
     for seed in [&SEED[..], digits.as_bytes(), (digits.clone() + "\n").as_bytes()] {
         let home = Home::new();

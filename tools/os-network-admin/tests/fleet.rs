@@ -16,14 +16,14 @@ use std::{
 use fake::admin;
 use member::{FLEET, Member};
 use os_network_admin::{
-    error::Error,
+    base::{error::Error, mesh_key::MeshKey},
     fleet::{
-        View, peer,
+        View,
+        delivery::{self, Lane, Outcome, Task},
+        peer,
         rules::explain,
-        talk::{self, Lane, Outcome, Task},
     },
-    mesh::key::MeshKey,
-    registry::{self, Registry, fleet::Rules},
+    registry::{self, Registry, Rules},
 };
 use policy::{Because, Configuration, Role};
 use wire::{
@@ -46,7 +46,7 @@ struct Nodes {
 }
 
 impl Lane for Nodes {
-    async fn send(&mut self, to: &registry::fleet::Member, _: Ipv6Addr, datagram: &[u8]) -> Result<(), Error> {
+    async fn send(&mut self, to: &registry::Member, _: Ipv6Addr, datagram: &[u8]) -> Result<(), Error> {
         self.sent += 1;
         if (self.lose)(self.sent) {
             return Ok(());
@@ -106,9 +106,9 @@ impl Lab {
         self.rules(&rules.iter().map(String::as_str).collect::<Vec<_>>());
         let fleet = self.registry.fleet(&FLEET).unwrap().unwrap();
         for number in 0..15 {
-            let who = registry::fleet::Who::Peer(format!("laptop-{number}"));
+            let who = registry::Who::Peer(format!("laptop-{number}"));
             let key = [number + 100; 32];
-            let new = registry::fleet::NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
+            let new = registry::NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
             self.registry.enroll(&fleet, &new).unwrap();
         }
         let view = self.view();
@@ -119,7 +119,7 @@ impl Lab {
     async fn command(&mut self, operation: u8) -> Outcome {
         let view = self.view();
         let tasks = vec![(&view.members[0], Task::Command(operation))];
-        talk::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap().remove(0)
+        delivery::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap().remove(0)
     }
 
     /// Updates all that lack something.
@@ -127,10 +127,10 @@ impl Lab {
         let view = self.view();
         let task = |member| {
             let wanted = view.configuration(member).unwrap();
-            (member, talk::update(&self.registry, &view, &admin(), member, &wanted).unwrap())
+            (member, delivery::update(&self.registry, &view, &admin(), member, &wanted).unwrap())
         };
         let tasks = view.behind().map(task).collect();
-        talk::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap()
+        delivery::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap()
     }
 
     fn node(&mut self, at: usize) -> &mut Member {
@@ -226,11 +226,11 @@ async fn an_update_that_was_signed_before_another_is_refused() {
     lab.rules(&["in authority icmp"]);
     let view = lab.view();
     let old = view.configuration(&view.members[0]).unwrap();
-    let old = talk::update(&lab.registry, &view, &admin(), &view.members[0], &old).unwrap();
+    let old = delivery::update(&lab.registry, &view, &admin(), &view.members[0], &old).unwrap();
     lab.rules(&["in authority tcp 80"]);
     assert!(lab.update().await.iter().all(is_done));
     let tasks = vec![(&view.members[0], old)];
-    let replayed = talk::run(&mut lab.nodes, &lab.registry, &view, &admin(), tasks, WAIT).await.unwrap();
+    let replayed = delivery::run(&mut lab.nodes, &lab.registry, &view, &admin(), tasks, WAIT).await.unwrap();
     assert_eq!(replayed, [Outcome::Refused(result::REFUSED)]);
 }
 
@@ -240,9 +240,9 @@ async fn the_key_of_another_administrator_commands_nothing() {
     let view = lab.view();
     let other = crypto::AnchorSecret::from_seed(&[77; 32]);
     let tasks = vec![(&view.members[0], Task::Command(operation::STATUS))];
-    let error = talk::run(&mut lab.nodes, &lab.registry, &view, &other, tasks, WAIT).await.unwrap_err();
+    let error = delivery::run(&mut lab.nodes, &lab.registry, &view, &other, tasks, WAIT).await.unwrap_err();
     assert!(error.message.contains("no authority of"), "{error}");
-    assert!(talk::update(&lab.registry, &view, &other, &view.members[0], &[]).is_err());
+    assert!(delivery::update(&lab.registry, &view, &other, &view.members[0], &[]).is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +269,7 @@ async fn the_revoked_leave_every_node_that_knew_them_and_are_not_told() {
     assert_eq!(lab.node(1).parsed().peers.len(), 3, "the revoked node is told nothing");
     let view = lab.view();
     let member = view.members.iter().find(|member| member.key == revoked).unwrap();
-    assert!(talk::update(&lab.registry, &view, &admin(), member, &[]).err().unwrap().message.contains("revoked"));
+    assert!(delivery::update(&lab.registry, &view, &admin(), member, &[]).err().unwrap().message.contains("revoked"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,23 +298,17 @@ async fn explain_says_which_rule_and_why_not() {
 async fn an_exported_peer_and_the_nodes_that_let_it_in_have_one_preshared_key() {
     let lab = Lab::with(&[1]).await;
     lab.rules(&["in peer tcp 22"]);
-    let who = registry::fleet::Who::Peer("laptop".into());
+    let who = registry::Who::Peer("laptop".into());
     let secret = MeshKey::generate().unwrap();
     let fleet = lab.registry.fleet(&FLEET).unwrap().unwrap();
-    let new = registry::fleet::NewMember {
-        who: &who,
-        key: secret.public(),
-        claim_key: None,
-        underlay: None,
-        authority: None,
-    };
+    let new = registry::NewMember { who: &who, key: secret.public(), claim_key: None, underlay: None, authority: None };
     let laptop = lab.registry.enroll(&fleet, &new).unwrap();
     let view = lab.view();
     let text = peer::configuration(&view, &laptop, Some(&secret), Some("eth0"));
     let node = Configuration::parse(&view.configuration(&view.members[0]).unwrap()).unwrap();
     let known = node.peers.iter().find(|peer| peer.key == secret.public()).unwrap();
     assert_eq!((known.role, known.endpoint), (Role::Peer, None));
-    let preshared = os_network_admin::mesh::key::encode(&known.preshared.as_ref().unwrap().0);
+    let preshared = os_network_admin::base::mesh_key::encode(&known.preshared.as_ref().unwrap().0);
     for line in [
         format!("PrivateKey = {}", secret.text().as_str()),
         format!("PresharedKey = {}", preshared.as_str()),

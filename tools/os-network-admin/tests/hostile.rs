@@ -2,9 +2,8 @@
 
 use crypto::AnchorSecret;
 use os_network_admin::{
-    claim::read_hello,
-    exchange::{self, Configure, Failure, Session, Terms},
-    progress::Progress,
+    base::progress::Progress,
+    claim::{Configure, Failure, Session, Terms, exchange, read_hello},
     registry::{Accepted, AnchorKind, Registry},
 };
 use proptest::prelude::*;
@@ -39,6 +38,7 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
         accepted: Accepted::Expected,
         interface: "memory",
         own: [0; 16],
+        mac: None,
         ahead: 0,
         registry: &registry,
         progress: &progress,

@@ -23,11 +23,13 @@ use fake::{mesh_secret, step};
 use member::Member;
 use nix::net::if_::if_nametoindex;
 use os_network_admin::{
-    key::{Cost, KeyFile},
+    base::{
+        key::{Cost, KeyFile},
+        netlink::Netlink,
+    },
     mesh::{
         device::Device,
         engine::{BUFFER, Engine, Out, PeerSetup, Setup},
-        netlink::Netlink,
     },
 };
 use serde_json::Value;

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use os_network_admin::{
-    key::{Cost, KeyFile},
+    base::key::{Cost, KeyFile},
     registry::{Registry, State},
 };
 use rusqlite::Connection;

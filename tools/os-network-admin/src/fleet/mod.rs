@@ -1,10 +1,11 @@
 //! What the authority does with its fleet once nodes are claimed: addresses, configurations, policy, commands, updates,
 //! telemetry, revocation.
 
+pub mod delivery;
+mod pairing;
 pub mod peer;
 pub mod rules;
 pub mod show;
-pub mod talk;
-pub mod view;
+mod view;
 
 pub use view::View;

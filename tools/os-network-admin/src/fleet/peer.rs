@@ -2,13 +2,12 @@
 
 use std::{fmt::Write as _, net::Ipv6Addr};
 
-use policy::Role;
 use zeroize::Zeroizing;
 
-use super::{View, view::between};
+use super::view::{View, between};
 use crate::{
-    mesh::key::{MeshKey, encode},
-    registry::fleet::Member,
+    base::mesh_key::{MeshKey, encode},
+    registry::Member,
 };
 
 /// `secret` is its private key if it was made here; `interface` is that of the peer's host on the nodes' link.
@@ -18,7 +17,7 @@ pub fn configuration(
     secret: Option<&MeshKey>,
     interface: Option<&str>,
 ) -> Zeroizing<String> {
-    let nodes: Vec<&Member> = view.live().filter(|node| lets_peers(view, node)).collect();
+    let nodes: Vec<&Member> = view.live().filter(|node| view.lets_peers(node)).collect();
     // So long that it never grows, which would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(1024 + 1024 * nodes.len()));
     let (v4, v6) = view.fleet.addresses(member.host);
@@ -50,8 +49,4 @@ pub fn configuration(
         let _ = writeln!(text, "PersistentKeepalive = 25");
     }
     text
-}
-
-pub fn lets_peers(view: &View, node: &Member) -> bool {
-    view.rules(node).iter().any(|rule| rule.role == Role::Peer)
 }

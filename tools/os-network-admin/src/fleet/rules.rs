@@ -4,11 +4,10 @@ use std::{path::Path, str};
 
 use policy::{Because, Flow, MAX_RULES, Protocol, RESERVED, Role, Rule, decide};
 
-use super::{View, talk::paired};
+use super::view::View;
 use crate::{
-    error::Error,
-    files,
-    registry::fleet::{Member, Rules},
+    base::{error::Error, files},
+    registry::{Member, Rules},
 };
 
 /// The longest file of rules.
@@ -55,7 +54,7 @@ pub struct Explained {
 }
 
 pub fn explain(view: &View, member: &Member, flow: &Flow) -> Result<Explained, Error> {
-    paired(view, member)?;
+    view.paired(member)?;
     let rules = view.rules(member);
     let isolated = member.telemetry.as_ref().is_some_and(|(record, _)| record.isolated != 0);
     let whose = if member.rules.is_some() { "its own rules" } else { "the fleet's rules" };

@@ -11,10 +11,10 @@ use wire::{
 };
 
 use super::{
-    View,
-    talk::{Outcome, why},
+    delivery::{Outcome, why},
+    view::View,
 };
-use crate::registry::fleet::{Member, Rules, Who};
+use crate::registry::{Member, Rules, Who};
 
 fn phase(record: &Telemetry) -> &'static str {
     record.phase().map_or("unknown", Phase::name)

@@ -1,45 +1,21 @@
 //! A fleet as the registry has it, and the configuration that follows from it for each node: a function of nothing else, so
 //! that what a node has can be compared with what it should have.
 
-use std::{
-    collections::HashMap,
-    net::{Ipv6Addr, SocketAddrV6},
-};
+use std::{collections::HashMap, net::SocketAddrV6};
 
 use nix::net::if_::if_nametoindex;
-use policy::{Configuration, Direction, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
-use wire::{Fingerprint, Ip, Key, MESH_PORT, update::MAX_CONFIGURATION};
+use policy::{Configuration, Direction, Endpoint, Peer, Prefix, Preshared, Role, Rule};
+use wire::{Fingerprint, Key, MESH_PORT, update::MAX_CONFIGURATION};
 
 use crate::{
-    error::{Error, Exit},
-    mesh::key::decode,
-    registry::{
-        Node, Registry, State,
-        fleet::{AUTHORITY, Fleet, Member, NewMember, Rules, Who},
-    },
+    base::error::{Error, Exit},
+    registry::{AUTHORITY, Fleet, Member, Node, Registry, Rules, State, Who},
 };
 
 /// How often a node reminds the authority of where it is.
 const KEEPALIVE_S: u16 = 25;
 /// The shortest beginning of a fingerprint that names a node.
 const SHORTEST: usize = 4;
-
-/// What a claim gives a node, besides its place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The authority's WireGuard key.
-    pub authority: Key,
-    pub underlay: Option<Underlay>,
-    /// Where the authority is, if not at the address that signs finds and opens.
-    pub endpoint: Option<Endpoint>,
-}
-
-/// F, N and W.
-pub struct NodeKeys {
-    pub fiduciary: Key,
-    pub claim: Key,
-    pub mesh: Key,
-}
 
 pub struct View {
     pub fleet: Fleet,
@@ -58,6 +34,15 @@ impl View {
     /// The pairing of a member that is a node.
     pub fn node(&self, member: &Member) -> Option<&Node> {
         member.fiduciary().and_then(|fiduciary| self.nodes.get(fiduciary))
+    }
+
+    /// The pairing of a member that can be told something.
+    pub fn paired(&self, member: &Member) -> Result<&Node, Error> {
+        if member.revoked_ms.is_some() {
+            return Err(Error::new(Exit::Other, format!("{} is revoked: it has no key of ours any more", member.who)));
+        }
+        let node = self.node(member).filter(|node| node.record.is_some());
+        node.ok_or_else(|| Error::new(Exit::Other, format!("{} is no claimed node of this fleet", member.who)))
     }
 
     /// Nodes that are members: claimed and not revoked.
@@ -93,8 +78,13 @@ impl View {
     /// The peers whose exported configuration may name this node.
     pub fn exported_to(&self, id: i64) -> impl Iterator<Item = &Member> {
         let node = self.members.iter().find(|member| member.id == id && member.fiduciary().is_some());
-        let named = node.is_some_and(|node| super::peer::lets_peers(self, node));
+        let named = node.is_some_and(|node| self.lets_peers(node));
         self.members.iter().filter(move |member| named && member.fiduciary().is_none() && member.revoked_ms.is_none())
+    }
+
+    /// Whether a node's rules have a flow with peers that are no nodes.
+    pub fn lets_peers(&self, node: &Member) -> bool {
+        self.rules(node).iter().any(|rule| rule.role == Role::Peer)
     }
 
     pub fn rules<'a>(&'a self, member: &'a Member) -> &'a Rules {
@@ -194,29 +184,6 @@ impl View {
     }
 }
 
-/// Gives a node that is being claimed its place, and says what it is granted.
-pub fn enroll(
-    registry: &Registry,
-    fleet: &Fleet,
-    place: &Place,
-    node: &NodeKeys,
-    own: Ip,
-) -> Result<(Member, Vec<u8>), Error> {
-    let NodeKeys { fiduciary, claim, mesh } = *node;
-    let fleet = registry.fleet(&fleet.id)?.unwrap_or_else(|| fleet.clone());
-    let authority = place.endpoint.unwrap_or(Endpoint { ip: own, port: fleet.port });
-    let new = NewMember {
-        who: &Who::Node(fiduciary),
-        key: mesh,
-        claim_key: Some(claim),
-        underlay: place.underlay,
-        authority: Some(authority),
-    };
-    let member = registry.enroll(&fleet, &new)?;
-    let configuration = View::load(registry, &fleet, place.authority)?.configuration(&member)?;
-    Ok((member, configuration))
-}
-
 /// Whether one may open a flow that the other lets in.
 fn linked(one: &[Rule], other: &[Rule]) -> bool {
     let opens = |from: &[Rule], to: &[Rule]| {
@@ -243,27 +210,6 @@ fn too_many(member: &Member) -> Error {
         member.who,
         policy::MAX_PEERS
     ))
-}
-
-/// `ADDRESS/LENGTH`, a static IPv6 address with its subnet.
-pub fn underlay(text: &str) -> Result<Prefix, String> {
-    let parse = || {
-        let (ip, length) = text.split_once('/')?;
-        let (ip, length) = (ip.parse::<Ipv6Addr>().ok()?, length.parse().ok().filter(|length| *length <= 128)?);
-        Some(Prefix { ip: ip.octets(), length })
-    };
-    parse().ok_or_else(|| "an underlay address is an IPv6 address with its length, such as 2001:db8::5/64".into())
-}
-
-/// `[ADDRESS]:PORT`.
-pub fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let address: SocketAddrV6 = text.parse().map_err(|_| "an endpoint is written as [2001:db8::1]:51820")?;
-    Ok(Endpoint { ip: address.ip().octets(), port: address.port() })
-}
-
-/// A WireGuard public key.
-pub fn public_key(text: &str) -> Result<Key, String> {
-    decode(text).ok_or_else(|| "a public key has 44 characters, as `wg pubkey` prints it".into())
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use tokio::{
 use wire::telemetry::Telemetry;
 use zerocopy::FromBytes;
 
-use super::place::{Condition, Paths};
-use crate::{error::Error, fleet::talk::Lane, registry::fleet::Member};
+use super::run_files::{Condition, Paths};
+use crate::{base::error::Error, fleet::delivery::Lane, registry::Member};
 
 /// How long a daemon may take to listen, or to be seen to be dead.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -26,17 +26,16 @@ use super::{
     device::Device,
     engine::{BUFFER, Engine, MTU, Out, PeerSetup, Seen, Setup},
     kernel,
-    key::{self, MeshKey},
-    netlink::Netlink,
-    place::{Hold, Paths, State},
+    run_files::{Hold, Paths, State},
 };
 use crate::{
-    error::{Error, Exit},
-    fleet::View,
-    registry::{
-        Registry,
-        fleet::{AUTHORITY, Fleet, Member, Who},
+    base::{
+        error::{Error, Exit},
+        mesh_key::{self, MeshKey},
+        netlink::Netlink,
     },
+    fleet::View,
+    registry::{AUTHORITY, Fleet, Member, Registry, Who},
 };
 
 const TICK: Duration = Duration::from_millis(250);
@@ -459,7 +458,7 @@ impl Daemon {
             "v4": v4.to_string(),
             "v6": v6.to_string(),
             "port": self.setup.port,
-            "public_key": key::encode(&self.key.public()).as_str(),
+            "public_key": mesh_key::encode(&self.key.public()).as_str(),
             "peers": peers,
         })
     }
@@ -475,7 +474,7 @@ impl Daemon {
         let fingerprint = matches!(member.who, Who::Node(_)).then(|| member.who.to_string());
         Some(json!({
             "fingerprint": fingerprint,
-            "public_key": key::encode(&peer.key).as_str(),
+            "public_key": mesh_key::encode(&peer.key).as_str(),
             "v4": v4.to_string(),
             "v6": v6.to_string(),
             "endpoint": endpoint.map(|at| at.to_string()),

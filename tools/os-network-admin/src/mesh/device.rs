@@ -14,8 +14,8 @@ use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
 use wire::Mac;
 
-use super::{engine::MTU, netlink::Netlink};
-use crate::key;
+use super::engine::MTU;
+use crate::base::{key, netlink::Netlink};
 
 /// `ETHTOOL_STXCSUM` and `ETHTOOL_STSO` of linux/ethtool.h. Without them the kernel makes checksums and cuts segments
 /// before a packet leaves the interface.

@@ -16,7 +16,7 @@ use policy::{Prefix, Preshared};
 use wire::{Ip, Key};
 
 use super::gate::Gate;
-use crate::registry::fleet::Rules;
+use crate::registry::Rules;
 
 /// Inner packets of up to this length, so that outer ones are of 1500 bytes.
 pub const MTU: u32 = 1420;

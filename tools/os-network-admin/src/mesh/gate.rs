@@ -8,7 +8,7 @@ use std::time::Instant;
 use policy::{Configuration, Direction, EchoKind, Flows, Packet, Peer, Prefix, Role, Rule, Transport};
 use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
-use crate::registry::fleet::Rules;
+use crate::registry::Rules;
 
 pub struct Gate {
     flows: Box<Flows>,

@@ -11,10 +11,8 @@ use std::{
 use policy::Prefix;
 use zeroize::Zeroizing;
 
-use super::{
-    engine::{PeerSetup, Seen, Setup},
-    key,
-};
+use super::engine::{PeerSetup, Seen, Setup};
+use crate::base::mesh_key as key;
 
 /// Whether there is a `wg` to run.
 pub fn has_wg() -> bool {
@@ -71,7 +69,7 @@ fn without_zone(endpoint: &str) -> String {
 fn text(setup: &Setup) -> Zeroizing<String> {
     // So long that it never grows, which would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(256 + 512 * setup.peers.len()));
-    let own = super::key::encode(&setup.secret);
+    let own = key::encode(&setup.secret);
     let _ = write!(text, "[Interface]\nPrivateKey = {}\nListenPort = {}\n", own.as_str(), setup.port);
     for peer in &setup.peers {
         let _ = write!(text, "[Peer]\nPublicKey = {}\n", key::encode(&peer.key).as_str());

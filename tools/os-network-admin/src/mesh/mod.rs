@@ -6,6 +6,4 @@ pub mod device;
 pub mod engine;
 mod gate;
 mod kernel;
-pub mod key;
-pub mod netlink;
-pub mod place;
+pub mod run_files;

@@ -1,13 +1,16 @@
-use std::{collections::HashSet, os::unix::fs::PermissionsExt, thread};
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use crypto::{AnchorSecret, Secret};
+use rusqlite::Connection;
 use wire::{
-    U16, U64,
+    Key, U16, U64,
+    binding::PairingRecord,
     claim::{GrantHead, kind},
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
-use super::*;
+use super::{file::now_ms, schema::SCHEMA, *};
+use crate::base::error::Exit;
 
 fn grant(fiduciary: Key, epoch: u64) -> Vec<u8> {
     let mut head = GrantHead::new_zeroed();
@@ -89,12 +92,14 @@ fn the_counter_rises_whatever_the_clock_says_and_never_twice() {
     let ahead = registry.next_counter(1 << 40).unwrap();
     assert!(ahead >= first + (1 << 40));
     assert_eq!(registry.next_counter(0).unwrap(), ahead + 1);
-    let draw = || {
-        let registry = Registry::open(&path).unwrap();
+    // Opened one after another and patient, however slow the disk and whoever else uses it.
+    let registries: Vec<Registry> = (0..4).map(|_| Registry::open(&path).unwrap()).collect();
+    let draw = |registry: Registry| {
+        registry.connection.busy_timeout(Duration::from_secs(600)).unwrap();
         (0..20).map(|_| registry.next_counter(0).unwrap()).collect::<Vec<_>>()
     };
     let drawn: Vec<u64> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(draw)).collect();
+        let threads: Vec<_> = registries.into_iter().map(|registry| scope.spawn(|| draw(registry))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 80);

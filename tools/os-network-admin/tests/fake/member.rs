@@ -5,12 +5,8 @@ use std::time::Duration;
 
 use crypto::Secret;
 use os_network_admin::{
-    choose::{Chooser, Unlisted},
-    claim::{Context, Hunt},
-    exchange::{Configure, Terms},
-    fleet::view::Place,
-    mesh::key::MeshKey,
-    progress::Progress,
+    base::{mesh_key::MeshKey, progress::Progress},
+    claim::{Chooser, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
     registry::{AnchorKind, Registry},
 };
 use policy::Configuration;
@@ -42,7 +38,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
         fleet_id: FLEET,
         needed: 1,
         authorities: vec![Authority { sign: own.sign, dh: own.dh }],
-        configuration: Configure::Mesh(Place { authority, ..Place::default() }),
+        configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
     };
     let mut grants = Vec::new();
@@ -51,7 +47,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
         let print = node.lock().unwrap().print();
         let context = Context { net: &segment, registry: &registry, anchor: &anchor, ahead: 0, progress: &progress };
         let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
-        Hunt::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();
+        Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();
         grants.push(node.lock().unwrap().grants.last().unwrap().clone());
     }
     grants

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use os_network_admin::{
+use os_network_admin::base::{
     error::Error,
     link::{BUFFER, Net},
 };

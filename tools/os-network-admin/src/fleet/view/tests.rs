@@ -8,7 +8,10 @@ use wire::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
-use crate::registry::{Accepted, AnchorKind, NewNode, fleet::Network};
+use crate::{
+    claim::{Configure, Grant, MeshTerms, Pairing, Terms},
+    registry::{Accepted, AnchorKind, Changed, Network, NewMember},
+};
 
 const FLEET: [u8; 16] = [5; 16];
 const AUTHORITY_KEY: Key = [0xaa; 32];
@@ -21,31 +24,52 @@ fn fleet() -> Fleet {
     Fleet::new(FLEET, "lab")
 }
 
-/// Claims a node as the exchange does it, and pairs it.
-fn claim(registry: &Registry, number: u8) -> Member {
-    let seed = Secret::new([number; 32]);
-    let fiduciary = crypto::sign_public(&seed);
-    let place = Place { authority: AUTHORITY_KEY, ..Place::default() };
-    let keys = NodeKeys { fiduciary, claim: [number + 100; 32], mesh: [number; 32] };
-    let (member, bytes) = enroll(registry, &fleet(), &place, &keys, [0xfe; 16]).unwrap();
-    registry.store_configuration(member.id, &bytes, 1).unwrap();
-    let mut head = GrantHead::new_zeroed();
-    (head.kind, head.configuration) = (kind::GRANT, U16::new(bytes.len() as u16));
-    (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(1));
-    head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
+fn terms() -> Terms {
+    let mesh = MeshTerms { authority: AUTHORITY_KEY, ..MeshTerms::default() };
+    Terms {
+        fleet: "lab".into(),
+        fleet_id: FLEET,
+        needed: 1,
+        authorities: Vec::new(),
+        configuration: Configure::Mesh(mesh),
+        anchor: AnchorKind::Image,
+    }
+}
+
+/// Grants a node something as the exchange does it.
+fn grant(registry: &Registry, number: u8) -> Result<Node, Error> {
+    let fiduciary = crypto::sign_public(&Secret::new([number; 32]));
     let mut address = [0; 16];
     (address[0], address[1], address[15]) = (0xfe, 0x80, number);
-    let node = registry.store_pending(&NewNode {
-        grant: &[head.as_bytes(), &bytes].concat(),
-        fleet: "lab",
-        anchor: AnchorKind::Image,
+    let terms = terms();
+    let grant = Grant {
+        fiduciary,
+        claim_key: [number + 100; 32],
+        mesh_key: [number; 32],
+        terms: &terms,
         accepted: Accepted::Asked,
         address,
         interface: "eth0",
-    });
-    let node = node.unwrap();
-    registry.store_paired(&node, &PairingRecord::sign(&seed, &node.binding), 0).unwrap();
-    registry.members(&FLEET).unwrap().into_iter().find(|found| found.who == member.who).unwrap()
+        own: [0xfe; 16],
+        ahead: 0,
+    };
+    registry.grant(&grant, |counter, configuration| {
+        let mut head = GrantHead::new_zeroed();
+        (head.kind, head.configuration) = (kind::GRANT, U16::new(configuration.len() as u16));
+        (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(1));
+        head.binding.counter = U64::new(counter);
+        head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
+        Ok([head.as_bytes(), configuration].concat())
+    })
+}
+
+/// Claims a node, and pairs it.
+fn claim(registry: &Registry, number: u8) -> Member {
+    let node = grant(registry, number).unwrap();
+    let record = PairingRecord::sign(&Secret::new([number; 32]), &node.binding);
+    registry.paired(&node, &record, 0, None).unwrap();
+    let who = Who::Node(node.binding.fiduciary);
+    registry.members(&FLEET).unwrap().into_iter().find(|found| found.who == who).unwrap()
 }
 
 fn lab() -> (tempfile::TempDir, Registry) {
@@ -194,30 +218,14 @@ fn a_network_is_set_while_it_is_empty_and_holds_no_more_than_it_has_room_for() {
     let (_folder, registry) = lab();
     registry.make_fleet(&FLEET, "lab").unwrap();
     let small = "10.9.0.0/30".parse::<Network>().unwrap();
-    use crate::registry::fleet::Changed;
     assert_eq!(registry.set_network(&FLEET, small, 4000).unwrap(), Changed::Yes);
     let one = claim(&registry, 1);
     assert_eq!(view(&registry).fleet.addresses(one.host).0.to_string(), "10.9.0.2");
     assert_eq!(configuration(&registry, &one).peers[0].endpoint.unwrap().port, 4000);
     assert_eq!(registry.set_network(&FLEET, small, 4001).unwrap(), Changed::HasMembers);
-    let place = Place::default();
-    let full =
-        enroll(&registry, &fleet(), &place, &NodeKeys { fiduciary: [9; 32], claim: [9; 32], mesh: [9; 32] }, [1; 16])
-            .err()
-            .unwrap();
+    let full = grant(&registry, 9).unwrap_err();
     assert!(full.message.contains("is full"));
     for wrong in ["10.9.0.1/24", "10.9.0.0/31", "10.0.0.0/7", "224.0.0.0/24", "0.0.0.0/8", "fd00::/64", "10.9.0.0"] {
         assert!(wrong.parse::<Network>().is_err(), "{wrong}");
     }
-}
-
-#[test]
-fn what_the_operator_types_is_read_whole() {
-    assert_eq!(underlay("2001:db8::5/64").unwrap().length, 64);
-    assert_eq!(endpoint("[2001:db8::1]:51820").unwrap().port, 51820);
-    for wrong in ["2001:db8::5", "2001:db8::5/129", "10.0.0.1/8", "/64"] {
-        assert!(underlay(wrong).is_err(), "{wrong}");
-    }
-    assert!(endpoint("2001:db8::1").is_err());
-    assert!(public_key("x").is_err());
 }

@@ -17,19 +17,18 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 use wire::{
-    CLAIM_PORT, Fingerprint, Hex, Ip, U16, U64,
-    binding::{Authority, Binding, ForkRecord, Identity, MAX_AUTHORITIES, configuration_hash},
+    CLAIM_PORT, Fingerprint, Hex, Ip, Mac, U16, U64,
+    binding::{Binding, ForkRecord, Identity, MAX_AUTHORITIES, configuration_hash},
     claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
     update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use super::pairing::{Grant, Pairing, Terms};
 use crate::{
-    error::Error,
-    fleet::view::{self, NodeKeys, Place},
-    progress::Progress,
-    registry::{Accepted, AnchorKind, NewNode, Node, Registry, State, fleet::Fleet},
+    base::{error::Error, progress::Progress},
+    registry::{Accepted, Node, State},
 };
 
 /// How long the answer to the upgrade may take. A node keeps a connection without a token for three seconds.
@@ -37,30 +36,8 @@ const UPGRADE: Duration = Duration::from_secs(4);
 /// How long the whole exchange may take: as long as the node allows.
 const WHOLE: Duration = Duration::from_secs(20);
 
-/// Where a node's configuration comes from.
-#[derive(Clone)]
-pub enum Configure {
-    /// The registry: an address, the authority as peer, the fleet's rules.
-    Mesh(Place),
-    /// The operator. Empty: no mesh.
-    Bytes(Vec<u8>),
-}
-
-/// What the node is to become. The same for every node of one command.
-#[derive(Clone)]
-pub struct Terms {
-    pub fleet: String,
-    pub fleet_id: [u8; 16],
-    /// So many of the authorities must sign.
-    pub needed: u8,
-    /// At most four.
-    pub authorities: Vec<Authority>,
-    pub configuration: Configure,
-    pub anchor: AnchorKind,
-}
-
 /// What one exchange is about.
-pub struct Session<'a> {
+pub struct Session<'a, P> {
     /// A, or a ticket's claim key.
     pub anchor: &'a AnchorSecret,
     pub hello: &'a HelloBody,
@@ -70,9 +47,11 @@ pub struct Session<'a> {
     pub interface: &'a str,
     /// The address that signs: where the node finds the authority.
     pub own: Ip,
-    /// See [`Registry::next_counter`].
+    /// The node's, if the host knows it.
+    pub mac: Option<Mac>,
+    /// See [`Pairing::next_counter`].
     pub ahead: u64,
-    pub registry: &'a Registry,
+    pub registry: &'a P,
     pub progress: &'a Progress,
 }
 
@@ -104,7 +83,7 @@ pub struct Outcome {
 }
 
 /// Runs the exchange. May be dropped at any await: what was stored stays, and a later exchange resumes.
-pub async fn run<S>(stream: &mut S, session: &Session<'_>) -> Result<Outcome, Failure>
+pub async fn run<S, P: Pairing>(stream: &mut S, session: &Session<'_, P>) -> Result<Outcome, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -121,7 +100,10 @@ where
 }
 
 /// All up to the stored pairing, and the hash to acknowledge it with.
-async fn pair<'s, S>(stream: &'s mut S, session: &Session<'_>) -> Result<(Channel<'s, S>, Outcome, [u8; 32]), Failure>
+async fn pair<'s, S, P: Pairing>(
+    stream: &'s mut S,
+    session: &Session<'_, P>,
+) -> Result<(Channel<'s, S>, Outcome, [u8; 32]), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -139,11 +121,11 @@ where
             "the node's pairing record does not match the grant: the node is faulty; it is not recorded as paired",
         )));
     }
-    let node = session.registry.store_paired(&node, &message.record, message.rivals.get())?;
+    let node = session.registry.paired(&node, &message.record, message.rivals.get(), session.mac)?;
     Ok((channel, Outcome { node, resumed }, message.record.hash()))
 }
 
-fn say(session: &Session<'_>, text: &str) {
+fn say<P>(session: &Session<'_, P>, text: &str) {
     session.progress.say(&format!("{}: {text}", Fingerprint::of(&session.hello.fiduciary)));
 }
 
@@ -174,8 +156,8 @@ fn check_identity(message: &IdentityMessage, hello: &HelloBody, handshake: &[u8;
 }
 
 /// The grant to send, stored: the one that the node has committed, or a new one.
-fn grant(session: &Session<'_>, identity: &Identity) -> Result<(Node, bool), Error> {
-    let known = session.registry.node(&identity.fiduciary)?;
+fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(Node, bool), Error> {
+    let known = session.registry.known(&identity.fiduciary)?;
     if identity.committed == 1 {
         return known.filter(|node| is_about(&node.binding, identity)).map(|node| (node, true)).ok_or_else(|| {
             Error::failed(
@@ -192,37 +174,26 @@ fn grant(session: &Session<'_>, identity: &Identity) -> Result<(Node, bool), Err
              the earlier pairing is kept in the registry as superseded",
         );
     }
-    let terms = session.terms;
-    let (place, configuration) = match &terms.configuration {
-        Configure::Bytes(bytes) => {
-            session.registry.leave(&identity.fiduciary)?;
-            (None, bytes.clone())
-        }
-        Configure::Mesh(place) => {
-            let fleet = Fleet::new(terms.fleet_id, &terms.fleet);
-            let claim = session.hello.claim_key;
-            let node = NodeKeys { fiduciary: identity.fiduciary, claim, mesh: identity.mesh_key };
-            let (member, bytes) = view::enroll(session.registry, &fleet, place, &node, session.own)?;
-            (Some(member), bytes)
-        }
-    };
-    let binding = bind(session, identity, &configuration)?;
-    // No longer than what an update carries, so that it can be updated.
-    let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() <= MAX_CONFIGURATION);
-    let length = length.ok_or_else(|| Error::input("the configuration is too long"))?;
-    if let Some(member) = place {
-        session.registry.store_configuration(member.id, &configuration, binding.counter.get())?;
-    }
-    let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding };
-    let node = session.registry.store_pending(&NewNode {
-        grant: &[head.as_bytes(), &configuration].concat(),
-        fleet: &session.terms.fleet,
-        anchor: session.terms.anchor,
+    let grant = Grant {
+        fiduciary: identity.fiduciary,
+        claim_key: session.hello.claim_key,
+        mesh_key: identity.mesh_key,
+        terms: session.terms,
         accepted: session.accepted,
         address: session.hello.address,
         interface: session.interface,
-    })?;
-    Ok((node, false))
+        own: session.own,
+        ahead: session.ahead,
+    };
+    let bind = |counter, configuration: &[u8]| {
+        // No longer than what an update carries, so that it can be updated.
+        let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() <= MAX_CONFIGURATION);
+        let length = length.ok_or_else(|| Error::input("the configuration is too long"))?;
+        let binding = bind(session.anchor, session.terms, identity, counter, configuration)?;
+        let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding };
+        Ok([head.as_bytes(), configuration].concat())
+    };
+    Ok((session.registry.grant(&grant, bind)?, false))
 }
 
 fn is_about(binding: &Binding, identity: &Identity) -> bool {
@@ -232,8 +203,13 @@ fn is_about(binding: &Binding, identity: &Identity) -> bool {
         && binding.mesh_key == identity.mesh_key
 }
 
-fn bind(session: &Session<'_>, identity: &Identity, configuration: &[u8]) -> Result<Binding, Error> {
-    let terms = session.terms;
+fn bind(
+    anchor: &AnchorSecret,
+    terms: &Terms,
+    identity: &Identity,
+    counter: u64,
+    configuration: &[u8],
+) -> Result<Binding, Error> {
     let epoch = identity.epoch.get().checked_add(1).ok_or_else(|| Error::failed("the node's epochs are used up"))?;
     let mut binding = Binding::new_zeroed();
     binding.fiduciary = identity.fiduciary;
@@ -242,15 +218,15 @@ fn bind(session: &Session<'_>, identity: &Identity, configuration: &[u8]) -> Res
     binding.fork = ForkRecord::hash(identity.fork());
     binding.fleet = terms.fleet_id;
     binding.epoch = U64::new(epoch);
-    binding.counter = U64::new(session.registry.next_counter(session.ahead)?);
+    binding.counter = U64::new(counter);
     binding.configuration = configuration_hash(configuration);
     binding.needed = terms.needed;
     binding.count = terms.authorities.len().min(MAX_AUTHORITIES) as u8;
     for (to, from) in binding.authorities.iter_mut().zip(&terms.authorities) {
         *to = *from;
     }
-    let binding = binding.sign(session.anchor);
-    binding.verify(&session.anchor.public()).ok_or_else(|| Error::input("the set of authorities is unusable"))?;
+    let binding = binding.sign(anchor);
+    binding.verify(&anchor.public()).ok_or_else(|| Error::input("the set of authorities is unusable"))?;
     Ok(binding)
 }
 
@@ -262,7 +238,7 @@ struct Channel<'s, S> {
 }
 
 impl<'s, S: AsyncRead + AsyncWrite + Unpin> Channel<'s, S> {
-    async fn establish(stream: &'s mut S, session: &Session<'_>) -> Result<Self, Failure> {
+    async fn establish<P>(stream: &'s mut S, session: &Session<'_, P>) -> Result<Self, Failure> {
         let address = Ipv6Addr::from(session.hello.address);
         let request = format!("ws://[{address}]:{CLAIM_PORT}/{}", Hex(&session.token));
         let config = WebSocketConfig::default().max_message_size(Some(1024)).max_frame_size(Some(1024));
@@ -303,7 +279,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Channel<'s, S> {
     }
 }
 
-fn initiator(session: &Session<'_>) -> Result<HandshakeState, snow::Error> {
+fn initiator<P>(session: &Session<'_, P>) -> Result<HandshakeState, snow::Error> {
     let protocol = str::from_utf8(crypto::noise::PROTOCOL).unwrap_or_default().parse()?;
     let prologue = prologue(&session.hello.fiduciary, &session.hello.nonce, &session.token);
     Builder::new(protocol)

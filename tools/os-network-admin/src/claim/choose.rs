@@ -9,8 +9,10 @@ use std::{
 use wire::{Fingerprint, Key, link::HelloBody};
 
 use crate::{
-    error::{Error, Exit},
-    input::Print,
+    base::{
+        error::{Error, Exit},
+        input::Print,
+    },
     registry::Accepted,
 };
 

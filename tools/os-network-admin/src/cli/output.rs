@@ -1,43 +1,16 @@
-//! What commands print on standard output: words, or one JSON document (of `beacon`, one per line).
+//! Keys, nodes and claims as they are printed.
 
-use std::{
-    io::{self, Write},
-    net::Ipv6Addr,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::net::Ipv6Addr;
 
 use crypto::AnchorPublic;
 use serde_json::{Value, json};
 use wire::{Fingerprint, Hex};
 
 use crate::{
-    choose::Found,
-    claim::Claimed,
-    error::{Error, Exit},
-    key,
-    registry::{Node, State, fleet::Inner},
+    base::{key, output::time},
+    claim::{Claimed, Found},
+    registry::{Inner, Node, State},
 };
-
-/// Prints a line, or says that nobody reads it.
-pub fn line(text: impl std::fmt::Display) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|error| Error::new(Exit::Other, format!("standard output cannot be written: {error}")))
-}
-
-/// The end of a command that failed.
-pub fn error(json: bool, error: &Error) {
-    if json && error.told {
-        // One document only.
-    } else if json {
-        let document = json!({"error": {"code": error.exit as u8, "message": error.message}});
-        // If nobody reads it, the exit code still says it.
-        let _ = line(document);
-    } else {
-        eprintln!("os-network-admin: {error}");
-    }
-}
 
 pub fn key_json(path: &std::path::Path, anchor: &AnchorPublic) -> Value {
     json!({
@@ -172,14 +145,5 @@ fn rivals_text(rivals: u32) -> String {
         0 => "none".into(),
         1 => "1 valid open of another was turned away: who else holds this key?".into(),
         _ => format!("{rivals} valid opens of others were turned away: who else holds this key?"),
-    }
-}
-
-pub fn time(ms: i64) -> String {
-    let since = u64::try_from(ms).ok().map(Duration::from_millis);
-    match since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
-        // Past this humantime has no form for it.
-        Some(time) if ms < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
-        _ => format!("{ms} ms after 1970"),
     }
 }

@@ -18,14 +18,19 @@ use wire::{
 };
 use zerocopy::IntoBytes;
 
-use crate::{
+use super::{
     choose::{Chooser, Found},
-    error::{Error, Exit},
-    exchange::{self, Failure, Outcome, Session, Terms},
-    key,
-    link::{BUFFER, Net},
-    progress::Progress,
-    registry::{Accepted, Node, Registry},
+    exchange::{self, Failure, Outcome, Session},
+    pairing::{Pairing, Terms},
+};
+use crate::{
+    base::{
+        error::{Error, Exit},
+        key,
+        link::{BUFFER, Net},
+        progress::Progress,
+    },
+    registry::{Accepted, Node},
 };
 
 /// How often a find or open is repeated.
@@ -54,12 +59,12 @@ const CANDIDATES: usize = 64;
 const REMEMBERED: usize = 4096;
 
 /// What finding and claiming needs of its surroundings.
-pub struct Context<'a, N> {
+pub struct Context<'a, N, P> {
     pub net: &'a N,
-    pub registry: &'a Registry,
+    pub registry: &'a P,
     /// A, or a ticket's claim key.
     pub anchor: &'a AnchorSecret,
-    /// See [`Registry::next_counter`].
+    /// See [`Pairing::next_counter`].
     pub ahead: u64,
     pub progress: &'a Progress,
 }
@@ -72,8 +77,8 @@ pub struct Claimed {
 }
 
 /// Lists the nodes that answer within `wait`. `seen` is told of each as it is heard first.
-pub async fn discover<N: Net>(
-    context: &Context<'_, N>,
+pub async fn discover<N: Net, P: Pairing>(
+    context: &Context<'_, N, P>,
     wait: Duration,
     mut seen: impl FnMut(&Found),
 ) -> Result<Vec<Found>, Error> {
@@ -114,7 +119,7 @@ struct Finder {
 }
 
 impl Finder {
-    async fn send<N: Net>(&mut self, context: &Context<'_, N>) -> Result<(), Error> {
+    async fn send<N: Net, P: Pairing>(&mut self, context: &Context<'_, N, P>) -> Result<(), Error> {
         let find = match &self.last {
             Some((find, since)) if since.elapsed() < ROUND => *find,
             _ => {
@@ -146,8 +151,8 @@ struct Answered {
 }
 
 /// One claim.
-pub struct Hunt<'a, 'c, N> {
-    context: &'a Context<'a, N>,
+pub struct Claimer<'a, 'c, N, P> {
+    context: &'a Context<'a, N, P>,
     terms: &'a Terms,
     chooser: &'a mut Chooser<'c>,
     finder: Finder,
@@ -166,8 +171,8 @@ pub struct Hunt<'a, 'c, N> {
     last: Option<String>,
 }
 
-impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
-    pub fn new(context: &'a Context<'a, N>, terms: &'a Terms, chooser: &'a mut Chooser<'c>) -> Self {
+impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
+    pub fn new(context: &'a Context<'a, N, P>, terms: &'a Terms, chooser: &'a mut Chooser<'c>) -> Self {
         Self {
             context,
             terms,
@@ -208,7 +213,7 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
             let claim_key = answered.hello.claim_key;
             let outcome = match self.attempt(&answered).await {
                 Ok((outcome, true)) => {
-                    let node = self.context.registry.store_acknowledged(&outcome.node)?;
+                    let node = self.context.registry.acknowledged(&outcome.node)?;
                     return Ok(Claimed { node, resumed: outcome.resumed });
                 }
                 Ok((outcome, false)) => Some(outcome),
@@ -254,10 +259,8 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
 
     fn explain_nothing(&self) -> Result<Error, Error> {
         let mut error = self.chooser.nothing();
-        let nodes = self.context.registry.nodes()?;
-        let paired = |node: &&Node| node.record.is_some() && self.chooser.names(&node.binding.fiduciary);
-        if let Some(node) = nodes.iter().find(paired) {
-            let print = wire::Fingerprint::of(&node.binding.fiduciary);
+        if let Some(fiduciary) = self.context.registry.paired_among(|fiduciary| self.chooser.names(fiduciary))? {
+            let print = wire::Fingerprint::of(&fiduciary);
             error.message = format!(
                 "{print} is already paired in this registry, and a node that has heard the acknowledgement does not answer \
                  any more; {}",
@@ -378,7 +381,7 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
 
     /// Connects and claims; true if the acknowledgement is confirmed.
     async fn attempt(&mut self, answered: &Answered) -> Result<(Outcome, bool), Failure> {
-        let Context { net, registry, anchor, ahead, progress } = self.context;
+        let Context { net, registry, anchor, ahead, progress } = *self.context;
         let mut stream = self.connect(&answered.hello).await?;
         let session = Session {
             anchor,
@@ -388,7 +391,8 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
             accepted: answered.accepted,
             interface: net.name(),
             own: net.address().0,
-            ahead: *ahead,
+            mac: net.neighbour(answered.hello.address),
+            ahead,
             registry,
             progress,
         };
@@ -396,9 +400,6 @@ impl<'a, 'c, N: Net> Hunt<'a, 'c, N> {
             // The stream ends in the usual way; if need be the kernel goes on delivering.
             Ok(outcome) => {
                 let confirmed = net.delivered(&stream, DELIVERY).await;
-                if let Some(mac) = net.neighbour(answered.hello.address) {
-                    registry.store_mac(&answered.hello.fiduciary, &mac)?;
-                }
                 Ok((outcome, confirmed))
             }
             Err(failure @ Failure::Unacknowledged(_)) => Err(failure),

@@ -23,7 +23,7 @@ use tokio::{
 };
 use wire::{ALL_NODES, BEACON_PORT, CLAIM_PORT, Ip, Mac};
 
-use crate::{error::Error, interface::Interface, mesh::netlink::Netlink};
+use super::{error::Error, interface::Interface, netlink::Netlink};
 
 /// More than any datagram of the protocol, so that a longer one is not mistaken for it.
 pub const BUFFER: usize = 512;

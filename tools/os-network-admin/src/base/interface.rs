@@ -14,7 +14,7 @@ use nix::{
 use tokio::time::{Instant, sleep};
 use wire::Mac;
 
-use crate::error::Error;
+use super::error::Error;
 
 /// How long an address may stay tentative: duplicate address detection takes one to two seconds.
 const TENTATIVE: Duration = Duration::from_secs(4);
@@ -85,8 +85,8 @@ fn names(all: &[InterfaceAddress]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::Exit;
     use super::*;
-    use crate::error::Exit;
 
     #[test]
     fn a_missing_interface_is_an_error_that_names_the_others() {

@@ -14,10 +14,10 @@ use wire::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::View;
+use super::view::View;
 use crate::{
-    error::{Error, Exit},
-    registry::{Node, Registry, fleet::Member},
+    base::error::Error,
+    registry::{Member, Registry},
 };
 
 /// How often what has not been confirmed is sent again.
@@ -122,7 +122,7 @@ impl<'a> Job<'a> {
         member: &'a Member,
         task: Task,
     ) -> Result<Self, Error> {
-        let node = paired(view, member)?;
+        let node = view.paired(member)?;
         let own = authority.public();
         let is_own = |key: &&wire::binding::Authority| key.sign == own.sign && key.dh == own.dh;
         if !node.binding.authorities.iter().any(|key| is_own(&key)) {
@@ -215,15 +215,6 @@ fn shows(operation: u8, record: &Telemetry) -> bool {
     }
 }
 
-/// The pairing of a member that can be told something.
-pub fn paired<'a>(view: &'a View, member: &Member) -> Result<&'a Node, Error> {
-    if member.revoked_ms.is_some() {
-        return Err(Error::new(Exit::Other, format!("{} is revoked: it has no key of ours any more", member.who)));
-    }
-    let node = view.node(member).filter(|node| node.record.is_some());
-    node.ok_or_else(|| Error::new(Exit::Other, format!("{} is no claimed node of this fleet", member.who)))
-}
-
 /// The update that gives a node what it should have.
 pub fn update(
     registry: &Registry,
@@ -232,7 +223,7 @@ pub fn update(
     member: &Member,
     configuration: &[u8],
 ) -> Result<Task, Error> {
-    let binding = &paired(view, member)?.binding;
+    let binding = &view.paired(member)?.binding;
     let own = authority.public();
     let place = binding.authorities.iter().position(|key| key.sign == own.sign);
     let place = place.filter(|place| *place < usize::from(binding.count)).ok_or_else(|| {

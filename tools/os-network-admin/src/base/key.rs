@@ -15,7 +15,7 @@ use wire::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{
+use super::{
     error::{Error, Exit},
     files::{self, SecretBytes},
 };

@@ -8,11 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{
+use super::{
     choose::{Chooser, Found, Unlisted},
-    claim::{Claimed, Context, Hunt, read_hello},
+    claimer::{Claimed, Claimer, Context, read_hello},
+    pairing::{Pairing, Terms},
+};
+use crate::base::{
     error::{Error, Exit},
-    exchange::Terms,
     input::Print,
     link::{BUFFER, Net},
 };
@@ -35,8 +37,8 @@ pub enum Event<'a> {
 }
 
 /// Runs until an error of the network or the registry; with `once` until a node is claimed.
-pub async fn watch<N: Net>(
-    context: &Context<'_, N>,
+pub async fn watch<N: Net, P: Pairing>(
+    context: &Context<'_, N, P>,
     terms: &Terms,
     listed: &HashSet<Print>,
     once: bool,
@@ -65,9 +67,9 @@ pub async fn watch<N: Net>(
             continue;
         }
         let mut chooser = Chooser::listed(HashSet::from([print]), Unlisted::Ignore);
-        let mut hunt = Hunt::new(context, terms, &mut chooser);
-        hunt.heard(hello)?;
-        match hunt.claim(TRY).await {
+        let mut claimer = Claimer::new(context, terms, &mut chooser);
+        claimer.heard(hello)?;
+        match claimer.claim(TRY).await {
             Ok(claimed) => {
                 not_before.insert(print, Instant::now() + LATE);
                 tell(Event::Claimed(&claimed))?;

@@ -7,7 +7,7 @@ use crypto::Secret;
 use wire::Key;
 use zeroize::Zeroizing;
 
-use crate::{
+use super::{
     error::Error,
     files,
     key::{self},

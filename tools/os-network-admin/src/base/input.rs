@@ -1,10 +1,16 @@
 //! What the operator hands in: tickets, fingerprints, public keys, a configuration.
 
-use std::{collections::HashSet, path::Path, str};
+use std::{
+    collections::HashSet,
+    net::{Ipv6Addr, SocketAddrV6},
+    path::Path,
+    str,
+};
 
 use crypto::{AnchorPublic, Secret};
+use policy::{Endpoint, Prefix};
 use wire::{
-    Fingerprint,
+    Fingerprint, Key,
     anchor::{AnchorFile, AnchorIn},
     binding::{Authority, MAX_AUTHORITIES},
     ticket::{self, Ticket},
@@ -12,7 +18,7 @@ use wire::{
 };
 use zerocopy::FromBytes;
 
-use crate::{error::Error, files};
+use super::{error::Error, files, mesh_key::decode};
 
 /// A fingerprint as a value to compare.
 pub type Print = [u8; 20];
@@ -105,6 +111,27 @@ pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<
     Ok(set)
 }
 
+/// `ADDRESS/LENGTH`, a static IPv6 address with its subnet.
+pub fn underlay(text: &str) -> Result<Prefix, String> {
+    let parse = || {
+        let (ip, length) = text.split_once('/')?;
+        let (ip, length) = (ip.parse::<Ipv6Addr>().ok()?, length.parse().ok().filter(|length| *length <= 128)?);
+        Some(Prefix { ip: ip.octets(), length })
+    };
+    parse().ok_or_else(|| "an underlay address is an IPv6 address with its length, such as 2001:db8::5/64".into())
+}
+
+/// `[ADDRESS]:PORT`.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let address: SocketAddrV6 = text.parse().map_err(|_| "an endpoint is written as [2001:db8::1]:51820")?;
+    Ok(Endpoint { ip: address.ip().octets(), port: address.port() })
+}
+
+/// A WireGuard public key.
+pub fn public_key(text: &str) -> Result<Key, String> {
+    decode(text).ok_or_else(|| "a public key has 44 characters, as `wg pubkey` prints it".into())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -122,7 +149,7 @@ mod tests {
     #[test]
     fn an_authority_set_is_small_distinct_and_usable() {
         let own = crypto::AnchorSecret::from_seed(&[1; 32]).public();
-        let other = |seed: u8| crate::key::public_text(&crypto::AnchorSecret::from_seed(&[seed; 32]).public());
+        let other = |seed: u8| super::super::key::public_text(&crypto::AnchorSecret::from_seed(&[seed; 32]).public());
         assert_eq!(authorities(&own, &[other(2), other(3), other(4)], 4).unwrap().len(), 4);
         let too_many = [other(2), other(3), other(4), other(5)];
         let cases: [(&[String], u8); 6] = [
@@ -136,6 +163,17 @@ mod tests {
         for (others, needed) in cases {
             assert!(authorities(&own, others, needed).is_err(), "{others:?} {needed}");
         }
+    }
+
+    #[test]
+    fn what_the_operator_types_is_read_whole() {
+        assert_eq!(underlay("2001:db8::5/64").unwrap().length, 64);
+        assert_eq!(endpoint("[2001:db8::1]:51820").unwrap().port, 51820);
+        for wrong in ["2001:db8::5", "2001:db8::5/129", "10.0.0.1/8", "/64"] {
+            assert!(underlay(wrong).is_err(), "{wrong}");
+        }
+        assert!(endpoint("2001:db8::1").is_err());
+        assert!(public_key("x").is_err());
     }
 
     proptest! {

@@ -10,44 +10,78 @@ use std::{
     time::Duration,
 };
 
+use clap::Subcommand;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{fleet::fleet_named, print, registry_path};
+use super::common::{Common, InFleet, fleet_id, fleet_named, key_path, print, registry_path};
 use crate::{
-    cli::{self, Common},
-    commands::{fleet_id, key_path},
-    error::{Error, Exit},
-    files,
-    key::KeyFile,
+    base::{
+        error::{Error, Exit},
+        files,
+        key::KeyFile,
+        output,
+    },
     mesh::{
         control::{Client, Request},
         daemon::{self, Choice, Plan},
-        place::{Condition, Paths},
+        run_files::{Condition, Paths},
     },
-    output,
-    registry::{
-        Registry,
-        fleet::{Changed, Fleet, NETWORK, Network},
-    },
+    registry::{Changed, Fleet, NETWORK, Network, Registry},
 };
+
+#[derive(Subcommand)]
+pub enum Mesh {
+    /// Make the interface, and keep it as the registry says
+    Up {
+        /// Name of the interface
+        #[arg(long, value_name = "IF", default_value = "genesis0", value_parser = interface_name)]
+        name: String,
+        /// Which WireGuard
+        #[arg(long, value_enum, default_value_t = Choice::Auto)]
+        engine: Choice,
+        /// Inner network of the fleet; only while it has no members [default: 10.8.0.0/24]
+        #[arg(long, value_name = "NET")]
+        network: Option<Network>,
+        /// This host's WireGuard port; only while the fleet has no members [default: 51820]
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// Stay in the foreground until interrupted; prints one line when the mesh is up
+        #[arg(long)]
+        foreground: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Remove the interface
+    Down,
+    /// The interface and its peers
+    Status,
+}
+
+pub fn interface_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || text.len() > 15 || !text.chars().all(plain) {
+        return Err("an interface's name has 1 to 15 letters, digits, dashes and underscores".into());
+    }
+    Ok(text.into())
+}
 
 /// How often it is looked whether the daemon is up.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a process that was killed may take to end.
 const GONE: Duration = Duration::from_secs(2);
 
-pub async fn run(common: &Common, command: cli::Mesh) -> Result<(), Error> {
+pub async fn run(common: &Common, command: Mesh) -> Result<(), Error> {
     match command {
-        cli::Mesh::Up { name, engine, network, port, foreground, fleet } => {
+        Mesh::Up { name, engine, network, port, foreground, fleet } => {
             let path = registry_path(common)?;
             files::make_parent(&path)?;
             // The child does it again; here its refusals are told at once, and nothing is left behind by them.
             let fleet = prepare(common, &path, &fleet.fleet, network, port)?;
             if foreground { stay(common, path, &fleet, name, engine).await } else { up(common, &path).await }
         }
-        cli::Mesh::Down => down(common).await,
-        cli::Mesh::Status => status(common).await,
+        Mesh::Down => down(common).await,
+        Mesh::Status => status(common).await,
     }
 }
 
@@ -97,7 +131,7 @@ async fn stay(
 ) -> Result<(), Error> {
     let plan = Plan { registry, fleet: fleet.id, interface, choice };
     let json = common.json;
-    let ready = |state: &crate::mesh::place::State| {
+    let ready = |state: &crate::mesh::run_files::State| {
         let line = if json {
             json!({"up": true, "interface": state.interface, "engine": state.engine, "pid": state.pid}).to_string()
         } else {

@@ -1,0 +1,12 @@
+//! What all the rest stands on: errors, files, keys, the link and its interface, and what the operator is told.
+
+pub mod error;
+pub mod files;
+pub mod input;
+pub mod interface;
+pub mod key;
+pub mod link;
+pub mod mesh_key;
+pub mod netlink;
+pub mod output;
+pub mod progress;

@@ -1,0 +1,12 @@
+//! Finding nodes and claiming them: which is meant, the exchange with it, and what of it is kept.
+
+pub mod beacon;
+mod choose;
+mod claimer;
+pub mod exchange;
+mod pairing;
+
+pub use choose::{Ask, Chooser, Found, Unlisted};
+pub use claimer::{Claimed, Claimer, Context, discover, read_hello};
+pub use exchange::{Failure, Outcome, Session};
+pub use pairing::{Configure, Grant, MeshTerms, Pairing, Terms};

@@ -1,0 +1,86 @@
+//! What finding and claiming needs of whoever keeps what was claimed, and what a node is to become.
+
+use policy::{Endpoint, Underlay};
+use wire::{
+    Ip, Key, Mac,
+    binding::{Authority, PairingRecord},
+};
+
+use crate::{
+    base::error::Error,
+    registry::{Accepted, AnchorKind, Node},
+};
+
+/// What a node that joins the mesh is told, besides its place there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MeshTerms {
+    /// The authority's WireGuard key.
+    pub authority: Key,
+    pub underlay: Option<Underlay>,
+    /// Where the authority is, if not at the address that signs finds and opens.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Where a node's configuration comes from.
+#[derive(Clone)]
+pub enum Configure {
+    /// The registry: an address, the authority as peer, the fleet's rules.
+    Mesh(MeshTerms),
+    /// The operator. Empty: no mesh.
+    Bytes(Vec<u8>),
+}
+
+/// What the node is to become. The same for every node of one command.
+#[derive(Clone)]
+pub struct Terms {
+    pub fleet: String,
+    pub fleet_id: [u8; 16],
+    /// So many of the authorities must sign.
+    pub needed: u8,
+    /// At most four.
+    pub authorities: Vec<Authority>,
+    pub configuration: Configure,
+    pub anchor: AnchorKind,
+}
+
+/// A grant that is about to be made to a node that has proved its identity.
+pub struct Grant<'a> {
+    /// F.
+    pub fiduciary: Key,
+    /// N.
+    pub claim_key: Key,
+    /// W.
+    pub mesh_key: Key,
+    pub terms: &'a Terms,
+    pub accepted: Accepted,
+    /// The node's, on its link.
+    pub address: Ip,
+    /// Ours, on the node's link.
+    pub interface: &'a str,
+    /// The address that signs: where the node finds the authority.
+    pub own: Ip,
+    /// See [`Pairing::next_counter`].
+    pub ahead: u64,
+}
+
+/// Whoever keeps what was claimed. All that is stored is durable before a function returns.
+pub trait Pairing {
+    /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
+    fn next_counter(&self, ahead: u64) -> Result<u64, Error>;
+
+    /// What is known of a node.
+    fn known(&self, fiduciary: &Key) -> Result<Option<Node>, Error>;
+
+    /// A node of these that is paired already.
+    fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error>;
+
+    /// Gives the node its place and a counter, and stores the grant that `bind` makes of the counter and the node's configuration,
+    /// before it is sent.
+    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error>;
+
+    /// Stores the node's signed word, and where it is on its link, before it is acknowledged.
+    fn paired(&self, node: &Node, record: &PairingRecord, rivals: u32, mac: Option<Mac>) -> Result<Node, Error>;
+
+    /// Notes that the acknowledgement has arrived.
+    fn acknowledged(&self, node: &Node) -> Result<Node, Error>;
+}

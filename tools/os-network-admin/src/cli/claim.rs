@@ -1,0 +1,301 @@
+//! `discover`, `claim`, `beacon`.
+
+use std::{
+    collections::HashSet,
+    io::{self, BufRead, IsTerminal, Write},
+    net::Ipv6Addr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{ArgGroup, Args};
+use crypto::{AnchorPublic, AnchorSecret};
+use policy::{Endpoint, Prefix, Underlay};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use wire::{Fingerprint, binding::Authority};
+use zeroize::Zeroizing;
+
+use super::{
+    common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path},
+    output,
+};
+use crate::{
+    base::{
+        error::{Error, Exit},
+        input::{self, Print},
+        interface::Interface,
+        key::KeyFile,
+        link::Link,
+        mesh_key::MeshKey,
+        progress::Progress,
+    },
+    claim::{
+        self, Chooser, Claimer, Configure, Context, Found, MeshTerms, Terms as Granted, Unlisted,
+        beacon::{self, Event},
+    },
+    registry::{AnchorKind, Registry, State},
+};
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("which").multiple(false))]
+#[command(group = ArgGroup::new("by_ticket").args(["ticket", "ticket_file"]))]
+pub struct Claim {
+    /// Claim the node that showed this ticket; others on this host can see it, --ticket-file is better
+    #[arg(long, value_name = "TEXT", group = "which", value_parser = secret_text, conflicts_with_all = ["expect", "expect_file"])]
+    pub ticket: Option<Zeroizing<String>>,
+    /// Claim the node whose ticket is in this file; - is standard input
+    #[arg(long, value_name = "FILE", group = "which", conflicts_with_all = ["expect", "expect_file"])]
+    pub ticket_file: Option<PathBuf>,
+    /// Claim the node with this fingerprint
+    #[arg(long, value_name = "FP", group = "which", value_parser = input::fingerprint)]
+    pub fingerprint: Option<Print>,
+    /// Claim any one that --expect or --expect-file names, and never ask about another
+    #[arg(long, group = "which")]
+    pub any_listed: bool,
+    #[command(flatten)]
+    pub expected: Expected,
+    /// Claim any node that answers, without looking at its fingerprint; the pairing records this
+    #[arg(long, conflicts_with_all = ["by_ticket", "fingerprint", "any_listed"])]
+    pub accept_any: bool,
+    #[command(flatten)]
+    pub terms: Terms,
+    /// Static IPv6 address that the node takes on its link
+    #[arg(long, value_name = "IP/LENGTH", value_parser = input::underlay, conflicts_with = "config")]
+    pub underlay: Option<Prefix>,
+    /// Its gateway there
+    #[arg(long, value_name = "IP", requires = "underlay")]
+    pub gateway: Option<Ipv6Addr>,
+    #[command(flatten)]
+    pub find: Find,
+    /// How long to try, in seconds; the time you take to answer a question is not counted
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub wait: u64,
+}
+
+#[derive(Args)]
+pub struct Expected {
+    /// Fingerprint of a node that may be claimed, as its console shows it
+    #[arg(long, value_name = "FP", value_parser = input::fingerprint)]
+    pub expect: Vec<Print>,
+    /// List of such fingerprints, one a line; # begins a comment
+    #[arg(long, value_name = "LIST")]
+    pub expect_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Find {
+    /// Skip the counter so many milliseconds ahead, if another holder of the key has used higher ones
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1 << 62))]
+    pub counter_ahead: u64,
+}
+
+#[derive(Args)]
+pub struct Terms {
+    /// Configuration to grant in place of one with a place in the mesh: bytes as docs/protocol.md has them; empty: no mesh
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where nodes reach this administrator, if not at the address of --interface
+    #[arg(long, value_name = "[IP]:PORT", value_parser = input::endpoint, conflicts_with = "config")]
+    pub endpoint: Option<Endpoint>,
+    /// Fleet that the node joins
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
+    pub fleet: String,
+    /// A further authority of the fleet: a public key as `init` prints it, or its anchor.bin
+    #[arg(long, value_name = "PUBKEY")]
+    pub authority: Vec<String>,
+    /// How many of the authorities must sign
+    #[arg(long, value_name = "M", default_value_t = 1)]
+    pub needed: u8,
+}
+
+fn secret_text(text: &str) -> Result<Zeroizing<String>, String> {
+    Ok(Zeroizing::new(text.into()))
+}
+
+pub async fn discover(common: &Common, find: &Find, wait: Duration) -> Result<(), Error> {
+    let anchor = KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)?;
+    let net = link(common).await?;
+    let registry = Registry::open(&registry_path(common)?)?;
+    let progress = Progress::new(common.json);
+    let context =
+        Context { net: &net, registry: &registry, anchor: &anchor, ahead: find.counter_ahead, progress: &progress };
+    progress.say("listening for nodes");
+    let found = claim::discover(&context, wait, |_| ()).await;
+    progress.done();
+    let found = found?;
+    if found.is_empty() {
+        return Err(Chooser::listed(HashSet::new(), Unlisted::Ignore).nothing());
+    }
+    let state = |found: &Found| registry.node(&found.fiduciary).map(|node| node.map(|node| node.state));
+    let known = found.iter().map(|found| Ok((*found, state(found)?))).collect::<Result<Vec<_>, Error>>()?;
+    let json = || {
+        let nodes: Vec<Value> = known.iter().map(|(found, state)| output::found_json(found, *state)).collect();
+        json!({"nodes": nodes})
+    };
+    let line = |(found, state): &(Found, Option<State>)| output::found_text(found, *state);
+    print(common, json, || known.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
+    let ticket = match (&arguments.ticket, &arguments.ticket_file) {
+        (Some(text), _) => Some(input::ticket(text)?),
+        (None, Some(file)) => Some(input::ticket_file(file)?),
+        (None, None) => None,
+    };
+    let mut listed = expected(&arguments.expected)?;
+    listed.extend(arguments.fingerprint);
+    if arguments.any_listed && listed.is_empty() {
+        return Err(Error::new(Exit::Usage, "--any-listed needs a list: add --expect FP or --expect-file LIST"));
+    }
+    let key = KeyFile::load(&key_path(common)?)?;
+    let kind = if ticket.is_some() { AnchorKind::Ticket } else { AnchorKind::Image };
+    let mut terms = terms(&arguments.terms, &key.public(), kind)?;
+    if let Configure::Mesh(mesh) = &mut terms.configuration {
+        let gateway = arguments.gateway.map(|gateway| gateway.octets());
+        mesh.underlay = arguments.underlay.map(|address| Underlay { address, gateway });
+    }
+    // By ticket, the ticket's key signs, and of A only the public half is needed.
+    let anchor = match &ticket {
+        Some(ticket) => AnchorSecret::from_seed(&ticket.secret),
+        None => key.unlock(&passphrase(common, false)?)?,
+    };
+    let net = link(common).await?;
+    let registry = Registry::open(&registry_path(common)?)?;
+    authority(common, &mut terms)?;
+    let policy = if arguments.accept_any {
+        Unlisted::Take
+    } else if arguments.any_listed || arguments.fingerprint.is_some() {
+        Unlisted::Ignore
+    } else if io::stdin().is_terminal() {
+        Unlisted::Ask(Box::new(ask))
+    } else {
+        Unlisted::Refuse
+    };
+    let mut chooser = match &ticket {
+        Some(ticket) => Chooser::ticket(ticket.fiduciary),
+        None => Chooser::listed(listed, policy),
+    };
+    let progress = Progress::new(common.json);
+    let context = Context {
+        net: &net,
+        registry: &registry,
+        anchor: &anchor,
+        ahead: arguments.find.counter_ahead,
+        progress: &progress,
+    };
+    let claimed = Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait)).await;
+    progress.done();
+    let claimed = claimed?;
+    let inner = registry.place(&claimed.node.binding.fiduciary)?;
+    let inner = inner.as_ref();
+    print(common, || output::claimed_json(&claimed, inner), || output::claimed_text(&claimed, inner))
+}
+
+pub async fn beacon(
+    common: &Common,
+    find: &Find,
+    arguments: &Terms,
+    listed: &Expected,
+    once: bool,
+) -> Result<(), Error> {
+    let listed = expected(listed)?;
+    let key = KeyFile::load(&key_path(common)?)?;
+    let mut terms = terms(arguments, &key.public(), AnchorKind::Image)?;
+    let anchor = key.unlock(&passphrase(common, false)?)?;
+    let stop = |error: io::Error| Error::new(Exit::Other, format!("signals cannot be awaited: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(stop)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
+    let net = link(common).await?;
+    let registry = Registry::open(&registry_path(common)?)?;
+    authority(common, &mut terms)?;
+    let progress = Progress::new(common.json);
+    let context =
+        Context { net: &net, registry: &registry, anchor: &anchor, ahead: find.counter_ahead, progress: &progress };
+    let tell = |event: Event<'_>| progress.pause(|| print_event(common, &registry, &event));
+    let ended = tokio::select! {
+        ended = beacon::watch(&context, &terms, &listed, once, tell) => ended,
+        // A claim that is cut here is resumed by the next.
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    progress.done();
+    ended
+}
+
+fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Result<(), Error> {
+    let inner = match event {
+        Event::Claimed(claimed) => registry.place(&claimed.node.binding.fiduciary)?,
+        Event::Unlisted(_) | Event::Failed(..) => None,
+    };
+    let inner = inner.as_ref();
+    let json = || match event {
+        Event::Unlisted(found) => json!({"event": "unlisted", "found": output::found_json(found, None)}),
+        Event::Claimed(claimed) => json!({"event": "claimed", "claim": output::claimed_json(claimed, inner)}),
+        Event::Failed(found, error) => json!({
+            "event": "failed",
+            "found": output::found_json(found, None),
+            "error": {"code": error.exit as u8, "message": error.message},
+        }),
+    };
+    let text = || match event {
+        Event::Unlisted(found) => format!("not on the list, not claimed: {}", output::found_text(found, None)),
+        Event::Claimed(claimed) => output::claimed_text(claimed, inner),
+        Event::Failed(found, error) => format!("{}: {error}", Fingerprint(found.print())),
+    };
+    print(common, json, text)
+}
+
+fn expected(arguments: &Expected) -> Result<HashSet<Print>, Error> {
+    let mut prints = match &arguments.expect_file {
+        Some(file) => input::fingerprints(file)?,
+        None => HashSet::new(),
+    };
+    prints.extend(&arguments.expect);
+    Ok(prints)
+}
+
+fn terms(arguments: &Terms, own: &AnchorPublic, anchor: AnchorKind) -> Result<Granted, Error> {
+    let authorities: Vec<Authority> = input::authorities(own, &arguments.authority, arguments.needed)?;
+    let configuration = match &arguments.config {
+        Some(file) => Configure::Bytes(input::configuration(file)?),
+        None => Configure::Mesh(MeshTerms { endpoint: arguments.endpoint, ..MeshTerms::default() }),
+    };
+    Ok(Granted {
+        fleet: arguments.fleet.clone(),
+        fleet_id: fleet_id(own, &arguments.fleet),
+        needed: arguments.needed,
+        authorities,
+        configuration,
+        anchor,
+    })
+}
+
+/// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.
+fn authority(common: &Common, terms: &mut Granted) -> Result<(), Error> {
+    if let Configure::Mesh(mesh) = &mut terms.configuration {
+        mesh.authority = MeshKey::of_registry(&registry_path(common)?)?.public();
+    }
+    Ok(())
+}
+
+async fn link(common: &Common) -> Result<Link, Error> {
+    let name = common
+        .interface
+        .as_deref()
+        .ok_or_else(|| Error::new(Exit::Usage, "name the network interface on the nodes' segment: --interface IF"))?;
+    Link::open(Interface::find(name).await?)
+}
+
+fn ask(found: &Found) -> bool {
+    let mut err = io::stderr().lock();
+    let shown = writeln!(
+        err,
+        "A node answered that was not named beforehand:\n  fingerprint  {}\n  address      {}\n\
+         Compare the fingerprint with the one on the node's console. Type yes to claim this node, anything else to leave it.",
+        Fingerprint(found.print()),
+        found.address
+    );
+    let mut line = String::new();
+    shown.is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes"
+}

@@ -1,0 +1,62 @@
+//! `command`.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::json;
+use wire::command::operation;
+
+use super::common::{Common, InFleet, Wait, millis, open, print, registry_path, unlock};
+use crate::{
+    base::error::{Error, Exit},
+    fleet::{
+        delivery::{self, Outcome, Task},
+        show,
+    },
+    mesh::control::Mesh,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Operation {
+    /// Send a record of telemetry now
+    Status,
+    /// No flow but those with the authority, until a rejoin
+    Isolate,
+    Rejoin,
+    /// New session keys with every peer
+    Rotate,
+}
+
+pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFleet, wait: &Wait) -> Result<(), Error> {
+    let (registry, view) = open(common, &fleet.fleet)?;
+    let member = view.find(node)?;
+    view.paired(member)?;
+    let authority = unlock(common)?;
+    let mut mesh = Mesh::connect(&registry_path(common)?).await?;
+    let number = match operation {
+        Operation::Status => operation::STATUS,
+        Operation::Isolate => operation::ISOLATE,
+        Operation::Rejoin => operation::REJOIN,
+        Operation::Rotate => operation::ROTATE,
+    };
+    let tasks = vec![(member, Task::Command(number))];
+    let outcomes =
+        delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await?;
+    match outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer) {
+        Outcome::Done { record, after } => print(
+            common,
+            || json!({"after_ms": millis(after), "telemetry": show::record_json(&view, member, &record, None)}),
+            || format!("done after {}\n{}", show::seconds(after), show::record_text(&view, member, &record)),
+        ),
+        Outcome::Refused(why) => {
+            Err(Error::new(Exit::Refused, format!("{} did not do it: {}", member.who, delivery::why(why))))
+        }
+        Outcome::NoAnswer => Err(Error::new(
+            Exit::NotShown,
+            format!(
+                "{} did not show within {} s that it has done it: is it there? See `os-network-admin mesh status`",
+                member.who, wait.wait
+            ),
+        )),
+    }
+}

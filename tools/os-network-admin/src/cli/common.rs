@@ -1,0 +1,140 @@
+//! What verbs share: options, where files are, the passphrase, the fleet that is meant.
+
+use std::{env, path::PathBuf, time::Duration};
+
+use clap::Args;
+use crypto::{AnchorPublic, AnchorSecret};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::{
+    base::{
+        error::{Error, Exit},
+        files::SecretBytes,
+        key::{self, KeyFile},
+        mesh_key::MeshKey,
+        output,
+    },
+    fleet::View,
+    registry::{Fleet, Registry},
+};
+
+#[derive(Args)]
+pub struct Common {
+    /// Key file of the administrative fiduciary key [default: $XDG_CONFIG_HOME/os-network-admin/key]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Read the passphrase from the first line of this file, which only you may be able to read
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Pairing registry [default: $XDG_DATA_HOME/os-network-admin/registry.sqlite]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub registry: Option<PathBuf>,
+    /// Network interface on the nodes' segment
+    #[arg(long, global = true, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct InFleet {
+    /// The fleet
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
+    pub fleet: String,
+}
+
+#[derive(Args)]
+pub struct Wait {
+    /// How long nodes have to show that they did it, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub wait: u64,
+}
+
+pub fn fleet_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err("a fleet's name has 1 to 64 bytes and no control characters".into());
+    }
+    Ok(text.into())
+}
+
+pub fn print(common: &Common, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+    if common.json { output::line(json()) } else { output::line(text()) }
+}
+
+/// The fleet's id: the same for every holder of A, and opaque to nodes.
+pub fn fleet_id(own: &AnchorPublic, name: &str) -> [u8; 16] {
+    let hash = crypto::sha256(&[b"os-network-admin fleet\0", &own.sign[..], name.as_bytes()].concat());
+    core::array::from_fn(|i| hash[i])
+}
+
+pub fn key_path(common: &Common) -> Result<PathBuf, Error> {
+    common.key.clone().map_or_else(|| default_path("XDG_CONFIG_HOME", ".config", "key", "--key"), Ok)
+}
+
+pub fn registry_path(common: &Common) -> Result<PathBuf, Error> {
+    let default = || default_path("XDG_DATA_HOME", ".local/share", "registry.sqlite", "--registry");
+    common.registry.clone().map_or_else(default, Ok)
+}
+
+fn default_path(variable: &str, under_home: &str, file: &str, flag: &str) -> Result<PathBuf, Error> {
+    let absolute = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(under_home)));
+    base.map(|base| base.join("os-network-admin").join(file)).ok_or_else(|| {
+        Error::new(Exit::Usage, format!("neither ${variable} nor $HOME names a folder: give {flag} FILE"))
+    })
+}
+
+/// From the file, or typed; a new one twice.
+pub fn passphrase(common: &Common, new: bool) -> Result<SecretBytes, Error> {
+    if let Some(file) = &common.passphrase_file {
+        return key::read_passphrase(file);
+    }
+    let typed = |prompt: &str| {
+        rpassword::prompt_password(prompt).map(|text| Zeroizing::new(text.into_bytes())).map_err(|error| {
+            Error::input(format!("there is no terminal to type the passphrase on ({error}): give --passphrase-file"))
+        })
+    };
+    let first = typed(if new { "New passphrase: " } else { "Passphrase: " })?;
+    if first.is_empty() {
+        return Err(Error::input("the passphrase is empty: type one"));
+    }
+    if new && typed("The same again: ")? != first {
+        return Err(Error::input("the two passphrases differ: nothing was written; try again"));
+    }
+    Ok(first)
+}
+
+/// The fleet of this name; if keys have made several, that of the key in use.
+pub fn fleet_named(common: &Common, registry: &Registry, name: &str) -> Result<Fleet, Error> {
+    let mut fleets = registry.fleets_named(name)?;
+    if fleets.len() > 1 {
+        let id = fleet_id(&KeyFile::load(&key_path(common)?)?.public(), name);
+        fleets.retain(|fleet| fleet.id == id);
+    }
+    fleets.pop().ok_or_else(|| {
+        Error::new(
+            Exit::Other,
+            format!("the registry has no fleet {name}: claim a node, or run `os-network-admin mesh up`"),
+        )
+    })
+}
+
+/// A fleet of an existing registry.
+pub fn open(common: &Common, name: &str) -> Result<(Registry, View), Error> {
+    let path = registry_path(common)?;
+    let registry = Registry::open_existing(&path)?
+        .ok_or_else(|| Error::new(Exit::Other, format!("there is no registry {}: claim a node", path.display())))?;
+    let fleet = fleet_named(common, &registry, name)?;
+    let view = View::load(&registry, &fleet, MeshKey::of_registry(&path)?.public())?;
+    Ok((registry, view))
+}
+
+pub fn unlock(common: &Common) -> Result<AnchorSecret, Error> {
+    KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)
+}
+
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,38 @@
+//! `init`, `anchor`.
+
+use std::path::Path;
+
+use wire::anchor::AnchorFile;
+use zerocopy::IntoBytes;
+
+use super::{
+    common::{Common, key_path, passphrase, print},
+    output,
+};
+use crate::base::{
+    error::Error,
+    files,
+    key::{self, Cost, KeyFile},
+};
+
+pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
+    let path = key_path(common)?;
+    if files::is_there(&path) {
+        return Err(files::exists(&path, "key file"));
+    }
+    let seed = match seed_file {
+        Some(file) => key::read_seed(file)?,
+        None => key::new_seed()?,
+    };
+    let passphrase = passphrase(common, true)?;
+    let file = KeyFile::seal(&seed, &passphrase, Cost::DEFAULT)?;
+    file.store(&path)?;
+    let public = file.public();
+    print(common, || output::key_json(&path, &public), || output::key_text("key", &path, &public))
+}
+
+pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
+    let public = KeyFile::load(&key_path(common)?)?.public();
+    files::replace_public(out, "anchor", AnchorFile::new(&public).as_bytes())?;
+    print(common, || output::key_json(out, &public), || output::key_text("anchor", out, &public))
+}

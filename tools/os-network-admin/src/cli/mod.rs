@@ -1,0 +1,216 @@
+//! The command line: one verb and its arguments in one file. Inputs are checked first, the passphrase among them, then the
+//! interface, then the registry: a command that is refused has written nothing.
+
+pub mod claim;
+pub mod command;
+pub mod common;
+pub mod export;
+pub mod keys;
+pub mod mesh;
+pub mod nodes;
+mod output;
+pub mod policy;
+mod push;
+pub mod revoke;
+pub mod telemetry;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    claim::{Claim, Expected, Find, Terms},
+    command::Operation,
+    common::{Common, InFleet, Wait},
+    export::peer_name,
+    mesh::Mesh,
+    nodes::Nodes,
+    policy::Policy,
+};
+use crate::base::{error::Error, input};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something else failed
+  2  the command line is wrong
+  3  bad ticket, key file, passphrase, list or other input
+  4  the interface or its sockets cannot be used
+  5  no node answered
+  6  a node answered and was not claimed
+  7  the registry cannot be used (locked, full disk, damaged)
+  8  a node answered that the operator did not accept
+  9  claimed, but the acknowledgement is not confirmed: claim again
+ 10  a node did not show in time that it did what it was told
+ 11  a node says that it did not do what it was told
+
+With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
+
+/// Claims Genesis nodes and keeps the registry of what was claimed.
+#[derive(Parser)]
+#[command(name = "os-network-admin", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a new administrative fiduciary key
+    Init {
+        /// Take the key from these 32 bytes, or 64 hex digits, of your own
+        #[arg(long, value_name = "FILE")]
+        seed_file: Option<PathBuf>,
+    },
+    /// Write the public anchor for an image
+    Anchor {
+        /// File to write, usually anchor.bin
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// List the unclaimed nodes of the segment that are anchored to the key
+    Discover {
+        #[command(flatten)]
+        find: Find,
+        /// How long to listen, in seconds
+        #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        wait: u64,
+    },
+    /// Claim a node
+    Claim(Box<Claim>),
+    /// Answer scans: claim listed nodes as they appear, until interrupted
+    Beacon {
+        #[command(flatten)]
+        find: Find,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        expected: Expected,
+        /// End after the first node that was claimed
+        #[arg(long)]
+        once: bool,
+    },
+    /// Show what was claimed
+    Nodes {
+        #[command(subcommand)]
+        command: Nodes,
+    },
+    /// This host's end of the mesh
+    Mesh {
+        #[command(subcommand)]
+        command: Mesh,
+    },
+    /// What nodes let in and out
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
+    /// Tell a node to do something, and wait until it shows that it has
+    Command {
+        /// The node: its fingerprint or the beginning of it, or an inner address
+        node: String,
+        operation: Operation,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// What nodes say of themselves, as it comes in
+    Telemetry {
+        /// Print what is known, and end
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Cut a node or another peer off: here, and at every other node that knows it
+    Revoke {
+        /// The node's fingerprint or the beginning of it, an inner address, or the peer's name
+        member: String,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Make a peer (a laptop, a server), and print its WireGuard configuration for wg-quick
+    Export {
+        /// What the peer is to be called
+        #[arg(value_parser = peer_name)]
+        name: String,
+        /// The peer's own public key; without it a key pair is made, and the private key only printed
+        #[arg(long, value_name = "KEY", value_parser = input::public_key)]
+        public_key: Option<wire::Key>,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+/// Runs one command to its end.
+pub async fn run(cli: Cli) -> Result<(), Error> {
+    let common = &cli.common;
+    match cli.command {
+        Command::Init { seed_file } => keys::init(common, seed_file.as_deref()),
+        Command::Anchor { out } => keys::anchor(common, &out),
+        Command::Discover { find, wait } => claim::discover(common, &find, Duration::from_secs(wait)).await,
+        Command::Claim(arguments) => claim::claim(common, *arguments).await,
+        Command::Beacon { find, terms, expected, once } => claim::beacon(common, &find, &terms, &expected, once).await,
+        Command::Nodes { command } => nodes::run(common, command),
+        Command::Mesh { command } => mesh::run(common, command).await,
+        Command::Policy { command } => policy::run(common, command).await,
+        Command::Command { node, operation, fleet, wait } => {
+            command::run(common, &node, operation, &fleet, &wait).await
+        }
+        Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,
+        Command::Revoke { member, fleet, wait } => revoke::run(common, &member, &fleet, &wait).await,
+        Command::Export { name, public_key, fleet, wait } => {
+            export::run(common, &name, public_key, &fleet, &wait).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let print = "0123-4567-89ab-cdef-0123-4567-89ab-cdef-0123-4567";
+        for wrong in [
+            &["claim", "--ticket", "x", "--ticket-file", "y"][..],
+            &["claim", "--ticket", "x", "--expect", print],
+            &["claim", "--ticket", "x", "--accept-any"],
+            &["claim", "--ticket-file", "x", "--expect-file", "y"],
+            &["claim", "--fingerprint", print, "--any-listed"],
+            &["claim", "--fingerprint", print, "--accept-any"],
+            &["claim", "--fingerprint", "0123"],
+            &["claim", "--fleet", ""],
+            &["claim", "--wait", "0"],
+            &["discover", "--counter-ahead", "9223372036854775807"],
+            &["anchor"],
+            &["policy", "set"],
+            &["policy", "set", "--none", "in authority icmp"],
+            &["policy", "set", "--inherit"],
+            &["command", "0123", "apply"],
+            &["export", "a b"],
+            &["mesh", "up", "--name", "../x"],
+            &["mesh", "up", "--network", "10.8.0.1/24"],
+            &["mesh", "up", "--port", "0"],
+        ] {
+            let line = ["os-network-admin"].iter().chain(wrong);
+            assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");
+        }
+        let right = ["os-network-admin", "claim", "--any-listed", "--expect", print, "--expect", print, "--json"];
+        assert!(Cli::try_parse_from(right).is_ok());
+    }
+}

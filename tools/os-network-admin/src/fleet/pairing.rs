@@ -1,0 +1,79 @@
+//! The registry as the claim sees it: a node that is granted something has its place in the fleet.
+
+use policy::Endpoint;
+use wire::{Key, Mac, binding::PairingRecord, claim::parse_grant};
+
+use super::view::View;
+use crate::{
+    base::error::Error,
+    claim::{Configure, Grant, MeshTerms, Pairing},
+    registry::{Fleet, Member, NewMember, NewNode, Node, Registry, Who},
+};
+
+impl Pairing for Registry {
+    fn next_counter(&self, ahead: u64) -> Result<u64, Error> {
+        self.next_counter(ahead)
+    }
+
+    fn known(&self, fiduciary: &Key) -> Result<Option<Node>, Error> {
+        self.node(fiduciary)
+    }
+
+    fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error> {
+        let paired = self.nodes()?.into_iter().filter(|node| node.record.is_some());
+        Ok(paired.map(|node| node.binding.fiduciary).find(|fiduciary| named(fiduciary)))
+    }
+
+    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
+        let (member, configuration) = match &grant.terms.configuration {
+            Configure::Bytes(bytes) => {
+                self.leave(&grant.fiduciary)?;
+                (None, bytes.clone())
+            }
+            Configure::Mesh(mesh) => {
+                let (member, configuration) = enroll(self, grant, mesh)?;
+                (Some(member), configuration)
+            }
+        };
+        let bytes = bind(self.next_counter(grant.ahead)?, &configuration)?;
+        if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
+            self.store_configuration(member.id, &configuration, head.binding.counter.get())?;
+        }
+        self.store_pending(&NewNode {
+            grant: &bytes,
+            fleet: &grant.terms.fleet,
+            anchor: grant.terms.anchor,
+            accepted: grant.accepted,
+            address: grant.address,
+            interface: grant.interface,
+        })
+    }
+
+    fn paired(&self, node: &Node, record: &PairingRecord, rivals: u32, mac: Option<Mac>) -> Result<Node, Error> {
+        if let Some(mac) = mac {
+            self.store_mac(&node.binding.fiduciary, &mac)?;
+        }
+        self.store_paired(node, record, rivals)
+    }
+
+    fn acknowledged(&self, node: &Node) -> Result<Node, Error> {
+        self.store_acknowledged(node)
+    }
+}
+
+/// Gives a node that is being claimed its place, and says what configuration it has there.
+fn enroll(registry: &Registry, grant: &Grant<'_>, mesh: &MeshTerms) -> Result<(Member, Vec<u8>), Error> {
+    let terms = grant.terms;
+    let fleet = registry.fleet(&terms.fleet_id)?.unwrap_or_else(|| Fleet::new(terms.fleet_id, &terms.fleet));
+    let authority = mesh.endpoint.unwrap_or(Endpoint { ip: grant.own, port: fleet.port });
+    let new = NewMember {
+        who: &Who::Node(grant.fiduciary),
+        key: grant.mesh_key,
+        claim_key: Some(grant.claim_key),
+        underlay: mesh.underlay,
+        authority: Some(authority),
+    };
+    let member = registry.enroll(&fleet, &new)?;
+    let configuration = View::load(registry, &fleet, mesh.authority)?.configuration(&member)?;
+    Ok((member, configuration))
+}

@@ -1,0 +1,149 @@
+//! The open SQLite file: how it is made, opened and written, and the rising counter.
+//!
+//! Every write is durable before the function returns (rollback journal, `synchronous=EXTRA`) and whole or not there.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
+
+use super::schema::{APPLICATION, FIRST, SCHEMA, SECOND};
+use crate::base::{
+    error::{Error, Exit},
+    files,
+};
+
+/// How long another process may hold the file.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The open registry.
+pub struct Registry {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+}
+
+impl Registry {
+    /// Opens the registry, or makes it, mode 0600.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        files::make_parent(path).map_err(|error| Error::new(Exit::Registry, error.message))?;
+        let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(registry_error(path, &format!("cannot be made: {error}"))),
+        };
+        let opened = Self::connect(path);
+        if made && opened.is_err() {
+            // Ours, and of no use to anybody: an empty file and perhaps its journal.
+            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(journal(path));
+        }
+        opened
+    }
+
+    /// Opens the registry if it is there.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
+        if files::is_there(path) { Self::connect(path).map(Some) } else { Ok(None) }
+    }
+
+    fn connect(path: &Path) -> Result<Self, Error> {
+        let setup = || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY)?;
+            connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA trusted_schema = OFF;")?;
+            let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+            let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+            let (application, mut schema) = (number("application_id")?, number("user_version")?);
+            let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if (application, schema, tables) == (0, 0, 0) {
+                transaction.execute_batch(FIRST)?;
+                transaction.pragma_update(None, "application_id", APPLICATION)?;
+                schema = 1;
+            } else if application != APPLICATION {
+                schema = 0;
+            }
+            // A registry of an earlier version goes on with what it has.
+            if schema == 1 {
+                transaction.execute_batch(SECOND)?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+                schema = SCHEMA;
+            }
+            transaction.commit()?;
+            Ok((connection, schema))
+        };
+        let (connection, schema) = setup().map_err(|error| explain(path, &error))?;
+        match schema {
+            SCHEMA => Ok(Self { path: path.into(), connection }),
+            0 => Err(registry_error(path, "is another program's database: name a registry with --registry")),
+            _ => Err(registry_error(path, "was made by a newer os-network-admin: use that one")),
+        }
+    }
+
+    /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
+    pub fn next_counter(&self, ahead: u64) -> Result<u64, Error> {
+        let floor = now_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX));
+        let next: Option<i64> = self.run(|transaction| {
+            let sql = "UPDATE counter SET last = max(last + 1, ?1) WHERE last < ?2 RETURNING last";
+            transaction.query_row(sql, params![floor, i64::MAX - 1], |row| row.get(0)).optional()
+        })?;
+        next.and_then(|next| u64::try_from(next).ok())
+            .ok_or_else(|| registry_error(&self.path, "has used up its counter: it was skipped too far ahead"))
+    }
+
+    /// Runs one transaction.
+    pub(super) fn run<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
+        // Immediate: of two processes one waits, so that no two read the same counter.
+        let run = || {
+            let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|error| explain(&self.path, &error))
+    }
+
+    pub(super) fn damaged(&self) -> Error {
+        registry_error(&self.path, "has a damaged entry: restore it from a backup")
+    }
+}
+
+pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
+    let sqlite = error.sqlite_error();
+    let why = match sqlite.map(|error| error.extended_code & 0xff) {
+        Some(ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => {
+            "is locked by another process: wait until that has ended, then try again".into()
+        }
+        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR) => {
+            format!("cannot be written, the disk may be full ({error}): nothing was stored; make room, then try again")
+        }
+        Some(ffi::SQLITE_NOTADB | ffi::SQLITE_CORRUPT) => {
+            "is no registry, or is damaged: name another with --registry, or restore it from a backup".into()
+        }
+        Some(ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY | ffi::SQLITE_PERM) => {
+            format!("cannot be opened for writing ({error}): it and its folder must be yours")
+        }
+        _ => format!("failed: {error}"),
+    };
+    registry_error(path, &why)
+}
+
+pub(super) fn registry_error(path: &Path, why: &str) -> Error {
+    Error::new(Exit::Registry, format!("the registry {} {why}", path.display()))
+}
+
+fn journal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-journal");
+    name.into()
+}
+
+pub(super) fn now_ms() -> i64 {
+    // Before 1970 the last value plus one is the larger.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

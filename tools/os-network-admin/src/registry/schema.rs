@@ -1,0 +1,64 @@
+//! The tables, and what tells a registry from other SQLite files.
+
+/// "GNSR": tells a registry from other SQLite files.
+pub const APPLICATION: i32 = 0x474e_5352;
+pub const SCHEMA: i32 = 2;
+
+/// Schema 1.
+pub const FIRST: &str = "
+    CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 1), last INTEGER NOT NULL) STRICT;
+    INSERT INTO counter VALUES (1, 0);
+    CREATE TABLE node (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        fiduciary BLOB NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'paired', 'superseded')),
+        grant_bytes BLOB NOT NULL,
+        record BLOB,
+        rivals INTEGER,
+        acknowledged INTEGER NOT NULL DEFAULT 0,
+        fleet TEXT NOT NULL,
+        anchor TEXT NOT NULL,
+        accepted TEXT NOT NULL,
+        address BLOB NOT NULL,
+        interface TEXT NOT NULL,
+        pending_ms INTEGER NOT NULL,
+        paired_ms INTEGER,
+        acknowledged_ms INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX one_per_node ON node (fiduciary) WHERE state <> 'superseded';
+";
+
+/// Schema 2 adds these to schema 1.
+pub const SECOND: &str = "
+    CREATE TABLE fleet (
+        id BLOB PRIMARY KEY,
+        name TEXT NOT NULL,
+        network BLOB NOT NULL,
+        length INTEGER NOT NULL,
+        port INTEGER NOT NULL,
+        rules BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE member (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        fleet BLOB NOT NULL REFERENCES fleet (id),
+        host INTEGER NOT NULL,
+        fiduciary BLOB UNIQUE,
+        name TEXT,
+        key BLOB NOT NULL,
+        claim_key BLOB,
+        mac BLOB,
+        preshared BLOB NOT NULL,
+        rules BLOB,
+        underlay BLOB,
+        authority BLOB,
+        configuration BLOB,
+        configuration_counter INTEGER,
+        command_counter INTEGER NOT NULL DEFAULT 0,
+        revoked_ms INTEGER,
+        telemetry BLOB,
+        telemetry_ms INTEGER,
+        CHECK ((fiduciary IS NULL) <> (name IS NULL))
+    ) STRICT;
+    CREATE UNIQUE INDEX one_per_host ON member (fleet, host);
+    CREATE UNIQUE INDEX one_per_name ON member (fleet, name);
+";
