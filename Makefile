@@ -76,9 +76,13 @@ test: have-deps ## all tests that this machine can run
 	@if reason=$$($(MAKE) --no-print-directory have-sel4 2>&1); then $(MAKE) --no-print-directory test-sel4; \
 	else echo "=== SKIPPED: the seL4 tests, on both boards: $$(head -n 1 <<<"$$reason") ==="; fi
 
-# Whether seL4 images can be built here: the SDK, and rust-sel4 at the tag that pds/Cargo.lock names.
+# Whether seL4 images can be built here: the SDK, and rust-sel4.
 .PHONY: have-sel4
-have-sel4: have-sdk
+have-sel4: have-sdk have-rust-sel4
+
+# rust-sel4 is at the tag that pds/Cargo.toml names and the commit that pds/Cargo.lock does, and the lock file is whole.
+.PHONY: have-rust-sel4
+have-rust-sel4:
 	@$(CARGO) fetch --locked --quiet --manifest-path pds/Cargo.toml || { echo "cargo cannot fetch rust-sel4" >&2; exit 1; }
 
 .PHONY: test-sel4
@@ -96,16 +100,51 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	done
 
 .PHONY: check
-check: ## formatting, lints, documentation, system description, licences
+check: ## formatting, structure, lints, documentation, system description, licences, of all three workspaces
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path pds/Cargo.toml --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) run --locked --quiet --package lint
+	$(CARGO) run --locked --quiet --package sysdesc -- elaborate native
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	$(CARGO) run --locked --quiet --package sysdesc -- elaborate native
-	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	    $(CARGO) deny --locked check licenses bans sources; \
+	@$(MAKE) --no-print-directory check-fuzz check-pds check-licences
+
+# What the machine lacks is said, and the rest is checked.
+skipped = echo "=== SKIPPED: $(1) ==="
+
+# The library under the fuzz programs is C++. That they run under a nightly compiler is `make fuzz`'s to show.
+.PHONY: check-fuzz
+check-fuzz:
+	@if c++ --version >/dev/null 2>&1; then \
+	    $(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings; \
 	else \
-	    echo "=== SKIPPED: the licence check; to run it: cargo install --locked cargo-deny ==="; \
+	    $(call skipped,lints of the fuzz programs: libFuzzer needs a C++ compiler, c++); \
 	fi
+
+.PHONY: check-pds
+check-pds:
+	@if ! reason=$$($(MAKE) --no-print-directory have-rust-sel4 2>&1); then \
+	    $(call skipped,lock file and lints of the seL4 domains: $$(head -n 1 <<<"$$reason")); \
+	elif ! reason=$$($(MAKE) --no-print-directory have-sdk have-clippy-sel4 2>&1); then \
+	    $(call skipped,lints of the seL4 domains: $$(head -n 1 <<<"$$reason")); \
+	else \
+	    for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory clippy-pds BOARD=$$board CONFIG=release; done; \
+	fi
+
+.PHONY: check-licences
+check-licences:
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(call skipped,the licences of all dependencies; to check them: cargo install --locked cargo-deny); exit; \
+	fi; \
+	for manifest in Cargo.toml fuzz/Cargo.toml pds/Cargo.toml; do \
+	    if [ $$manifest = pds/Cargo.toml ] && ! $(MAKE) --no-print-directory have-rust-sel4 >/dev/null 2>&1; then \
+	        $(call skipped,the licences of the seL4 domains' dependencies: cargo cannot fetch rust-sel4); \
+	    else \
+	        echo "== licences: $$manifest"; \
+	        $(CARGO) deny --locked --manifest-path $$manifest check --config deny.toml licenses bans sources; \
+	    fi; \
+	done
 
 .PHONY: bench
 bench: ## measure: target/bench.json and the tables of docs/bench.md; SECTIONS="image ..." measures a part

@@ -32,16 +32,30 @@ SEL4_RUSTFLAGS = $(if $(GENESIS_SYSROOT),--sysroot=$(GENESIS_SYSROOT)) \
     --remap-path-prefix=$(CURDIR)=/genesis --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
 # Builds domains: those of the product, or the packages that follow.
-define SEL4_CARGO
+SEL4_CARGO = $(call SEL4_RUN,$(CARGO) --config pds/.cargo/config.toml build)
+
+# What a cargo command needs to work on domains.
+define SEL4_RUN
 env RUSTC="$$(command -v $(GENESIS_RUSTC))" RUSTC_BOOTSTRAP=1 SEL4_INCLUDE_DIRS=$(SDK_BOARD)/include \
     CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
-    $(CARGO) --config pds/.cargo/config.toml build --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
+    $(1) --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
 endef
 
 .PHONY: have-sdk
 have-sdk:
 	@[ -x $(MICROKIT_SDK)/bin/microkit ] || { echo "no Microkit SDK at $(MICROKIT_SDK): get version 2.3.0 (README.md says where) and set MICROKIT_SDK" >&2; exit 1; }
 	@[ -d $(SDK_BOARD) ] || { echo "the SDK at $(MICROKIT_SDK) has no $(BOARD) $(CONFIG)" >&2; exit 1; }
+
+# Clippy of the compiler that the domains are built with: another cannot read what that one made.
+SEL4_CLIPPY = $(dir $(shell command -v $(GENESIS_RUSTC)))cargo-clippy
+
+.PHONY: have-clippy-sel4
+have-clippy-sel4:
+	@[ -x $(SEL4_CLIPPY) ] || { echo "no $(SEL4_CLIPPY) (rustup component add clippy, or Debian's rust-web-clippy)" >&2; exit 1; }
+
+.PHONY: clippy-pds
+clippy-pds: have-sdk have-clippy-sel4
+	$(call SEL4_RUN,$(SEL4_CLIPPY) clippy --config pds/.cargo/config.toml) --workspace -- -D warnings
 
 .PHONY: image
 image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFIG/loader.img

@@ -1,4 +1,4 @@
-//! The rules that a whole system keeps, whatever the board. Each has a bad system in `tests/bad/`.
+//! The rules that a whole system keeps, whatever the board. Each has a bad system in `tools/sysdesc/tests/bad/`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
 //! The rules that an image keeps: its capDL against the system description. docs/system-check.md says what each shows
-//! and what it does not. Each has a bad system in `tests/bad-capdl/`.
+//! and what it does not. Each has a bad system in `tools/sysdesc/tests/bad-capdl/`.
 //!
 //! Nothing here trusts the name of a page table, CNode, notification or endpoint: a domain is its thread, and all else
 //! is what that thread can reach. Names are taken at their word for threads (`tcb_NAME`), and for the frames of
