@@ -8,7 +8,8 @@ use core::hint::black_box;
 use bench_report::Report;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use crypto::{Secret, dh_public};
-use platform::{Domain, Handler, counter};
+use pd::Wake;
+use platform::{Handler, counter, start};
 use sel4_microkit::protection_domain;
 use wire::handshake::{self, Started, Timestamps};
 use wireguard::{
@@ -169,5 +170,5 @@ fn init() -> impl Handler {
     let measured = Bench::new().and_then(|mut bench| bench.measure(&mut report));
     report.figure("failed", u64::from(measured.is_err()));
     report.end();
-    Domain::start(|_| false)
+    start(|_: &Wake| false)
 }

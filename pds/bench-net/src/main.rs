@@ -6,8 +6,9 @@
 
 use bench_report::Report;
 use calls::rules::{Link, Rules};
-use net::{Device, Net, Peer, Ports};
-use platform::{Channel, Domain, Handler, channel, counter, fits, read_only, read_write};
+use net::{Device, Net, Ports};
+use pd::Wake;
+use platform::{Channel, Handler, channel, counter, fits, read_only, read_write, start};
 use sel4_microkit::protection_domain;
 use shm::{
     ReadOnly,
@@ -68,9 +69,7 @@ impl Bench {
     fn burst(&mut self, frames: usize) {
         self.device.left = frames;
         while self.net.step(&mut self.ports, &mut self.device) {}
-        self.ports.signals(|peer| match peer {
-            Peer::Perimeter => self.perimeter.notify(),
-        });
+        self.ports.signals(|_| self.perimeter.notify());
     }
 
     fn measure(&mut self, report: &mut Report) {
@@ -107,8 +106,8 @@ fn init() -> impl Handler {
     let device = Replay { frames: read_only!(frames), slot: 0, left: 0 };
     let mut bench = Bench { net: Net::new(), ports, device, perimeter };
     let mut measured = false;
-    Domain::start(move |notified| {
-        let passed = notified.by(beacon) || notified.by(claim);
+    start(move |wake: &Wake| {
+        let passed = wake.by(beacon) || wake.by(claim);
         if !measured {
             measured = true;
             // The address of the device is news to the perimeter, and it says so: this is called again.

@@ -14,17 +14,14 @@ use core::{
 };
 
 pub use genesis_platform::*;
+use pd::{Domain, Wake};
 
-/// Stands in for [`genesis_platform::Domain`].
-pub struct Domain;
-
-impl Domain {
-    pub fn start(mut step: impl FnMut(&Notified) -> bool) -> impl Handler {
-        genesis_platform::Domain::start(move |notified: &Notified| {
-            burn();
-            step(notified)
-        })
-    }
+/// Stands in for [`genesis_platform::start`].
+pub fn start(mut domain: impl Domain) -> impl Handler {
+    genesis_platform::start(move |wake: &Wake| {
+        burn();
+        domain.step(wake)
+    })
 }
 
 // In one page.

@@ -3,7 +3,8 @@
 #![no_main]
 
 use bench_report::Report;
-use platform::{Domain, Handler, counter};
+use pd::Wake;
+use platform::{Handler, counter, start};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
@@ -13,5 +14,5 @@ fn init() -> impl Handler {
     let said = counter();
     report.figure("ticks", said);
     report.end();
-    Domain::start(|_| false)
+    start(|_: &Wake| false)
 }

@@ -9,7 +9,10 @@ mod region;
 
 pub use clock::{counter, now};
 pub use region::{place, words};
-pub use sel4_microkit::{Channel, ChannelSet, Child, Handler, Infallible, MessageInfo};
+pub use pd::{Child, fits};
+use pd::Wake;
+pub use sel4_microkit::Handler;
+use sel4_microkit::{ChannelSet, Infallible, MessageInfo};
 #[doc(hidden)]
 pub use shm;
 
@@ -74,31 +77,71 @@ macro_rules! channel {
     };
 }
 
-/// Makes a port. What the description gave it is too small only if the image was put together wrongly: then the
-/// domain does not start.
-pub fn fits<T>(port: Result<T, shm::TooSmall>) -> T {
-    match port {
-        Ok(port) => port,
-        Err(shm::TooSmall) => panic!("a region is too small"),
+/// The child whose number the symbol holds.
+#[macro_export]
+macro_rules! child {
+    ($name:ident) => {
+        $crate::Child($crate::setvar!(stringify!($name)))
+    };
+}
+
+/// The own end of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channel(sel4_microkit::Channel);
+
+impl Channel {
+    pub const fn new(number: usize) -> Self {
+        Self(sel4_microkit::Channel::new(number))
+    }
+
+    pub fn notify(self) {
+        self.0.notify();
     }
 }
 
-/// A domain as the runtime sees it: `step` is run once at the start and on every notification, until it says
-/// that there is nothing more to do at once. It is told which channels were notified since the last time.
-pub struct Domain<F>(F);
-
-impl<F: FnMut(&Notified) -> bool> Domain<F> {
-    pub fn start(step: F) -> Self {
-        let mut domain = Self(step);
-        domain.run(&Notified(None));
-        domain
+impl pd::Channel for Channel {
+    fn notify(self) {
+        self.0.notify();
     }
 
-    fn run(&mut self, notified: &Notified) {
-        let mut more = (self.0)(notified);
-        while more {
-            more = (self.0)(&Notified(None));
+    fn id(self) -> usize {
+        self.0.index()
+    }
+}
+
+/// A domain as the runtime sees it.
+struct Running<D>(D);
+
+/// Runs the domain, now and on every notification, until it says that there is nothing more to do at once.
+pub fn start(domain: impl pd::Domain) -> impl Handler {
+    let mut running = Running(domain);
+    running.run(0, 0);
+    running
+}
+
+impl<D: pd::Domain> Running<D> {
+    fn run(&mut self, channels: u64, children: u64) {
+        let mut wake = Wake { now: now(), channels, children };
+        while self.0.step(&wake) {
+            wake = Wake { now: now(), channels: 0, children: 0 };
         }
+    }
+}
+
+impl<D: pd::Domain> Handler for Running<D> {
+    type Error = Infallible;
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        self.run(channels.iter().fold(0, |bits, channel| bits | 1 << channel.index()), 0);
+        Ok(())
+    }
+
+    /// No reply: the child stays where it is. Its message is a hint that it could have sent itself, so nothing in it is
+    /// believed; the badge that says which child it is, is the kernel's.
+    fn fault(&mut self, child: sel4_microkit::Child, message: MessageInfo) -> Result<Option<MessageInfo>, Infallible> {
+        explain(&child, &message);
+        self.run(0, 1 << child.index());
+        Ok(None)
     }
 }
 
@@ -106,11 +149,11 @@ impl<F: FnMut(&Notified) -> bool> Domain<F> {
 /// told and drained.
 pub fn done(interrupt: Channel) {
     // It fails only for a channel that is no interrupt.
-    interrupt.irq_ack().unwrap_or_else(|_| panic!("no interrupt on this channel"));
+    interrupt.0.irq_ack().unwrap_or_else(|_| panic!("no interrupt on this channel"));
 }
 
 /// Says on a debug kernel what a child's fault was.
-pub fn explain(child: &Child, message: &MessageInfo) {
+fn explain(child: &sel4_microkit::Child, message: &MessageInfo) {
     sel4_microkit::debug_println!(
         "child {} faulted: kind {}, at {:#x}, address {:#x}",
         child.index(),
@@ -124,22 +167,4 @@ pub fn explain(child: &Child, message: &MessageInfo) {
 /// Gives the rest of this period's budget away: returns in the next period.
 pub fn rest() {
     sel4::r#yield();
-}
-
-/// The channels that brought the notification.
-pub struct Notified(Option<ChannelSet>);
-
-impl Notified {
-    pub fn by(&self, channel: Channel) -> bool {
-        self.0.as_ref().is_some_and(|set| set.contains(channel))
-    }
-}
-
-impl<F: FnMut(&Notified) -> bool> Handler for Domain<F> {
-    type Error = Infallible;
-
-    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
-        self.run(&Notified(Some(channels)));
-        Ok(())
-    }
 }

@@ -165,6 +165,12 @@ impl<'a> Tenant<'a> {
     }
 }
 
+impl workload::Tenant for Tenant<'_> {
+    fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.step(now, ports)
+    }
+}
+
 /// Whether there is no connection; then it listens for the next.
 fn listen(socket: &mut Socket<'_>, port: u16) -> bool {
     let free = matches!(socket.state(), State::Closed | State::Listen);

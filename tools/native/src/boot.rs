@@ -12,6 +12,8 @@ pub const VARIABLE: &str = "GENESIS_BOOT";
 #[derive(Serialize, Deserialize)]
 pub struct Boot {
     pub domain: String,
+    /// The program that the description names.
+    pub program: String,
     /// The page for last words.
     pub words: RawFd,
     pub regions: Vec<BootRegion>,

@@ -13,6 +13,7 @@ extern crate std;
 mod frames;
 mod hellos;
 mod nonces;
+pub mod shell;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -49,9 +50,9 @@ const CALL_MICROS: Micros = 2_000_000;
 /// After how long random bytes that did not come are asked for again.
 const SEED_MICROS: Micros = 1_000_000;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
     Perimeter,
     Lifecycle,
@@ -67,12 +68,12 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let signals = [
-            (Peer::Keystore, self.keystore.take_signal()),
-            (Peer::Perimeter, self.perimeter.take_signal()),
-            (Peer::Lifecycle, self.lifecycle.take_signal()),
-            (Peer::Timer, self.alarm.take_signal()),
+            (Channel::Keystore, self.keystore.take_signal()),
+            (Channel::Perimeter, self.perimeter.take_signal()),
+            (Channel::Lifecycle, self.lifecycle.take_signal()),
+            (Channel::Timer, self.alarm.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

@@ -23,6 +23,7 @@ extern crate std;
 mod device;
 mod exchange;
 mod noise;
+pub mod shell;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -46,9 +47,9 @@ use exchange::{Call, Exchange, MESSAGE, Means, Progress, Reason, Slot, blame};
 use tcp::{Buffers, PENDING, Stack};
 use upgrade::{Arrived, Head, RequestLine};
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
     Perimeter,
     Lifecycle,
@@ -64,12 +65,12 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let signals = [
-            (Peer::Keystore, self.keystore.take_signal()),
-            (Peer::Perimeter, self.perimeter.take_signal()),
-            (Peer::Lifecycle, self.lifecycle.take_signal()),
-            (Peer::Timer, self.alarm.take_signal()),
+            (Channel::Keystore, self.keystore.take_signal()),
+            (Channel::Perimeter, self.perimeter.take_signal()),
+            (Channel::Lifecycle, self.lifecycle.take_signal()),
+            (Channel::Timer, self.alarm.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

@@ -8,6 +8,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod shell;
 mod words;
 
 use core::fmt::{self, Write};
@@ -22,9 +23,9 @@ use shm::{cell, ring};
 use wire::ticket::Ticket;
 use zeroize::Zeroize;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
     Lifecycle,
 }
@@ -45,12 +46,12 @@ impl<'a> Ports<'a> {
         Self { ticket, lifecycle, heartbeat, shown: false }
     }
 
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         if core::mem::take(&mut self.shown) {
-            notify(Peer::Keystore);
+            notify(Channel::Keystore);
         }
         if self.lifecycle.take_signal() {
-            notify(Peer::Lifecycle);
+            notify(Channel::Lifecycle);
         }
     }
 }
@@ -327,7 +328,7 @@ mod tests {
         assert!(text.lines().filter(|line| line.contains('█')).count() >= 20);
         let mut told = Vec::new();
         rig.ports.signals(|peer| told.push(peer));
-        assert_eq!(told, [Peer::Keystore]);
+        assert_eq!(told, [Channel::Keystore]);
         assert!(rig.console.out.iter().all(|byte| *byte == 0));
         rig.keystore.wipe();
         assert_eq!(rig.run(), "");

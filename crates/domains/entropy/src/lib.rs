@@ -10,6 +10,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod shell;
+
 use calls::entropy::{BLOCK, Samples};
 use shm::cell;
 use zerocopy::FromZeros;
@@ -29,14 +31,14 @@ pub struct Ports<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         if self.keystore.take_signal() {
-            notify(Peer::Keystore);
+            notify(Channel::Keystore);
         }
     }
 }

@@ -26,6 +26,7 @@ mod health;
 mod identity;
 mod node;
 mod record;
+pub mod shell;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -57,9 +58,9 @@ use node::{Node, Reply};
 use store::{Finished, Vault};
 pub use store::{Progress, RamStore, Record, SEALED, Sealed, Slot, Store};
 
-/// The channels of this domain.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Entropy,
     Lifecycle,
     Beacon,
@@ -83,14 +84,14 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let peers = [
-            (Peer::Entropy, self.entropy.take_signal()),
-            (Peer::Lifecycle, self.lifecycle.take_signal()),
-            (Peer::Beacon, self.beacon.take_signal()),
-            (Peer::Claim, self.claim.take_signal()),
-            (Peer::Mesh, self.mesh.take_signal()),
-            (Peer::Console, self.ticket.take_signal()),
+            (Channel::Entropy, self.entropy.take_signal()),
+            (Channel::Lifecycle, self.lifecycle.take_signal()),
+            (Channel::Beacon, self.beacon.take_signal()),
+            (Channel::Claim, self.claim.take_signal()),
+            (Channel::Mesh, self.mesh.take_signal()),
+            (Channel::Console, self.ticket.take_signal()),
         ];
         for (peer, signal) in peers {
             if signal {
@@ -144,34 +145,34 @@ enum While {
 }
 
 /// Everything that is ever done for anybody. What is not here is refused.
-const ACCESS: [(Peer, u32, Needs, While); 21] = [
-    (Peer::Lifecycle, Status::OP, Needs::Nothing, While::Always),
-    (Peer::Lifecycle, Fork::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Lifecycle, CloseGate::OP, Needs::Nothing, While::Always),
-    (Peer::Lifecycle, Settle::OP, Needs::Fresh, While::Owned),
-    (Peer::Lifecycle, Update::OP, Needs::Fresh, While::Owned),
-    (Peer::Beacon, CheckFind::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Beacon, MakeHello::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Beacon, CheckOpen::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Beacon, BeaconRandom::OP, Needs::Fresh, While::Always),
-    (Peer::Claim, ReadInitiation::OP, Needs::Keys, While::Unclaimed),
-    (Peer::Claim, ClaimKey::OP, Needs::Keys, While::Always),
-    (Peer::Claim, Identify::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Claim, Commit::OP, Needs::Fresh, While::Unclaimed),
-    (Peer::Claim, Acknowledge::OP, Needs::Fresh, While::Always),
-    (Peer::Claim, ClaimRandom::OP, Needs::Fresh, While::Always),
-    (Peer::Mesh, MeshKey::OP, Needs::Keys, While::Owned),
-    (Peer::Mesh, StartMeshHandshake::OP, Needs::Fresh, While::Owned),
-    (Peer::Mesh, FinishMeshHandshake::OP, Needs::Keys, While::Owned),
-    (Peer::Mesh, ReadMeshHandshake::OP, Needs::Keys, While::Owned),
-    (Peer::Mesh, MeshRandom::OP, Needs::Fresh, While::Owned),
-    (Peer::Mesh, CheckCommand::OP, Needs::Fresh, While::Owned),
+const ACCESS: [(Channel, u32, Needs, While); 21] = [
+    (Channel::Lifecycle, Status::OP, Needs::Nothing, While::Always),
+    (Channel::Lifecycle, Fork::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Lifecycle, CloseGate::OP, Needs::Nothing, While::Always),
+    (Channel::Lifecycle, Settle::OP, Needs::Fresh, While::Owned),
+    (Channel::Lifecycle, Update::OP, Needs::Fresh, While::Owned),
+    (Channel::Beacon, CheckFind::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Beacon, MakeHello::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Beacon, CheckOpen::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Beacon, BeaconRandom::OP, Needs::Fresh, While::Always),
+    (Channel::Claim, ReadInitiation::OP, Needs::Keys, While::Unclaimed),
+    (Channel::Claim, ClaimKey::OP, Needs::Keys, While::Always),
+    (Channel::Claim, Identify::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Claim, Commit::OP, Needs::Fresh, While::Unclaimed),
+    (Channel::Claim, Acknowledge::OP, Needs::Fresh, While::Always),
+    (Channel::Claim, ClaimRandom::OP, Needs::Fresh, While::Always),
+    (Channel::Mesh, MeshKey::OP, Needs::Keys, While::Owned),
+    (Channel::Mesh, StartMeshHandshake::OP, Needs::Fresh, While::Owned),
+    (Channel::Mesh, FinishMeshHandshake::OP, Needs::Keys, While::Owned),
+    (Channel::Mesh, ReadMeshHandshake::OP, Needs::Keys, While::Owned),
+    (Channel::Mesh, MeshRandom::OP, Needs::Fresh, While::Owned),
+    (Channel::Mesh, CheckCommand::OP, Needs::Fresh, While::Owned),
 ];
 
 /// The next request on a channel, if the table gives it to that channel, and the node if it may be done
 /// now. What is not the channel's is refused here.
 fn admit<'s, const MAX: usize>(
-    peer: Peer,
+    peer: Channel,
     server: &mut Server<'_, MAX>,
     stage: &'s mut Stage,
 ) -> Option<(Incoming<MAX>, Result<&'s mut Node, Refusal>)> {
@@ -423,7 +424,7 @@ impl<S: Store> Keystore<S> {
     fn serve_lifecycle(&mut self, ports: &mut Ports<'_>) {
         let status = self.status();
         let (server, vault) = (&mut ports.lifecycle, &mut self.vault);
-        let Some((request, node)) = admit(Peer::Lifecycle, server, &mut self.stage) else { return };
+        let Some((request, node)) = admit(Channel::Lifecycle, server, &mut self.stage) else { return };
         match request.op {
             Status::OP => answer::<Status, _>(server, &request, |()| Ok(Some(status))),
             Fork::OP => answer::<Fork, _>(server, &request, |()| node?.fork(vault)),
@@ -440,7 +441,7 @@ impl<S: Store> Keystore<S> {
 
     fn serve_beacon(&mut self, ports: &mut Ports<'_>) {
         let (server, vault) = (&mut ports.beacon, &mut self.vault);
-        let Some((request, node)) = admit(Peer::Beacon, server, &mut self.stage) else { return };
+        let Some((request, node)) = admit(Channel::Beacon, server, &mut self.stage) else { return };
         match request.op {
             CheckFind::OP => answer::<CheckFind, _>(server, &request, |find| node?.check_find(&find, vault)),
             MakeHello::OP => answer::<MakeHello, _>(server, &request, |()| node?.make_hello()),
@@ -452,7 +453,7 @@ impl<S: Store> Keystore<S> {
 
     fn serve_claim(&mut self, ports: &mut Ports<'_>) {
         let (server, vault) = (&mut ports.claim, &mut self.vault);
-        let Some((request, node)) = admit(Peer::Claim, server, &mut self.stage) else { return };
+        let Some((request, node)) = admit(Channel::Claim, server, &mut self.stage) else { return };
         match request.op {
             ReadInitiation::OP => {
                 answer::<ReadInitiation, _>(server, &request, |message| node?.read_initiation(&message));
@@ -467,7 +468,7 @@ impl<S: Store> Keystore<S> {
     }
     fn serve_mesh(&mut self, ports: &mut Ports<'_>) {
         let (server, vault) = (&mut ports.mesh, &mut self.vault);
-        let Some((request, node)) = admit(Peer::Mesh, server, &mut self.stage) else { return };
+        let Some((request, node)) = admit(Channel::Mesh, server, &mut self.stage) else { return };
         match request.op {
             MeshKey::OP => answer::<MeshKey, _>(server, &request, |()| Ok(Some(node?.keys().mesh_public))),
             StartMeshHandshake::OP => {

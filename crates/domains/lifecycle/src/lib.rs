@@ -15,6 +15,7 @@ mod configuration;
 mod events;
 mod gate;
 mod mesh;
+pub mod shell;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +37,9 @@ use gate::OpenGate;
 use mesh::Pending;
 use wire::Phase;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
     Perimeter,
     Beacon,
@@ -67,19 +68,19 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         // Both ends of a channel are asked: a cell and a mailbox share it.
         let beacon = self.beacon_rules.take_signal() | self.beacon.take_signal();
         let claim = self.claim_gate.take_signal() | self.claim.take_signal();
         let mesh = self.membership.take_signal() | self.mesh.take_signal();
         let signals = [
-            (Peer::Keystore, self.keystore.take_signal()),
-            (Peer::Perimeter, self.perimeter.take_signal()),
-            (Peer::Beacon, beacon),
-            (Peer::Claim, claim),
-            (Peer::Mesh, mesh),
-            (Peer::Console, self.console.take_signal()),
-            (Peer::Timer, self.alarm.take_signal()),
+            (Channel::Keystore, self.keystore.take_signal()),
+            (Channel::Perimeter, self.perimeter.take_signal()),
+            (Channel::Beacon, beacon),
+            (Channel::Claim, claim),
+            (Channel::Mesh, mesh),
+            (Channel::Console, self.console.take_signal()),
+            (Channel::Timer, self.alarm.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

@@ -20,6 +20,7 @@ mod inner;
 mod keys;
 mod link;
 mod member;
+pub mod shell;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -63,9 +64,9 @@ const RESEED_MICROS: Micros = 600_000_000;
 /// The shortest time between two records that nobody asked for.
 const REPORT_MICROS: Micros = 10_000;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Keystore,
     Lifecycle,
     Perimeter,
@@ -88,14 +89,14 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let signals = [
-            (Peer::Keystore, self.keystore.take_signal()),
-            (Peer::Lifecycle, self.lifecycle.take_signal()),
+            (Channel::Keystore, self.keystore.take_signal()),
+            (Channel::Lifecycle, self.lifecycle.take_signal()),
             // Both signals are to be taken.
-            (Peer::Perimeter, self.perimeter.take_signal() | self.stations.take_signal()),
-            (Peer::Workload, self.workload.take_signal() | self.tenancy.take_signal()),
-            (Peer::Timer, self.alarm.take_signal()),
+            (Channel::Perimeter, self.perimeter.take_signal() | self.stations.take_signal()),
+            (Channel::Workload, self.workload.take_signal() | self.tenancy.take_signal()),
+            (Channel::Timer, self.alarm.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod shell;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +24,9 @@ const _: () = assert!(MAX_FRAME < ROOM, "a frame that is too long must be seen t
 /// Frames in each direction per step.
 pub const BATCH: usize = 32;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Perimeter,
 }
 
@@ -35,10 +36,10 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         // Both are asked: cell and ring share the channel.
         if self.nic.take_signal() | self.perimeter.take_signal() {
-            notify(Peer::Perimeter);
+            notify(Channel::Perimeter);
         }
     }
 }

@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod decide;
 mod packet;
+pub mod shell;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +27,9 @@ pub use decide::{Reason, Source, Verdict, decide};
 /// Frames taken from each ring per step.
 pub const BATCH: usize = 32;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Net,
     Beacon,
     Claim,
@@ -50,13 +51,13 @@ pub struct Ports<'a> {
 }
 
 impl<'a> Ports<'a> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let signals = [
-            (Peer::Net, self.net.take_signal()),
-            (Peer::Beacon, self.beacon.take_signal()),
-            (Peer::Claim, self.claim.take_signal()),
-            (Peer::Mesh, self.mesh.take_signal()),
-            (Peer::Lifecycle, self.report.take_signal()),
+            (Channel::Net, self.net.take_signal()),
+            (Channel::Beacon, self.beacon.take_signal()),
+            (Channel::Claim, self.claim.take_signal()),
+            (Channel::Mesh, self.mesh.take_signal()),
+            (Channel::Lifecycle, self.report.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

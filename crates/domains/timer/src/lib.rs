@@ -6,12 +6,14 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod shell;
+
 use calls::alarm::AlarmOf;
 use shm::Micros;
 
-/// Those with deadlines, one channel each.
+/// Its channels: those with deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Beacon,
     Claim,
     Lifecycle,
@@ -28,7 +30,7 @@ pub struct Ports<'a> {
 }
 
 impl<'a> Ports<'a> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         for (peer, alarm) in self.each() {
             if alarm.take_signal() {
                 notify(peer);
@@ -36,15 +38,22 @@ impl<'a> Ports<'a> {
         }
     }
 
-    fn each(&mut self) -> [(Peer, &mut AlarmOf<'a>); 5] {
+    fn each(&mut self) -> [(Channel, &mut AlarmOf<'a>); 5] {
         [
-            (Peer::Beacon, &mut self.beacon),
-            (Peer::Claim, &mut self.claim),
-            (Peer::Lifecycle, &mut self.lifecycle),
-            (Peer::Mesh, &mut self.mesh),
-            (Peer::Workload, &mut self.workload),
+            (Channel::Beacon, &mut self.beacon),
+            (Channel::Claim, &mut self.claim),
+            (Channel::Lifecycle, &mut self.lifecycle),
+            (Channel::Mesh, &mut self.mesh),
+            (Channel::Workload, &mut self.workload),
         ]
     }
+}
+
+/// The one clock.
+pub trait Clock {
+    /// Has the domain woken at this time, or no more. True: the platform has no such clock, and the domain is to look again
+    /// at once.
+    fn arm(&mut self, next: Option<Micros>) -> bool;
 }
 
 /// Notes the deadlines that have passed and returns the next one: the shell arms its clock with it, or stops the clock.
@@ -87,14 +96,14 @@ mod tests {
         assert_eq!(step(0, &mut ports), Some(20));
         assert_eq!(woken(&mut ports), []);
         assert_eq!(step(20, &mut ports), Some(50));
-        assert_eq!(woken(&mut ports), [Peer::Claim]);
+        assert_eq!(woken(&mut ports), [Channel::Claim]);
         claim.set(Some(60));
         beacon.set(None);
         assert_eq!(step(55, &mut ports), Some(60));
         assert_eq!(woken(&mut ports), []);
         claim.set(Some(0));
         assert_eq!(step(55, &mut ports), None);
-        assert_eq!(woken(&mut ports), [Peer::Claim]);
+        assert_eq!(woken(&mut ports), [Channel::Claim]);
         assert!(claim.take_signal());
         claim.set(Some(0));
         assert!(!claim.take_signal());

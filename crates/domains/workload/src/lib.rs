@@ -19,6 +19,7 @@ extern crate std;
 // The parser of hostile bytes is open to fuzz targets; the rest is shared with the test tenant.
 pub mod http;
 pub mod pulse;
+pub mod shell;
 pub mod stack;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use smoltcp::{
 
 use http::{Answer, Head, Status};
 use pulse::Pulse;
+pub use shell::Tenant;
 use stack::Stack;
 
 /// Where the page is.
@@ -50,9 +52,9 @@ const SEND: usize = http::ANSWER;
 /// Packets taken in one step.
 const PACKETS: usize = 16;
 
-/// Those that it talks to.
+/// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum Channel {
     Mesh,
     Console,
     Timer,
@@ -68,12 +70,12 @@ pub struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    pub fn signals(&mut self, mut notify: impl FnMut(Peer)) {
+    pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
         let (ring, beat) = (self.mesh.take_signal(), self.mesh_beat.take_signal());
         let signals = [
-            (Peer::Mesh, ring || beat),
-            (Peer::Console, self.console_beat.take_signal()),
-            (Peer::Timer, self.alarm.take_signal()),
+            (Channel::Mesh, ring || beat),
+            (Channel::Console, self.console_beat.take_signal()),
+            (Channel::Timer, self.alarm.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }
@@ -203,5 +205,11 @@ impl<'a> Workload<'a> {
                 socket.close();
             }
         }
+    }
+}
+
+impl Tenant for Workload<'_> {
+    fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.step(now, ports)
     }
 }

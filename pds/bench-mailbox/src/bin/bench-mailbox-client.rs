@@ -4,7 +4,8 @@
 
 use bench_mailbox::{BODY, Echo};
 use bench_report::Report;
-use platform::{Domain, Handler, channel, counter, fits, now, read_only, read_write};
+use pd::Wake;
+use platform::{Handler, channel, counter, fits, now, read_only, read_write, start};
 use sel4_microkit::protection_domain;
 use shm::mailbox::Client;
 
@@ -29,9 +30,9 @@ fn init() -> impl Handler {
     let (mut doing, mut since) = (Doing::Pings(0), 0);
     let mut body = [0; BODY];
     pings.notify();
-    Domain::start(move |notified| {
+    start(move |wake: &Wake| {
         match doing {
-            Doing::Pings(done) if notified.by(pings) => {
+            Doing::Pings(done) if wake.by(pings) => {
                 doing = Doing::Pings(done + 1);
                 match done {
                     WARM => since = counter(),

@@ -3,7 +3,8 @@
 #![no_main]
 
 use bench_mailbox::{BODY, Echo};
-use platform::{Domain, Handler, channel, fits, read_only, read_write};
+use pd::Wake;
+use platform::{Handler, channel, fits, read_only, read_write, start};
 use sel4_microkit::protection_domain;
 use shm::mailbox::Server;
 
@@ -11,8 +12,8 @@ use shm::mailbox::Server;
 fn init() -> impl Handler {
     let mut server: Server<'_, BODY> = fits(Server::new(read_only!(client_req), read_write!(client_rep)));
     let (calls, pings) = (channel!(calls_id), channel!(pings_id));
-    Domain::start(move |notified| {
-        if notified.by(pings) {
+    start(move |wake: &Wake| {
+        if wake.by(pings) {
             pings.notify();
             return false;
         }

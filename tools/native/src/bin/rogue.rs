@@ -7,6 +7,7 @@ use std::{
     ptr::{null, with_exposed_provenance_mut},
 };
 
+use ::pd::Platform;
 use native::pd::{self, Domain, Heap};
 
 #[global_allocator]
@@ -113,7 +114,7 @@ fn count_descriptors() {
 }
 
 /// Says what stands in its region, as far as there is text.
-fn recite(domain: Domain) -> ! {
+fn recite(mut domain: Domain) -> ! {
     let text = domain.read("text");
     domain.run(move |_| {
         let mut bytes = [0; 64];

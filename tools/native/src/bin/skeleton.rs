@@ -1,6 +1,7 @@
 //! The smallest system, `tests/systems/skeleton.xml`: `left` calls `right` through a mailbox and sends it frames
 //! through a ring, `right` answers and sends them back, and both finish. One program, two domains.
 
+use ::pd::{Channel, Platform};
 use native::pd::{self, Domain, Heap};
 use shm::{
     mailbox::{CallError, Client, Operation, Server},

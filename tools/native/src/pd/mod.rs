@@ -18,13 +18,14 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
+use ::pd::{Child, Wake, missing};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{read, write},
     mm::{MapFlags, ProtFlags, mmap},
     time::{ClockId, clock_gettime},
 };
-use shm::{Micros, ReadOnly, ReadWrite, TooSmall, region::WORD};
+use shm::{Micros, ReadOnly, ReadWrite, region::WORD};
 
 pub use device::Device;
 pub(crate) use dying::PANICKED;
@@ -45,11 +46,6 @@ pub fn counter() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// A port, of regions that are large enough for it.
-pub fn fits<T>(port: Result<T, TooSmall>) -> T {
-    port.expect("system.xml gives the port a region that is large enough")
-}
-
 /// The process as `system.xml` made it. Regions, channels and devices go by the symbols they have there.
 pub struct Domain {
     boot: Boot,
@@ -63,26 +59,16 @@ pub struct Channel {
     tell: Option<BorrowedFd<'static>>,
 }
 
-impl Channel {
-    /// Notifies the other end. Never waits, never fails: a notification that is not taken yet is one.
-    pub fn notify(self) {
+impl ::pd::Channel for Channel {
+    fn notify(self) {
         if let Some(bell) = self.tell {
             let _ = write(bell, &1u64.to_ne_bytes());
         }
     }
-}
 
-/// A domain whose parent this one is.
-#[derive(Debug, Clone, Copy)]
-pub struct Child {
-    id: u8,
-}
-
-/// Why the domain runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Wake {
-    pub now: Micros,
-    heard: Heard,
+    fn id(self) -> usize {
+        usize::from(self.id)
+    }
 }
 
 /// Bits by number of the channel, and of the child.
@@ -90,18 +76,6 @@ pub struct Wake {
 struct Heard {
     channels: u64,
     children: u64,
-}
-
-impl Wake {
-    /// Whether the other end of `channel` has notified since this domain waited last.
-    pub fn by(&self, channel: Channel) -> bool {
-        self.heard.channels & 1 << channel.id != 0
-    }
-
-    /// Whether `child` has ended since this domain waited last.
-    pub fn died(&self, child: Child) -> bool {
-        self.heard.children & 1 << child.id != 0
-    }
 }
 
 impl Domain {
@@ -118,41 +92,21 @@ impl Domain {
         &self.boot.domain
     }
 
-    /// A region that this domain reads.
-    pub fn read(&self, symbol: &str) -> ReadOnly<'static> {
-        ReadOnly::new(words_of(self.region(symbol, false)))
-    }
-
-    /// A region that this domain writes. It is bound once: two writers would undo each other's work.
-    pub fn write(&mut self, symbol: &str) -> ReadWrite<'static> {
-        let region = self.region(symbol, true);
-        let words = words_of(region);
-        let name = region.name.clone();
-        self.boot.regions.retain(|region| region.name != name);
-        ReadWrite::new(words)
+    /// The program that the description names for this domain.
+    pub fn program(&self) -> &str {
+        &self.boot.program
     }
 
     fn region(&self, symbol: &str, writable: bool) -> &BootRegion {
         let named = |region: &&BootRegion| region.symbol.as_deref() == Some(symbol) && region.writable == writable;
-        let perms = if writable { "rw" } else { "r" };
+        let what = if writable { "region to write at" } else { "region to read at" };
         let found = self.boot.regions.iter().find(named);
-        found.unwrap_or_else(|| panic!("system.xml gives {} no region {symbol} to bind as {perms}", self.name()))
-    }
-
-    pub fn channel(&self, symbol: &str) -> Channel {
-        let found = self.boot.channels.iter().find(|channel| channel.symbol.as_deref() == Some(symbol));
-        let channel = found.unwrap_or_else(|| panic!("system.xml gives {} no channel {symbol}", self.name()));
-        Channel { id: channel.id, tell: channel.tell.map(borrow) }
-    }
-
-    pub fn child(&self, symbol: &str) -> Child {
-        let found = self.boot.children.iter().find(|child| child.symbol.as_deref() == Some(symbol));
-        Child { id: found.unwrap_or_else(|| panic!("system.xml gives {} no child {symbol}", self.name())).id }
+        found.unwrap_or_else(|| missing(self.name(), what, symbol))
     }
 
     pub fn device(&self, name: &str) -> Device {
         let found = self.devices.iter().find(|device| device.name == name);
-        Device(found.unwrap_or_else(|| panic!("system.xml gives {} no device {name}", self.name())))
+        Device(found.unwrap_or_else(|| missing(self.name(), "device", name)))
     }
 
     /// Gives up what domain code must not have, then runs it for good: `step` each time that something may have
@@ -162,9 +116,37 @@ impl Domain {
         seal::seal(&self.boot).unwrap_or_else(|error| panic!("cannot be isolated: {error}"));
         let mut heard = Heard::default();
         loop {
-            let more = step(&Wake { now: now(), heard });
+            let more = step(&Wake { now: now(), channels: heard.channels, children: heard.children });
             heard = if more { Heard::default() } else { ears.wait() };
         }
+    }
+}
+
+impl ::pd::Platform<'static> for Domain {
+    type Channel = Channel;
+
+    fn read(&mut self, symbol: &'static str) -> ReadOnly<'static> {
+        ReadOnly::new(words_of(self.region(symbol, false)))
+    }
+
+    /// It is bound once: two writers would undo each other's work.
+    fn write(&mut self, symbol: &'static str) -> ReadWrite<'static> {
+        let region = self.region(symbol, true);
+        let words = words_of(region);
+        let name = region.name.clone();
+        self.boot.regions.retain(|region| region.name != name);
+        ReadWrite::new(words)
+    }
+
+    fn channel(&mut self, symbol: &'static str) -> Channel {
+        let found = self.boot.channels.iter().find(|channel| channel.symbol.as_deref() == Some(symbol));
+        let channel = found.unwrap_or_else(|| missing(self.name(), "channel", symbol));
+        Channel { id: channel.id, tell: channel.tell.map(borrow) }
+    }
+
+    fn child(&mut self, symbol: &'static str) -> Child {
+        let found = self.boot.children.iter().find(|child| child.symbol.as_deref() == Some(symbol));
+        Child(usize::from(found.unwrap_or_else(|| missing(self.name(), "child", symbol)).id))
     }
 }
 

@@ -163,6 +163,9 @@ fn bells(system: &System) -> Result<Bells<'_>, StartError> {
     Ok(bells)
 }
 
+/// The program that is every domain of a node.
+const DOMAIN: &str = "domain";
+
 fn part(
     system: &System,
     domain: &Domain,
@@ -171,8 +174,11 @@ fn part(
     bells: &Bells<'_>,
 ) -> Result<Part, StartError> {
     let name = &domain.name;
-    let program = find(&config.search_path, &domain.image.path)
-        .ok_or_else(|| StartError::Failed(format!("domain {name}: there is no program {}", domain.image.path)))?;
+    // The domains of a node are one program, which is told whom to be.
+    let image = &domain.image.path;
+    let file = if node::PROGRAMS.contains(&image.as_str()) { DOMAIN } else { image };
+    let program = find(&config.search_path, file)
+        .ok_or_else(|| StartError::Failed(format!("domain {name}: there is no program {file}")))?;
     // The process starts in the root directory.
     let program = std::path::absolute(program).map_err(|error| failed(name, error))?;
     let (words, _) = self::memory("words", words::SIZE as u64, &[], true).map_err(|error| failed(name, error))?;
@@ -180,6 +186,7 @@ fn part(
         program,
         boot: Boot {
             domain: name.clone(),
+            program: image.clone(),
             words: words.as_raw_fd(),
             regions: Vec::new(),
             channels: Vec::new(),

@@ -152,8 +152,8 @@ fn those_are_notified_who_have_something_to_do() {
     let find = rig.find(ADMIN);
     rig.deliver(&frame_of(ADMIN, &find));
     rig.core.step(rig.now, &mut rig.ports);
-    assert_eq!(rig.notified(), [Peer::Keystore, Peer::Timer]);
+    assert_eq!(rig.notified(), [Channel::Keystore, Channel::Timer]);
     rig.run();
     rig.pass(SECOND);
-    assert_eq!(rig.notified(), [Peer::Keystore, Peer::Perimeter, Peer::Timer]);
+    assert_eq!(rig.notified(), [Channel::Keystore, Channel::Perimeter, Channel::Timer]);
 }

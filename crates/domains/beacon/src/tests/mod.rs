@@ -177,7 +177,7 @@ impl Rig {
         self.alarm.poll(0)
     }
 
-    pub fn notified(&mut self) -> Vec<Peer> {
+    pub fn notified(&mut self) -> Vec<Channel> {
         let mut notified = Vec::new();
         self.ports.signals(|peer| notified.push(peer));
         notified

@@ -36,9 +36,9 @@ fn no_key_before_enough_samples_and_none_is_asked_for_after() {
         assert_eq!(rig.disk.writes(), 0);
         rig.feed();
         rig.run();
-        assert_eq!(rig.told.contains(&Peer::Entropy), number < BLOCKS);
+        assert_eq!(rig.told.contains(&Channel::Entropy), number < BLOCKS);
     }
-    assert!(rig.told.contains(&Peer::Lifecycle) && rig.lifecycle.nudged());
+    assert!(rig.told.contains(&Channel::Lifecycle) && rig.lifecycle.nudged());
     assert_eq!(rig.status().state, state::READY);
     // At rest nobody is notified of anything.
     rig.run();
@@ -84,15 +84,15 @@ fn nothing_of_f_before_it_is_committed_and_read_back() {
     rig.beacon.call::<MakeHello>(&(), 1);
     for _ in 0..5 {
         rig.run();
-        assert!(rig.outcome::<Status>(Peer::Lifecycle).is_none());
-        assert!(rig.outcome::<MakeHello>(Peer::Beacon).is_none());
+        assert!(rig.outcome::<Status>(Channel::Lifecycle).is_none());
+        assert!(rig.outcome::<MakeHello>(Channel::Beacon).is_none());
         assert!(rig.shown_ticket().is_none());
         assert!(!matches!(rig.keystore.stage, Stage::Ready(_)));
     }
     disk.set_busy(false);
     rig.run();
-    assert_eq!(rig.outcome::<Status>(Peer::Lifecycle).unwrap().unwrap().state, state::READY);
-    assert!(rig.outcome::<MakeHello>(Peer::Beacon).unwrap().is_ok());
+    assert_eq!(rig.outcome::<Status>(Channel::Lifecycle).unwrap().unwrap().state, state::READY);
+    assert!(rig.outcome::<MakeHello>(Channel::Beacon).unwrap().is_ok());
     assert!(rig.shown_ticket().is_some());
 }
 
@@ -108,7 +108,7 @@ fn an_identity_that_does_not_read_back_is_not_used() {
             let status = rig.status();
             assert_eq!((status.state, status.fiduciary, status.address), (state::NO_STORE, [0; 32], [0; 16]));
             assert!(rig.shown_ticket().is_none());
-            assert_eq!(rig.ask::<MakeHello>(Peer::Beacon, &()).err(), Some(Refusal::NotReady));
+            assert_eq!(rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(Refusal::NotReady));
             // Latched, whatever the store does now.
             rig.feed();
             rig.run();
@@ -182,7 +182,7 @@ fn a_damaged_anchor_leaves_the_node_blind() {
         assert_eq!((status.state, status.fiduciary), (state::BAD_ANCHOR, [0; 32]));
         assert_eq!(rig.disk.writes(), 0);
         assert_eq!(rig.fork(), Err(Refusal::NotReady));
-        assert_eq!(rig.told, [Peer::Lifecycle]);
+        assert_eq!(rig.told, [Channel::Lifecycle]);
     }
 }
 
@@ -193,7 +193,7 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     rig.step(true);
     rig.feed();
     rig.run();
-    assert!(rig.told.contains(&Peer::Console));
+    assert!(rig.told.contains(&Channel::Console));
     let status = rig.status();
     assert_eq!((status.anchor, status.ticket_waiting), (anchor::TICKET, 1));
     let value = rig.shown_ticket().unwrap();
@@ -203,7 +203,7 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     let mut bytes = [0; 4096];
     ReadOnly::new(rig.ticket_region).read(8, &mut bytes);
     assert_eq!(bytes, [0; 4096]);
-    assert!(rig.told.contains(&Peer::Lifecycle));
+    assert!(rig.told.contains(&Channel::Lifecycle));
     assert_eq!(rig.status().ticket_waiting, 0);
     // It claims this node: the hello is for it.
     let anchor = AnchorSecret::from_seed(&value.secret);
@@ -264,7 +264,7 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
         }
         if cut_after == 3 {
             rig.run();
-            assert_eq!(rig.outcome::<Acknowledge>(Peer::Claim), Some(Ok(())));
+            assert_eq!(rig.outcome::<Acknowledge>(Channel::Claim), Some(Ok(())));
         }
         if cut_after == 0 {
             rig.acknowledge(&record.hash()).unwrap();
@@ -291,7 +291,7 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
         rig.step(true);
         rig.fork().unwrap();
         let open = open_for(&rig.hello(&anchor), &anchor, 3);
-        assert!(rig.ask::<CheckOpen>(Peer::Beacon, &open).is_ok());
+        assert!(rig.ask::<CheckOpen>(Channel::Beacon, &open).is_ok());
         rig.claim_with(&anchor, 9);
         rig.timestamp().unwrap();
         let mut head = UpdateHead::new_zeroed();

@@ -30,10 +30,13 @@ pub fn ask_raw(rig: &mut Rig, mailbox: usize, op: u64, len: u64, body: &[u8]) ->
 }
 
 /// Operations by mailbox, as [`calls::keystore`] has them: number, and size of the request.
-const OPERATIONS: [(&[(u32, usize)], Peer); 4] = [
-    (&[(1, 0), (2, 0), (3, 0), (4, 0), (5, size_of::<UpdateHead>())], Peer::Lifecycle),
-    (&[(16, size_of::<Find>()), (17, 0), (18, size_of::<Open>()), (19, 0)], Peer::Beacon),
-    (&[(32, size_of::<Initiation>()), (33, 0), (34, 32), (35, size_of::<Binding>()), (36, 32), (37, 0)], Peer::Claim),
+const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
+    (&[(1, 0), (2, 0), (3, 0), (4, 0), (5, size_of::<UpdateHead>())], Channel::Lifecycle),
+    (&[(16, size_of::<Find>()), (17, 0), (18, size_of::<Open>()), (19, 0)], Channel::Beacon),
+    (
+        &[(32, size_of::<Initiation>()), (33, 0), (34, 32), (35, size_of::<Binding>()), (36, 32), (37, 0)],
+        Channel::Claim,
+    ),
     (
         &[
             (48, 0),
@@ -43,7 +46,7 @@ const OPERATIONS: [(&[(u32, usize)], Peer); 4] = [
             (52, 0),
             (53, size_of::<Command>()),
         ],
-        Peer::Mesh,
+        Channel::Mesh,
     ),
 ];
 
@@ -145,12 +148,12 @@ fn a_find_counts_once_and_its_counter_is_stored_first() {
         assert_eq!(rig.find(counter), Err(Refusal::Stale));
     }
     let wrong = Find::sign(&stranger(), 7, SENDER.0, SENDER.1);
-    assert_eq!(rig.ask::<CheckFind>(Peer::Beacon, &wrong), Err(Refusal::Forged));
+    assert_eq!(rig.ask::<CheckFind>(Channel::Beacon, &wrong), Err(Refusal::Forged));
     let good = Find::sign(&admin(), 7, SENDER.0, SENDER.1);
     for at in [0, 4, 5, 6, 15, 20, 35, 38, 60] {
         let mut changed = good;
         changed.as_mut_bytes()[at] ^= 1;
-        assert!(rig.ask::<CheckFind>(Peer::Beacon, &changed).is_err(), "byte {at}");
+        assert!(rig.ask::<CheckFind>(Channel::Beacon, &changed).is_err(), "byte {at}");
     }
     // Not stored, not answered; and not counted.
     for fault in [Fault::Write, Fault::ReadBack, Fault::Read] {
@@ -161,11 +164,11 @@ fn a_find_counts_once_and_its_counter_is_stored_first() {
     rig.beacon.call::<CheckFind>(&good, 1);
     for _ in 0..3 {
         rig.run();
-        assert!(rig.outcome::<CheckFind>(Peer::Beacon).is_none());
+        assert!(rig.outcome::<CheckFind>(Channel::Beacon).is_none());
     }
     rig.disk.set_busy(false);
     rig.run();
-    assert!(rig.outcome::<CheckFind>(Peer::Beacon).unwrap().is_ok());
+    assert!(rig.outcome::<CheckFind>(Channel::Beacon).unwrap().is_ok());
     assert_eq!(rig.find(7), Err(Refusal::Stale));
     assert!(rig.find(u64::MAX).is_ok());
     assert_eq!(rig.find(u64::MAX), Err(Refusal::Stale));
@@ -186,10 +189,10 @@ fn a_request_that_is_being_committed_leaves_the_others_where_they_are() {
     rig.disk.set_busy(false);
     rig.run();
     assert_eq!(rig.disk.writes(), writes + 2);
-    assert_eq!(rig.outcome::<Fork>(Peer::Lifecycle), Some(Ok(())));
-    assert!(rig.outcome::<CheckFind>(Peer::Beacon).unwrap().is_ok());
+    assert_eq!(rig.outcome::<Fork>(Channel::Lifecycle), Some(Ok(())));
+    assert!(rig.outcome::<CheckFind>(Channel::Beacon).unwrap().is_ok());
     // The fork came first: the binding knows nothing of it.
-    assert_eq!(rig.outcome::<Commit>(Peer::Claim), Some(Err(Refusal::NotMine)));
+    assert_eq!(rig.outcome::<Commit>(Channel::Claim), Some(Err(Refusal::NotMine)));
     // A caller that has given up gets nothing of the old call, and the next one is taken.
     rig.disk.set_busy(true);
     rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 6, SENDER.0, SENDER.1), 1);
@@ -197,7 +200,7 @@ fn a_request_that_is_being_committed_leaves_the_others_where_they_are() {
     rig.beacon.call::<MakeHello>(&(), 1);
     rig.disk.set_busy(false);
     rig.run();
-    assert!(rig.outcome::<MakeHello>(Peer::Beacon).unwrap().is_ok());
+    assert!(rig.outcome::<MakeHello>(Channel::Beacon).unwrap().is_ok());
     assert_eq!(rig.find(6), Err(Refusal::Stale));
 }
 
@@ -207,9 +210,9 @@ fn a_hello_is_for_the_anchor_and_fresh_each_time() {
     let status = rig.status();
     let (first, second) = (rig.hello(&admin()), rig.hello(&admin()));
     assert_eq!((first.fiduciary, first.address, first.committed), (status.fiduciary, status.address, 0));
-    assert_eq!(Ok(first.claim_key), rig.ask::<ClaimKey>(Peer::Claim, &()));
+    assert_eq!(Ok(first.claim_key), rig.ask::<ClaimKey>(Channel::Claim, &()));
     assert_ne!(first.nonce, second.nonce);
-    let reply = rig.ask::<MakeHello>(Peer::Beacon, &()).unwrap();
+    let reply = rig.ask::<MakeHello>(Channel::Beacon, &()).unwrap();
     assert!(reply.hello.open(&stranger()).is_none());
 }
 
@@ -218,12 +221,12 @@ fn an_open_is_answered_to_the_holder_of_the_anchor_only() {
     let mut rig = Rig::new(Board::anchored());
     let hello = rig.hello(&admin());
     let open = open_for(&hello, &admin(), 3);
-    let reply = rig.ask::<CheckOpen>(Peer::Beacon, &open).unwrap();
+    let reply = rig.ask::<CheckOpen>(Channel::Beacon, &open).unwrap();
     assert_eq!(reply.answer.open(&hello.claim_key, &Secret::new([3; 32]), &open), Some(reply.token));
-    let again = rig.ask::<CheckOpen>(Peer::Beacon, &open).unwrap();
+    let again = rig.ask::<CheckOpen>(Channel::Beacon, &open).unwrap();
     assert!(again.token != reply.token && again.answer.ephemeral != reply.answer.ephemeral);
 
-    let mut refused = |open: &Open| rig.ask::<CheckOpen>(Peer::Beacon, open).err();
+    let mut refused = |open: &Open| rig.ask::<CheckOpen>(Channel::Beacon, open).err();
     assert_eq!(refused(&open_for(&hello, &stranger(), 3)), Some(Refusal::Forged));
     let other = HelloBody { fiduciary: [1; 32], ..hello };
     assert_eq!(refused(&open_for(&other, &admin(), 3)), Some(Refusal::NotMine));
@@ -287,12 +290,13 @@ fn the_static_steps_make_a_noise_ik_responder() {
     let len = snow.write_message(&[], &mut message).unwrap();
     assert_eq!(len, wire::claim::INITIATION);
     let request = initiation(&message, &hello.claim_key, &prologue);
-    let InitiationReply { chaining_key, hash, key, peer } = rig.ask::<ReadInitiation>(Peer::Claim, &request).unwrap();
+    let InitiationReply { chaining_key, hash, key, peer } =
+        rig.ask::<ReadInitiation>(Channel::Claim, &request).unwrap();
     assert_eq!(peer, admin().public().dh);
     let mut state = Symmetric { chaining_key, hash };
     assert!(state.decrypt_and_hash(&Secret::new(key), &mut [], message[80..96].try_into().unwrap()));
     // Message 2: e, ee, se.
-    let ephemeral = Secret::new(rig.ask::<ClaimRandom>(Peer::Claim, &()).unwrap());
+    let ephemeral = Secret::new(rig.ask::<ClaimRandom>(Channel::Claim, &()).unwrap());
     let public = crypto::dh_public(&ephemeral);
     state.mix_hash(&[&public]);
     state.mix_key(&*crypto::dh(&ephemeral, &request.ephemeral).unwrap());
@@ -303,7 +307,7 @@ fn the_static_steps_make_a_noise_ik_responder() {
     assert_eq!(snow.read_message(&response, &mut []), Ok(0));
     assert_eq!(snow.get_handshake_hash(), state.hash);
     // The identity is signed for this session, and reads on the other side.
-    let identity = rig.ask::<Identify>(Peer::Claim, &state.hash).unwrap();
+    let identity = rig.ask::<Identify>(Channel::Claim, &state.hash).unwrap();
     assert!(identity.verify(&state.hash).is_some() && identity.verify(&[0; 32]).is_none());
     let [mut from_initiator, mut to_initiator] = state.split();
     let mut snow = snow.into_transport_mode().unwrap();
@@ -324,7 +328,7 @@ fn no_one_but_the_anchor_starts_a_session() {
     let hello = rig.hello(&admin());
     let prologue = prologue_of(&hello);
     let mut message = [0; 200];
-    let mut refused = |request: &Initiation| rig.ask::<ReadInitiation>(Peer::Claim, request).err();
+    let mut refused = |request: &Initiation| rig.ask::<ReadInitiation>(Channel::Claim, request).err();
     // Another key; the right one under another prologue or for another N.
     initiator(&stranger(), &hello.claim_key, &prologue).write_message(&[], &mut message).unwrap();
     assert_eq!(refused(&initiation(&message, &hello.claim_key, &prologue)), Some(Refusal::Forged));
@@ -369,7 +373,7 @@ fn a_fork_is_made_once_and_is_in_the_identity() {
     assert!(fork.verify().is_some());
     assert_eq!((fork.fiduciary, fork.mesh_key), (identity.fiduciary, identity.mesh_key));
     assert_eq!(fork.address, rig.status().address);
-    assert_eq!(Ok(fork.claim_key), rig.ask::<ClaimKey>(Peer::Claim, &()));
+    assert_eq!(Ok(fork.claim_key), rig.ask::<ClaimKey>(Channel::Claim, &()));
 }
 
 #[test]
@@ -426,7 +430,7 @@ fn a_nonce_is_good_for_one_attempt_while_its_gate_is_open() {
     assert_eq!(rig.commit(&bind(&second, &admin(), 1)).err(), Some(Refusal::Nonce));
     // The gate has closed.
     let third = rig.identify().unwrap();
-    assert_eq!(rig.ask::<CloseGate>(Peer::Lifecycle, &()), Ok(()));
+    assert_eq!(rig.ask::<CloseGate>(Channel::Lifecycle, &()), Ok(()));
     assert_eq!(rig.commit(&bind(&third, &admin(), 1)).err(), Some(Refusal::Nonce));
     assert_eq!(rig.commit(&never).err(), Some(Refusal::Nonce));
     // Nor does one outlive the power.
@@ -554,7 +558,7 @@ fn lifecycle_is_told_of_a_change_and_of_nothing_else() {
     rig.hello(&admin());
     rig.find(1).unwrap();
     rig.identify().unwrap();
-    rig.ask::<Status>(Peer::Lifecycle, &()).unwrap();
+    rig.ask::<Status>(Channel::Lifecycle, &()).unwrap();
     assert!(!rig.lifecycle.nudged());
     rig.fork().unwrap();
     assert!(rig.lifecycle.nudged());

@@ -337,8 +337,8 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
             }
             ask(&mut rig, &binding);
             rig.run();
-            assert!(rig.outcome::<Settle>(Peer::Lifecycle).is_none());
-            assert!(rig.outcome::<CheckCommand>(Peer::Mesh).is_none());
+            assert!(rig.outcome::<Settle>(Channel::Lifecycle).is_none());
+            assert!(rig.outcome::<CheckCommand>(Channel::Mesh).is_none());
             rig.power_cycle();
             // All of it or nothing; and the one who asked can ask again.
             assert_eq!(done(&mut rig), written);

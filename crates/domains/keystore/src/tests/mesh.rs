@@ -59,14 +59,14 @@ impl Rig {
     }
 
     pub fn mesh_key(&mut self) -> [u8; 32] {
-        self.ask::<for_mesh::MeshKey>(Peer::Mesh, &()).unwrap()
+        self.ask::<for_mesh::MeshKey>(Channel::Mesh, &()).unwrap()
     }
 
     /// The timestamp of the next handshake.
     pub fn timestamp(&mut self) -> Result<[u8; 12], Refusal> {
         let request = StartHandshake { chaining_key: [5; 32], hash: [6; 32], peer: dh_public(&secret(PEER)) };
         let [next, key] = self.guard(&request.peer, &request.chaining_key);
-        let reply = self.ask::<StartMeshHandshake>(Peer::Mesh, &request)?;
+        let reply = self.ask::<StartMeshHandshake>(Channel::Mesh, &request)?;
         assert_eq!(reply.chaining_key, *next);
         let mut state = Symmetric { chaining_key: [0; 32], hash: request.hash };
         let (text, tag) = reply.timestamp.split_at(12);
@@ -134,11 +134,11 @@ fn the_static_steps_make_a_wireguard_responder() {
     let [next, _] = rig.guard(&request.ephemeral, &request.chaining_key);
     rig.guard(&dh_public(&secret(PEER)), &next);
     let ReadHandshakeReply { chaining_key, hash, peer, timestamp, zero } =
-        rig.ask::<ReadMeshHandshake>(Peer::Mesh, &request).unwrap();
+        rig.ask::<ReadMeshHandshake>(Channel::Mesh, &request).unwrap();
     assert_eq!((peer, timestamp, zero), (dh_public(&secret(PEER)), [7; 12], [0; 4]));
     // Message 2: e, ee, se, psk.
     let mut state = Symmetric { chaining_key, hash };
-    let ephemeral = Secret::new(rig.ask::<MeshRandom>(Peer::Mesh, &()).unwrap());
+    let ephemeral = Secret::new(rig.ask::<MeshRandom>(Channel::Mesh, &()).unwrap());
     let public = dh_public(&ephemeral);
     state.mix_hash(&[&public]);
     state.mix_chaining_key(&public);
@@ -166,7 +166,7 @@ fn the_static_steps_make_a_wireguard_initiator() {
     rig.guard(&peer, &state.chaining_key);
     let request = StartHandshake { chaining_key: state.chaining_key, hash: state.hash, peer };
     let StartHandshakeReply { chaining_key, hash, timestamp, .. } =
-        rig.ask::<StartMeshHandshake>(Peer::Mesh, &request).unwrap();
+        rig.ask::<StartMeshHandshake>(Channel::Mesh, &request).unwrap();
     let mut snow = builder().local_private_key(&PEER).unwrap().build_responder().unwrap();
     let mut read = [0; 12];
     let message = [public.as_slice(), &sealed, &tag, &timestamp].concat();
@@ -183,7 +183,7 @@ fn the_static_steps_make_a_wireguard_initiator() {
     state.mix_chaining_key(&*dh(&secret(EPHEMERAL), &theirs).unwrap());
     rig.guard(&theirs, &state.chaining_key);
     let request = FinishHandshake { chaining_key: state.chaining_key, ephemeral: theirs };
-    state.chaining_key = rig.ask::<for_mesh::FinishMeshHandshake>(Peer::Mesh, &request).unwrap();
+    state.chaining_key = rig.ask::<for_mesh::FinishMeshHandshake>(Channel::Mesh, &request).unwrap();
     let key = state.mix_key_and_hash(&PSK);
     assert!(state.decrypt_and_hash(&key, &mut [], response[32..].try_into().unwrap()));
     transport(snow, &state, false);
@@ -194,17 +194,17 @@ fn no_byte_of_a_handshake_can_be_changed() {
     let (mut rig, _) = owned(Board::anchored());
     let node = rig.mesh_key();
     let (_, message) = initiation(&node, &[7; 12]);
-    assert!(rig.ask::<ReadMeshHandshake>(Peer::Mesh, &request(&message, &node)).is_ok());
+    assert!(rig.ask::<ReadMeshHandshake>(Channel::Mesh, &request(&message, &node)).is_ok());
     for at in 0..size_of::<ReadHandshake>() - 4 {
         let mut changed = request(&message, &node);
         changed.as_mut_bytes()[at] ^= 0x10;
-        let outcome = rig.ask::<ReadMeshHandshake>(Peer::Mesh, &changed);
+        let outcome = rig.ask::<ReadMeshHandshake>(Channel::Mesh, &changed);
         assert_eq!(outcome.err(), Some(Refusal::Forged), "byte {at}");
     }
     // To another node.
     let other = dh_public(&Secret::new([9; 32]));
     let (_, message) = initiation(&other, &[7; 12]);
-    assert_eq!(rig.ask::<ReadMeshHandshake>(Peer::Mesh, &request(&message, &other)).err(), Some(Refusal::Forged));
+    assert_eq!(rig.ask::<ReadMeshHandshake>(Channel::Mesh, &request(&message, &other)).err(), Some(Refusal::Forged));
 }
 
 #[test]
@@ -214,13 +214,13 @@ fn an_exchange_that_gives_zero_is_refused() {
     let writes = rig.disk.writes();
     for public in SMALL_ORDER {
         let start = StartHandshake { chaining_key: [1; 32], hash: [2; 32], peer: public };
-        assert_eq!(rig.ask::<StartMeshHandshake>(Peer::Mesh, &start).err(), Some(Refusal::Forged));
+        assert_eq!(rig.ask::<StartMeshHandshake>(Channel::Mesh, &start).err(), Some(Refusal::Forged));
         let finish = FinishHandshake { chaining_key: [1; 32], ephemeral: public };
-        let outcome = rig.ask::<for_mesh::FinishMeshHandshake>(Peer::Mesh, &finish);
+        let outcome = rig.ask::<for_mesh::FinishMeshHandshake>(Channel::Mesh, &finish);
         assert_eq!(outcome.err(), Some(Refusal::Forged));
         let (_, message) = initiation(&node, &[7; 12]);
         let read = ReadHandshake { ephemeral: public, ..request(&message, &node) };
-        assert_eq!(rig.ask::<ReadMeshHandshake>(Peer::Mesh, &read).err(), Some(Refusal::Forged));
+        assert_eq!(rig.ask::<ReadMeshHandshake>(Channel::Mesh, &read).err(), Some(Refusal::Forged));
         // One that is sealed as it should be, as an initiator's static key.
         let mut read = request(&message, &node);
         let mut state = Symmetric { chaining_key: read.chaining_key, hash: read.hash };
@@ -233,7 +233,7 @@ fn an_exchange_that_gives_zero_is_refused() {
         let mut timestamp = [7; 12];
         let tag = state.encrypt_and_hash(&key, &mut timestamp);
         read.encrypted_timestamp = [timestamp.as_slice(), &tag].concat().try_into().unwrap();
-        assert_eq!(rig.ask::<ReadMeshHandshake>(Peer::Mesh, &read).err(), Some(Refusal::Forged));
+        assert_eq!(rig.ask::<ReadMeshHandshake>(Channel::Mesh, &read).err(), Some(Refusal::Forged));
     }
     // Nor is a timestamp spent on it.
     assert_eq!(rig.disk.writes(), writes);
@@ -267,7 +267,7 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
             1,
         );
         rig.run();
-        assert!(rig.outcome::<StartMeshHandshake>(Peer::Mesh).is_none());
+        assert!(rig.outcome::<StartMeshHandshake>(Channel::Mesh).is_none());
         rig.power_cycle();
         rises(rig.timestamp().unwrap());
         // And after it, before anything is answered.
@@ -299,6 +299,6 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
 fn the_mesh_key_is_the_one_of_the_binding_and_randomness_is_fresh() {
     let (mut rig, binding) = owned(Board::anchored());
     assert_eq!(rig.mesh_key(), binding.mesh_key);
-    let random = [(); 3].map(|()| rig.ask::<MeshRandom>(Peer::Mesh, &()).unwrap());
+    let random = [(); 3].map(|()| rig.ask::<MeshRandom>(Channel::Mesh, &()).unwrap());
     assert!(random[0] != random[1] && random[1] != random[2]);
 }

@@ -125,7 +125,7 @@ pub struct Rig {
     /// Replies are searched for secrets after every step.
     pub search: bool,
     /// Whom the core has notified since [`Self::run`] was last called.
-    pub told: Vec<Peer>,
+    pub told: Vec<Channel>,
     /// Of the first boot.
     pub root: [u8; 32],
     /// Those of this boot and of all before it.
@@ -225,7 +225,7 @@ impl Rig {
         for _ in 0..200 {
             let before = self.told.len();
             let more = self.step(false);
-            let credit = self.told[before..].contains(&Peer::Entropy) && self.source_lives;
+            let credit = self.told[before..].contains(&Channel::Entropy) && self.source_lives;
             if credit {
                 self.feed();
             }
@@ -249,7 +249,7 @@ impl Rig {
     }
 
     /// The outcome of a call, if there is one yet.
-    pub fn outcome<O: Operation>(&mut self, peer: Peer) -> Option<Result<O::Reply, Refusal>> {
+    pub fn outcome<O: Operation>(&mut self, peer: Channel) -> Option<Result<O::Reply, Refusal>> {
         let outcome = self.client(peer).poll::<O>(0)?;
         Some(outcome.map_err(|error| match error {
             shm::mailbox::CallError::Refused(code) => Refusal::from_number(code.into()).expect("a known refusal"),
@@ -257,61 +257,61 @@ impl Rig {
         }))
     }
 
-    pub fn client(&mut self, peer: Peer) -> &mut Client<'static> {
+    pub fn client(&mut self, peer: Channel) -> &mut Client<'static> {
         match peer {
-            Peer::Lifecycle => &mut self.lifecycle,
-            Peer::Beacon => &mut self.beacon,
-            Peer::Claim => &mut self.claim,
-            Peer::Mesh => &mut self.mesh,
-            Peer::Entropy | Peer::Console => panic!("no client"),
+            Channel::Lifecycle => &mut self.lifecycle,
+            Channel::Beacon => &mut self.beacon,
+            Channel::Claim => &mut self.claim,
+            Channel::Mesh => &mut self.mesh,
+            Channel::Entropy | Channel::Console => panic!("no client"),
         }
     }
 
     /// A call that is answered before the core rests.
-    pub fn ask<O: Operation>(&mut self, peer: Peer, request: &O::Request) -> Result<O::Reply, Refusal> {
+    pub fn ask<O: Operation>(&mut self, peer: Channel, request: &O::Request) -> Result<O::Reply, Refusal> {
         self.client(peer).call::<O>(request, 1);
         self.run();
         self.outcome::<O>(peer).expect("an answer")
     }
 
     pub fn status(&mut self) -> StatusReply {
-        self.ask::<for_lifecycle::Status>(Peer::Lifecycle, &()).unwrap()
+        self.ask::<for_lifecycle::Status>(Channel::Lifecycle, &()).unwrap()
     }
 
     pub fn fork(&mut self) -> Result<(), Refusal> {
-        self.ask::<for_lifecycle::Fork>(Peer::Lifecycle, &())
+        self.ask::<for_lifecycle::Fork>(Channel::Lifecycle, &())
     }
 
     pub fn identify(&mut self) -> Result<Identity, Refusal> {
-        self.ask::<for_claim::Identify>(Peer::Claim, &[7; 32])
+        self.ask::<for_claim::Identify>(Channel::Claim, &[7; 32])
     }
 
     pub fn commit(&mut self, binding: &Binding) -> Result<wire::binding::PairingRecord, Refusal> {
-        self.ask::<for_claim::Commit>(Peer::Claim, binding)
+        self.ask::<for_claim::Commit>(Channel::Claim, binding)
     }
 
     pub fn acknowledge(&mut self, hash: &[u8; 32]) -> Result<(), Refusal> {
-        self.ask::<for_claim::Acknowledge>(Peer::Claim, hash)
+        self.ask::<for_claim::Acknowledge>(Channel::Claim, hash)
     }
 
     pub fn settle(&mut self) -> Result<(), Refusal> {
-        self.ask::<for_lifecycle::Settle>(Peer::Lifecycle, &())
+        self.ask::<for_lifecycle::Settle>(Channel::Lifecycle, &())
     }
 
     pub fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
-        self.ask::<for_lifecycle::Update>(Peer::Lifecycle, head)
+        self.ask::<for_lifecycle::Update>(Channel::Lifecycle, head)
     }
 
     pub fn command(&mut self, command: &Command) -> Result<CommandReply, Refusal> {
-        self.ask::<for_mesh::CheckCommand>(Peer::Mesh, command)
+        self.ask::<for_mesh::CheckCommand>(Channel::Mesh, command)
     }
 
     pub fn find(&mut self, counter: u64) -> Result<[u8; 16], Refusal> {
-        self.ask::<for_beacon::CheckFind>(Peer::Beacon, &Find::sign(&admin(), counter, SENDER.0, SENDER.1))
+        self.ask::<for_beacon::CheckFind>(Channel::Beacon, &Find::sign(&admin(), counter, SENDER.0, SENDER.1))
     }
 
     pub fn hello(&mut self, anchor: &AnchorSecret) -> HelloBody {
-        let reply = self.ask::<for_beacon::MakeHello>(Peer::Beacon, &()).unwrap();
+        let reply = self.ask::<for_beacon::MakeHello>(Channel::Beacon, &()).unwrap();
         let body = reply.hello.open(anchor).unwrap();
         assert_eq!(reply.nonce, body.nonce);
         body

@@ -160,7 +160,7 @@ impl Life {
     /// Asks for what is to be stored, if `expected` says that it may be. A fault comes between.
     fn store<O: Operation>(
         &mut self,
-        peer: Peer,
+        peer: Channel,
         request: &O::Request,
         expected: Result<Stored, Refusal>,
     ) -> Result<O::Reply, Refusal> {
@@ -207,19 +207,19 @@ impl Life {
                     (true, false) => Err(Refusal::Forged),
                     (true, true) => Ok(Stored { counter, ..stored }),
                 });
-                let _ = self.store::<CheckFind>(Peer::Beacon, &find, expected);
+                let _ = self.store::<CheckFind>(Channel::Beacon, &find, expected);
             }
             Action::Hello => match open() {
                 Ok(()) => {
                     let committed = self.rig.hello(&self.anchor).committed;
                     assert_eq!(committed == 1, stored.binding.is_some());
                 }
-                Err(refusal) => assert_eq!(self.rig.ask::<MakeHello>(Peer::Beacon, &()).err(), Some(refusal)),
+                Err(refusal) => assert_eq!(self.rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(refusal)),
             },
             Action::Open { right_key, right_target } => {
                 let mut hello = HelloBody::new_zeroed();
                 hello.fiduciary = self.rig.status().fiduciary;
-                hello.claim_key = self.rig.ask::<ClaimKey>(Peer::Claim, &()).unwrap();
+                hello.claim_key = self.rig.ask::<ClaimKey>(Channel::Claim, &()).unwrap();
                 hello.fiduciary[0] ^= u8::from(!right_target);
                 let key = if right_key { &self.anchor } else { &stranger() };
                 let expected = open().and(match (right_target, right_key) {
@@ -227,7 +227,7 @@ impl Life {
                     (true, false) => Err(Refusal::Forged),
                     (true, true) => Ok(()),
                 });
-                let outcome = self.rig.ask::<CheckOpen>(Peer::Beacon, &open_for(&hello, key, 3));
+                let outcome = self.rig.ask::<CheckOpen>(Channel::Beacon, &open_for(&hello, key, 3));
                 assert_eq!(outcome.map(|_| ()), expected);
             }
             Action::Fork => {
@@ -237,10 +237,10 @@ impl Life {
                 }
                 let free = stored.binding.is_none();
                 let expected = if free { Ok(Stored { forked: true, ..stored }) } else { Err(Refusal::Taken) };
-                let _ = self.store::<Fork>(Peer::Lifecycle, &(), expected);
+                let _ = self.store::<Fork>(Channel::Lifecycle, &(), expected);
             }
             Action::CloseGate => {
-                self.rig.ask::<CloseGate>(Peer::Lifecycle, &()).unwrap();
+                self.rig.ask::<CloseGate>(Channel::Lifecycle, &()).unwrap();
                 self.live = None;
             }
             Action::Identify => {
@@ -280,7 +280,7 @@ impl Life {
                     assert_eq!(self.rig.acknowledge(&hash), Ok(()));
                     return;
                 }
-                let _ = self.store::<Acknowledge>(Peer::Claim, &hash, expected);
+                let _ = self.store::<Acknowledge>(Channel::Claim, &hash, expected);
             }
             Action::Settle => {
                 if stored.claimed {
@@ -288,7 +288,8 @@ impl Life {
                     return;
                 }
                 let owned = stored.binding.ok_or(Refusal::NotReady);
-                let _ = self.store::<Settle>(Peer::Lifecycle, &(), owned.map(|_| Stored { claimed: true, ..stored }));
+                let _ =
+                    self.store::<Settle>(Channel::Lifecycle, &(), owned.map(|_| Stored { claimed: true, ..stored }));
             }
             Action::Update { ahead, right_key, configuration } => self.update(ahead, right_key, configuration),
             Action::Command { ahead, right_key, operation } => self.command(ahead, right_key, operation),
@@ -355,7 +356,7 @@ impl Life {
             let (epoch, counter) = (binding.epoch.get(), binding.counter.get());
             Ok(Stored { epoch, counter, binding: Some(binding), configuration: binding.configuration, ..stored })
         };
-        if let Ok(record) = self.store::<Commit>(Peer::Claim, &binding, expected) {
+        if let Ok(record) = self.store::<Commit>(Channel::Claim, &binding, expected) {
             assert!(record.verify(&binding).is_some());
             self.record = Some(record);
         }
@@ -382,7 +383,7 @@ impl Life {
             assert_eq!(self.rig.update(&update), Ok(()));
             return;
         }
-        let _ = self.store::<Update>(Peer::Lifecycle, &update, expected);
+        let _ = self.store::<Update>(Channel::Lifecycle, &update, expected);
     }
 
     fn command(&mut self, ahead: i8, right_key: bool, operation: u8) {
@@ -407,7 +408,7 @@ impl Life {
             };
             Ok(Stored { command: counter, isolated, ..stored })
         };
-        if let Ok(reply) = self.store::<CheckCommand>(Peer::Mesh, &command, expected) {
+        if let Ok(reply) = self.store::<CheckCommand>(Channel::Mesh, &command, expected) {
             assert_eq!((reply.operation, reply.argument, reply.counter), (operation.into(), 7, counter));
         }
     }
@@ -419,7 +420,7 @@ impl Life {
         }
         if !self.reserved {
             let request = StartHandshake { peer: admin().public().dh, ..StartHandshake::new_zeroed() };
-            let reserved = self.store::<StartMeshHandshake>(Peer::Mesh, &request, Ok(self.stored));
+            let reserved = self.store::<StartMeshHandshake>(Channel::Mesh, &request, Ok(self.stored));
             if reserved.is_err() {
                 return;
             }

@@ -9,7 +9,7 @@ use super::{
 use crate::drbg::{RESEED_AFTER, RESEED_LIMIT};
 
 fn random(rig: &mut Rig) -> Result<[u8; 32], Refusal> {
-    rig.ask::<for_beacon::BeaconRandom>(Peer::Beacon, &())
+    rig.ask::<for_beacon::BeaconRandom>(Channel::Beacon, &())
 }
 
 /// Everything that wants randomness, in a node that is not claimed.
@@ -21,13 +21,13 @@ fn fresh_operations(rig: &mut Rig) -> Vec<Option<Refusal>> {
     vec![
         rig.fork().err(),
         rig.find(1 << 40).err(),
-        rig.ask::<for_beacon::MakeHello>(Peer::Beacon, &()).err(),
-        rig.ask::<for_beacon::CheckOpen>(Peer::Beacon, &open).err(),
+        rig.ask::<for_beacon::MakeHello>(Channel::Beacon, &()).err(),
+        rig.ask::<for_beacon::CheckOpen>(Channel::Beacon, &open).err(),
         random(rig).err(),
         rig.identify().err(),
         rig.commit(&binding).err(),
         rig.acknowledge(&[0; 32]).err(),
-        rig.ask::<for_claim::ClaimRandom>(Peer::Claim, &()).err(),
+        rig.ask::<for_claim::ClaimRandom>(Channel::Claim, &()).err(),
     ]
 }
 
@@ -67,7 +67,7 @@ fn a_source_that_fails_at_the_start_gets_no_key() {
                 assert_eq!(rig.disk.writes(), 0);
                 assert!(rig.shown_ticket().is_none());
                 assert_eq!(fresh_operations(&mut rig), vec![Some(Refusal::NotReady); 9]);
-                assert_eq!(rig.ask::<for_claim::ClaimKey>(Peer::Claim, &()), Err(Refusal::NotReady));
+                assert_eq!(rig.ask::<for_claim::ClaimKey>(Channel::Claim, &()), Err(Refusal::NotReady));
             }
         }
     }
@@ -105,7 +105,7 @@ fn a_source_that_fails_later_ends_all_that_is_fresh_and_nothing_else() {
         rig.source = Box::new(Stuck(7));
         rig.feed();
         rig.run();
-        assert_eq!(rig.told, [Peer::Lifecycle]);
+        assert_eq!(rig.told, [Channel::Lifecycle]);
         assert!(rig.lifecycle.nudged());
         let status = rig.status();
         let lost = StatusReply { state: state::ENTROPY_LOST, failed_test: test::REPETITION, ..before };
@@ -122,8 +122,8 @@ fn a_source_that_fails_later_ends_all_that_is_fresh_and_nothing_else() {
         }
         assert_eq!(rig.disk.writes(), writes);
         // What is there without randomness is still there.
-        assert!(rig.ask::<for_claim::ClaimKey>(Peer::Claim, &()).is_ok());
-        assert_eq!(rig.ask::<CloseGate>(Peer::Lifecycle, &()), Ok(()));
+        assert!(rig.ask::<for_claim::ClaimKey>(Channel::Claim, &()).is_ok());
+        assert_eq!(rig.ask::<CloseGate>(Channel::Lifecycle, &()), Ok(()));
         // The next power-up starts anew.
         rig.power_cycle();
         assert_eq!(rig.status().state, state::READY);
@@ -149,7 +149,7 @@ fn a_block_is_asked_for_when_it_is_due_and_only_then() {
     let mut asked = 0;
     for _ in 0..10 * RESEED_AFTER {
         random(&mut rig).unwrap();
-        asked += rig.told.iter().filter(|peer| **peer == Peer::Entropy).count();
+        asked += rig.told.iter().filter(|peer| **peer == Channel::Entropy).count();
     }
     assert!((9..=10).contains(&asked), "{asked}");
 }
@@ -163,7 +163,7 @@ fn a_source_that_falls_silent_is_waited_for_up_to_a_limit() {
     let (mut given, mut asked) = (0, 0);
     while random(&mut rig).is_ok() {
         given += 1;
-        asked += rig.told.iter().filter(|peer| **peer == Peer::Entropy).count();
+        asked += rig.told.iter().filter(|peer| **peer == Channel::Entropy).count();
     }
     assert!(given <= RESEED_LIMIT && given > RESEED_AFTER);
     assert_eq!(asked, 1);

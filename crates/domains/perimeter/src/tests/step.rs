@@ -14,7 +14,7 @@ use shm::{
 use wire::Phase;
 
 use super::*;
-use crate::{BATCH, Peer, Perimeter, Ports, Reason};
+use crate::{BATCH, Channel, Perimeter, Ports, Reason};
 
 type Region = &'static [AtomicU64];
 
@@ -78,7 +78,7 @@ impl Rig {
         while self.core.step(now, &mut self.ports) {}
     }
 
-    fn notified(&mut self) -> Vec<Peer> {
+    fn notified(&mut self) -> Vec<Channel> {
         let mut notified = Vec::new();
         self.ports.signals(|peer| notified.push(peer));
         notified
@@ -117,7 +117,7 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
     rig.run(0);
     assert_eq!(passed(&mut rig), [8, 3, 8]);
     assert_eq!(rig.core.passed(), 19);
-    assert_eq!(rig.notified(), [Peer::Net, Peer::Beacon, Peer::Claim]);
+    assert_eq!(rig.notified(), [Channel::Net, Channel::Beacon, Channel::Claim]);
 
     // Its own clock closes the gate.
     send(&mut rig);
@@ -135,7 +135,7 @@ fn the_device_is_reported_whenever_net_publishes_it() {
     rig.nic.publish(&nic);
     rig.run(0);
     assert_eq!(rig.report.poll(), Some(nic));
-    assert_eq!(rig.notified(), [Peer::Lifecycle]);
+    assert_eq!(rig.notified(), [Channel::Lifecycle]);
     rig.run(0);
     assert_eq!((rig.report.poll(), rig.notified()), (None, Vec::new()));
 }
@@ -197,7 +197,7 @@ fn a_member_talks_to_the_stations_that_its_mesh_names_now() {
     assert_eq!(exchange(&mut rig), (0, 0));
     rig.rules.publish(&member(Phase::Claimed, false));
     assert_eq!(exchange(&mut rig), (1, 1));
-    assert_eq!(rig.notified(), [Peer::Net, Peer::Mesh]);
+    assert_eq!(rig.notified(), [Channel::Net, Channel::Mesh]);
     rig.stations.publish(&Stations::NONE);
     assert_eq!(exchange(&mut rig), (0, 1));
     assert_eq!(rig.core.dropped(Reason::Receiver), 1);

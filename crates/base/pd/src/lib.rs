@@ -1,0 +1,168 @@
+//! A protection domain as whatever runs it sees it: an seL4 kernel, a Linux process, or a simulator. The platform gives a
+//! domain the regions and channels that `system.xml` declares, by the symbols that they have there, and wakes it; the
+//! domain does one step and says whether it has more to do at once.
+//!
+//! Each domain's crate has one module `shell`: it lists the symbols once ([`wires!`]), makes ports of them, and is a
+//! [`Domain`]. All platforms run that one.
+#![no_std]
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+#[doc(hidden)]
+pub use shm;
+use shm::{Micros, ReadOnly, ReadWrite, TooSmall};
+
+/// The own end of a channel.
+pub trait Channel: Copy {
+    /// Notifies the other end. It never waits and never fails; notifications that were not taken yet are one.
+    fn notify(self);
+
+    /// Its number in this domain, below 64: the `id` of the channel's end in the description.
+    fn id(self) -> usize;
+}
+
+/// Why a domain runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wake {
+    /// The time, in microseconds of the platform's monotonic counter.
+    pub now: Micros,
+    /// A bit for each channel, by its number, whose other end has notified since the domain waited last.
+    pub channels: u64,
+    /// A bit for each child, by its number, that has died since the domain waited last.
+    pub children: u64,
+}
+
+impl Wake {
+    pub fn by(&self, channel: impl Channel) -> bool {
+        has(self.channels, channel.id())
+    }
+
+    pub fn died(&self, child: Child) -> bool {
+        has(self.children, child.0)
+    }
+}
+
+fn has(bits: u64, number: usize) -> bool {
+    u32::try_from(number).ok().and_then(|number| bits.checked_shr(number)).is_some_and(|bits| bits & 1 == 1)
+}
+
+/// The number of a child in its parent: the `id` of the nested domain in the description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Child(pub usize);
+
+/// A domain that runs.
+pub trait Domain {
+    /// Looks at everything that may have changed and does a bounded piece of work; true if there is more to do at once.
+    /// It is called once at the start, and then whenever the domain is notified. A call for nothing does no harm.
+    fn step(&mut self, wake: &Wake) -> bool;
+}
+
+/// What a platform does around a domain's step is a domain too.
+impl<F: FnMut(&Wake) -> bool> Domain for F {
+    fn step(&mut self, wake: &Wake) -> bool {
+        self(wake)
+    }
+}
+
+/// What gives a domain its wires. A symbol that the description does not have is a fault of the image: it ends the domain
+/// before it runs, with a panic that names the symbol.
+pub trait Platform<'a> {
+    type Channel: Channel + 'a;
+
+    /// The region that the description maps at this symbol, which this domain reads.
+    fn read(&mut self, symbol: &'static str) -> ReadOnly<'a>;
+    /// The region that the description maps at this symbol, of which this domain is the one writer.
+    fn write(&mut self, symbol: &'static str) -> ReadWrite<'a>;
+    /// The own end of the channel whose number the description sets at this symbol.
+    fn channel(&mut self, symbol: &'static str) -> Self::Channel;
+    /// The child whose number the description sets at this symbol.
+    fn child(&mut self, symbol: &'static str) -> Child;
+}
+
+/// Makes a port. A region is too small for it only if the image was put together wrongly: then the domain does not start.
+pub fn fits<T>(port: Result<T, TooSmall>) -> T {
+    match port {
+        Ok(port) => port,
+        Err(TooSmall) => panic!("a region is too small"),
+    }
+}
+
+/// Says what could not be found; for platforms that look symbols up by name.
+pub fn missing(domain: impl fmt::Display, what: &str, symbol: &str) -> ! {
+    panic!("system.xml gives {domain} no {what} {symbol}")
+}
+
+/// Declares what `system.xml` gives a domain, by the symbols that it has there: `Wires`, which a platform that looks up by
+/// name binds with `Wires::bind`. On seL4 each symbol is a static that the Microkit tool fills: there the crate's macro
+/// `wires!()` makes the same value with the macros of the crate `platform`.
+///
+/// `$` stands for itself: the macro defines another one.
+#[expect(clippy::crate_in_macro_def, reason = "`$dollar crate` is the inner macro's `$crate`")]
+#[macro_export]
+macro_rules! wires {
+    (
+        $dollar:tt
+        read { $($read:ident),* $(,)? }
+        write { $($write:ident),* $(,)? }
+        channels { $($channel:ident),* $(,)? }
+        $(children { $($child:ident),* $(,)? })?
+    ) => {
+        /// What `system.xml` gives this domain, by the symbols that it has there.
+        pub struct Wires<'a, C> {
+            $(pub $read: $crate::shm::ReadOnly<'a>,)*
+            $(pub $write: $crate::shm::ReadWrite<'a>,)*
+            $(pub $channel: C,)*
+            $($(pub $child: $crate::Child,)*)?
+        }
+
+        impl<'a, C: $crate::Channel + 'a> Wires<'a, C> {
+            /// By name.
+            pub fn bind(platform: &mut impl $crate::Platform<'a, Channel = C>) -> Self {
+                Self {
+                    $($read: platform.read(stringify!($read)),)*
+                    $($write: platform.write(stringify!($write)),)*
+                    $($channel: platform.channel(stringify!($channel)),)*
+                    $($($child: platform.child(stringify!($child)),)*)?
+                }
+            }
+        }
+
+        /// [`Wires`], of the symbols of an seL4 program. Once in a program: a symbol is a static.
+        #[macro_export]
+        macro_rules! wires {
+            () => {
+                $dollar crate::shell::Wires {
+                    $($read: ::platform::read_only!($read),)*
+                    $($write: ::platform::read_write!($write),)*
+                    $($channel: ::platform::channel!($channel),)*
+                    $($($child: ::platform::child!($child),)*)?
+                }
+            };
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    struct Numbered(usize);
+
+    impl Channel for Numbered {
+        fn notify(self) {}
+
+        fn id(self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_wake_names_channels_and_children_apart() {
+        let wake = Wake { now: 0, channels: 1 << 63 | 1, children: 1 << 5 };
+        assert!(wake.by(Numbered(0)) && wake.by(Numbered(63)) && !wake.by(Numbered(5)));
+        assert!(wake.died(Child(5)) && !wake.died(Child(0)));
+        assert!(!wake.by(Numbered(64)) && !wake.died(Child(usize::MAX)));
+    }
+}

@@ -1,0 +1,61 @@
+//! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the store of its records.
+
+use pd::{Domain, Wake, fits};
+use shm::{cell::Writer, mailbox::Server};
+
+use crate::{Channel, Feed, Keystore, Ports, Store};
+
+pd::wires! { $
+    read { device_secret, anchor, entropy_in, lifecycle_req, beacon_req, claim_req, mesh_req }
+    write { ticket_out, lifecycle_rep, beacon_rep, claim_rep, mesh_rep }
+    channels { entropy_id, lifecycle_id, beacon_id, claim_id, mesh_id, console_id }
+}
+
+pub struct Shell<'a, C, S> {
+    core: Keystore<S>,
+    ports: Ports<'a>,
+    entropy: C,
+    lifecycle: C,
+    beacon: C,
+    claim: C,
+    mesh: C,
+    console: C,
+}
+
+impl<'a, C, S: Store> Shell<'a, C, S> {
+    pub fn new(wires: Wires<'a, C>, store: S) -> Self {
+        Self {
+            core: Keystore::new(wires.device_secret, wires.anchor, store),
+            ports: Ports {
+                entropy: fits(Feed::new(wires.entropy_in)),
+                ticket: fits(Writer::new(wires.ticket_out)),
+                lifecycle: fits(Server::new(wires.lifecycle_req, wires.lifecycle_rep)),
+                beacon: fits(Server::new(wires.beacon_req, wires.beacon_rep)),
+                claim: fits(Server::new(wires.claim_req, wires.claim_rep)),
+                mesh: fits(Server::new(wires.mesh_req, wires.mesh_rep)),
+            },
+            entropy: wires.entropy_id,
+            lifecycle: wires.lifecycle_id,
+            beacon: wires.beacon_id,
+            claim: wires.claim_id,
+            mesh: wires.mesh_id,
+            console: wires.console_id,
+        }
+    }
+}
+
+impl<C: pd::Channel, S: Store> Domain for Shell<'_, C, S> {
+    fn step(&mut self, wake: &Wake) -> bool {
+        // The console says nothing else than that the ticket has been shown.
+        let more = self.core.step(wake.by(self.console), &mut self.ports);
+        self.ports.signals(|channel| match channel {
+            Channel::Entropy => self.entropy.notify(),
+            Channel::Lifecycle => self.lifecycle.notify(),
+            Channel::Beacon => self.beacon.notify(),
+            Channel::Claim => self.claim.notify(),
+            Channel::Mesh => self.mesh.notify(),
+            Channel::Console => self.console.notify(),
+        });
+        more
+    }
+}

@@ -1,0 +1,97 @@
+//! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and its children.
+
+use calls::{Domain as Who, alarm::Alarm, params::Params};
+use pd::{Domain, Wake, fits};
+use shm::{
+    cell::{Reader, Writer},
+    mailbox::{Client, Server},
+    ring::Duplex,
+};
+
+use crate::{Channel, Lifecycle, Ports};
+
+pd::wires! { $
+    read { params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in }
+    write {
+        keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, console_out,
+        timer_out,
+    }
+    channels { keystore_id, perimeter_id, beacon_id, claim_id, mesh_id, console_id, timer_id }
+    children {
+        entropy_child, net_child, perimeter_child, beacon_child, claim_child, timer_child, console_child, mesh_child,
+        workload_child,
+    }
+}
+
+pub struct Shell<'a, C> {
+    core: Lifecycle,
+    ports: Ports<'a>,
+    children: [(Who, pd::Child); 9],
+    keystore: C,
+    perimeter: C,
+    beacon: C,
+    claim: C,
+    mesh: C,
+    console: C,
+    timer: C,
+}
+
+impl<'a, C> Shell<'a, C> {
+    pub fn new(wires: Wires<'a, C>) -> Self {
+        Self {
+            core: Lifecycle::new(Params::read(&wires.params)),
+            ports: Ports {
+                keystore: fits(Client::new(wires.keystore_req, wires.keystore_rep)),
+                perimeter: fits(Writer::new(wires.perimeter_out)),
+                report: fits(Reader::new(wires.perimeter_in)),
+                beacon_rules: fits(Writer::new(wires.beacon_out)),
+                beacon: fits(Server::new(wires.beacon_req, wires.beacon_rep)),
+                claim_gate: fits(Writer::new(wires.claim_out)),
+                claim: fits(Server::new(wires.claim_req, wires.claim_rep)),
+                membership: fits(Writer::new(wires.mesh_out)),
+                mesh: fits(Server::new(wires.mesh_req, wires.mesh_rep)),
+                console: fits(Duplex::new(wires.console_out, wires.console_in)),
+                alarm: fits(Alarm::new(wires.timer_out)),
+            },
+            children: [
+                (Who::Entropy, wires.entropy_child),
+                (Who::Net, wires.net_child),
+                (Who::Perimeter, wires.perimeter_child),
+                (Who::Beacon, wires.beacon_child),
+                (Who::Claim, wires.claim_child),
+                (Who::Timer, wires.timer_child),
+                (Who::Console, wires.console_child),
+                (Who::Mesh, wires.mesh_child),
+                (Who::Workload, wires.workload_child),
+            ],
+            keystore: wires.keystore_id,
+            perimeter: wires.perimeter_id,
+            beacon: wires.beacon_id,
+            claim: wires.claim_id,
+            mesh: wires.mesh_id,
+            console: wires.console_id,
+            timer: wires.timer_id,
+        }
+    }
+}
+
+impl<C: pd::Channel> Domain for Shell<'_, C> {
+    fn step(&mut self, wake: &Wake) -> bool {
+        for (child, number) in self.children {
+            if wake.died(number) {
+                self.core.died(child, &mut self.ports);
+            }
+        }
+        let more = self.core.step(wake.now, &mut self.ports);
+        self.ports.signals(|channel| match channel {
+            Channel::Keystore => self.keystore.notify(),
+            Channel::Perimeter => self.perimeter.notify(),
+            Channel::Beacon => self.beacon.notify(),
+            Channel::Claim => self.claim.notify(),
+            Channel::Mesh => self.mesh.notify(),
+            Channel::Console => self.console.notify(),
+            Channel::Timer => self.timer.notify(),
+        });
+        more
+    }
+}

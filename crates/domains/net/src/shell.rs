@@ -1,0 +1,49 @@
+//! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the device.
+
+use pd::{Domain, Wake, fits};
+use shm::{cell::Writer, ring::Duplex};
+
+use crate::{Channel, Device, Net, Ports};
+
+pd::wires! { $
+    read { perimeter_in }
+    write { perimeter_nic, perimeter_out }
+    channels { perimeter_id }
+}
+
+pub struct Shell<'a, C, D> {
+    core: Net,
+    ports: Ports<'a>,
+    /// A platform that takes the device's interrupts does that around [`Domain::step`].
+    pub device: D,
+    perimeter: C,
+}
+
+impl<'a, C, D> Shell<'a, C, D> {
+    pub fn new(wires: Wires<'a, C>, device: D) -> Self {
+        Self {
+            core: Net::new(),
+            ports: Ports {
+                nic: fits(Writer::new(wires.perimeter_nic)),
+                perimeter: fits(Duplex::new(wires.perimeter_out, wires.perimeter_in)),
+            },
+            device,
+            perimeter: wires.perimeter_id,
+        }
+    }
+
+    /// See [`Net::blocked`].
+    pub fn blocked(&self) -> bool {
+        self.core.blocked()
+    }
+}
+
+impl<C: pd::Channel, D: Device> Domain for Shell<'_, C, D> {
+    fn step(&mut self, _: &Wake) -> bool {
+        let more = self.core.step(&mut self.ports, &mut self.device);
+        self.ports.signals(|channel| match channel {
+            Channel::Perimeter => self.perimeter.notify(),
+        });
+        more
+    }
+}

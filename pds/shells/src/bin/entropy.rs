@@ -1,0 +1,23 @@
+//! The entropy domain on seL4.
+#![no_std]
+#![no_main]
+
+use drivers::virtio_rng::VirtioRng;
+use node::entropy::{shell::Shell, wires};
+use pd::{Domain, Wake};
+use platform::{Handler, channel, done, start};
+use sel4_microkit::protection_domain;
+
+#[protection_domain]
+fn init() -> impl Handler {
+    let mut shell = Shell::new(wires!(), VirtioRng::bind());
+    let interrupt = channel!(device_irq);
+    start(move |wake: &Wake| {
+        let more = shell.step(wake);
+        // The source has acknowledged to the device, and was drained.
+        if wake.by(interrupt) {
+            done(interrupt);
+        }
+        more
+    })
+}

@@ -1,0 +1,12 @@
+//! The mesh domain on seL4. What it works in has a region of its own: a static would be in the image, zeros and all.
+#![no_std]
+#![no_main]
+
+use node::mesh::{Memory, shell::Shell, wires};
+use platform::{Handler, place, start};
+use sel4_microkit::protection_domain;
+
+#[protection_domain]
+fn init() -> impl Handler {
+    start(Shell::new(wires!(), place!(memory, Memory::new)))
+}

@@ -1,0 +1,29 @@
+//! The net domain on seL4.
+#![no_std]
+#![no_main]
+
+use drivers::virtio_net::VirtioNet;
+use node::net::{shell::Shell, wires};
+use pd::{Domain, Wake};
+use platform::{Handler, channel, done, start};
+use sel4_microkit::protection_domain;
+
+#[protection_domain]
+fn init() -> impl Handler {
+    let mut shell = Shell::new(wires!(), VirtioNet::bind());
+    let interrupt = channel!(device_irq);
+    let mut interrupted = false;
+    start(move |wake: &Wake| {
+        if wake.by(interrupt) {
+            shell.device.acknowledge();
+            interrupted = true;
+        }
+        let more = shell.step(wake);
+        let blocked = shell.blocked();
+        let room = shell.device.wake_when_room(blocked);
+        if !(more || room) && core::mem::take(&mut interrupted) {
+            done(interrupt);
+        }
+        more || room
+    })
+}

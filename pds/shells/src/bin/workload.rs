@@ -1,0 +1,15 @@
+//! The workload domain on seL4.
+#![no_std]
+#![no_main]
+
+use node::workload::{Memory, Workload, shell::Shell, wires};
+use platform::{Handler, start};
+use sel4_microkit::protection_domain;
+use static_cell::ConstStaticCell;
+
+static MEMORY: ConstStaticCell<Memory<'static>> = ConstStaticCell::new(Memory::new());
+
+#[protection_domain]
+fn init() -> impl Handler {
+    start(Shell::new(wires!(), |params| Workload::new(MEMORY.take(), params)))
+}
