@@ -4,13 +4,14 @@ mod fake;
 #[path = "fake/segment.rs"]
 mod segment;
 
-use std::{cell::RefCell, collections::HashSet, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use crypto::AnchorSecret;
 use fake::{Fault, Node, admin, step};
 use os_network_admin::{
     base::{
         error::{Error, Exit},
+        host::system,
         link::Net,
         progress::Progress,
     },
@@ -66,8 +67,14 @@ impl Lab {
     /// A claim as one run of the program makes it: the registry is opened anew.
     async fn claim_with(&self, mut chooser: Chooser<'_>, wait: Duration) -> Result<Claimed, Error> {
         let (registry, progress) = (self.registry(), Progress::silent());
-        let context =
-            Context { net: &self.segment, registry: &registry, anchor: &self.anchor, ahead: 0, progress: &progress };
+        let context = Context {
+            net: &self.segment,
+            registry: &registry,
+            anchor: &self.anchor,
+            ahead: 0,
+            host: &system(),
+            progress: &progress,
+        };
         Claimer::new(&context, &self.terms, &mut chooser).claim(wait).await
     }
 
@@ -290,7 +297,7 @@ async fn finds_and_opens_are_repeated_to_the_byte_and_counters_rise() {
     lab.claim(WAIT).await.unwrap();
     let finds: Vec<Find> = lab.segment.sent_of();
     let opens: Vec<Open> = lab.segment.sent_of();
-    let distinct = |messages: Vec<&[u8]>| messages.into_iter().collect::<HashSet<_>>().len();
+    let distinct = |messages: Vec<&[u8]>| messages.into_iter().collect::<BTreeSet<_>>().len();
     let distinct_finds = distinct(finds.iter().map(Find::as_bytes).collect());
     assert!(finds.len() > 2 * distinct_finds && distinct_finds >= 3);
     assert!(finds.is_sorted_by_key(|find| find.counter.get()));
@@ -325,9 +332,9 @@ fn impostor() -> Node {
 #[tokio::test(start_paused = true)]
 async fn an_impostor_is_not_enrolled_unless_the_operator_says_so_by_name() {
     let lab = Lab::with([impostor()]);
-    let nobody_to_ask = Chooser::listed(HashSet::new(), Unlisted::Refuse);
-    let listed_others = Chooser::listed(HashSet::from([[1; 20]]), Unlisted::Ignore);
-    let declined = Chooser::listed(HashSet::new(), Unlisted::Ask(Box::new(|_| false)));
+    let nobody_to_ask = Chooser::listed(BTreeSet::new(), Unlisted::Refuse);
+    let listed_others = Chooser::listed(BTreeSet::from([[1; 20]]), Unlisted::Ignore);
+    let declined = Chooser::listed(BTreeSet::new(), Unlisted::Ask(Box::new(|_| false)));
     for chooser in [nobody_to_ask, listed_others, declined] {
         let error = lab.claim_with(chooser, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.exit, Exit::NotAccepted);
@@ -341,7 +348,7 @@ async fn an_impostor_is_not_enrolled_unless_the_operator_says_so_by_name() {
         asked.borrow_mut().push(found.print());
         true
     };
-    let chooser = Chooser::listed(HashSet::new(), Unlisted::Ask(Box::new(yes)));
+    let chooser = Chooser::listed(BTreeSet::new(), Unlisted::Ask(Box::new(yes)));
     let claimed = lab.claim_with(chooser, WAIT).await.unwrap();
     assert_eq!(claimed.node.accepted, Accepted::Asked);
     assert_eq!(*asked.borrow(), [lab.segment.node(0).lock().unwrap().print()]);
@@ -350,7 +357,7 @@ async fn an_impostor_is_not_enrolled_unless_the_operator_says_so_by_name() {
 #[tokio::test(start_paused = true)]
 async fn accept_any_is_recorded() {
     let lab = Lab::with([impostor()]);
-    let claimed = lab.claim_with(Chooser::listed(HashSet::new(), Unlisted::Take), WAIT).await.unwrap();
+    let claimed = lab.claim_with(Chooser::listed(BTreeSet::new(), Unlisted::Take), WAIT).await.unwrap();
     assert_eq!(claimed.node.accepted, Accepted::AcceptedAny);
     assert_eq!(lab.registry().nodes().unwrap()[0].accepted, Accepted::AcceptedAny);
 }
@@ -362,7 +369,7 @@ async fn one_who_poses_as_an_expected_node_is_found_out_and_the_true_one_claimed
     liar.poses_as = Some(real.fiduciary());
     // Alone it gets nothing.
     let lab = Lab::with([liar]);
-    let expected = HashSet::from([real.print()]);
+    let expected = BTreeSet::from([real.print()]);
     let error = lab.claim_with(Chooser::listed(expected, Unlisted::Refuse), Duration::from_secs(5)).await.unwrap_err();
     assert_eq!(error.exit, Exit::Failed);
     assert_eq!(lab.registry().nodes().unwrap(), []);
@@ -455,8 +462,14 @@ async fn discover_lists_the_nodes_of_this_anchor_and_opens_none() {
     nodes.push(Node::new(3, other));
     let lab = Lab::with(nodes);
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context =
-        Context { net: &lab.segment, registry: &registry, anchor: &lab.anchor, ahead: 0, progress: &progress };
+    let context = Context {
+        net: &lab.segment,
+        registry: &registry,
+        anchor: &lab.anchor,
+        ahead: 0,
+        host: &system(),
+        progress: &progress,
+    };
     let mut seen = 0;
     let found = discover(&context, Duration::from_secs(5), |_| seen += 1).await.unwrap();
     let mut prints: Vec<_> = found.iter().map(Found::print).collect();
@@ -478,9 +491,15 @@ async fn the_beacon_claims_what_is_listed_and_reports_the_rest_once() {
         }
     }
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context =
-        Context { net: &lab.segment, registry: &registry, anchor: &lab.anchor, ahead: 0, progress: &progress };
-    let listed = HashSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let context = Context {
+        net: &lab.segment,
+        registry: &registry,
+        anchor: &lab.anchor,
+        ahead: 0,
+        host: &system(),
+        progress: &progress,
+    };
+    let listed = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
     let events = RefCell::new(Vec::new());
     let tell = |event: Event<'_>| {
         events.borrow_mut().push(match event {
@@ -510,9 +529,15 @@ async fn the_beacon_resumes_what_was_cut_and_ends_once_it_has_claimed() {
         lab.segment.deliver(node.hello(), node.address);
     }
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context =
-        Context { net: &lab.segment, registry: &registry, anchor: &lab.anchor, ahead: 0, progress: &progress };
-    let listed = HashSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let context = Context {
+        net: &lab.segment,
+        registry: &registry,
+        anchor: &lab.anchor,
+        ahead: 0,
+        host: &system(),
+        progress: &progress,
+    };
+    let listed = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
     beacon::watch(&context, &lab.terms, &listed, true, |_| Ok(())).await.unwrap();
     lab.assert_claimed(0);
 }

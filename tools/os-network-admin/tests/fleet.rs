@@ -16,7 +16,7 @@ use std::{
 use fake::admin;
 use member::{FLEET, Member};
 use os_network_admin::{
-    base::{error::Error, mesh_key::MeshKey},
+    base::{error::Error, host::System, mesh_key::MeshKey},
     fleet::{
         View,
         delivery::{self, Lane, Outcome, Task},
@@ -299,7 +299,7 @@ async fn an_exported_peer_and_the_nodes_that_let_it_in_have_one_preshared_key() 
     let lab = Lab::with(&[1]).await;
     lab.rules(&["in peer tcp 22"]);
     let who = registry::Who::Peer("laptop".into());
-    let secret = MeshKey::generate().unwrap();
+    let secret = MeshKey::generate(&System).unwrap();
     let fleet = lab.registry.fleet(&FLEET).unwrap().unwrap();
     let new = registry::NewMember { who: &who, key: secret.public(), claim_key: None, underlay: None, authority: None };
     let laptop = lab.registry.enroll(&fleet, &new).unwrap();

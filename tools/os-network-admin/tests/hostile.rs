@@ -2,7 +2,7 @@
 
 use crypto::AnchorSecret;
 use os_network_admin::{
-    base::progress::Progress,
+    base::{host::system, progress::Progress},
     claim::{Configure, Failure, Session, Terms, exchange, read_hello},
     registry::{Accepted, AnchorKind, Registry},
 };
@@ -41,6 +41,7 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
         mac: None,
         ahead: 0,
         registry: &registry,
+        host: &system(),
         progress: &progress,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

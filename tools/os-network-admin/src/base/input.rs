@@ -1,7 +1,7 @@
 //! What the operator hands in: tickets, fingerprints, public keys, a configuration.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     net::{Ipv6Addr, SocketAddrV6},
     path::Path,
     str,
@@ -43,14 +43,14 @@ pub fn fingerprint(text: &str) -> Result<Print, String> {
 }
 
 /// A list of fingerprints, one a line. What follows a `#` is ignored.
-pub fn fingerprints(path: &Path) -> Result<HashSet<Print>, Error> {
+pub fn fingerprints(path: &Path) -> Result<BTreeSet<Print>, Error> {
     let bytes = files::read(path, "list of fingerprints", 16 << 20)?;
     parse_fingerprints(&bytes)
         .map_err(|line| Error::input(format!("{}, line {line}: a fingerprint is 40 hex digits", path.display())))
 }
 
-fn parse_fingerprints(bytes: &[u8]) -> Result<HashSet<Print>, usize> {
-    let mut prints = HashSet::new();
+fn parse_fingerprints(bytes: &[u8]) -> Result<BTreeSet<Print>, usize> {
+    let mut prints = BTreeSet::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
         if !line.is_empty() {

@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{
     error::{Error, Exit},
     files::{self, SecretBytes},
+    host::{Host, System},
 };
 
 const FORMAT: &str = "os-network-admin key";
@@ -77,11 +78,12 @@ struct Text {
 
 impl KeyFile {
     pub fn seal(seed: &Secret, passphrase: &[u8], cost: Cost) -> Result<Self, Error> {
+        let system: &dyn Host = &System;
         let mut file = Self {
             anchor: AnchorSecret::from_seed(seed).public(),
             cost,
-            salt: random()?,
-            nonce: random()?,
+            salt: system.random()?,
+            nonce: system.random()?,
             sealed: [0; 32],
             tag: [0; 16],
         };
@@ -205,7 +207,8 @@ pub fn public_text(anchor: &AnchorPublic) -> String {
 
 /// A new seed, from the system.
 pub fn new_seed() -> Result<Secret, Error> {
-    random().map(Secret::new)
+    let system: &dyn Host = &System;
+    system.random().map(Secret::new)
 }
 
 /// Reads one's own seed: exactly 32 bytes, or 64 hex digits and perhaps a line end.
@@ -252,14 +255,6 @@ fn hex<const N: usize>(name: &str, text: &str) -> Result<[u8; N], String> {
         Ok(decoded) if decoded.len() == N => Ok(bytes),
         _ => Err(format!("its field {name:?} is not {} hex digits", 2 * N)),
     }
-}
-
-/// Bytes from the system's generator.
-pub fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::new(Exit::Other, format!("the system gives no random bytes: {error}")))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

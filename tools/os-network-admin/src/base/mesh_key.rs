@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     error::Error,
     files,
-    key::{self},
+    host::{Host, System},
 };
 
 const NAME: &str = "mesh.key";
@@ -22,9 +22,9 @@ pub struct MeshKey(Secret);
 
 impl MeshKey {
     /// A new key.
-    pub fn generate() -> Result<Self, Error> {
+    pub fn generate(host: &dyn Host) -> Result<Self, Error> {
         // As `wg genkey` has it: clamped.
-        let mut secret: Secret = Zeroizing::new(key::random()?);
+        let mut secret: Secret = Zeroizing::new(host.random()?);
         secret[0] &= 248;
         secret[31] = (secret[31] & 127) | 64;
         Ok(Self(secret))
@@ -34,7 +34,7 @@ impl MeshKey {
     pub fn of_registry(registry: &Path) -> Result<Self, Error> {
         let path = registry.with_file_name(NAME);
         if !files::is_there(&path) {
-            let mut text = Self::generate()?.text();
+            let mut text = Self::generate(&System)?.text();
             text.push('\n');
             files::create_private(&path, "mesh key", text.as_bytes())?;
         }

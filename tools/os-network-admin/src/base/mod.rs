@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod files;
+pub mod host;
 pub mod input;
 pub mod interface;
 pub mod key;

@@ -2,7 +2,7 @@
 //! It claims nothing unlisted, and says what it saw.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -40,13 +40,13 @@ pub enum Event<'a> {
 pub async fn watch<N: Net, P: Pairing>(
     context: &Context<'_, N, P>,
     terms: &Terms,
-    listed: &HashSet<Print>,
+    listed: &BTreeSet<Print>,
     once: bool,
     mut tell: impl FnMut(Event<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     // Bounded by the list.
-    let mut not_before: HashMap<Print, Instant> = HashMap::new();
-    let mut reported: HashSet<Print> = HashSet::new();
+    let mut not_before: BTreeMap<Print, Instant> = BTreeMap::new();
+    let mut reported: BTreeSet<Print> = BTreeSet::new();
     let mut buffer = [0; BUFFER];
     loop {
         context.progress.say("listening for nodes");
@@ -66,7 +66,7 @@ pub async fn watch<N: Net, P: Pairing>(
         if not_before.get(&print).is_some_and(|time| Instant::now() < *time) {
             continue;
         }
-        let mut chooser = Chooser::listed(HashSet::from([print]), Unlisted::Ignore);
+        let mut chooser = Chooser::listed(BTreeSet::from([print]), Unlisted::Ignore);
         let mut claimer = Claimer::new(context, terms, &mut chooser);
         claimer.heard(hello)?;
         match claimer.claim(TRY).await {

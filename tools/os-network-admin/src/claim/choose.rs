@@ -2,7 +2,7 @@
 //! anchor's public half is in every image, so only the operator can say whose fingerprint is his.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
 };
 
@@ -56,8 +56,8 @@ impl Found {
 pub struct Chooser<'a> {
     /// A ticket's F: this one and no other.
     ticket: Option<Key>,
-    expected: HashSet<Print>,
-    asked: HashSet<Print>,
+    expected: BTreeSet<Print>,
+    asked: BTreeSet<Print>,
     declined: BTreeMap<Print, Found>,
     policy: Unlisted<'a>,
     unlisted: BTreeMap<Print, Found>,
@@ -67,14 +67,14 @@ pub struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     pub fn ticket(fiduciary: Key) -> Self {
-        Self { ticket: Some(fiduciary), ..Self::listed(HashSet::new(), Unlisted::Ignore) }
+        Self { ticket: Some(fiduciary), ..Self::listed(BTreeSet::new(), Unlisted::Ignore) }
     }
 
-    pub fn listed(expected: HashSet<Print>, policy: Unlisted<'a>) -> Self {
+    pub fn listed(expected: BTreeSet<Print>, policy: Unlisted<'a>) -> Self {
         Self {
             ticket: None,
             expected,
-            asked: HashSet::new(),
+            asked: BTreeSet::new(),
             declined: BTreeMap::new(),
             policy,
             unlisted: BTreeMap::new(),
@@ -189,8 +189,8 @@ mod tests {
         HelloBody { fiduciary: [byte; 32], ..HelloBody::new_zeroed() }
     }
 
-    fn expected(byte: u8) -> HashSet<Print> {
-        HashSet::from([Found::new(&hello(byte)).print()])
+    fn expected(byte: u8) -> BTreeSet<Print> {
+        BTreeSet::from([Found::new(&hello(byte)).print()])
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_declined_node_is_not_taken() {
-        let mut chooser = Chooser::listed(HashSet::new(), Unlisted::Ask(Box::new(|_| false)));
+        let mut chooser = Chooser::listed(BTreeSet::new(), Unlisted::Ask(Box::new(|_| false)));
         chooser.consider(&hello(3));
         assert_eq!(chooser.decide().unwrap_err().exit, Exit::NotAccepted);
         assert_eq!(chooser.consider(&hello(3)), None);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn with_nobody_to_ask_none_is_taken() {
-        let mut chooser = Chooser::listed(HashSet::new(), Unlisted::Refuse);
+        let mut chooser = Chooser::listed(BTreeSet::new(), Unlisted::Refuse);
         assert_eq!(chooser.consider(&hello(3)), None);
         assert!(chooser.is_open());
         let error = chooser.decide().unwrap_err();
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_unlisted_nodes_is_not_kept() {
-        let mut chooser = Chooser::listed(HashSet::new(), Unlisted::Ignore);
+        let mut chooser = Chooser::listed(BTreeSet::new(), Unlisted::Ignore);
         for i in 0..1000u32 {
             let mut hello = hello(0);
             hello.fiduciary[..4].copy_from_slice(&i.to_be_bytes());

@@ -5,8 +5,9 @@
 //! takes the connection, costs time, not the claim.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     base::{
         error::{Error, Exit},
-        key,
+        host::Host,
         link::{BUFFER, Net},
         progress::Progress,
     },
@@ -66,6 +67,7 @@ pub struct Context<'a, N, P> {
     pub anchor: &'a AnchorSecret,
     /// See [`Pairing::next_counter`].
     pub ahead: u64,
+    pub host: &'a Arc<dyn Host>,
     pub progress: &'a Progress,
 }
 
@@ -158,9 +160,9 @@ pub struct Claimer<'a, 'c, N, P> {
     finder: Finder,
     candidates: Vec<Candidate>,
     /// Nonces of hellos that were taken up, so that a replayed hello is taken up once.
-    nonces: HashSet<[u8; 16]>,
+    nonces: BTreeSet<[u8; 16]>,
     /// Claim keys whose holder is not the node that their hello named.
-    impostors: HashSet<Key>,
+    impostors: BTreeSet<Key>,
     /// The node whose turn it is, and since when.
     turn: Option<(Key, Instant)>,
     answered: Option<(Answered, Instant)>,
@@ -179,8 +181,8 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             chooser,
             finder: Finder::default(),
             candidates: Vec::new(),
-            nonces: HashSet::new(),
-            impostors: HashSet::new(),
+            nonces: BTreeSet::new(),
+            impostors: BTreeSet::new(),
             turn: None,
             answered: None,
             gathering: None,
@@ -322,7 +324,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             return Ok(false);
         }
         let (sender_ip, sender_mac) = self.context.net.address();
-        let ephemeral = Secret::new(key::random()?);
+        let ephemeral = Secret::new(self.context.host.random()?);
         let about = OpenFor { hello: &hello, sender_ip, sender_mac };
         let Some(open) = Open::sign(self.context.anchor, &ephemeral, &about) else { return Ok(false) };
         if self.candidates.len() >= CANDIDATES {
@@ -381,7 +383,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
 
     /// Connects and claims; true if the acknowledgement is confirmed.
     async fn attempt(&mut self, answered: &Answered) -> Result<(Outcome, bool), Failure> {
-        let Context { net, registry, anchor, ahead, progress } = *self.context;
+        let Context { net, registry, anchor, ahead, host, progress } = *self.context;
         let mut stream = self.connect(&answered.hello).await?;
         let session = Session {
             anchor,
@@ -394,6 +396,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             mac: net.neighbour(answered.hello.address),
             ahead,
             registry,
+            host,
             progress,
         };
         match exchange::run(&mut stream, &session).await {
@@ -429,12 +432,12 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
     }
 
     fn chance(&self, below: usize) -> Result<usize, Error> {
-        Ok(usize::from_le_bytes(key::random()?) % below)
+        Ok(usize::from_le_bytes(self.context.host.random()?) % below)
     }
 }
 
 /// Inserts into a set that a flood cannot grow for ever; whether it was new.
-fn remember<T: Eq + std::hash::Hash>(set: &mut HashSet<T>, value: T) -> bool {
+fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
     if set.len() >= REMEMBERED {
         set.clear();
     }

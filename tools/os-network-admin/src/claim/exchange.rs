@@ -3,18 +3,29 @@
 //! Over any stream, so that it is tested in memory. Nothing that the node says counts before its signature is checked; the
 //! grant is in the registry before it is on the wire, and the pairing before it is acknowledged.
 
-use std::{future::Future, net::Ipv6Addr, time::Duration};
+use std::{future::Future, net::Ipv6Addr, sync::Arc, time::Duration};
 
+use base64ct::{Base64, Encoding};
 use crypto::AnchorSecret;
 use futures_util::{SinkExt, StreamExt};
-use snow::{Builder, HandshakeState, TransportState};
+use snow::{
+    Builder, HandshakeState, TransportState,
+    params::{CipherChoice, DHChoice, HashChoice},
+    resolvers::{CryptoResolver, DefaultResolver, FallbackResolver},
+    types::{Cipher, Dh, Hash, Random},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        http::{HeaderValue, header::SEC_WEBSOCKET_KEY},
+        protocol::WebSocketConfig,
+    },
 };
 use wire::{
     CLAIM_PORT, Fingerprint, Hex, Ip, Mac, U16, U64,
@@ -27,7 +38,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::pairing::{Grant, Pairing, Terms};
 use crate::{
-    base::{error::Error, progress::Progress},
+    base::{error::Error, host::Host, progress::Progress},
     registry::{Accepted, Node, State},
 };
 
@@ -52,6 +63,7 @@ pub struct Session<'a, P> {
     /// See [`Pairing::next_counter`].
     pub ahead: u64,
     pub registry: &'a P,
+    pub host: &'a Arc<dyn Host>,
     pub progress: &'a Progress,
 }
 
@@ -242,6 +254,10 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Channel<'s, S> {
         let address = Ipv6Addr::from(session.hello.address);
         let request = format!("ws://[{address}]:{CLAIM_PORT}/{}", Hex(&session.token));
         let config = WebSocketConfig::default().max_message_size(Some(1024)).max_frame_size(Some(1024));
+        let mut request = request.into_client_request().map_err(|error| cut("has an unusable address", error))?;
+        let key = Base64::encode_string(&session.host.random::<16>()?);
+        let key = HeaderValue::try_from(key).map_err(|error| cut("cannot be asked", error))?;
+        request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
         let upgrade = client_async_with_config(request, stream, Some(config));
         let (mut socket, _) = match timeout(UPGRADE, upgrade).await {
             Ok(Ok(upgraded)) => upgraded,
@@ -279,10 +295,39 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Channel<'s, S> {
     }
 }
 
+/// Noise's ephemeral keys come from the host that is given; the rest is the default.
+struct Drawn(Arc<dyn Host>);
+
+impl CryptoResolver for Drawn {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Self(Arc::clone(&self.0))))
+    }
+
+    fn resolve_dh(&self, _: &DHChoice) -> Option<Box<dyn Dh>> {
+        None
+    }
+
+    fn resolve_hash(&self, _: &HashChoice) -> Option<Box<dyn Hash>> {
+        None
+    }
+
+    fn resolve_cipher(&self, _: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        None
+    }
+}
+
+impl Random for Drawn {
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.fill(bytes).map_err(|_| snow::Error::Rng)
+    }
+}
+
 fn initiator<P>(session: &Session<'_, P>) -> Result<HandshakeState, snow::Error> {
     let protocol = str::from_utf8(crypto::noise::PROTOCOL).unwrap_or_default().parse()?;
     let prologue = prologue(&session.hello.fiduciary, &session.hello.nonce, &session.token);
-    Builder::new(protocol)
+    let drawn = Box::new(Drawn(Arc::clone(session.host)));
+    let resolver = FallbackResolver::new(drawn, Box::new(DefaultResolver));
+    Builder::with_resolver(protocol, Box::new(resolver))
         .local_private_key(&*session.anchor.dh)?
         .remote_public_key(&session.hello.claim_key)?
         .prologue(&prologue)?

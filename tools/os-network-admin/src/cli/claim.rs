@@ -1,7 +1,7 @@
 //! `discover`, `claim`, `beacon`.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     io::{self, BufRead, IsTerminal, Write},
     net::Ipv6Addr,
     path::PathBuf,
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     base::{
         error::{Error, Exit},
+        host,
         input::{self, Print},
         interface::Interface,
         key::KeyFile,
@@ -118,14 +119,20 @@ pub async fn discover(common: &Common, find: &Find, wait: Duration) -> Result<()
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
     let progress = Progress::new(common.json);
-    let context =
-        Context { net: &net, registry: &registry, anchor: &anchor, ahead: find.counter_ahead, progress: &progress };
+    let context = Context {
+        net: &net,
+        registry: &registry,
+        anchor: &anchor,
+        ahead: find.counter_ahead,
+        host: &host::system(),
+        progress: &progress,
+    };
     progress.say("listening for nodes");
     let found = claim::discover(&context, wait, |_| ()).await;
     progress.done();
     let found = found?;
     if found.is_empty() {
-        return Err(Chooser::listed(HashSet::new(), Unlisted::Ignore).nothing());
+        return Err(Chooser::listed(BTreeSet::new(), Unlisted::Ignore).nothing());
     }
     let state = |found: &Found| registry.node(&found.fiduciary).map(|node| node.map(|node| node.state));
     let known = found.iter().map(|found| Ok((*found, state(found)?))).collect::<Result<Vec<_>, Error>>()?;
@@ -182,6 +189,7 @@ pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
         registry: &registry,
         anchor: &anchor,
         ahead: arguments.find.counter_ahead,
+        host: &host::system(),
         progress: &progress,
     };
     let claimed = Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait)).await;
@@ -210,8 +218,14 @@ pub async fn beacon(
     let registry = Registry::open(&registry_path(common)?)?;
     authority(common, &mut terms)?;
     let progress = Progress::new(common.json);
-    let context =
-        Context { net: &net, registry: &registry, anchor: &anchor, ahead: find.counter_ahead, progress: &progress };
+    let context = Context {
+        net: &net,
+        registry: &registry,
+        anchor: &anchor,
+        ahead: find.counter_ahead,
+        host: &host::system(),
+        progress: &progress,
+    };
     let tell = |event: Event<'_>| progress.pause(|| print_event(common, &registry, &event));
     let ended = tokio::select! {
         ended = beacon::watch(&context, &terms, &listed, once, tell) => ended,
@@ -246,10 +260,10 @@ fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Resul
     print(common, json, text)
 }
 
-fn expected(arguments: &Expected) -> Result<HashSet<Print>, Error> {
+fn expected(arguments: &Expected) -> Result<BTreeSet<Print>, Error> {
     let mut prints = match &arguments.expect_file {
         Some(file) => input::fingerprints(file)?,
-        None => HashSet::new(),
+        None => BTreeSet::new(),
     };
     prints.extend(&arguments.expect);
     Ok(prints)

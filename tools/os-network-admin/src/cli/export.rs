@@ -10,6 +10,7 @@ use super::{
 use crate::{
     base::{
         error::{Error, Exit},
+        host::System,
         mesh_key::MeshKey,
         output,
     },
@@ -40,7 +41,7 @@ pub async fn run(
         // It is in the registry; its private key is nowhere but where it was exported to.
         (None, Some(member)) => (member.key, None),
         (None, None) => {
-            let made = MeshKey::generate()?;
+            let made = MeshKey::generate(&System)?;
             (made.public(), Some(made))
         }
     };

@@ -1,6 +1,6 @@
 //! Policy, outcomes and telemetry as they are printed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use wire::{
@@ -14,7 +14,10 @@ use super::{
     delivery::{Outcome, why},
     view::View,
 };
-use crate::registry::{Member, Rules, Who};
+use crate::{
+    base::host::{Host, System},
+    registry::{Member, Rules, Who},
+};
 
 fn phase(record: &Telemetry) -> &'static str {
     record.phase().map_or("unknown", Phase::name)
@@ -171,8 +174,7 @@ pub fn record_text(view: &View, member: &Member, record: &Telemetry) -> String {
 
 /// One line a node, for a terminal.
 pub fn table(view: &View) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = System.now_ms();
     let mut lines = vec![format!(
         "{:<20} {:<15} {:<10} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9} {:>9}  {}",
         "NODE", "ADDRESS", "PHASE", "UP", "RECEIVED", "SENT", "SHAKES", "DROPPED", "HEARTBEAT", "HEARD", "STATE"

@@ -1,7 +1,7 @@
 //! A fleet as the registry has it, and the configuration that follows from it for each node: a function of nothing else, so
 //! that what a node has can be compared with what it should have.
 
-use std::{collections::HashMap, net::SocketAddrV6};
+use std::{collections::BTreeMap, net::SocketAddrV6};
 
 use nix::net::if_::if_nametoindex;
 use policy::{Configuration, Direction, Endpoint, Peer, Prefix, Preshared, Role, Rule};
@@ -22,7 +22,7 @@ pub struct View {
     /// The authority's WireGuard key.
     pub authority: Key,
     pub members: Vec<Member>,
-    nodes: HashMap<Key, Node>,
+    nodes: BTreeMap<Key, Node>,
 }
 
 impl View {

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     base::{
         error::{Error, Exit},
+        host::{Host, System},
         mesh_key::{self, MeshKey},
         netlink::Netlink,
     },
@@ -236,8 +237,7 @@ impl Daemon {
             Ok((backend, index, engine))
         };
         let (backend, index, engine) = make().map_err(|error| refused(name, &error))?;
-        let since_ms =
-            i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        let since_ms = System.now_ms();
         let state =
             State { pid: std::process::id(), fleet: fleet.name.clone(), interface: name.clone(), engine, since_ms };
         let (v4, v6) = fleet.addresses(AUTHORITY);

@@ -15,7 +15,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 use wire::Mac;
 
 use super::engine::MTU;
-use crate::base::{key, netlink::Netlink};
+use crate::base::{
+    host::{Host, System},
+    netlink::Netlink,
+};
 
 /// `ETHTOOL_STXCSUM` and `ETHTOOL_STSO` of linux/ethtool.h. Without them the kernel makes checksums and cuts segments
 /// before a packet leaves the interface.
@@ -50,7 +53,8 @@ impl Device {
 
     /// The same without a tun device.
     pub fn pair(netlink: &Netlink, name: &str) -> io::Result<Self> {
-        let mut mac: Mac = key::random().map_err(io::Error::other)?;
+        let host: &dyn Host = &System;
+        let mut mac: Mac = host.random().map_err(io::Error::other)?;
         // Locally administered, of one station.
         mac[0] = (mac[0] | 0x02) & 0xfe;
         let far = far_end(name);

@@ -1,5 +1,7 @@
 //! WireGuard in user space: boringtun's protocol engine for each peer, and around it what it leaves to others: which peer a
 //! datagram is of, allowed addresses, roaming, and the policy. No sockets here; what is to be sent goes to an [`Out`].
+//!
+//! boringtun asks the system for time and randomness itself, past [`crate::base::host`]: no simulator runs this.
 
 use std::{
     net::{IpAddr, SocketAddrV6},

@@ -3,9 +3,8 @@
 //!
 //! Whatever the node's workload tries, only telemetry, answers, and what a rule of the node's names come out here.
 
-use std::time::Instant;
-
 use policy::{Configuration, Direction, EchoKind, Flows, Packet, Peer, Prefix, Role, Rule, Transport};
+use tokio::time::Instant;
 use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
 use crate::registry::Rules;

@@ -5,14 +5,17 @@ use std::{
     io::{self, Write as _},
     net::SocketAddrV6,
     process::{Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use policy::Prefix;
 use zeroize::Zeroizing;
 
 use super::engine::{PeerSetup, Seen, Setup};
-use crate::base::mesh_key as key;
+use crate::base::{
+    host::{Host, System},
+    mesh_key as key,
+};
 
 /// Whether there is a `wg` to run.
 pub fn has_wg() -> bool {
@@ -53,7 +56,7 @@ fn parse_peer(line: &str) -> Seen {
         number();
         number()
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = System.since_1970().as_secs();
     let handshake = (at > 0).then(|| Duration::from_secs(now.saturating_sub(at)));
     Seen { endpoint, handshake, received: number(), sent: number(), dropped: 0 }
 }

@@ -7,7 +7,8 @@ use std::{
     io::ErrorKind,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
@@ -16,6 +17,7 @@ use super::schema::{APPLICATION, FIRST, SCHEMA, SECOND};
 use crate::base::{
     error::{Error, Exit},
     files,
+    host::{self, Host},
 };
 
 /// How long another process may hold the file.
@@ -25,18 +27,24 @@ const BUSY: Duration = Duration::from_secs(2);
 pub struct Registry {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
+    pub(super) host: Arc<dyn Host>,
 }
 
 impl Registry {
     /// Opens the registry, or makes it, mode 0600.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_on(path, host::system())
+    }
+
+    /// The same, with the time of day and randomness of this host.
+    pub fn open_on(path: &Path, host: Arc<dyn Host>) -> Result<Self, Error> {
         files::make_parent(path).map_err(|error| Error::new(Exit::Registry, error.message))?;
         let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
             Err(error) => return Err(registry_error(path, &format!("cannot be made: {error}"))),
         };
-        let opened = Self::connect(path);
+        let opened = Self::connect(path, host);
         if made && opened.is_err() {
             // Ours, and of no use to anybody: an empty file and perhaps its journal.
             let _ = fs::remove_file(path);
@@ -47,13 +55,23 @@ impl Registry {
 
     /// Opens the registry if it is there.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
-        if files::is_there(path) { Self::connect(path).map(Some) } else { Ok(None) }
+        if files::is_there(path) { Self::connect(path, host::system()).map(Some) } else { Ok(None) }
     }
 
-    fn connect(path: &Path) -> Result<Self, Error> {
+    /// A registry that ends with this value, for tests and simulation.
+    pub fn in_memory(host: Arc<dyn Host>) -> Result<Self, Error> {
+        let path = Path::new("in memory");
+        Self::set_up(path, Connection::open_in_memory(), host)
+    }
+
+    fn connect(path: &Path, host: Arc<dyn Host>) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::set_up(path, Connection::open_with_flags(path, flags), host)
+    }
+
+    fn set_up(path: &Path, opened: rusqlite::Result<Connection>, host: Arc<dyn Host>) -> Result<Self, Error> {
         let setup = || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(path, flags)?;
+            let connection = opened?;
             connection.busy_timeout(BUSY)?;
             connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA trusted_schema = OFF;")?;
             let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
@@ -78,7 +96,7 @@ impl Registry {
         };
         let (connection, schema) = setup().map_err(|error| explain(path, &error))?;
         match schema {
-            SCHEMA => Ok(Self { path: path.into(), connection }),
+            SCHEMA => Ok(Self { path: path.into(), connection, host }),
             0 => Err(registry_error(path, "is another program's database: name a registry with --registry")),
             _ => Err(registry_error(path, "was made by a newer os-network-admin: use that one")),
         }
@@ -86,7 +104,7 @@ impl Registry {
 
     /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
     pub fn next_counter(&self, ahead: u64) -> Result<u64, Error> {
-        let floor = now_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX));
+        let floor = self.host.now_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX));
         let next: Option<i64> = self.run(|transaction| {
             let sql = "UPDATE counter SET last = max(last + 1, ?1) WHERE last < ?2 RETURNING last";
             transaction.query_row(sql, params![floor, i64::MAX - 1], |row| row.get(0)).optional()
@@ -140,10 +158,4 @@ fn journal(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-journal");
     name.into()
-}
-
-pub(super) fn now_ms() -> i64 {
-    // Before 1970 the last value plus one is the larger.
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

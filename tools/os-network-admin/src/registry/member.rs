@@ -13,10 +13,10 @@ use wire::{Fingerprint, Key, Mac, telemetry::Telemetry};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    file::{Registry, explain, now_ms, registry_error},
+    file::{Registry, explain, registry_error},
     fleet::{AUTHORITY, Fleet, Rules, insert_fleet, maybe_unpack, pack},
 };
-use crate::base::{error::Error, key};
+use crate::base::error::Error;
 
 const COLUMNS: &str = "id, fleet, host, fiduciary, name, key, claim_key, mac, preshared, rules, underlay, authority, configuration, \
                        command_counter, revoked_ms, telemetry, telemetry_ms";
@@ -143,7 +143,7 @@ impl Registry {
 
     /// Gives a member its place, or finds the one that it has; then it is what it says now, and no longer revoked.
     pub fn enroll(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
-        let preshared: [u8; 32] = key::random()?;
+        let preshared: [u8; 32] = self.host.random()?;
         let (fiduciary, name) = match new.who {
             Who::Node(fiduciary) => (Some(fiduciary.as_slice()), None),
             Who::Peer(name) => (None, Some(name.as_str())),
@@ -229,7 +229,7 @@ impl Registry {
 
     /// The next counter of a command to this node, stored: Unix seconds, or more than the last and than `above`.
     pub fn next_command_counter(&self, member: i64, above: u32) -> Result<u32, Error> {
-        let floor = (now_ms() / 1000).max(i64::from(above) + 1);
+        let floor = (self.host.now_ms() / 1000).max(i64::from(above) + 1);
         let sql =
             "UPDATE member SET command_counter = max(command_counter + 1, ?2) WHERE id = ?1 RETURNING command_counter";
         let next: i64 = self.run(|transaction| transaction.query_row(sql, params![member, floor], |row| row.get(0)))?;
@@ -245,13 +245,14 @@ impl Registry {
     /// Notes what a node has said.
     pub fn store_telemetry(&self, member: i64, record: &Telemetry) -> Result<(), Error> {
         let sql = "UPDATE member SET telemetry = ?2, telemetry_ms = ?3 WHERE id = ?1";
-        self.run(|transaction| transaction.execute(sql, params![member, record.as_bytes(), now_ms()])).map(|_| ())
+        self.run(|transaction| transaction.execute(sql, params![member, record.as_bytes(), self.host.now_ms()]))
+            .map(|_| ())
     }
 
     /// Notes that a member is none any more.
     pub fn revoke(&self, member: i64) -> Result<(), Error> {
         let sql = "UPDATE member SET revoked_ms = ifnull(revoked_ms, ?2) WHERE id = ?1";
-        self.run(|transaction| transaction.execute(sql, params![member, now_ms()])).map(|_| ())
+        self.run(|transaction| transaction.execute(sql, params![member, self.host.now_ms()])).map(|_| ())
     }
 }
 

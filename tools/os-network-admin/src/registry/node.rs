@@ -13,7 +13,7 @@ use wire::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::file::{Registry, explain, now_ms, registry_error};
+use super::file::{Registry, explain, registry_error};
 use crate::base::error::Error;
 
 const COLUMNS: &str = "id, state, grant_bytes, record, rivals, acknowledged, fleet, anchor, accepted, address, \
@@ -176,7 +176,7 @@ impl Registry {
     pub fn store_pending(&self, node: &NewNode<'_>) -> Result<Node, Error> {
         let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;
         let fiduciary = head.binding.fiduciary;
-        let now = now_ms();
+        let now = self.host.now_ms();
         self.run(|transaction| {
             transaction
                 .execute("DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending'", [fiduciary.as_slice()])?;
@@ -208,7 +208,7 @@ impl Registry {
         let changed = self.run(|transaction| {
             let sql = "UPDATE node SET state = 'paired', record = ?2, rivals = ?3, paired_ms = ifnull(paired_ms, ?4) \
                        WHERE id = ?1 AND state <> 'superseded'";
-            transaction.execute(sql, params![node.id, record.as_bytes(), rivals, now_ms()])
+            transaction.execute(sql, params![node.id, record.as_bytes(), rivals, self.host.now_ms()])
         })?;
         self.after(changed, node)
     }
@@ -218,7 +218,7 @@ impl Registry {
         let changed = self.run(|transaction| {
             let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ifnull(acknowledged_ms, ?2) \
                        WHERE id = ?1 AND state = 'paired'";
-            transaction.execute(sql, params![node.id, now_ms()])
+            transaction.execute(sql, params![node.id, self.host.now_ms()])
         })?;
         self.after(changed, node)
     }

@@ -1,4 +1,14 @@
-use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use crypto::{AnchorSecret, Secret};
 use rusqlite::Connection;
@@ -9,8 +19,11 @@ use wire::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{file::now_ms, schema::SCHEMA, *};
-use crate::base::error::Exit;
+use super::{schema::SCHEMA, *};
+use crate::base::{
+    error::{Error, Exit},
+    host::Host,
+};
 
 fn grant(fiduciary: Key, epoch: u64) -> Vec<u8> {
     let mut head = GrantHead::new_zeroed();
@@ -30,6 +43,20 @@ fn new(grant: &[u8]) -> NewNode<'_> {
         accepted: Accepted::Asked,
         address: [3; 16],
         interface: "eth0",
+    }
+}
+
+/// A host whose clock the test sets, in milliseconds.
+struct Clock(AtomicU64);
+
+impl Host for Clock {
+    fn since_1970(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        bytes.fill(7);
+        Ok(())
     }
 }
 
@@ -84,13 +111,14 @@ fn a_new_grant_replaces_a_pending_one_and_keeps_a_paired_one() {
 fn the_counter_rises_whatever_the_clock_says_and_never_twice() {
     let folder = folder();
     let path = folder.path().join("r");
-    let before = now_ms() as u64;
-    let registry = Registry::open(&path).unwrap();
-    let first = registry.next_counter(0).unwrap();
-    assert!(first >= before);
+    let clock = Arc::new(Clock(AtomicU64::new(1000)));
+    let registry = Registry::open_on(&path, Arc::clone(&clock) as Arc<dyn Host>).unwrap();
+    assert_eq!(registry.next_counter(0).unwrap(), 1000);
     // A clock that was years ahead once, and is right again.
-    let ahead = registry.next_counter(1 << 40).unwrap();
-    assert!(ahead >= first + (1 << 40));
+    clock.0.store(1 << 40, Ordering::Relaxed);
+    let ahead = registry.next_counter(7).unwrap();
+    assert_eq!(ahead, (1 << 40) + 7);
+    clock.0.store(1000, Ordering::Relaxed);
     assert_eq!(registry.next_counter(0).unwrap(), ahead + 1);
     // Opened one after another and patient, however slow the disk and whoever else uses it.
     let registries: Vec<Registry> = (0..4).map(|_| Registry::open(&path).unwrap()).collect();

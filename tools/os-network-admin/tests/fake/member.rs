@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crypto::Secret;
 use os_network_admin::{
-    base::{mesh_key::MeshKey, progress::Progress},
+    base::{host::system, mesh_key::MeshKey, progress::Progress},
     claim::{Chooser, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
     registry::{AnchorKind, Registry},
 };
@@ -45,7 +45,14 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
     for at in 0..numbers.len() {
         let node = segment.node(at);
         let print = node.lock().unwrap().print();
-        let context = Context { net: &segment, registry: &registry, anchor: &anchor, ahead: 0, progress: &progress };
+        let context = Context {
+            net: &segment,
+            registry: &registry,
+            anchor: &anchor,
+            ahead: 0,
+            host: &system(),
+            progress: &progress,
+        };
         let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
         Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();
         grants.push(node.lock().unwrap().grants.last().unwrap().clone());

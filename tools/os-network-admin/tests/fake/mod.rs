@@ -138,6 +138,7 @@ impl Node {
         crypto::sign_public(&self.seed)
     }
 
+    #[allow(dead_code, reason = "each test program uses some")]
     pub fn print(&self) -> [u8; 20] {
         wire::Fingerprint::of(&self.fiduciary()).0
     }

@@ -1,0 +1,53 @@
+//! The time of day and randomness: the one seam between the library and its host, so that a simulator gives both.
+//!
+//! Monotonic time and sleeping are tokio's, whose clock a paused runtime makes virtual. What runs on a given host, an in-memory
+//! registry and such a runtime is the same for the same seed, with one exception: the masks of WebSocket frames, which
+//! `tungstenite` draws itself. They change bytes of the stream, no length and no decision. WireGuard in user space
+//! ([`crate::mesh::engine`]) is boringtun's, which asks the system itself: a simulator does without it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::error::{Error, Exit};
+
+pub trait Host: Send + Sync {
+    /// Time since 1970. Zero before then.
+    fn since_1970(&self) -> Duration;
+
+    /// Fills with bytes that nobody else can know.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), Error>;
+
+    /// Milliseconds since 1970, as the registry has them.
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.since_1970().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl dyn Host + '_ {
+    pub fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The system that this process runs on.
+pub struct System;
+
+impl Host for System {
+    fn since_1970(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        getrandom::fill(bytes)
+            .map_err(|error| Error::new(Exit::Other, format!("the system gives no random bytes: {error}")))
+    }
+}
+
+/// The system, as what is given a host takes it.
+pub fn system() -> Arc<dyn Host> {
+    Arc::new(System)
+}
