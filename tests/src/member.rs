@@ -1,10 +1,11 @@
 //! A node that has been claimed into a mesh whose other members are WireGuards of someone else's, on Linux hosts of the
 //! segment.
 
-use std::net::Ipv6Addr;
+use std::{fs, net::Ipv6Addr, path::PathBuf, thread};
 
 use base64ct::{Base64, Encoding};
 use crypto::{Secret, dh_public};
+use lab::NodeOptions;
 use policy::{Configuration, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
 use wire::{
     Key, MESH_PORT, U32, U64,
@@ -16,7 +17,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     admin::{Admin, fresh},
-    bed::{Bed, Node, Setup},
+    bed::{self, Bed, Node},
     host::Host,
     station::Station,
 };
@@ -54,6 +55,8 @@ pub struct Member {
     what: Implementation,
     secret: Secret,
     preshared: Option<[u8; 32]>,
+    /// What the WireGuard has said.
+    log: PathBuf,
 }
 
 impl Member {
@@ -62,7 +65,8 @@ impl Member {
         let mut host = Host::new(bed, name);
         host.ok("test -w /dev/net/tun || { echo no access to /dev/net/tun; false; }");
         let (secret, interface) = (Secret::new(fresh()), format!("wg{number}"));
-        let mut this = Self { host, number, interface, what, secret, preshared: preshared.then(fresh) };
+        let log = bed.dir().join(format!("{name}.log"));
+        let mut this = Self { host, number, interface, what, secret, preshared: preshared.then(fresh), log };
         let address = format!("ip address add {}/64 dev lab0 nodad", outer6(number));
         this.host.ok(&address);
         this.up();
@@ -76,12 +80,12 @@ impl Member {
     }
 
     fn up(&mut self) {
-        let Self { host, interface, number, what, .. } = self;
+        let Self { host, interface, number, what, log, .. } = self;
         let program = match what {
             Implementation::WireguardGo => "wireguard-go -f".to_owned(),
             Implementation::Boringtun => native::runner::program_dir().join("boringtun").display().to_string(),
         };
-        host.ok(&format!("{program} {interface} >/run/wg.log 2>&1 & echo $! >/run/wg.pid"));
+        host.ok(&format!("{program} {interface} >>'{}' 2>&1 & echo $! >/run/wg.pid", log.display()));
         host.until(&format!("wg show {interface}"));
         let ([a, b, c, d], six) = (inner4(*number), inner6(*number));
         let commands = format!(
@@ -168,6 +172,14 @@ impl Member {
     }
 }
 
+impl Drop for Member {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- {}:\n{}---", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
 /// A node in a mesh, and what its administrator keeps.
 pub struct Claimed {
     pub node: Node,
@@ -183,8 +195,7 @@ impl Claimed {
     /// Boots a node and claims it with these peers and rules. `tenant`: the program in the workload's place.
     pub fn new(bed: &Bed, peers: Vec<Peer>, rules: &[&str], tenant: Option<&str>) -> Self {
         let mut admin = Admin::new(fresh());
-        let setup = Setup { tenant: tenant.map(str::to_owned), ..Setup::image(&admin.public()) };
-        let node = bed.node(setup);
+        let node = bed.node(NodeOptions { tenant: tenant.map(str::to_owned), ..bed::image(&admin.public()) });
         node.wait_phase("hold");
         let mut station = bed.station("admin", 1);
         let configuration = Configuration {

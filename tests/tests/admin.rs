@@ -1,7 +1,7 @@
 //! `os-network-admin`, with kernel sockets, against the node: what an operator does.
 
 use genesis_tests::{
-    bed::{Bed, Setup},
+    bed::{Bed, image, ticket},
     tool::{Tool, json, said},
 };
 
@@ -9,7 +9,7 @@ use genesis_tests::{
 fn a_node_is_claimed_by_the_ticket_on_its_console() {
     let bed = Bed::new();
     let tool = Tool::new(&bed, "admin");
-    let node = bed.node(Setup::ticket());
+    let node = bed.node(ticket());
     node.wait_phase("hold");
     let output = tool.on_segment(&["claim", "--ticket", &node.ticket()]);
     assert_eq!(output.status.code(), Some(0), "{}\n{}", said(&output), node.console());
@@ -32,7 +32,7 @@ fn a_node_is_claimed_by_the_ticket_on_its_console() {
 fn a_ticket_of_another_node_claims_nothing() {
     let bed = Bed::new();
     let tool = Tool::new(&bed, "admin");
-    let (node, other) = (bed.node(Setup::ticket()), bed.node(Setup::ticket()));
+    let (node, other) = (bed.node(ticket()), bed.node(ticket()));
     node.wait_phase("hold");
     other.wait_phase("hold");
     let wanted = node.ticket();
@@ -55,7 +55,7 @@ fn nodes_of_one_image_are_found_and_the_listed_one_is_claimed() {
     let bed = Bed::new();
     let tool = Tool::new(&bed, "admin");
     let anchor = tool.anchor();
-    let nodes = [(); 3].map(|()| bed.node(Setup::image(&anchor)));
+    let nodes = [(); 3].map(|()| bed.node(image(&anchor)));
     nodes.iter().for_each(|node| node.wait_phase("hold"));
     let output = tool.on_segment(&["discover", "--wait", "4"]);
     let found = json(&output)["nodes"].as_array().expect("nodes").len();
@@ -79,7 +79,7 @@ fn a_beacon_claims_listed_nodes_as_they_scan() {
     let bed = Bed::new();
     let tool = Tool::new(&bed, "admin");
     let anchor = tool.anchor();
-    let scanning = || bed.node(Setup { scan_ms: 60_000, ..Setup::image(&anchor) });
+    let scanning = || bed.node(image(&anchor).with(|params| params.scan_ms = 60_000.into()));
     let (listed, unlisted) = (scanning(), scanning());
     let output = tool.on_segment(&["beacon", "--once", "--expect", &listed.fingerprint()]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -93,7 +93,7 @@ fn a_beacon_claims_listed_nodes_as_they_scan() {
 fn a_stranger_with_the_same_tool_gets_nothing() {
     let bed = Bed::new();
     let (owner, stranger) = (Tool::new(&bed, "owner"), Tool::new(&bed, "stranger"));
-    let node = bed.node(Setup::image(&owner.anchor()));
+    let node = bed.node(image(&owner.anchor()));
     node.wait_phase("hold");
     bed.mark();
     let output = stranger.on_segment(&["claim", "--accept-any", "--wait", "3"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use genesis_tests::{
     PATIENCE,
     admin::{Admin, Session, connect, fresh, grant_text, largest_mesh, mesh, receive, upgrade},
-    bed::{Bed, Node, Setup},
+    bed::{Bed, Node, image},
     station::Station,
 };
 use smoltcp::iface::SocketHandle;
@@ -25,7 +25,10 @@ struct Held {
 fn held() -> Held {
     let bed = Bed::new();
     let admin = Admin::new(fresh());
-    let node = bed.node(Setup { claim_ms: 4000, token_ms: 4000, ..Setup::image(&admin.public()) });
+    let node = bed.node(image(&admin.public()).with(|params| {
+        params.claim_ms = 4000.into();
+        params.token_ms = 4000.into();
+    }));
     node.wait_phase("hold");
     let station = bed.station("admin", 1);
     Held { bed, node, admin, station }
@@ -79,7 +82,7 @@ fn a_scanning_node_is_claimed_at_once_and_has_no_fork_record() {
     let bed = Bed::new();
     let mut admin = Admin::new(fresh());
     let mut station = bed.station("admin", 1);
-    let node = bed.node(Setup { scan_ms: 60_000, ..Setup::image(&admin.public()) });
+    let node = bed.node(image(&admin.public()).with(|params| params.scan_ms = 60_000.into()));
     let hello = admin.hear_hello(&mut station, PATIENCE).expect("a hello nobody asked for");
     let token = admin.try_open(&mut station, &hello, PATIENCE).expect("an answer");
     let mut session = admin.session(&mut station, &hello, &token).expect("the gate is open");

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use genesis_tests::{
     admin::{Admin, fresh},
-    bed::{Bed, Setup},
+    bed::{Bed, image},
 };
+use lab::NodeOptions;
+use native::runner::Entropy;
 
 #[test]
 fn a_source_that_is_bad_from_the_start_makes_no_key() {
-    for (mode, test) in [("stuck", "repetition count"), ("biased", "adaptive proportion")] {
+    for (mode, test) in [(Entropy::Stuck, "repetition count"), (Entropy::Biased, "adaptive proportion")] {
         let bed = Bed::new();
         let mut admin = Admin::new(fresh());
-        let node = bed.node(Setup { entropy: mode.into(), ..Setup::image(&admin.public()) });
+        let node = bed.node(NodeOptions { entropy: mode, ..image(&admin.public()) });
         node.wait_phase("sealed");
         let line = node.wait_line(|line| line.starts_with("genesis: fault entropy failed"));
         assert!(line.contains("at start: no key was made"), "{line}");
         // A heavily biased source also repeats itself: either test may be the first.
-        assert!(mode == "biased" || line.contains(test), "{mode}: {line}");
+        assert!(mode == Entropy::Biased || line.contains(test), "{mode}: {line}");
         assert_eq!(node.phases(), ["blind", "sealed"]);
         assert!(!node.console().contains("identity"));
         let mut station = bed.station("admin", 1);
@@ -33,8 +35,8 @@ fn a_source_that_is_bad_from_the_start_makes_no_key() {
 fn a_source_that_fails_later_seals_the_node() {
     let bed = Bed::new();
     let mut admin = Admin::new(fresh());
-    let node =
-        bed.node(Setup { entropy: "fails-after:4200".into(), hello_delay_ms: 5, ..Setup::image(&admin.public()) });
+    let options = NodeOptions { entropy: Entropy::FailsAfter(4200), ..image(&admin.public()) };
+    let node = bed.node(options.with(|params| params.hello_delay_ms = 5.into()));
     node.wait_phase("hold");
     let mut station = bed.station("admin", 1);
     // Each hello uses up randomness, so that the keystore asks for more of what the source has become.

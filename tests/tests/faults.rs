@@ -9,12 +9,13 @@ use std::time::Duration;
 use genesis_tests::{
     PATIENCE,
     admin::Admin,
-    bed::{Bed, Node, Setup, died},
+    bed::{Bed, Node, died, ticket},
     fuse::{JUMP_INTO_DATA, NULL_WRITE, PANIC},
     hostile,
     station::{Station, beacon_payload},
     tool::{Tool, json, said},
 };
+use lab::NodeOptions;
 use wire::{
     link::{Datagram, Hello},
     ticket::Ticket,
@@ -40,7 +41,11 @@ struct Held {
 /// A node that holds, with a domain that has a fuse, and that answers as one without.
 fn held(faulty: &'static str) -> Held {
     let bed = Bed::new();
-    let node = bed.node(Setup { faulty: Some(faulty), hello_delay_ms: 5, token_ms: 2000, ..Setup::ticket() });
+    let options = NodeOptions { faulty: Some(faulty.to_owned()), ..ticket() };
+    let node = bed.node(options.with(|params| {
+        params.hello_delay_ms = 5.into();
+        params.token_ms = 2000.into();
+    }));
     node.wait_phase("hold");
     let mut admin = Admin::new(Ticket::from_text(&node.ticket()).expect("a ticket").secret);
     let (mut station, stranger) = (bed.station("admin", 1), bed.station("stranger", 66));

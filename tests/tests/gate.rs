@@ -2,10 +2,11 @@
 
 use std::{io::Write, time::Duration};
 
+use calls::params::Params;
 use genesis_tests::{
     PATIENCE,
     admin::{self, Admin, fresh, mesh},
-    bed::{Bed, Node, Setup},
+    bed::{Bed, Node, image},
     hostile::{self, Target},
     station::{Station, beacon_payload},
 };
@@ -83,12 +84,10 @@ struct Open {
 }
 
 /// A held node whose gate is open to a station.
-fn opened(change: impl FnOnce(&mut Setup)) -> Open {
+fn opened(change: impl FnOnce(&mut Params)) -> Open {
     let bed = Bed::new();
     let mut admin = Admin::new(fresh());
-    let mut setup = Setup::image(&admin.public());
-    change(&mut setup);
-    let node = bed.node(setup);
+    let node = bed.node(image(&admin.public()).with(change));
     node.wait_phase("hold");
     let mut station = bed.station("admin", 1);
     let (hello, token) = admin.reach(&mut station);
@@ -139,7 +138,7 @@ fn strangers_get_nothing_while_the_gate_is_open() {
 /// A peer that comes through the gate but misbehaves hears nothing, and keeps nobody out.
 #[test]
 fn malformed_upgrades_are_met_with_silence_and_the_right_one_still_works() {
-    let Open { bed, node, admin, mut station, hello, token } = opened(|setup| setup.pending_ms = 1000);
+    let Open { bed, node, admin, mut station, hello, token } = opened(|params| params.pending_ms = 1000.into());
     let good = wire::Hex(&token).to_string();
     let head = |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: node\r\n{rest}\r\n");
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
@@ -175,9 +174,9 @@ fn malformed_upgrades_are_met_with_silence_and_the_right_one_still_works() {
 
 #[test]
 fn nothing_is_sent_after_the_deadline() {
-    let Open { bed, node, mut admin, mut station, hello, token } = opened(|setup| {
-        setup.token_ms = 3000;
-        setup.claim_ms = 3000;
+    let Open { bed, node, mut admin, mut station, hello, token } = opened(|params| {
+        params.token_ms = 3000.into();
+        params.claim_ms = 3000.into();
     });
     // The claim runs and then stands still.
     let session = admin.session(&mut station, &hello, &token).expect("the gate is open");
@@ -204,7 +203,7 @@ fn nothing_is_sent_after_the_deadline() {
 /// The bound of docs/threat-model.md: a gate that nobody uses is gone after the token's time, whoever opened it.
 #[test]
 fn an_opened_gate_that_is_not_used_ends_and_another_host_gets_in() {
-    let Open { bed, node, mut admin, mut station, .. } = opened(|setup| setup.token_ms = 2000);
+    let Open { bed, node, mut admin, mut station, .. } = opened(|params| params.token_ms = 2000.into());
     let mut second = bed.station("second", 2);
     // The first one does nothing at all; the second is turned away until then, and counted.
     station.stack = false;
@@ -238,10 +237,10 @@ fn finish(admin: &mut Admin, station: &mut Station, hello: &HelloBody, token: &[
 /// while that lasts he may disturb, and once he stops the administrator gets in.
 #[test]
 fn a_stranger_with_the_administrators_addresses_does_not_keep_him_out() {
-    let Open { bed, node, mut admin, mut station, .. } = opened(|setup| {
-        setup.pending_ms = 1000;
-        setup.claim_ms = 3000;
-        setup.token_ms = 3000;
+    let Open { bed, node, mut admin, mut station, .. } = opened(|params| {
+        params.pending_ms = 1000.into();
+        params.claim_ms = 3000.into();
+        params.token_ms = 3000.into();
     });
     let stranger = bed.station("stranger", 66);
     let (from, Target { mac, ip }) = ((station.mac, station.ip), node.target());
@@ -262,7 +261,7 @@ fn a_stranger_with_the_administrators_addresses_does_not_keep_him_out() {
 /// A connection that sends nothing, or one byte now and then, is dropped after its time; four of them keep nobody out.
 #[test]
 fn slow_and_silent_connections_make_room() {
-    let Open { bed, node, admin, mut station, hello, token } = opened(|setup| setup.pending_ms = 1500);
+    let Open { bed, node, admin, mut station, hello, token } = opened(|params| params.pending_ms = 1500.into());
     let slow: Vec<_> = (0..4).map(|_| admin::connect(&mut station, &hello).expect("four may wait")).collect();
     for handle in &slow {
         let _ = station.stream(*handle).write_all(b"G");
@@ -277,6 +276,6 @@ fn slow_and_silent_connections_make_room() {
 
 #[test]
 fn a_gate_closes_on_the_console() {
-    let Open { node, .. } = opened(|setup| setup.token_ms = 500);
+    let Open { node, .. } = opened(|params| params.token_ms = 500.into());
     closed(&node);
 }

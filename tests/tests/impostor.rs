@@ -9,7 +9,7 @@ use std::{
 
 use genesis_tests::{
     admin::fresh,
-    bed::{Bed, Setup},
+    bed::{Bed, image},
     station::Station,
     tool::{Tool, json, said},
 };
@@ -41,7 +41,7 @@ fn an_impostor_is_not_enrolled() {
     let anchor = tool.anchor();
     let fiduciary = crypto::sign_public(&fresh().into());
     let fingerprint = Fingerprint::of(&fiduciary).to_string();
-    let node = bed.node(Setup::image(&anchor));
+    let node = bed.node(image(&anchor));
     node.wait_phase("hold");
     let mut station = bed.station("impostor", 77);
     let stop = AtomicBool::new(false);

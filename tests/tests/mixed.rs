@@ -1,7 +1,7 @@
 //! One segment, one administrator, three platforms. `make test-sel4` runs this; it needs the seL4 images.
 
 use genesis_tests::{
-    bed::{Bed, Setup},
+    bed::{Bed, image},
     tool::{Tool, json, said},
 };
 
@@ -12,7 +12,7 @@ fn one_administrator_claims_a_native_node_and_one_of_each_board() {
     let tool = Tool::new(&bed, "admin");
     let anchor = tool.anchor();
     let boards = ["native", "qemu_virt_aarch64", "qemu_virt_riscv64"];
-    let nodes = boards.map(|board| bed.node_on(board, Setup::image(&anchor)));
+    let nodes = boards.map(|board| bed.node_on(board, image(&anchor)));
     nodes.iter().for_each(|node| node.wait_phase("hold"));
     for node in &nodes {
         let output = tool.on_segment(&["claim", "--fingerprint", &node.fingerprint()]);

@@ -2,7 +2,7 @@
 //! administrator is `os-network-admin` on a host of the segment, with the engine that it chooses for itself.
 
 use genesis_tests::{
-    bed::{Bed, Node, Setup},
+    bed::{Bed, Node, ticket},
     host::Host,
 };
 use native::runner::program_dir;
@@ -30,7 +30,7 @@ impl Fleet {
 
     /// Boots a node and claims it with its ticket. Returns it with its inner address.
     fn node(&mut self, bed: &Bed) -> (Node, String) {
-        let node = bed.node(Setup::ticket());
+        let node = bed.node(ticket());
         node.wait_phase("hold");
         let ticket = node.ticket();
         self.host.ok(&format!("umask 077; echo '{ticket}' >/run/admin/ticket"));

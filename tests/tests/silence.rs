@@ -5,7 +5,7 @@ use std::time::Duration;
 use genesis_tests::{
     PATIENCE,
     admin::{Admin, fresh},
-    bed::{Bed, Node, Setup},
+    bed::{Bed, Node, image},
     hostile,
     station::{ALL_NODES_MAC, Station, beacon_payload, udp_frame},
 };
@@ -22,7 +22,7 @@ const PORTS: (u16, u16) = (BEACON_PORT, BEACON_PORT);
 fn a_held_node_is_silent_and_then_claimable() {
     let bed = Bed::new();
     let mut admin = Admin::new(fresh());
-    let node = bed.node(Setup::image(&admin.public()));
+    let node = bed.node(image(&admin.public()));
     node.wait_phase("hold");
     assert_eq!(bed.frames_from(&node), [] as [Vec<u8>; 0], "a node that does not scan has sent something");
     let stranger = bed.station("stranger", 66);
@@ -59,7 +59,7 @@ fn a_held_node_is_silent_and_then_claimable() {
 fn a_find_and_an_open_that_were_seen_are_worth_nothing() {
     let bed = Bed::new();
     let mut admin = Admin::new(fresh());
-    let node = bed.node(Setup { token_ms: 1000, ..Setup::image(&admin.public()) });
+    let node = bed.node(image(&admin.public()).with(|params| params.token_ms = 1000.into()));
     node.wait_phase("hold");
     let mut station = bed.station("admin", 1);
     let find = admin.find(&station);
@@ -116,7 +116,7 @@ fn assert_silent_until_found(bed: &Bed, node: &Node, admin: &mut Admin, station:
 fn a_scan_is_a_few_hellos_and_a_node_without_an_answer_forks() {
     let bed = Bed::new();
     let admin = Admin::new(fresh());
-    let node = bed.node(Setup { scan_ms: 2000, ..Setup::image(&admin.public()) });
+    let node = bed.node(image(&admin.public()).with(|params| params.scan_ms = 2000.into()));
     node.wait_phase("hold");
     let phases = node.phases();
     assert_eq!(phases, ["blind", "scan", "fork", "hold"]);
@@ -135,15 +135,14 @@ fn a_scan_is_a_few_hellos_and_a_node_without_an_answer_forks() {
 fn each_node_has_an_identity_of_its_own() {
     let bed = Bed::new();
     let admin = Admin::new(fresh());
-    let nodes = [(); 3].map(|()| bed.node(Setup::image(&admin.public())));
+    let nodes = [(); 3].map(|()| bed.node(image(&admin.public())));
     let keys = nodes.each_ref().map(|node| {
         node.wait_phase("hold");
         (node.fiduciary(), node.target().ip)
     });
     assert!(keys[0].0 != keys[1].0 && keys[1].0 != keys[2].0 && keys[0].0 != keys[2].0);
     assert!(keys[0].1 != keys[1].1 && keys[1].1 != keys[2].1 && keys[0].1 != keys[2].1);
-    if std::env::var_os("GENESIS_BOARD").is_some() {
-        let image = |node: &Node| std::fs::read(bed.dir().join(node.name()).join("loader.img")).expect("its image");
-        assert!(nodes.windows(2).all(|pair| image(&pair[0]) == image(&pair[1])), "not one image");
-    }
+    // On a board they are of one image; on native there is none.
+    let images = nodes.each_ref().map(|node| node.image().map(|path| std::fs::read(path).expect("its image")));
+    assert!(images.windows(2).all(|pair| pair[0] == pair[1]), "not one image");
 }

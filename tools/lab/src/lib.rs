@@ -4,6 +4,7 @@
 //! A node is native, or the release image on a board under QEMU. A lab looks at either as anybody could: at its
 //! frames and its console. It shares nothing with another lab.
 
+mod boot;
 mod console;
 mod files;
 mod machine;
@@ -24,7 +25,7 @@ use tempfile::TempDir;
 pub use self::{
     console::Seen,
     machine::Source,
-    node::{Node, NodeOptions},
+    node::{NATIVE, Node, NodeOptions},
     run::{Run, run},
     stranger::{Stranger, stranger},
     supervise::supervise,
@@ -34,16 +35,13 @@ pub use self::{
 /// The system that a lab's nodes run, unless it is told otherwise.
 const SYSTEM: &str = include_str!("../../../system.xml");
 
-/// The board of nodes that are Linux processes.
-pub const NATIVE: &str = "native";
-
 /// A segment with nodes on it.
 pub struct Lab {
     switch: Switch,
     description: String,
     nodes: Cell<u32>,
     /// Of the switch's sockets. Removed last.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Lab {
@@ -58,11 +56,17 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix(files::SWITCH_PREFIX).tempdir().context("no temporary directory")?;
         let record = record.map_or_else(|| dir.path().join(files::SEGMENT), Path::to_owned);
         let switch = Switch::start_with(Options { dir: dir.path().to_owned(), record, tap })?;
-        Ok(Self { switch, description, nodes: Cell::new(0), _dir: dir })
+        Ok(Self { switch, description, nodes: Cell::new(0), dir })
     }
 
     pub fn switch(&self) -> &Switch {
         &self.switch
+    }
+
+    /// Leaves the directory with its record there when the lab ends: for a test that has failed.
+    pub fn keep(&mut self) -> &Path {
+        self.dir.disable_cleanup(true);
+        self.dir.path()
     }
 
     /// Boots a node. It is called `node-N`, and so is its switch port.

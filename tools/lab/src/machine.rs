@@ -4,14 +4,15 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::ChildStdout,
 };
 
 use anyhow::{Context, Result};
 use native::runner::{Entropy, feed};
-use qemu::{Image, Machine, Setup};
+use qemu::{Image, Machine, Memory, Setup};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
-use crate::node::{Place, Running, Started};
+use crate::boot::Boot;
 
 /// What a machine is in `processes` of `nodes.json`: its domains are no processes here.
 pub const PROCESS: &str = "qemu";
@@ -49,30 +50,46 @@ impl Source {
 
 /// A machine that is on. Dropping it is pulling the plug.
 pub struct Powered {
-    _machine: Machine,
+    machine: Machine,
+    /// The image that it has booted.
+    pub image: PathBuf,
+    /// Its memory, if a domain has a fuse: it is lit there.
+    pub memory: Option<Memory>,
     _source: Source,
 }
 
+impl Powered {
+    pub fn pid(&self) -> u32 {
+        self.machine.pid()
+    }
+}
+
 /// Boots a machine. It ends with the thread that calls this.
-pub fn start(board: &str, place: Place<'_>) -> Result<Started> {
-    let dir = place.dir.join(format!("{}.machine", place.name));
+pub fn start(board: &str, boot: Boot<'_>) -> Result<(Powered, ChildStdout)> {
+    let dir = boot.dir.join(format!("{}.machine", boot.name));
     fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-    let description = Some(place.description.to_owned());
-    let image = Image { prefill: place.prefill, description, ..Image::new(board, "release") };
-    let image = image.build(&dir).with_context(|| place.name.clone())?;
-    let source = Source::start(dir.join("entropy"), place.entropy)?;
-    let (machine, console) = Machine::boot(&Setup {
+    let image = Image {
+        prefill: boot.prefill,
+        description: Some(boot.description.to_owned()),
+        faulty: boot.faulty,
+        tenant: boot.tenant,
+        ..Image::new(board, "release")
+    };
+    let memory = image.faulty.is_some().then(Memory::new).transpose()?;
+    let image = image.build(&dir).with_context(|| boot.name.clone())?;
+    let source = Source::start(dir.join("entropy"), boot.entropy)?;
+    let setup = Setup {
         board,
         image: &image,
         dir: &dir,
-        device_secret: &place.device_secret,
-        mac: place.mac,
-        net: Some((&place.own, &place.behind)),
+        device_secret: &boot.device_secret,
+        mac: boot.mac,
+        net: Some((&boot.own, &boot.behind)),
         entropy: source.path(),
-    })?;
-    Ok(Started {
-        console: Box::new(console),
-        processes: vec![(PROCESS.to_owned(), machine.pid())],
-        running: Running::Machine(Powered { _machine: machine, _source: source }),
-    })
+    };
+    let (machine, console) = match &memory {
+        Some(memory) => Machine::boot_in(memory, &setup)?,
+        None => Machine::boot(&setup)?,
+    };
+    Ok((Powered { machine, image, memory, _source: source }, console))
 }

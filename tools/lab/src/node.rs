@@ -17,14 +17,19 @@ use native::{
     runner::{Entropy, Stopper, System},
     switch::Switch,
 };
+use qemu::Memory;
 use rustix::process::{Pid, Signal, kill_process};
 use zerocopy::IntoBytes;
 
 use crate::{
-    NATIVE, Seen,
+    boot::Boot,
+    console::Seen,
     machine::{self, PROCESS, Powered},
     native_node,
 };
+
+/// The board of nodes that are Linux processes.
+pub const NATIVE: &str = "native";
 
 /// How a node starts. The defaults are those of an image without an anchor.
 pub struct NodeOptions {
@@ -36,6 +41,10 @@ pub struct NodeOptions {
     pub entropy: Entropy,
     /// 32 bytes; without them random ones: another device.
     pub device_secret: Option<[u8; 32]>,
+    /// The program in the workload's place; on a board, `make tenant` builds it.
+    pub tenant: Option<String>,
+    /// A domain whose program is the one with a fuse, which `make faulty` builds. Only boards have it.
+    pub faulty: Option<String>,
     /// Where the console is written to, as it comes.
     pub log: Option<PathBuf>,
     /// Called when anything about the node has changed.
@@ -50,46 +59,27 @@ impl Default for NodeOptions {
             params: Params::DEFAULT,
             entropy: Entropy::Good,
             device_secret: None,
+            tenant: None,
+            faulty: None,
             log: None,
             changed: None,
         }
     }
 }
 
-/// What a node is plugged into.
-pub(crate) struct Place<'a> {
-    pub name: String,
-    pub description: &'a str,
-    /// For files of its own; readable for this user only.
-    pub dir: &'a Path,
-    pub mac: [u8; 6],
-    /// Its own end of the cable, and the switch's.
-    pub own: PathBuf,
-    pub behind: PathBuf,
-    pub device_secret: [u8; 32],
-    pub prefill: BTreeMap<String, Vec<u8>>,
-    pub entropy: Entropy,
-}
-
-/// A node that has just been switched on.
-pub(crate) struct Started {
-    pub console: Box<dyn Read + Send>,
-    pub processes: Vec<(String, u32)>,
-    pub running: Running,
-}
-
-pub(crate) enum Running {
-    /// Domains end one by one, and are asked to.
-    Domains(Box<System>),
-    /// A machine ends as a whole, and its console with it.
-    Machine(Powered),
+impl NodeOptions {
+    /// The same with other windows, deadlines or budgets.
+    pub fn with(mut self, change: impl FnOnce(&mut Params)) -> Self {
+        change(&mut self.params);
+        self
+    }
 }
 
 /// How a node is ended.
 enum End {
     Domains(Stopper),
     /// Nothing once it has been.
-    Machine(Option<Powered>),
+    Machine(Option<Box<Powered>>),
 }
 
 /// A running node. It ends when dropped.
@@ -135,33 +125,40 @@ impl Node {
         let log = options.log.as_deref().map(open_log).transpose()?;
         let mut prefill = BTreeMap::from([("params".to_owned(), options.params.as_bytes().to_vec())]);
         prefill.extend(options.anchor.map(|bytes| ("anchor".to_owned(), bytes)));
-        let (dir, device_secret, entropy) = (switch.dir(), secret, options.entropy);
-        let place = Place { name: name.clone(), description, dir, mac, own, behind, device_secret, prefill, entropy };
-        let started = match options.board.as_str() {
-            NATIVE => native_node::start(place)?,
-            board => machine::start(board, place)?,
+        let boot = Boot {
+            name: name.clone(),
+            description,
+            dir: switch.dir(),
+            mac,
+            own,
+            behind,
+            device_secret: secret,
+            prefill,
+            entropy: options.entropy,
+            tenant: options.tenant,
+            faulty: options.faulty,
         };
         let watched = Arc::new(Watched { seen: Mutex::default(), more: Condvar::new(), changed: options.changed });
         let thread = || thread::Builder::new().name(name.clone());
         let (of_console, of_deaths) = (Arc::clone(&watched), Arc::clone(&watched));
-        let (end, threads) = match started.running {
-            Running::Domains(system) => {
-                let end = End::Domains(system.stopper());
-                let reader = thread().spawn(move || follow(started.console, log, &of_console))?;
-                (end, vec![reader, thread().spawn(move || bury(*system, &of_deaths))?])
-            }
-            Running::Machine(powered) => {
-                let reader = thread().spawn(move || {
-                    follow(started.console, log, &of_console);
-                    of_console.change(|seen| {
-                        seen.deaths.push((PROCESS.to_owned(), "the machine has ended".to_owned()));
-                        seen.ended = true;
-                    });
-                })?;
-                (End::Machine(Some(powered)), vec![reader])
-            }
+        let (end, processes, threads) = if options.board == NATIVE {
+            let (system, console) = native_node::start(boot)?;
+            let (end, processes) = (End::Domains(system.stopper()), system.pids().to_vec());
+            let reader = thread().spawn(move || follow(console, log, &of_console))?;
+            (end, processes, vec![reader, thread().spawn(move || bury(system, &of_deaths))?])
+        } else {
+            let (powered, console) = machine::start(&options.board, boot)?;
+            let processes = vec![(PROCESS.to_owned(), powered.pid())];
+            let reader = thread().spawn(move || {
+                follow(console, log, &of_console);
+                of_console.change(|seen| {
+                    seen.deaths.push((PROCESS.to_owned(), "the machine has ended".to_owned()));
+                    seen.ended = true;
+                });
+            })?;
+            (End::Machine(Some(Box::new(powered))), processes, vec![reader])
         };
-        Ok(Self { name, board: options.board, mac, processes: started.processes, end, watched, threads })
+        Ok(Self { name, board: options.board, mac, processes, end, watched, threads })
     }
 
     /// Of the node and of its switch port.
@@ -176,6 +173,23 @@ impl Node {
 
     pub fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    /// The image that a node on a board has booted.
+    pub fn image(&self) -> Option<&Path> {
+        Some(&self.powered()?.image)
+    }
+
+    /// The machine's memory, if a domain has a fuse: it is lit there.
+    pub fn memory(&self) -> Option<&Memory> {
+        self.powered()?.memory.as_ref()
+    }
+
+    fn powered(&self) -> Option<&Powered> {
+        match &self.end {
+            End::Domains(_) => None,
+            End::Machine(powered) => powered.as_deref(),
+        }
     }
 
     /// The processes of the domains that have not died; of a node on a board, the machine's.
