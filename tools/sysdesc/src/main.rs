@@ -12,9 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use sysdesc::{
     Board, System,
-    capdl::Spec,
-    kernel::{self, Properties},
-    policy, rules,
+    image::{
+        capdl::Spec,
+        kernel::{self, Properties},
+        policy, rules,
+    },
 };
 
 #[derive(Parser)]

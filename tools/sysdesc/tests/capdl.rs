@@ -132,6 +132,6 @@ fn harmless(good: &Value, path: &str, other: &Value) -> bool {
 fn no_piece_of_an_image_is_taken_for_a_whole_one() {
     let text = Bed::good().linked().to_string();
     for end in (0..text.len()).step_by(7) {
-        assert!(sysdesc::capdl::Spec::parse(&text[..end]).is_err());
+        assert!(sysdesc::image::capdl::Spec::parse(&text[..end]).is_err());
     }
 }

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use sysdesc::{Board, System, capdl::Spec, elaborate, policy::KEYSTORE, rules};
+use sysdesc::{
+    Board, System, elaborate,
+    image::{capdl::Spec, policy::KEYSTORE, rules},
+};
 
 /// The image for a board.
 fn image(board: &str) -> (Board, System, Value) {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use sysdesc::{
-    Board,
-    capdl::Spec,
-    elaborate,
-    policy::Policy,
-    rules::{Violation, check},
+    Board, elaborate,
+    image::{
+        capdl::Spec,
+        policy::Policy,
+        rules::{Violation, check},
+    },
 };
 
 const POLICY: Policy<'static> = Policy { guarded: "keystore", outlets: &[("reply", "lifecycle")] };

@@ -1,7 +1,10 @@
 //! The rules as far as the description alone can break them: what would be refused in any image made from it.
 
-use super::{Rule, Violation};
-use crate::{Board, Perms, Region, System, board::Memory, policy::Policy};
+use super::violation::{Rule, Violation};
+use crate::{
+    description::{Board, Perms, Region, System, board::Memory},
+    image::policy::Policy,
+};
 
 pub(super) fn check(system: &System, board: &Board, policy: &Policy<'_>, broken: &mut Vec<Violation>) {
     paths_out(system, policy, broken);

@@ -1,8 +1,8 @@
 //! The description as values.
 
-use crate::{At, DeviceKind};
+use super::{board::DeviceKind, refused::At};
 
-/// A whole system, as [`crate::elaborate`] made it.
+/// A whole system, as [`super::elaborate`] made it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct System {
     pub regions: Vec<Region>,

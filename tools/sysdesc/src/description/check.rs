@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{At, Domain, Map, Perms, Refused, Region, System};
+use super::{
+    model::{Domain, Map, Perms, Region, System},
+    refused::{At, Refused},
+};
 
 type Result<T = ()> = std::result::Result<T, Refused>;
 

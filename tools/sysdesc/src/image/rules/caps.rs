@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Rule, Violation,
     view::{FAULT, MONITOR, SIGNAL, Thread, View},
+    violation::{Rule, Violation},
 };
 use crate::{
-    Trigger,
-    capdl::{BadgedCap, Cap, Id, Rights},
+    description::Trigger,
+    image::capdl::{BadgedCap, Cap, Id, Rights},
 };
 
 /// The slots of a domain's CNode, as libmicrokit and rust-sel4 know them.

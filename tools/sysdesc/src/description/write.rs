@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::{Channel, Domain, Region, System};
+use super::model::{Channel, Domain, Region, System};
 
 impl System {
     /// The description as the Microkit tool (or `native`) takes it. `origin` goes into a comment.

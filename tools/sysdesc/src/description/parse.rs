@@ -1,13 +1,14 @@
 //! From text to [`System`]: names, numbers and variables. What the parts mean to each other is checked in
-//! [`crate::check`].
+//! [`super::check`].
 
 use std::str::FromStr;
 
 use roxmltree::{Document, Node, NodeType};
 
-use crate::{
-    At, Board, Channel, Device, DeviceKind, Domain, End, Image, Irq, Map, PaddrOf, Perms, Refused, Region, System,
-    Trigger,
+use super::{
+    board::{Board, DeviceKind},
+    model::{Channel, Device, Domain, End, Image, Irq, Map, PaddrOf, Perms, Region, System, Trigger},
+    refused::{At, Refused},
 };
 
 type Result<T> = std::result::Result<T, Refused>;

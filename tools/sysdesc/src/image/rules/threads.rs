@@ -1,10 +1,10 @@
 //! Rule `thread`: what runs is what is declared, as it is declared.
 
 use super::{
-    Rule, Violation,
     view::{CSPACE, IPC_BUFFER, SCHED_CONTEXT, Thread, View},
+    violation::{Rule, Violation},
 };
-use crate::{Domain, capdl::Cap};
+use crate::{description::Domain, image::capdl::Cap};
 
 /// Of a capability's address, and of those the bits that the first CNode of a domain decodes.
 const ADDRESS_BITS: u64 = 64;

@@ -2,10 +2,11 @@
 //! domain that asked for the device, and memory that is cleared and nobody's. It can name no other domain,
 //! channel or shared region.
 
-use crate::{
-    At, Board, Device, Domain, Irq, Map, PaddrOf, Platform, Refused, Region, System,
-    board::{DeviceIrq, DeviceRegion, Supply},
+use super::{
+    board::{Board, DeviceIrq, DeviceRegion, Platform, Supply},
+    model::{Device, Domain, Irq, Map, PaddrOf, Region, System},
     parse,
+    refused::{At, Refused},
 };
 
 pub(crate) fn devices(system: &mut System, board: &Board) -> Result<(), Refused> {

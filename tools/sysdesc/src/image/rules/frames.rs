@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Rule, Violation,
     view::{Mapping, Thread, View},
+    violation::{Rule, Violation},
 };
 use crate::{
-    Map, Perms, Region, System,
-    capdl::{Frame, FrameCap, Id, Object},
+    description::{Map, Perms, Region, System},
+    image::capdl::{Frame, FrameCap, Id, Object},
 };
 
 /// Which page of which region a frame is, by the name that the tool gave it.

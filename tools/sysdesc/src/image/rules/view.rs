@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Rule, Violation};
+use super::violation::{Rule, Violation};
 use crate::{
-    Domain, System,
-    capdl::{Cap, FrameCap, Id, Object, Rights, Slots, Spec, Tcb},
-    policy::Policy,
+    description::{Domain, System},
+    image::{
+        capdl::{Cap, FrameCap, Id, Object, Rights, Slots, Spec, Tcb},
+        policy::Policy,
+    },
 };
 
 /// The slots of a TCB.
