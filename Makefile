@@ -23,6 +23,7 @@ SECTIONS_SEL4 := image memory boot mailbox drop packet
 FUZZ_SECONDS ?= 300
 
 MICROKIT_SDK ?= /opt/microkit-sdk-2.3.0
+export MICROKIT_SDK
 
 # Domains are never built in one cargo call with tests or their helpers: features would unify, and a
 # domain that got `alloc` from elsewhere is another program.

@@ -2,13 +2,15 @@
 #
 #   make image BOARD=qemu_virt_aarch64 CONFIG=release ANCHOR=anchor.bin
 
-BOARD  ?= qemu_virt_aarch64
+# The boards that have an image are the files of boards/ that say so, and are listed nowhere else.
+SEL4_BOARDS := $(basename $(notdir $(shell grep -l '^platform = "microkit"' boards/*.toml)))
+
+BOARD  ?= $(firstword $(SEL4_BOARDS))
 CONFIG ?= release
 ANCHOR ?=
 # TENANT=tenant puts the tests' tenant in the place of `workload`, in an image of its own: target/BOARD-CONFIG-tenant.
 TENANT ?=
 
-SEL4_BOARDS := qemu_virt_aarch64 qemu_virt_riscv64
 SDK_BOARD    = $(MICROKIT_SDK)/board/$(BOARD)/$(CONFIG)
 IMAGE        = target/$(BOARD)-$(CONFIG)$(addprefix -,$(TENANT))
 
@@ -43,6 +45,7 @@ endef
 
 .PHONY: have-sdk
 have-sdk:
+	@$(if $(filter $(BOARD),$(SEL4_BOARDS)),:,echo "$(BOARD) is no board that has an image; in boards/ there are: $(SEL4_BOARDS)" >&2; exit 1)
 	@[ -x $(MICROKIT_SDK)/bin/microkit ] || { echo "no Microkit SDK at $(MICROKIT_SDK): get version 2.3.0 (README.md says where) and set MICROKIT_SDK" >&2; exit 1; }
 	@[ -d $(SDK_BOARD) ] || { echo "the SDK at $(MICROKIT_SDK) has no $(BOARD) $(CONFIG)" >&2; exit 1; }
 
@@ -61,12 +64,8 @@ clippy-pds: have-sdk have-clippy-sel4
 image: have-sdk ## build the seL4 image for BOARD and CONFIG: target/BOARD-CONFIG/loader.img
 	$(SEL4_CARGO)
 	$(if $(TENANT),$(SEL4_CARGO) --package $(TENANT))
-	$(CARGO) run --locked --quiet --package sysdesc -- elaborate $(BOARD) $(if $(ANCHOR),--set anchor=$(abspath $(ANCHOR))) $(if $(TENANT),--set workload=$(TENANT)) -o $(IMAGE)/system.xml
-	$(MICROKIT_SDK)/bin/microkit $(IMAGE)/system.xml --board $(BOARD) --config $(CONFIG) \
-	    --search-path target/pds/$(BOARD)-$(CONFIG)/$(SEL4_TARGET)/release \
-	    -o $(IMAGE)/loader.img -r $(IMAGE)/report.txt --capdl-json $(IMAGE)/capdl.json
-	$(CARGO) run --locked --quiet --package sysdesc -- kernel $(BOARD) $(CONFIG) --sdk $(MICROKIT_SDK)
-	$(CARGO) run --locked --quiet --package sysdesc -- check $(BOARD) --capdl $(IMAGE)/capdl.json
+	$(CARGO) run --locked --quiet --package sysdesc -- image $(BOARD) $(CONFIG) \
+	    $(if $(ANCHOR),--prefill anchor=$(ANCHOR)) $(if $(TENANT),--tenant $(TENANT)) -o $(IMAGE)
 
 # What only `make bench` boots. Never built in one cargo call with the product's.
 BENCH_DOMAINS := hello bench-mailbox bench-mesh bench-net bench-node

@@ -37,7 +37,7 @@ impl Figures {
 
     pub fn rows<'a>(&'a self, goals: &'a [(&str, Goal)]) -> impl Iterator<Item = Row<'a>> {
         self.0.iter().map(|(key, &value)| {
-            let goal = goals.iter().find(|(of, _)| of == key).map(|(_, goal)| *goal);
+            let goal = goals.iter().find(|(of, _)| is_for(of, key)).map(|(_, goal)| *goal);
             Row { key, value, goal }
         })
     }
@@ -48,6 +48,12 @@ impl Figures {
         let rows: String = self.rows(goals).map(row).collect();
         format!("| figure | value | goal |\n|---|---:|---|\n{rows}")
     }
+}
+
+/// Whether a goal is for this figure. `*/bytes` is for that of every board.
+fn is_for(goal: &str, key: &str) -> bool {
+    let of_board = |key: &str| key.split_once('/').is_some_and(|(_, rest)| goal.strip_prefix("*/") == Some(rest));
+    goal == key || of_board(key)
 }
 
 impl Row<'_> {
@@ -136,8 +142,10 @@ mod tests {
 
     #[test]
     fn a_missed_goal_is_said() {
-        let goals = [("a", Goal::AtMost(2.0)), ("b", Goal::AtMost(2.0)), ("c", Goal::AtLeast(2.0))];
-        let table = figures(&[("a", 2.0), ("b", 2.01), ("c", 1.0), ("d", 9.0)]).table(&goals);
+        let goals =
+            [("a", Goal::AtMost(2.0)), ("b", Goal::AtMost(2.0)), ("c", Goal::AtLeast(2.0)), ("*/e", Goal::AtMost(2.0))];
+        let found = [("a", 2.0), ("b", 2.01), ("c", 1.0), ("d", 9.0), ("one/e", 1.0), ("one/two/e", 1.0)];
+        let table = figures(&found).table(&goals);
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert_eq!(
             rows,
@@ -145,7 +153,9 @@ mod tests {
                 "| `a` | 2 | at most 2: met |",
                 "| `b` | 2.01 | at most 2: **missed** |",
                 "| `c` | 1 | at least 2: **missed** |",
-                "| `d` | 9 |  |"
+                "| `d` | 9 |  |",
+                "| `one/e` | 1 | at most 2: met |",
+                "| `one/two/e` | 1 |  |"
             ]
         );
     }

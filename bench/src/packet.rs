@@ -7,7 +7,7 @@ use crate::{
     Outcome,
     figures::{Figures, Goal},
     machine::{exact, tick},
-    systems::{self, BOARDS},
+    systems,
 };
 
 pub const GOALS: &[(&str, Goal)] = &[];
@@ -19,7 +19,7 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
     if let Some(missing) = systems::missing() {
         return Ok(Outcome::Skipped(missing));
     }
-    for board in BOARDS {
+    for board in &systems::boards()? {
         let said = exact(board, &systems::small("packet", board)?)?;
         ensure!(said.one("failed")? == 0.0, "{board}: a packet or a handshake failed");
         let tick = tick(board)?;

@@ -8,12 +8,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use calls::params::Params;
-use qemu::image::{Image, assemble, board};
-use sysdesc::{Channel, Domain, Map, Perms, Region, System};
+use sysdesc::{
+    Channel, Domain, Map, Perms, Region, System,
+    image::assemble::{self, Recipe, assemble, board},
+};
 use tempfile::TempDir;
 use zerocopy::IntoBytes;
 
-pub const BOARDS: [&str; 2] = ["qemu_virt_aarch64", "qemu_virt_riscv64"];
 const CONFIG: &str = "release";
 /// The domain that boards give a serial device to. Small systems call their one speaker so.
 const SPEAKER: &str = "console";
@@ -38,23 +39,31 @@ impl Built {
 
 /// What the SDK has for a board.
 pub fn sdk_of(board: &str) -> Result<PathBuf> {
-    Ok(qemu::image::sdk()?.join("board").join(board).join(CONFIG))
+    Ok(assemble::sdk()?.join("board").join(board).join(CONFIG))
+}
+
+/// Those that are measured: all that have an image.
+pub fn boards() -> Result<Vec<String>> {
+    assemble::sel4_boards()
 }
 
 /// What is missing here for any of them.
 pub fn missing() -> Option<String> {
-    let sdk = qemu::image::sdk().err().map(|error| format!("{error:#}"));
-    let lacks = |board: &str| {
+    let boards = match assemble::sdk().and_then(|_| boards()) {
+        Ok(boards) => boards,
+        Err(error) => return Some(format!("{error:#}")),
+    };
+    let lacks = |board: &String| {
         let program = qemu::machine::program(board).unwrap_or_default();
         let there = std::env::split_paths(&std::env::var_os("PATH")?).any(|dir| dir.join(&program).is_file());
         (!there).then(|| format!("there is no {program}"))
     };
-    sdk.or_else(|| BOARDS.into_iter().find_map(lacks))
+    boards.iter().find_map(lacks)
 }
 
 /// The product.
 pub fn node(board: &str) -> Result<Built> {
-    build(board, |dir| Image::new(board, CONFIG).system(dir))
+    build(board, |dir| Recipe::new(board, CONFIG).system(dir))
 }
 
 /// When a measured node says its counter.
@@ -78,7 +87,7 @@ pub fn measured_node(board: &str, until: Until, scrub: Scrub) -> Result<Built> {
     let params = Params { scan_ms: 0.into(), ..Params::DEFAULT };
     let prefill = BTreeMap::from([("params".to_owned(), params.as_bytes().to_vec())]);
     build(board, |dir| {
-        let mut system = Image { prefill, ..Image::new(board, CONFIG) }.system(dir)?;
+        let mut system = Recipe { prefill, ..Recipe::new(board, CONFIG) }.system(dir)?;
         let device = |region: &Region| region.device_of.as_deref() == Some("entropy");
         let gone: Vec<_> = system.regions.iter().filter(|region| device(region)).map(|r| r.name.clone()).collect();
         system.regions.retain(|region| !device(region));
@@ -116,7 +125,7 @@ pub fn small(name: &str, board_name: &str) -> Result<Built> {
 /// The product's perimeter, and one domain at the other end of all its rings, cells and channels.
 pub fn perimeter(board: &str, frames: &[u8]) -> Result<Built> {
     build(board, |dir| {
-        let mut system = Image::new(board, CONFIG).system(dir)?;
+        let mut system = Recipe::new(board, CONFIG).system(dir)?;
         let perimeter = domain(&mut system.domains, "perimeter")?.clone();
         let net = domain(&mut system.domains, "net")?.clone();
         let mut other = domain(&mut system.domains, SPEAKER)?.clone();
@@ -190,7 +199,7 @@ fn domain<'a>(domains: &'a mut [Domain], name: &str) -> Result<&'a mut Domain> {
 fn build(board: &str, system: impl FnOnce(&Path) -> Result<System>) -> Result<Built> {
     let dir = tempfile::tempdir().context("no temporary directory")?;
     let system = system(dir.path())?;
-    let image = assemble(board, CONFIG, &system, dir.path())
+    let image = assemble(board, CONFIG, &system, None, dir.path())
         .context("`make bench` builds the domains; `make bench-domains BOARD=... CONFIG=release` those of the bench")?;
     Ok(Built { system, image, dir })
 }

@@ -1,15 +1,13 @@
-//! The node on seL4 as a QEMU machine: [`image`] puts one together, [`machine`] boots it.
+//! The node on seL4 as a QEMU machine, from its image (`sysdesc`).
 //!
 //! It knows no protocol and looks at no frame: a machine has a console to read, a network socket, a source of
 //! entropy and a device secret, as any board has.
 
-pub mod image;
 pub mod machine;
 mod memory;
 
 use std::path::Path;
 
-pub use image::Image;
 pub use machine::{Machine, Setup};
 pub use memory::Memory;
 

@@ -1,4 +1,4 @@
-//! Both boards, release, from power-on to hold. `make test-sel4` runs this; it needs the SDK, QEMU and the built domains.
+//! Every board, release, from power-on to hold. `make test-sel4` runs this; it needs the SDK, QEMU and the built domains.
 
 use std::{
     io::{BufRead, BufReader},
@@ -8,19 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qemu::{Image, Machine, Setup};
+use qemu::{Machine, Setup};
+use sysdesc::image::assemble::{Recipe, sel4_boards};
 
 /// A hang detector.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn boots_to_hold(board: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let mut image = Image::new(board, "release");
+    let mut recipe = Recipe::new(board, "release");
     // Parameters with the magic and a scan of no length: straight to the fork.
     let mut params = [0; 48];
     params[..8].copy_from_slice(b"GNSPARM1");
-    image.prefill.insert("params".into(), params.to_vec());
-    let image = image.build(dir.path()).unwrap();
+    recipe.prefill.insert("params".into(), params.to_vec());
+    let image = recipe.build(dir.path()).unwrap();
     let (machine, console) = Machine::boot(&Setup {
         board,
         image: &image,
@@ -55,12 +56,6 @@ fn boots_to_hold(board: &str) {
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
-fn qemu_virt_aarch64_boots_to_hold() {
-    boots_to_hold("qemu_virt_aarch64");
-}
-
-#[test]
-#[ignore = "needs seL4 images: make test-sel4"]
-fn qemu_virt_riscv64_boots_to_hold() {
-    boots_to_hold("qemu_virt_riscv64");
+fn every_board_boots_to_hold() {
+    sel4_boards().unwrap().iter().for_each(|board| boots_to_hold(board));
 }

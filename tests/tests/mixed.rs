@@ -1,9 +1,11 @@
-//! One segment, one administrator, three platforms. `make test-sel4` runs this; it needs the seL4 images.
+//! One segment, one administrator, every platform. `make test-sel4` runs this; it needs the seL4 images.
 
 use genesis_tests::{
     bed::{Bed, image},
     tool::{Tool, json, said},
 };
+use lab::NATIVE;
+use sysdesc::image::assemble::sel4_boards;
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
@@ -11,8 +13,9 @@ fn one_administrator_claims_a_native_node_and_one_of_each_board() {
     let bed = Bed::new();
     let tool = Tool::new(&bed, "admin");
     let anchor = tool.anchor();
-    let boards = ["native", "qemu_virt_aarch64", "qemu_virt_riscv64"];
-    let nodes = boards.map(|board| bed.node_on(board, image(&anchor)));
+    let boards = sel4_boards().expect("boards/");
+    let boards = [NATIVE].into_iter().chain(boards.iter().map(String::as_str));
+    let nodes: Vec<_> = boards.map(|board| bed.node_on(board, image(&anchor))).collect();
     nodes.iter().for_each(|node| node.wait_phase("hold"));
     for node in &nodes {
         let output = tool.on_segment(&["claim", "--fingerprint", &node.fingerprint()]);
@@ -21,6 +24,6 @@ fn one_administrator_claims_a_native_node_and_one_of_each_board() {
         node.wait_phase("claimed");
     }
     let registered = tool.nodes();
-    assert_eq!(registered.len(), 3);
+    assert_eq!(registered.len(), nodes.len());
     assert!(registered.iter().all(|node| node["state"] == "paired" && node["acknowledged"] == true));
 }

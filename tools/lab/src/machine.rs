@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use native::runner::{Entropy, feed};
-use qemu::{Image, Machine, Memory, Setup};
+use qemu::{Machine, Memory, Setup};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use sysdesc::image::assemble::Recipe;
 
 use crate::boot::Boot;
 
@@ -68,15 +69,15 @@ impl Powered {
 pub fn start(board: &str, boot: Boot<'_>) -> Result<(Powered, ChildStdout)> {
     let dir = boot.dir.join(format!("{}.machine", boot.name));
     fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-    let image = Image {
+    let recipe = Recipe {
         prefill: boot.prefill,
         description: Some(boot.description.to_owned()),
         faulty: boot.faulty,
         tenant: boot.tenant,
-        ..Image::new(board, "release")
+        ..Recipe::new(board, "release")
     };
-    let memory = image.faulty.is_some().then(Memory::new).transpose()?;
-    let image = image.build(&dir).with_context(|| boot.name.clone())?;
+    let memory = recipe.faulty.is_some().then(Memory::new).transpose()?;
+    let image = recipe.build(&dir).with_context(|| boot.name.clone())?;
     let source = Source::start(dir.join("entropy"), boot.entropy)?;
     let setup = Setup {
         board,

@@ -14,6 +14,7 @@ use std::{
 
 use native::runner::program_dir;
 use serde_json::Value;
+use sysdesc::image::assemble::sel4_boards;
 use tempfile::TempDir;
 
 /// A hang detector, no more.
@@ -118,21 +119,15 @@ fn is_brought_up_claimed_and_taken_down(board: &str) {
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
-fn a_lab_on_qemu_virt_aarch64() {
-    is_brought_up_claimed_and_taken_down("qemu_virt_aarch64");
-}
-
-#[test]
-#[ignore = "needs seL4 images: make test-sel4"]
-fn a_lab_on_qemu_virt_riscv64() {
-    is_brought_up_claimed_and_taken_down("qemu_virt_riscv64");
+fn a_lab_on_every_board() {
+    sel4_boards().unwrap().iter().for_each(|board| is_brought_up_claimed_and_taken_down(board));
 }
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
 fn bad_entropy_seals_a_board_and_the_end_of_a_machine_is_on_record() {
     let home = Home::new();
-    let node = home.up("qemu_virt_riscv64", &["--entropy", "stuck"]);
+    let node = home.up(&sel4_boards().unwrap()[0], &["--entropy", "stuck"]);
     assert_eq!(node["phase"], "sealed");
     assert!(node["faults"][0].as_str().unwrap().contains("entropy failed"), "{node}");
     assert!(node["ticket"].is_null() && node["fingerprint"].is_null());
@@ -146,9 +141,10 @@ fn bad_entropy_seals_a_board_and_the_end_of_a_machine_is_on_record() {
 #[ignore = "needs seL4 images: make test-sel4"]
 fn a_node_on_this_terminal_has_the_source_that_was_asked_for() {
     let home = Home::new();
-    let image = program_dir().join("../qemu_virt_riscv64-release/loader.img");
+    let board = &sel4_boards().unwrap()[0];
+    let image = program_dir().join(format!("../{board}-release/loader.img"));
     let mut qemu = Command::new(env!("CARGO_BIN_EXE_qemu"));
-    qemu.args(["qemu_virt_riscv64", "--entropy", "stuck", "--image"]).arg(image).arg("--dir").arg(home.dir());
+    qemu.args([board, "--entropy", "stuck", "--image"]).arg(image).arg("--dir").arg(home.dir());
     let mut qemu = Running(qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     let console = qemu.0.stdout.take().unwrap();
     let (tell, lines) = mpsc::channel();

@@ -1,7 +1,7 @@
 //! The system description, and images made from it.
 //!
-//! [`description`] reads `system.xml`, completes it for one board, and refuses what breaks its rules. [`image`] judges
-//! what the Microkit tool has made of it.
+//! [`description`] reads `system.xml`, completes it for one board, and refuses what breaks its rules. [`image`] puts
+//! images together with the Microkit tool, and judges them.
 #![forbid(unsafe_code)]
 
 pub mod description;

@@ -1,4 +1,5 @@
 //! `sysdesc elaborate BOARD`: the system description, completed for a board, as plain SDF.
+//! `sysdesc image BOARD CONFIG`: the image, of domains that are built, and whether it is as it should be.
 //! `sysdesc check BOARD`: whether the image that was built keeps the rules of docs/system-check.md.
 //! `sysdesc kernel BOARD CONFIG`: whether the SDK's kernel is the one that the design counts on.
 
@@ -8,14 +9,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use sysdesc::{
     Board, System,
+    description::boards,
     image::{
-        capdl::Spec,
-        kernel::{self, Properties},
-        policy, rules,
+        assemble::{self, Recipe},
+        policy,
     },
 };
 
@@ -30,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Writes plain SDF for a board. Exits 1 if the description breaks a rule, naming line and rule.
     Elaborate(Elaborate),
+    /// Puts an image together of domains that `make image` has built. Exits 1 if kernel or image break a rule.
+    Image(Image),
     /// Judges an image by its capDL. Exits 1 if a rule is broken, naming each.
     Check(Check),
     /// Compares kernel-config/ with the SDK's kernel. Exits 1 if a demand is not met, naming each.
@@ -60,6 +63,23 @@ struct Elaborate {
 }
 
 #[derive(Args)]
+struct Image {
+    /// The board: boards/BOARD.toml.
+    board: String,
+    /// The SDK's configuration: release or debug.
+    config: String,
+    /// Fills the region that has this variable in `system.xml` as its file; may be repeated.
+    #[arg(long, value_name = "NAME=FILE", value_parser = assignment)]
+    prefill: Vec<(String, String)>,
+    /// The program in the workload's place.
+    #[arg(long, value_name = "PROGRAM")]
+    tenant: Option<String>,
+    /// A directory for `loader.img` and what it was made of.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
 struct Check {
     #[command(flatten)]
     description: Description,
@@ -83,6 +103,7 @@ struct Kernel {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Elaborate(elaborate) => elaborate.run(),
+        Command::Image(image) => image.run(),
         Command::Check(check) => check.run(),
         Command::Kernel(kernel) => kernel.run(),
     };
@@ -106,10 +127,9 @@ fn read(path: &Path) -> Result<String> {
 
 impl Description {
     fn read(&self) -> Result<(System, Board)> {
-        let file = self.board_dir.join(format!("{}.toml", self.board));
-        let mut board = Board::parse(&read(&file)?).with_context(|| file.display().to_string())?;
+        let mut board = boards::read(&self.board_dir, &self.board)?;
         for (name, value) in &self.set {
-            ensure!(board.set(name, value), "{} has no variable {name}", file.display());
+            ensure!(board.set(name, value), "board {} has no variable {name}", self.board);
         }
         let system =
             sysdesc::elaborate(&read(&self.system)?, &board).with_context(|| self.system.display().to_string())?;
@@ -131,41 +151,31 @@ impl Elaborate {
     }
 }
 
+impl Image {
+    fn run(self) -> Result<()> {
+        let Self { board, config, prefill, tenant, output } = self;
+        let read = |(name, file): (String, String)| {
+            let bytes = fs::read(&file).with_context(|| file.clone())?;
+            Ok((name, bytes))
+        };
+        let prefill = prefill.into_iter().map(read).collect::<Result<_>>()?;
+        let image = Recipe { prefill, tenant, ..Recipe::new(&board, &config) }.build(&output)?;
+        println!("{}: {} bytes", image.display(), image.metadata()?.len());
+        Ok(())
+    }
+}
+
 impl Check {
     fn run(self) -> Result<()> {
         let Self { description, capdl } = self;
         let (system, board) = description.read()?;
         let capdl = capdl.unwrap_or_else(|| PathBuf::from(format!("target/{}-release/capdl.json", description.board)));
-        let spec = Spec::parse(&read(&capdl)?).with_context(|| capdl.display().to_string())?;
-        let broken = rules::check(&system, &board, &policy::KEYSTORE, &spec);
-        if !broken.is_empty() {
-            let lines: Vec<_> = broken.iter().map(ToString::to_string).collect();
-            bail!("{} breaks rules:\n  {}", capdl.display(), lines.join("\n  "));
-        }
-        Ok(())
+        assemble::check(&system, &board, &policy::KEYSTORE, &capdl)
     }
 }
 
 impl Kernel {
     fn run(self) -> Result<()> {
-        let built = self.sdk.join("board").join(&self.board).join(&self.config).join("include/kernel/gen_config.json");
-        let built: Properties = serde_json::from_str(&read(&built)?).with_context(|| built.display().to_string())?;
-        let files = ["all", &self.config, &self.board].map(|name| format!("{name}.toml"));
-        let mut demands = Vec::new();
-        for file in &files {
-            let path = self.dir.join(file);
-            let properties = toml::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
-            demands.push((file.as_str(), properties));
-        }
-        let unmet = kernel::unmet(&demands, &built);
-        if !unmet.is_empty() {
-            bail!(
-                "the kernel for {} {} is not the one to count on:\n  {}",
-                self.board,
-                self.config,
-                unmet.join("\n  ")
-            );
-        }
-        Ok(())
+        assemble::check_kernel(&self.sdk, &self.dir, &self.board, &self.config)
     }
 }

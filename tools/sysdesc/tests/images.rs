@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use sysdesc::{
     Board, System, elaborate,
-    image::{capdl::Spec, policy::KEYSTORE, rules},
+    image::{assemble::sel4_boards, capdl::Spec, policy::KEYSTORE, rules},
 };
 
 /// The image for a board.
@@ -64,24 +64,12 @@ fn no_page_of_the_keystore_can_be_anothers(board: &str) {
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
-fn release_image_keeps_the_rules_aarch64() {
-    release_image_keeps_the_rules("qemu_virt_aarch64");
+fn every_release_image_keeps_the_rules() {
+    sel4_boards().unwrap().iter().for_each(|board| release_image_keeps_the_rules(board));
 }
 
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
-fn release_image_keeps_the_rules_riscv64() {
-    release_image_keeps_the_rules("qemu_virt_riscv64");
-}
-
-#[test]
-#[ignore = "needs seL4 images: make test-sel4"]
-fn no_page_of_the_keystore_can_be_anothers_aarch64() {
-    no_page_of_the_keystore_can_be_anothers("qemu_virt_aarch64");
-}
-
-#[test]
-#[ignore = "needs seL4 images: make test-sel4"]
-fn no_page_of_the_keystore_can_be_anothers_riscv64() {
-    no_page_of_the_keystore_can_be_anothers("qemu_virt_riscv64");
+fn no_page_of_the_keystore_can_be_anothers_in_any_image() {
+    sel4_boards().unwrap().iter().for_each(|board| no_page_of_the_keystore_can_be_anothers(board));
 }

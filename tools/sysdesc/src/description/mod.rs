@@ -8,6 +8,7 @@
 //! (`cspace`, `virtual_machine`, `ioport`, `smc`) do not exist here; nor do protected calls.
 
 pub(crate) mod board;
+pub mod boards;
 mod check;
 mod model;
 mod parse;
