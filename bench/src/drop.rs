@@ -143,10 +143,7 @@ fn frame(
 
 #[cfg(test)]
 mod tests {
-    use calls::{
-        mesh::Stations,
-        rules::{Link, Rules},
-    };
+    use calls::{mesh::Stations, rules::Rules};
     use perimeter::{Reason, Source, Verdict, decide};
     use wire::Phase;
 
@@ -154,7 +151,7 @@ mod tests {
 
     #[test]
     fn each_frame_is_dropped_for_its_reason_and_the_first_passes() {
-        let link = Link { ip: NODE.octets(), mac: NODE_MAC.0, zero: [0; 2] };
+        let link = link::Station::new(NODE.octets(), NODE_MAC.0);
         let rules = Rules { phase: Phase::Hold as u64, link, ..Rules::CLOSED };
         let verdicts =
             [find(), arp(), syn(), full()].map(|frame| decide(&rules, &Stations::NONE, 0, Source::Net, &frame));

@@ -14,7 +14,7 @@ use calls::{
     keystore as keystore_calls, lifecycle,
     mesh::Stations,
     params::Params,
-    rules::{Link, MeshLink, Rules},
+    rules::{MeshLink, Rules},
 };
 use perimeter::{Source, Verdict, decide};
 use policy::{Configuration, Direction, Flows, Packet, Peer, Prefix, Protocol, Role, Summary};
@@ -227,8 +227,8 @@ pub fn cell_peer(data: &[u8]) {
 
 /// Rules under which the most may pass.
 fn open_rules() -> Rules {
-    let peer = lifecycle::Peer { ip: link_local([2; 6]), mac: [2; 6], zero: [0; 2] };
-    let link = Link { ip: link_local([4; 6]), mac: [4; 6], zero: [0; 2] };
+    let peer = link::Station::new(link_local([2; 6]), [2; 6]);
+    let link = link::Station::new(link_local([4; 6]), [4; 6]);
     Rules { phase: Phase::Hold as u64, link, gate: 1, peer, until: 10, mesh: MeshLink::NONE }
 }
 

@@ -5,7 +5,8 @@
 #![no_main]
 
 use bench_report::Report;
-use calls::rules::{Link, Rules};
+use calls::rules::Rules;
+use link::Station;
 use net::{Device, Net, Ports};
 use pd::Wake;
 use platform::{Channel, Handler, channel, counter, fits, read_only, read_write, start};
@@ -16,8 +17,8 @@ use shm::{
     ring::{Duplex, FRAME_SLOT},
 };
 
-const LINK: Link =
-    Link { ip: [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], mac: [2, 0, 0, 0, 0x4e, 1], zero: [0; 2] };
+const LINK: Station =
+    Station::new([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0x4e, 1]);
 /// So many frames at a time, so often, and once more beforehand.
 const BURST: usize = 16;
 const BURSTS: u64 = 64;

@@ -1,7 +1,8 @@
 //! What `beacon`, `claim` and `mesh` tell `lifecycle`.
 
-use wire::{Hash, Ip, Mac, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use link::Station;
+use wire::{Hash, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 refusals! {
     /// Why lifecycle refuses.
@@ -19,19 +20,11 @@ refusals! {
     }
 }
 
-/// The one peer that a gate is open to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct Peer {
-    pub ip: Ip,
-    pub mac: Mac,
-    pub zero: [u8; 2],
-}
-
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GateRequest {
-    pub peer: Peer,
+    /// Whom the gate is to be open to.
+    pub peer: Station,
     pub token: [u8; 16],
     /// The hello's nonce, for the Noise prologue.
     pub nonce: [u8; 16],

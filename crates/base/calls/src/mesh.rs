@@ -1,9 +1,8 @@
 //! What `mesh` is told and what it tells, besides its calls: cells, latest wins.
 
+use link::Station;
 use wire::{Ip, Key, Phase, claim::MAX_CONFIGURATION};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::rules::Link;
 
 /// `lifecycle` to `mesh`: the fleet that the node is a member of.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -15,7 +14,8 @@ pub struct Membership {
     pub isolated: u64,
     pub epoch: u64,
     pub fiduciary: Key,
-    pub link: Link,
+    /// The node itself on its link.
+    pub link: Station,
     /// Length of the configuration; 0 if there is none.
     pub length: u64,
     /// A `policy::Configuration`, its hash verified.

@@ -1,19 +1,9 @@
 //! What `lifecycle` publishes to the domains on the network path, and what comes back: latest wins.
 
+use link::Station;
 use shm::Micros;
 use wire::{Ip, Key, Mac, Phase};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::lifecycle::Peer;
-
-/// Where the node is on its link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Link {
-    pub ip: Ip,
-    pub mac: Mac,
-    pub zero: [u8; 2],
-}
 
 /// `lifecycle` to `perimeter`, `beacon` and `claim`: all that decides about frames. Only what `claim` needs
 /// besides stands in [`Gate`].
@@ -22,11 +12,12 @@ pub struct Link {
 pub struct Rules {
     /// [`Phase`] as a number.
     pub phase: u64,
-    pub link: Link,
+    /// The node itself on its link.
+    pub link: Station,
     /// Number of the open gate; 0 if none is.
     pub gate: u64,
     /// Who the gate is open to.
-    pub peer: Peer,
+    pub peer: Station,
     /// The gate is closed from this time on, whatever else is said.
     pub until: Micros,
     /// The link as its mesh uses it.
@@ -52,21 +43,15 @@ impl MeshLink {
 }
 
 impl Rules {
-    pub const CLOSED: Self = Self {
-        phase: 0,
-        link: Link { ip: [0; 16], mac: [0; 6], zero: [0; 2] },
-        gate: 0,
-        peer: Peer { ip: [0; 16], mac: [0; 6], zero: [0; 2] },
-        until: 0,
-        mesh: MeshLink::NONE,
-    };
+    pub const CLOSED: Self =
+        Self { phase: 0, link: Station::NONE, gate: 0, peer: Station::NONE, until: 0, mesh: MeshLink::NONE };
 
     pub fn phase(&self) -> Phase {
         Phase::or_blind(self.phase)
     }
 
     /// The peer of the gate, if it is open at `now`.
-    pub fn open_to(&self, now: Micros) -> Option<&Peer> {
+    pub fn open_to(&self, now: Micros) -> Option<&Station> {
         (self.gate != 0 && now < self.until && self.phase().listens()).then_some(&self.peer)
     }
 }

@@ -24,10 +24,11 @@ use calls::{
         CheckOpenReply, MakeHelloReply,
         for_beacon::{BeaconRandom, CheckFind, CheckOpen, MakeHello},
     },
-    lifecycle::{GateRequest, Peer as Station, for_beacon::OpenGate},
+    lifecycle::{GateRequest, for_beacon::OpenGate},
     params::{Params, micros},
     rules::Rules,
 };
+use link::Station;
 use shm::{
     Micros, cell,
     mailbox::{self, CallError},
@@ -38,7 +39,7 @@ use wire::{
     link::{Answer, Find, Open},
 };
 
-use frames::{Frame, Heard};
+use frames::Heard;
 use hellos::Hellos;
 use nonces::{Nonce, Nonces, Now};
 use waiting::{Budget, Choice, Waiting, scale};
@@ -311,7 +312,7 @@ impl Beacon {
     }
 
     fn say_hello(&mut self, reply: &MakeHelloReply, now: Micros, ports: &mut Ports<'_>) {
-        if send(ports, &frames::to_everyone(&self.rules.link, &reply.hello)) {
+        if send(ports, frames::to_everyone(&self.rules.link, &reply.hello).bytes()) {
             self.nonces.sent(reply.nonce, now);
         }
     }
@@ -343,17 +344,18 @@ impl Beacon {
         }
         // Also when the outcome is unknown: the same open must not open the gate twice.
         self.nonces.used(nonce, sender);
-        if outcome.is_ok() && send(ports, &frames::to_peer(&self.rules.link, &sender, answer)) {
-            send(ports, &frames::solicitation(&self.rules.link, &sender));
+        if outcome.is_ok() && send(ports, frames::to_peer(&self.rules.link, &sender, answer).bytes()) {
+            // It leaves the node's addresses in the sender's neighbour cache.
+            send(ports, &link::solicitation(&self.rules.link, &sender, &sender.ip));
         }
     }
 }
 
 fn station(open: &Open) -> Station {
-    Station { ip: open.sender_ip, mac: open.sender_mac, zero: [0; 2] }
+    Station::new(open.sender_ip, open.sender_mac)
 }
 
 /// False if there is no room: the frame is lost, and the administrator repeats.
-fn send(ports: &mut Ports<'_>, frame: &Frame) -> bool {
-    ports.perimeter.send(frame.bytes()).is_ok()
+fn send(ports: &mut Ports<'_>, frame: &[u8]) -> bool {
+    ports.perimeter.send(frame).is_ok()
 }

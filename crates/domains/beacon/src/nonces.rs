@@ -6,7 +6,7 @@
 //! While the gate is someone's, one open by someone else goes through for each nonce, be it fresh or used: lifecycle turns
 //! it away and counts the rival, once. Whoever used a nonce is never let through with it again.
 
-use calls::lifecycle::Peer;
+use link::Station;
 use shm::Micros;
 
 pub type Nonce = [u8; 16];
@@ -16,7 +16,7 @@ const KEPT: usize = 4;
 struct Sent {
     nonce: Nonce,
     at: Micros,
-    used_by: Option<Peer>,
+    used_by: Option<Station>,
     /// A rival has come with it.
     contested: bool,
 }
@@ -25,7 +25,7 @@ struct Sent {
 pub struct Now<'a> {
     pub time: Micros,
     pub lifetime: Micros,
-    pub gate: Option<&'a Peer>,
+    pub gate: Option<&'a Station>,
 }
 
 pub struct Nonces {
@@ -47,7 +47,7 @@ impl Nonces {
     }
 
     /// Whether an open with this nonce and from this sender is worth a check.
-    pub fn admits(&self, nonce: &Nonce, sender: &Peer, now: &Now<'_>) -> bool {
+    pub fn admits(&self, nonce: &Nonce, sender: &Station, now: &Now<'_>) -> bool {
         let Some(sent) = self.sent.iter().flatten().find(|sent| sent.nonce == *nonce) else { return false };
         if now.time.saturating_sub(sent.at) >= now.lifetime || sent.used_by.as_ref() == Some(sender) {
             return false;
@@ -56,14 +56,14 @@ impl Nonces {
     }
 
     /// The open was found to be genuine.
-    pub fn checked(&mut self, nonce: &Nonce, sender: &Peer, gate: Option<&Peer>) {
+    pub fn checked(&mut self, nonce: &Nonce, sender: &Station, gate: Option<&Station>) {
         if let Some(sent) = self.of(nonce) {
             sent.contested |= is_rival(sender, gate);
         }
     }
 
     /// The gate was opened with it, or may have been.
-    pub fn used(&mut self, nonce: &Nonce, by: Peer) {
+    pub fn used(&mut self, nonce: &Nonce, by: Station) {
         if let Some(sent) = self.of(nonce) {
             sent.used_by = Some(by);
         }
@@ -74,7 +74,7 @@ impl Nonces {
     }
 }
 
-fn is_rival(sender: &Peer, gate: Option<&Peer>) -> bool {
+fn is_rival(sender: &Station, gate: Option<&Station>) -> bool {
     gate.is_some_and(|peer| peer != sender)
 }
 
@@ -83,15 +83,15 @@ mod tests {
     use super::*;
 
     const LIFETIME: Micros = 30;
-    const A: Peer = Peer { ip: [1; 16], mac: [1; 6], zero: [0; 2] };
-    const B: Peer = Peer { ip: [2; 16], mac: [2; 6], zero: [0; 2] };
-    const C: Peer = Peer { ip: [3; 16], mac: [3; 6], zero: [0; 2] };
+    const A: Station = Station::new([1; 16], [1; 6]);
+    const B: Station = Station::new([2; 16], [2; 6]);
+    const C: Station = Station::new([3; 16], [3; 6]);
 
     fn at(time: Micros) -> Now<'static> {
         Now { time, lifetime: LIFETIME, gate: None }
     }
 
-    fn with(gate: &Peer) -> Now<'_> {
+    fn with(gate: &Station) -> Now<'_> {
         Now { gate: Some(gate), ..at(0) }
     }
 

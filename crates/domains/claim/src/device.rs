@@ -8,50 +8,40 @@
 
 use core::ops::Range;
 
-use calls::{lifecycle::Peer, rules::Link};
+use link::{HEADERS, HOP_LIMIT, MAX_FRAME, NextHeader, Station, is_host, is_unicast};
 use shm::ring::{Duplex, FRAME_SLOT};
 use smoltcp::{
     phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Medium},
     time::Instant,
     wire::{
-        ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Packet, Icmpv6Repr,
-        IpAddress, IpProtocol, Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket,
-        TcpRepr, TcpSeqNumber,
+        EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Address, Ipv6Packet, NdiscRepr,
+        TCP_HEADER_LEN, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
     },
 };
-use wire::{CLAIM_PORT, Ip, Mac};
+use wire::CLAIM_PORT;
 
 pub type Ring<'a> = Duplex<'a, FRAME_SLOT>;
 
-/// The longest frame that smoltcp makes.
-pub const FRAME: usize = 1514;
-const IPV6_HEADER: usize = 40;
-const PAYLOAD: usize = ETHERNET_HEADER_LEN + IPV6_HEADER;
-/// The longest TCP payload that fits a frame.
-pub const MSS: u16 = (FRAME - PAYLOAD - 20) as u16;
-/// Room for a frame of [`build_segment`] or [`build_advertisement`].
-pub const SMALL: usize = 128;
+/// Bytes of TCP payload that fit a frame, at most.
+pub const MSS: u16 = (MAX_FRAME - HEADERS - TCP_HEADER_LEN) as u16;
+/// Room for a frame of [`build_segment`], whose TCP header has no option but the largest segment size.
+pub const SMALL: usize = HEADERS + TCP_HEADER_LEN + 4;
 
-/// The two ends of the link: this node and the gate's peer.
+/// The two ends of the gate's connections: this node and the peer.
 #[derive(Clone, Copy)]
 pub struct Ends {
-    pub link: Link,
-    pub peer: Peer,
+    pub node: Station,
+    pub peer: Station,
 }
 
 impl Ends {
     /// `None` unless all four are addresses that a host can have, which smoltcp demands.
-    pub fn new(link: Link, peer: Peer) -> Option<Self> {
-        let mac = |mac| EthernetAddress(mac).is_unicast() && mac != [0; 6];
-        let ip = |ip: Ip| {
-            let ip = Ipv6Address::from(ip);
-            !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback()
-        };
-        (mac(link.mac) && mac(peer.mac) && ip(link.ip) && ip(peer.ip)).then_some(Self { link, peer })
+    pub fn new(node: Station, peer: Station) -> Option<Self> {
+        [node, peer].iter().all(|end| is_unicast(&end.mac) && is_host(&end.ip)).then_some(Self { node, peer })
     }
 
     pub fn local(&self) -> Ipv6Address {
-        Ipv6Address::from(self.link.ip)
+        Ipv6Address::from(self.node.ip)
     }
 
     pub fn remote(&self) -> Ipv6Address {
@@ -91,20 +81,19 @@ pub fn incoming(frame: &[u8], ends: &Ends) -> Option<Incoming> {
             let (src, dst) = (ends.remote(), ip.dst_addr());
             match Icmpv6Repr::parse(&src, &dst, &icmp, &ChecksumCapabilities::default()).ok()? {
                 Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, .. }) => {
-                    let (group, group_mac) = solicited_node(ends.link.ip);
-                    let to = (dst, eth.dst_addr().0);
-                    let asked = to == (ends.local(), ends.link.mac) || to == (group, group_mac);
+                    let to = Station::new(dst.octets(), eth.dst_addr().0);
+                    let asked = to == ends.node || to == Station::solicited_node(&ends.node.ip);
                     (asked && target_addr == ends.local()).then_some(Incoming::Solicitation)
                 }
                 _ => None,
             }
         }
-        IpProtocol::Tcp if eth.dst_addr().0 == ends.link.mac && ip.dst_addr() == ends.local() => {
+        IpProtocol::Tcp if eth.dst_addr().0 == ends.node.mac && ip.dst_addr() == ends.local() => {
             let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
             let (src, dst) = (ends.remote().into(), ends.local().into());
             let repr = TcpRepr::parse(&tcp, &src, &dst, &ChecksumCapabilities::default()).ok()?;
             (repr.dst_port == CLAIM_PORT).then_some(())?;
-            let start = PAYLOAD + usize::from(tcp.header_len());
+            let start = HEADERS + usize::from(tcp.header_len());
             Some(Incoming::Segment(Segment {
                 port: repr.src_port,
                 control: repr.control,
@@ -115,13 +104,6 @@ pub fn incoming(frame: &[u8], ends: &Ends) -> Option<Incoming> {
         }
         _ => None,
     }
-}
-
-/// The group that is asked for an address, and its MAC.
-fn solicited_node(ip: Ip) -> (Ipv6Address, Mac) {
-    let [.., a, b, c] = ip;
-    let group = Ipv6Address::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
-    (group, [0x33, 0x33, 0xff, a, b, c])
 }
 
 /// The difference between the sequence numbers that the peer sees and smoltcp's own.
@@ -135,7 +117,7 @@ impl Shift {
 
     /// Makes the peer's acknowledgement one of smoltcp's number. smoltcp is told not to check the checksum again.
     pub fn inward(self, frame: &mut [u8]) {
-        if let Some(mut tcp) = frame.get_mut(PAYLOAD..).and_then(|bytes| TcpPacket::new_checked(bytes).ok()) {
+        if let Some(mut tcp) = frame.get_mut(HEADERS..).and_then(|bytes| TcpPacket::new_checked(bytes).ok()) {
             let ack = tcp.ack_number();
             tcp.set_ack_number(TcpSeqNumber(ack.0.wrapping_sub(self.0)));
         }
@@ -170,9 +152,9 @@ impl Outlet<'_, '_> {
 
     /// Whether the frame goes out. Gives it the numbers and the checksum that the peer expects.
     fn allows(&mut self, frame: &mut [u8]) -> Option<()> {
-        let Ends { link, peer } = self.ends;
+        let Ends { node, peer } = self.ends;
         let mut eth = EthernetFrame::new_checked(frame).ok()?;
-        let named = eth.ethertype() == EthernetProtocol::Ipv6 && eth.src_addr().0 == link.mac;
+        let named = eth.ethertype() == EthernetProtocol::Ipv6 && eth.src_addr().0 == node.mac;
         (named && eth.dst_addr().0 == peer.mac).then_some(())?;
         let mut ip = Ipv6Packet::new_checked(eth.payload_mut()).ok()?;
         let (src, dst) = (ip.src_addr(), ip.dst_addr());
@@ -198,14 +180,14 @@ impl Outlet<'_, '_> {
 /// smoltcp's device, for one call of the interface: at most one frame waits in it.
 pub struct Device<'d, 'r> {
     pub incoming: Option<&'d [u8]>,
-    pub scratch: &'d mut [u8; FRAME],
+    pub scratch: &'d mut [u8; MAX_FRAME],
     pub outlet: Outlet<'d, 'r>,
 }
 
 pub struct RxToken<'t>(&'t [u8]);
 
 pub struct TxToken<'t, 'd, 'r> {
-    scratch: &'t mut [u8; FRAME],
+    scratch: &'t mut [u8; MAX_FRAME],
     outlet: &'t mut Outlet<'d, 'r>,
 }
 
@@ -231,7 +213,7 @@ impl<'d, 'r> phy::Device for Device<'d, 'r> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_transmission_unit = MAX_FRAME;
         // Checked by `incoming` and filled in by `Outlet`, because numbers are shifted in between.
         capabilities.checksum.tcp = Checksum::None;
         capabilities
@@ -247,7 +229,7 @@ impl phy::RxToken for RxToken<'_> {
 impl phy::TxToken for TxToken<'_, '_, '_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         // smoltcp keeps to the device's longest frame.
-        let len = len.min(FRAME);
+        let len = len.min(MAX_FRAME);
         let frame = &mut self.scratch[..len];
         let result = f(frame);
         self.outlet.pass(frame);
@@ -257,46 +239,13 @@ impl phy::TxToken for TxToken<'_, '_, '_> {
 
 /// Builds a segment without payload: from the node to the peer, or as if from the peer.
 pub fn build_segment<'b>(buffer: &'b mut [u8; SMALL], ends: &Ends, from_peer: bool, repr: &TcpRepr<'_>) -> &'b [u8] {
-    build(buffer, ends, from_peer, IpProtocol::Tcp, 64, repr.buffer_len(), |bytes, src, dst| {
-        let (src, dst): (IpAddress, IpAddress) = (src.into(), dst.into());
-        repr.emit(&mut TcpPacket::new_unchecked(bytes), &src, &dst, &ChecksumCapabilities::default());
-    })
-}
-
-/// Builds the advertisement of the node's address; or the one that the peer would send, so that smoltcp need not ask.
-pub fn build_advertisement<'b>(buffer: &'b mut [u8; SMALL], ends: &Ends, from_peer: bool) -> &'b [u8] {
-    let (mac, target_addr) = if from_peer { (ends.peer.mac, ends.remote()) } else { (ends.link.mac, ends.local()) };
-    let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
-        flags: NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE,
-        target_addr,
-        lladdr: Some(EthernetAddress(mac).into()),
-    });
-    build(buffer, ends, from_peer, IpProtocol::Icmpv6, 255, repr.buffer_len(), |bytes, src, dst| {
-        repr.emit(&src, &dst, &mut Icmpv6Packet::new_unchecked(bytes), &ChecksumCapabilities::default());
-    })
-}
-
-fn build<'b>(
-    buffer: &'b mut [u8; SMALL],
-    ends: &Ends,
-    from_peer: bool,
-    next_header: IpProtocol,
-    hop_limit: u8,
-    payload_len: usize,
-    emit: impl FnOnce(&mut [u8], Ipv6Address, Ipv6Address),
-) -> &'b [u8] {
-    let mut macs = [ends.link.mac, ends.peer.mac].map(EthernetAddress);
-    let mut ips = [ends.local(), ends.remote()];
-    if from_peer {
-        macs.reverse();
-        ips.reverse();
-    }
-    let eth = EthernetRepr { src_addr: macs[0], dst_addr: macs[1], ethertype: EthernetProtocol::Ipv6 };
-    let ip = Ipv6Repr { src_addr: ips[0], dst_addr: ips[1], next_header, payload_len, hop_limit };
-    let frame = &mut buffer[..PAYLOAD + payload_len];
-    eth.emit(&mut EthernetFrame::new_unchecked(&mut *frame));
-    ip.emit(&mut Ipv6Packet::new_unchecked(&mut frame[ETHERNET_HEADER_LEN..]));
-    emit(&mut frame[PAYLOAD..], ips[0], ips[1]);
+    let (from, to) = if from_peer { (&ends.peer, &ends.node) } else { (&ends.node, &ends.peer) };
+    let (src, dst) = (Ipv6Address::from(from.ip).into(), Ipv6Address::from(to.ip).into());
+    let frame = &mut buffer[..HEADERS + repr.buffer_len()];
+    let mut packet = TcpPacket::new_unchecked(&mut frame[HEADERS..]);
+    repr.emit(&mut packet, &src, &dst, &ChecksumCapabilities::default());
+    // There is room.
+    let _ = link::ipv6(frame, from, to, NextHeader::Tcp, HOP_LIMIT);
     frame
 }
 
@@ -310,10 +259,7 @@ mod tests {
 
     use super::*;
 
-    const ENDS: Ends = Ends {
-        link: Link { ip: [0xfe; 16], mac: [2; 6], zero: [0; 2] },
-        peer: Peer { ip: [0xfd; 16], mac: [4; 6], zero: [0; 2] },
-    };
+    const ENDS: Ends = Ends { node: Station::new([0xfe; 16], [2; 6]), peer: Station::new([0xfd; 16], [4; 6]) };
 
     fn segment() -> TcpRepr<'static> {
         TcpRepr {
@@ -340,7 +286,7 @@ mod tests {
         let shift = Some(Shift::new(TcpSeqNumber(-1), TcpSeqNumber(99)));
         let mut connections = [Some(Connection { port: 7, first: TcpSeqNumber(-1), shift, since: 0 })];
         let outlet = Outlet { ring: &mut ring, ends: ENDS, connections: &mut connections };
-        let mut device = Device { incoming: None, scratch: &mut [0; FRAME], outlet };
+        let mut device = Device { incoming: None, scratch: &mut [0; MAX_FRAME], outlet };
         let token = phy::Device::transmit(&mut device, Instant::ZERO).unwrap();
         token.consume(frame.len(), |to| to.copy_from_slice(frame));
         let mut other = Ring::new(ReadWrite::new(b), ReadOnly::new(a)).unwrap();
@@ -353,7 +299,7 @@ mod tests {
         let mut small = [0; SMALL];
         let right = build_segment(&mut small, &ENDS, false, &segment()).to_vec();
         let left = leaves(&right).unwrap();
-        let tcp = TcpPacket::new_checked(&left[PAYLOAD..]).unwrap();
+        let tcp = TcpPacket::new_checked(&left[HEADERS..]).unwrap();
         assert_eq!(tcp.seq_number(), TcpSeqNumber(0));
         assert!(tcp.verify_checksum(&ENDS.local().into(), &ENDS.remote().into()));
         for control in [TcpControl::Rst, TcpControl::Fin, TcpControl::Syn] {
@@ -364,7 +310,7 @@ mod tests {
             assert_eq!(leaves(build_segment(&mut small, &ENDS, false, &repr)), None);
         }
         assert_eq!(leaves(build_segment(&mut small, &ENDS, true, &segment())), None);
-        assert_eq!(leaves(build_advertisement(&mut small, &ENDS, false)), None);
+        assert_eq!(leaves(&link::advertisement(&ENDS.node, &ENDS.peer)), None);
         // Another MAC, type, header, address.
         for at in [0, 6, 12, 20, 22, 38] {
             let mut wrong = right.clone();

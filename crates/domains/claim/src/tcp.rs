@@ -12,6 +12,7 @@
 
 use calls::rules::Rules;
 use crypto::Secret;
+use link::MAX_FRAME;
 use shm::Micros;
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage},
@@ -21,10 +22,7 @@ use smoltcp::{
 };
 use wire::CLAIM_PORT;
 
-use crate::device::{
-    Connection, Device, Ends, FRAME, Incoming, MSS, Outlet, Ring, SMALL, Segment, build_advertisement, build_segment,
-    incoming,
-};
+use crate::device::{Connection, Device, Ends, Incoming, MSS, Outlet, Ring, SMALL, Segment, build_segment, incoming};
 
 /// Connections that may be on their way to presenting the token.
 pub const PENDING: usize = 4;
@@ -38,7 +36,7 @@ pub struct Buffers<'a> {
     storage: [SocketStorage<'a>; PENDING],
     receive: [[u8; RECEIVE]; PENDING],
     send: [[u8; SEND]; PENDING],
-    scratch: [u8; FRAME],
+    scratch: [u8; MAX_FRAME],
 }
 
 impl Buffers<'_> {
@@ -47,7 +45,7 @@ impl Buffers<'_> {
             storage: [SocketStorage::EMPTY; PENDING],
             receive: [[0; RECEIVE]; PENDING],
             send: [[0; SEND]; PENDING],
-            scratch: [0; FRAME],
+            scratch: [0; MAX_FRAME],
         }
     }
 }
@@ -55,7 +53,7 @@ impl Buffers<'_> {
 pub struct Stack<'a> {
     sockets: SocketSet<'a>,
     handles: [SocketHandle; PENDING],
-    scratch: &'a mut [u8; FRAME],
+    scratch: &'a mut [u8; MAX_FRAME],
     open: Option<Open>,
 }
 
@@ -87,7 +85,7 @@ impl<'a> Stack<'a> {
     pub fn open(&mut self, rules: &Rules, random: Secret, now: Micros, ring: &mut Ring<'_>) {
         self.close();
         let Some(ends) = Ends::new(rules.link, rules.peer) else { return };
-        let mut config = Config::new(EthernetAddress(ends.link.mac).into());
+        let mut config = Config::new(EthernetAddress(ends.node.mac).into());
         let [seed @ .., _, _, _, _, _, _, _, _] = crypto::mac16(&random, &[b"smoltcp"]);
         config.random_seed = u64::from_be_bytes(seed);
         let outlet = Outlet { ring, ends, connections: &mut [] };
@@ -122,7 +120,7 @@ impl<'a> Stack<'a> {
         match incoming(frame, &open.ends)? {
             Incoming::Solicitation => {
                 // A full ring loses the frame, as a link would; the peer asks again.
-                let _ = ring.send(build_advertisement(&mut [0; SMALL], &open.ends, false));
+                let _ = ring.send(&link::advertisement(&open.ends.node, &open.ends.peer));
                 None
             }
             Incoming::Segment(segment) => {
@@ -174,7 +172,7 @@ impl<'a> Stack<'a> {
             ..EMPTY
         };
         let mut small = [0; SMALL];
-        self.deliver(build_advertisement(&mut small, &ends, true), now, ring);
+        self.deliver(&link::advertisement(&ends.peer, &ends.node), now, ring);
         self.deliver(build_segment(&mut small, &ends, true, &syn), now, ring);
         self.egress(now, ring);
         let shift = self.open.as_ref()?.connections.get(place)?.as_ref()?.shift;

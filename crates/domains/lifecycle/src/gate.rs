@@ -1,11 +1,12 @@
 //! The one open gate.
 
-use calls::lifecycle::{GateRequest, Peer};
+use calls::lifecycle::GateRequest;
+use link::Station;
 use shm::Micros;
 
 pub struct OpenGate {
     pub number: u64,
-    pub peer: Peer,
+    pub peer: Station,
     pub token: [u8; 16],
     pub nonce: [u8; 16],
     pub until: Micros,

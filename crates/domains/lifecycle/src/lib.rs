@@ -117,7 +117,7 @@ pub struct Lifecycle {
     params: Params,
     phase: Phase,
     status: Option<StatusReply>,
-    link: calls::rules::Link,
+    link: link::Station,
     scan_until: Micros,
     gate: Option<OpenGate>,
     gates: u64,

@@ -6,8 +6,9 @@ use calls::{
     keystore::{Refusal as KeystoreRefusal, StatusReply, for_lifecycle as keystore, ownership, state},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
     mesh::Membership,
-    rules::{Link, MeshLink},
+    rules::MeshLink,
 };
+use link::Station;
 use shm::{Micros, mailbox::CallError};
 use wire::{
     Hash, Phase,
@@ -44,7 +45,7 @@ pub struct Told {
     phase: Phase,
     isolated: u8,
     epoch: u64,
-    link: Link,
+    link: Station,
     configuration: Option<Hash>,
 }
 

@@ -8,7 +8,7 @@ use shm::{
 };
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
-use crate::{command::Commands, link::Ring, member::NO_CONFIGURATION, tunnel::Tunnel};
+use crate::{command::Commands, member::NO_CONFIGURATION, outer::Ring, tunnel::Tunnel};
 
 const HOP_LIMIT: u8 = 64;
 

@@ -18,8 +18,8 @@ extern crate std;
 mod command;
 mod inner;
 mod keys;
-mod link;
 mod member;
+mod outer;
 pub mod shell;
 mod telemetry;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use policy::Configuration;
 use wire::{Hash, Key, binding::configuration_hash};
 use wireguard::MAX_MTU;
 
-use crate::link::Own;
+use crate::outer::Own;
 
 pub const NO_CONFIGURATION: Configuration = Configuration {
     addresses: heapless::Vec::new(),

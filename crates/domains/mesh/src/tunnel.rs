@@ -1,4 +1,4 @@
-//! The engine and the link together: packets of peers on one side, frames on the other. What the engine learns about where
+//! The engine and the outer side together: packets of peers on one side, frames on the other. What the engine learns about where
 //! peers are is published as [`Stations`] before a frame goes there.
 
 use calls::mesh::Stations;
@@ -10,7 +10,7 @@ use wireguard::{
     Endpoint, Engine, MAX_MTU, PeerConfig, PeerId, Reason, Received, Refused, Sent, StaticReply, StaticRequest,
 };
 
-use crate::link::{Frame, Link, Own, Ring};
+use crate::outer::{Frame, Outer, Own, Ring};
 
 /// Datagrams that the engine sends by itself, in one step.
 const BATCH: usize = 32;
@@ -40,7 +40,7 @@ impl Counters {
 
 pub struct Tunnel {
     engine: Option<Engine>,
-    pub link: Link,
+    outer: Outer,
     frame: Frame,
     /// The peer in the configuration, by its place in the engine, and the other way round.
     places: [Option<usize>; MAX_PEERS],
@@ -56,7 +56,7 @@ impl Tunnel {
     pub const fn new() -> Self {
         Self {
             engine: None,
-            link: Link::new(),
+            outer: Outer::new(),
             frame: Frame::new(),
             places: [None; MAX_PEERS],
             ids: [None; MAX_PEERS],
@@ -77,7 +77,7 @@ impl Tunnel {
     /// Session keys, neighbours and what waited for them are gone.
     pub fn stop(&mut self, stations: &mut cell::Writer<'_, Stations>) {
         self.engine = None;
-        self.link.set_own(None);
+        self.outer.set_own(None);
         (self.places, self.ids, self.agreed) = ([None; MAX_PEERS], [None; MAX_PEERS], [None; MAX_PEERS]);
         self.frame = Frame::new();
         self.publish(stations);
@@ -91,7 +91,7 @@ impl Tunnel {
         configuration: &Configuration,
         stations: &mut cell::Writer<'_, Stations>,
     ) {
-        self.link.set_own(Some(own));
+        self.outer.set_own(Some(own));
         let Some(engine) = &mut self.engine else { return };
         engine.set_peers(
             now,
@@ -171,7 +171,7 @@ impl Tunnel {
     ) -> Arrived<'f> {
         let mut arrived = Arrived::default();
         let Some(engine) = &mut self.engine else { return arrived };
-        let Some((from, at)) = self.link.take(now, frame, ring) else { return arrived };
+        let Some((from, at)) = self.outer.take(now, frame, ring) else { return arrived };
         let Some(datagram) = frame.get_mut(at) else { return arrived };
         match engine.receive(now, from, datagram) {
             Received::Packet { peer, packet, first } => {
@@ -189,7 +189,7 @@ impl Tunnel {
                 let len = reply.len();
                 if let Some(to) = self.frame.datagram_mut().get_mut(..len) {
                     to.copy_from_slice(reply);
-                    self.link.send(now, &mut self.frame, len, &from, ring);
+                    self.outer.send(now, &mut self.frame, len, &from, ring);
                 }
             }
             // What was dropped the engine counts.
@@ -203,7 +203,7 @@ impl Tunnel {
         let Some(engine) = &mut self.engine else { return };
         let Some(id) = self.ids.get(place).copied().flatten() else { return };
         match engine.send(now, id, packet, self.frame.datagram_mut()) {
-            Sent::Datagram { to, len } => self.link.send(now, &mut self.frame, len, &to, ring),
+            Sent::Datagram { to, len } => self.outer.send(now, &mut self.frame, len, &to, ring),
             Sent::Queued => {}
             Sent::Dropped(_) => return,
         }
@@ -215,10 +215,10 @@ impl Tunnel {
     pub fn pump(&mut self, now: Micros, ring: &mut Ring<'_>) -> bool {
         let Some(engine) = &mut self.engine else { return false };
         engine.tick(now);
-        self.link.tick(now, ring);
+        self.outer.tick(now, ring);
         for _ in 0..BATCH {
             let Some((to, len)) = engine.poll_transmit(now, self.frame.datagram_mut()) else { return false };
-            self.link.send(now, &mut self.frame, len, &to, ring);
+            self.outer.send(now, &mut self.frame, len, &to, ring);
         }
         true
     }
@@ -237,12 +237,12 @@ impl Tunnel {
             Reason::Refused,
         ];
         let dropped = self.engine.iter().flat_map(|engine| OUTER.map(|reason| engine.dropped(reason)));
-        dropped.fold(self.link.dropped, u64::wrapping_add)
+        dropped.fold(self.outer.dropped, u64::wrapping_add)
     }
 
     pub fn deadline(&self) -> Option<Micros> {
         let engine = self.engine.as_ref()?;
-        [engine.deadline(), self.link.deadline()].into_iter().flatten().min()
+        [engine.deadline(), self.outer.deadline()].into_iter().flatten().min()
     }
 
     /// An authentic packet tells where its peer is.
@@ -261,7 +261,7 @@ impl Tunnel {
                 *seen = view.endpoint;
             }
         }
-        let stations = self.link.set_endpoints(self.seen.iter().flatten().map(|at| at.ip));
+        let stations = self.outer.set_endpoints(self.seen.iter().flatten().map(|at| at.ip));
         if *stations != cell.latest() {
             cell.publish(stations);
         }

@@ -11,13 +11,12 @@ pub mod shell;
 mod tests;
 
 use calls::rules::Nic;
+use link::MAX_FRAME;
 use shm::{
     cell,
     ring::{self, FRAME_SLOT, capacity},
 };
 
-/// The longest frame that passes: 14 bytes of header and 1500 of payload.
-pub const MAX_FRAME: usize = 1514;
 const ROOM: usize = capacity(FRAME_SLOT);
 const _: () = assert!(MAX_FRAME < ROOM, "a frame that is too long must be seen to be");
 

@@ -1,5 +1,8 @@
 //! What a frame is: the one place that takes bytes apart. Everything returned has been checked, length and
 //! checksum too, so that the rules only compare.
+//!
+//! Sizes and predicates of addresses stand here a second time, beside `link`, with which the domains build their frames:
+//! the filter and what it filters must not fail together. A test compares the two.
 
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv6Message, Icmpv6Packet, IpAddress, IpProtocol, Ipv6Address, Ipv6Packet,
@@ -9,9 +12,9 @@ use wire::{BEACON_PORT, Ip, MESH_PORT, Mac, link::Datagram};
 
 use crate::decide::Reason;
 
-/// The longest frame: 14 bytes of header and 1500 of payload.
-const MAX_FRAME: usize = 1514;
-const HEADERS: usize = 14 + 40;
+/// Bytes of the longest frame: 14 of header and 1500 of payload.
+pub const MAX_FRAME: usize = 1514;
+pub const HEADERS: usize = 14 + 40;
 
 /// An Ethernet II frame with one IPv6 packet that fills it exactly, without extension headers.
 ///

@@ -82,7 +82,7 @@ fn the_fifth_find_waits_for_a_pending_hello() {
 fn a_find_must_come_from_the_addresses_that_it_names() {
     let mut rig = Rig::holding();
     let find = rig.find(ADMIN);
-    for from in [RIVAL, Station { mac: RIVAL.mac, ..ADMIN }, Station { ip: RIVAL.ip, ..ADMIN }] {
+    for from in [RIVAL, Station::new(ADMIN.ip, RIVAL.mac), Station::new(RIVAL.ip, ADMIN.mac)] {
         rig.say(from, &find);
     }
     assert!(rig.asked.is_empty());

@@ -15,7 +15,6 @@ use calls::{
     alarm::AlarmOf,
     keystore::{Refusal as KeystoreRefusal, for_beacon as keystore},
     lifecycle::{Refusal, for_beacon as lifecycle},
-    rules::Link,
 };
 use crypto::{AnchorSecret, Secret};
 use shm::{ReadOnly, ReadWrite, mailbox::Operation};
@@ -38,7 +37,7 @@ fn region(len: usize) -> Region {
 }
 
 const fn address(n: u8) -> Station {
-    Station { ip: [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xab, n], mac: [2, 0, 0, 0, 0xab, n], zero: [0; 2] }
+    Station::new([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xab, n], [2, 0, 0, 0, 0xab, n])
 }
 
 pub const US: Station = address(0);
@@ -104,7 +103,7 @@ impl Rig {
             core: Beacon::new(params),
             ports,
             now: 10 * SECOND,
-            rules: Rules { link: Link { ip: US.ip, mac: US.mac, zero: [0; 2] }, ..Rules::CLOSED },
+            rules: Rules { link: US, ..Rules::CLOSED },
             rules_out: cell::Writer::new(rw(rules)).unwrap(),
             keystore_mood: Mood::Well,
             keystore: mailbox::Server::new(ro(request), rw(reply)).unwrap(),
@@ -348,7 +347,7 @@ impl Rig {
 }
 
 pub fn frame_of<T: Datagram>(from: Station, datagram: &T) -> Vec<u8> {
-    frames::to_everyone(&Link { ip: from.ip, mac: from.mac, zero: [0; 2] }, datagram).bytes().to_vec()
+    frames::to_everyone(&from, datagram).bytes().to_vec()
 }
 
 pub fn is_hello(frame: &[u8]) -> bool {

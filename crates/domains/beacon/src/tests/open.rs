@@ -29,7 +29,7 @@ fn an_open_must_come_from_the_addresses_that_it_names() {
     let mut rig = Rig::holding();
     let hello = rig.greet(ADMIN);
     let open = rig.open(ADMIN, &hello);
-    for from in [RIVAL, Station { mac: RIVAL.mac, ..ADMIN }, Station { ip: RIVAL.ip, ..ADMIN }] {
+    for from in [RIVAL, Station::new(ADMIN.ip, RIVAL.mac), Station::new(RIVAL.ip, ADMIN.mac)] {
         rig.say(from, &open);
     }
     assert_eq!((rig.count(CheckOpen::OP), rig.gates), (0, 0));

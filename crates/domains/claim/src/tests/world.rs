@@ -10,12 +10,13 @@ use std::{
 
 use calls::{
     alarm::{Alarm, AlarmOf},
-    lifecycle::{Peer as Gated, Refusal, for_claim as ops},
+    lifecycle::{Refusal, for_claim as ops},
     mesh::Stations,
     params::Params,
-    rules::{Gate, Link, MeshLink, Rules},
+    rules::{Gate, MeshLink, Rules},
 };
 use crypto::AnchorSecret;
+use link::Station;
 use shm::{
     Micros, ReadOnly, ReadWrite, cell,
     mailbox::{Client, Server},
@@ -225,9 +226,9 @@ impl World {
         let number = self.gates;
         let rules = Rules {
             phase: Phase::Hold as u64,
-            link: Link { ip: LINK_IP, mac: NODE_MAC, zero: [0; 2] },
+            link: Station::new(LINK_IP, NODE_MAC),
             gate: number,
-            peer: Gated { ip: PEER_IP, mac: PEER_MAC, zero: [0; 2] },
+            peer: Station::new(PEER_IP, PEER_MAC),
             until: self.now + calls::params::micros(self.lifecycle.params.token_ms),
             mesh: MeshLink::NONE,
         };

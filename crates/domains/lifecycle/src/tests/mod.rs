@@ -7,7 +7,7 @@ use calls::{
     alarm::AlarmOf,
     console::closed,
     keystore::{Refusal as KeystoreRefusal, anchor, test},
-    lifecycle::{ApplyRequest, Peer as Admin, end},
+    lifecycle::{ApplyRequest, end},
     rules::MeshLink,
 };
 use shm::{ReadOnly, ReadWrite};
@@ -172,7 +172,7 @@ impl Rig {
     }
 
     fn open(&mut self, peer: u8) -> Result<(), CallError> {
-        let peer = Admin { ip: [peer; 16], mac: [peer; 6], zero: [0; 2] };
+        let peer = link::Station::new([peer; 16], [peer; 6]);
         let request = GateRequest { peer, token: [7; 16], nonce: [8; 16] };
         self.beacon.call::<for_beacon::OpenGate>(&request, Micros::MAX);
         self.run();

@@ -2,8 +2,8 @@
 
 mod commands;
 mod domains;
-mod link;
 mod membership;
+mod outer;
 mod outsider;
 mod packets;
 mod policies;

@@ -7,7 +7,7 @@ use calls::{
     alarm::{Alarm, AlarmOf},
     mesh::{Heartbeat, Membership, Stations, Tenancy},
     params::Params,
-    rules::{Link, MeshLink, Rules},
+    rules::{MeshLink, Rules},
 };
 use heapless::Vec as Few;
 use perimeter::{Source, Verdict};
@@ -141,7 +141,7 @@ impl Node {
         membership.epoch = 1;
         membership.fiduciary = [n | 0x80; 32];
         let spot = Spot::link_local(n);
-        membership.link = Link { ip: spot.ip, mac: spot.mac, zero: [0; 2] };
+        membership.link = link::Station::new(spot.ip, spot.mac);
         Self {
             n,
             spot,

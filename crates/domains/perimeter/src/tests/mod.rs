@@ -5,13 +5,13 @@ mod member;
 mod oracle;
 mod random;
 mod step;
+mod twice;
 
 use std::vec::Vec;
 
 use calls::{
-    lifecycle::Peer,
     mesh::{MAX_STATIONS, Stations},
-    rules::{Link, MeshLink, Rules},
+    rules::{MeshLink, Rules},
 };
 use crypto::{AnchorSecret, Secret};
 use wire::{
@@ -58,9 +58,9 @@ const fn group(n: u8) -> Station {
 pub fn rules(phase: Phase, open: bool) -> Rules {
     Rules {
         phase: phase as u64,
-        link: Link { ip: US.ip, mac: US.mac, zero: [0; 2] },
+        link: link::Station::new(US.ip, US.mac),
         gate: u64::from(open),
-        peer: Peer { ip: ADMIN.ip, mac: ADMIN.mac, zero: [0; 2] },
+        peer: link::Station::new(ADMIN.ip, ADMIN.mac),
         until: UNTIL,
         mesh: MeshLink::NONE,
     }

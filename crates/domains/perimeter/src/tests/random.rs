@@ -3,9 +3,8 @@
 use std::{vec, vec::Vec};
 
 use calls::{
-    lifecycle::Peer,
     mesh::Stations,
-    rules::{Link, MeshLink, Rules},
+    rules::{MeshLink, Rules},
 };
 use proptest::{prelude::*, sample::select};
 use wire::Phase;
@@ -131,9 +130,9 @@ prop_compose! {
         let (link, peer) = if usual { (US, ADMIN) } else { (link, peer) };
         Rules {
             phase,
-            link: Link { ip: link.ip, mac: link.mac, zero: [0; 2] },
+            link: link::Station::new(link.ip, link.mac),
             gate,
-            peer: Peer { ip: peer.ip, mac: peer.mac, zero: [0; 2] },
+            peer: link::Station::new(peer.ip, peer.mac),
             until,
             mesh,
         }

@@ -7,70 +7,28 @@
 
 mod frames;
 mod neighbours;
+mod own;
 
 use core::ops::Range;
 
 use calls::mesh::{MAX_STATIONS, Stations};
-use policy::Underlay;
+use link::Station;
 use shm::{
     Micros,
     ring::{Duplex, FRAME_SLOT},
 };
-use smoltcp::wire::Ipv6Address;
 use wire::Ip;
 use wireguard::Endpoint;
 
 pub use frames::Frame;
-use frames::{Heard, Neighbour, Station};
+pub use own::Own;
+
+use frames::{Heard, Neighbour};
 use neighbours::{Asked, Neighbours, Way};
 
 pub type Ring<'a> = Duplex<'a, FRAME_SLOT>;
 
-/// The node's own end of the link.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Own {
-    pub link: calls::rules::Link,
-    pub underlay: Option<Underlay>,
-}
-
-impl Own {
-    /// `None` unless the link is one that a host can have.
-    pub fn new(link: calls::rules::Link, underlay: Option<Underlay>) -> Option<Self> {
-        (frames::is_station(&link.mac) && is_link_local(&link.ip)).then_some(Self { link, underlay })
-    }
-
-    fn is(&self, ip: &Ip) -> bool {
-        *ip == self.link.ip || self.underlay.is_some_and(|underlay| underlay.address.ip == *ip)
-    }
-
-    /// From which address the node talks to `ip`: it needs a static one for any that is not link-local.
-    fn source_for(&self, ip: &Ip) -> Option<Ip> {
-        if is_link_local(ip) { Some(self.link.ip) } else { self.underlay.map(|underlay| underlay.address.ip) }
-    }
-
-    /// Who on the link takes what is for `ip`.
-    fn next_hop(&self, ip: &Ip) -> Option<Ip> {
-        if !is_host(ip) || self.is(ip) {
-            return None;
-        }
-        let underlay = self.underlay.as_ref();
-        let direct = is_link_local(ip) || underlay.is_some_and(|underlay| underlay.address.contains(ip));
-        if direct { Some(*ip) } else { underlay?.gateway.filter(|gateway| is_host(gateway) && !self.is(gateway)) }
-    }
-}
-
-/// fe80::/64.
-fn is_link_local(ip: &Ip) -> bool {
-    ip.starts_with(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0])
-}
-
-/// An address that a host can have.
-fn is_host(ip: &Ip) -> bool {
-    let ip = Ipv6Address::from(*ip);
-    !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback()
-}
-
-pub struct Link {
+pub struct Outer {
     own: Option<Own>,
     stations: Stations,
     neighbours: Neighbours,
@@ -80,7 +38,7 @@ pub struct Link {
     pub lost: u64,
 }
 
-impl Link {
+impl Outer {
     pub const fn new() -> Self {
         Self { own: None, stations: Stations::NONE, neighbours: Neighbours::new(), dropped: 0, lost: 0 }
     }
@@ -130,10 +88,10 @@ impl Link {
                     let waiting = self.neighbours.solicited_by(from);
                     self.release(waiting, ring);
                 }
-                self.emit(frames::advertisement(own, *target, from).bytes(), ring);
+                self.emit(&link::advertisement(&Station::new(*target, own.station.mac), from), ring);
             }
             Neighbour::Advertisement { target, solicited, overrides } => {
-                let station = Station { ip: *target, mac: from.mac };
+                let station = Station::new(*target, from.mac);
                 let waiting = self.neighbours.advertised(now, &station, *solicited, *overrides);
                 self.release(waiting, ring);
             }
@@ -194,7 +152,8 @@ impl Link {
 
     fn solicit(&mut self, own: &Own, asked: &Asked, ring: &mut Ring<'_>) {
         if let Some(source) = own.source_for(&asked.ip) {
-            self.emit(frames::solicitation(own, source, asked).bytes(), ring);
+            let from = Station::new(source, own.station.mac);
+            self.emit(&link::solicitation(&from, &asked.whom(), &asked.ip), ring);
         }
     }
 

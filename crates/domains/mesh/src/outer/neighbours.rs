@@ -3,10 +3,11 @@
 
 use calls::mesh::MAX_STATIONS;
 use heapless::Vec;
+use link::{MAX_FRAME, Station};
 use shm::Micros;
 use wire::{Ip, Mac};
 
-use super::frames::{FRAME, Frame, Station};
+use super::frames::Frame;
 
 const SECOND: Micros = 1_000_000;
 const REACHABLE: Micros = 30 * SECOND;
@@ -18,6 +19,13 @@ const TRIES: u8 = 3;
 pub struct Asked {
     pub ip: Ip,
     pub mac: Option<Mac>,
+}
+
+impl Asked {
+    /// To whom the solicitation goes.
+    pub fn whom(&self) -> Station {
+        self.mac.map_or_else(|| Station::solicited_node(&self.ip), |mac| Station::new(self.ip, mac))
+    }
 }
 
 /// How to get a frame to a neighbour.
@@ -39,7 +47,7 @@ pub struct Released {
 /// The newest frame for a neighbour whose MAC is not known.
 pub struct Waiting {
     len: usize,
-    bytes: [u8; FRAME],
+    bytes: [u8; MAX_FRAME],
 }
 
 impl Waiting {
@@ -83,7 +91,7 @@ struct Entry {
 
 impl Entry {
     fn new(ip: Ip, mac: Mac, state: State) -> Self {
-        Self { ip, mac, state, waiting: Waiting { len: 0, bytes: [0; FRAME] } }
+        Self { ip, mac, state, waiting: Waiting { len: 0, bytes: [0; MAX_FRAME] } }
     }
 
     fn release(&mut self) -> Option<Released> {
