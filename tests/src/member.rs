@@ -219,7 +219,7 @@ impl Claimed {
     }
 
     /// The next command, as the authority makes it.
-    pub fn command(&mut self, operation: u8, argument: u32) -> Command {
+    pub fn command(&mut self, operation: impl Into<u8>, argument: u32) -> Command {
         self.commands += 1;
         let key = command::key(&self.admin.anchor.dh, &self.claim_key, &self.binding.hash()).expect("N is a good key");
         Command::new(&key, &self.binding.fiduciary, operation, argument, self.commands)

@@ -13,8 +13,8 @@ use genesis_tests::{
 use policy::Role;
 use wire::{
     MESH_PORT, TELEMETRY_PORT,
-    command::operation,
-    telemetry::{Telemetry, result},
+    command::Operation,
+    telemetry::{CommandResult, Telemetry},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -67,7 +67,8 @@ impl Fleet {
     }
 
     /// Says it until telemetry shows that it was taken, as an administrator does. Returns the result.
-    fn command(&mut self, operation: u8, argument: u32) -> u8 {
+    fn command(&mut self, operation: impl Into<u8>, argument: u32) -> CommandResult {
+        let operation = operation.into();
         let command = self.node.command(operation, argument);
         let counter = self.node.counter();
         self.authority.say(command.as_bytes());
@@ -76,7 +77,7 @@ impl Fleet {
             let record = self.telemetry(|_| true);
             if record.counter.get() == counter {
                 assert_eq!(record.operation, operation);
-                return record.result;
+                return record.result().expect("a known result");
             }
             tries += 1;
             if tries % 50 == 0 {
@@ -186,7 +187,7 @@ fn a_rule_is_its_roles_alone() {
     assert_eq!(tcp(&mut fleet.authority, 80), "connected");
     assert!(!fleet.pings());
     // Commands are the authority's, whoever knows the key.
-    let command = fleet.node.command(operation::STATUS, 0);
+    let command = fleet.node.command(Operation::Status, 0);
     let before = fleet.telemetry(|_| true);
     other.say(command.as_bytes());
     let after = fleet.telemetry(|record| record.policy_dropped.get() > before.policy_dropped.get());
@@ -209,8 +210,8 @@ fn a_rule_is_its_roles_alone() {
 #[test]
 fn commands_are_obeyed_once_and_never_answered() {
     let mut fleet = Fleet::new(&["in authority icmp"], None);
-    assert_eq!(fleet.command(operation::STATUS, 0), result::DONE);
-    let good = fleet.node.command(operation::STATUS, 0);
+    assert_eq!(fleet.command(Operation::Status, 0), CommandResult::Done);
+    let good = fleet.node.command(Operation::Status, 0);
     fleet.authority.host.ok(&format!(
         "dumpcap -q -i {} -f 'udp port 8090' -w /run/commands.pcap >/run/dumpcap 2>&1 & echo $! >/run/dumpcap.pid",
         fleet.authority.interface
@@ -235,10 +236,10 @@ fn commands_are_obeyed_once_and_never_answered() {
     assert!(seen.counter.get() < counter);
     fleet.authority.say(good.as_bytes());
     let taken = fleet.telemetry(|record| record.counter.get() == counter);
-    assert_eq!(taken.result, result::DONE);
+    assert_eq!(taken.result(), Some(CommandResult::Done));
     fleet.authority.say(good.as_bytes());
     fleet.telemetry(|record| record.commands_dropped.get() > taken.commands_dropped.get());
-    assert_eq!(fleet.command(77, 0), result::UNKNOWN);
+    assert_eq!(fleet.command(77u8, 0), CommandResult::Unknown);
     fleet.authority.host.ok("kill -INT $(cat /run/dumpcap.pid)");
     let text = fleet.authority.host.until("tshark -r /run/commands.pcap -T fields -e ip.src");
     let [a, b, c, d] = inner4(NODE);
@@ -256,13 +257,13 @@ fn an_isolated_node_knows_only_its_authority() {
     other.meet(&node, true);
     let mut fleet = Fleet::with(bed, authority, node);
     other.ping();
-    assert_eq!(fleet.command(operation::ISOLATE, 0), result::DONE);
+    assert_eq!(fleet.command(Operation::Isolate, 0), CommandResult::Done);
     fleet.telemetry(|record| record.isolated == 1);
     let [a, b, c, d] = inner4(NODE);
     let ping = format!("ping -n -c 2 -i 0.3 -W 2 {a}.{b}.{c}.{d}");
     assert_ne!(other.host.run(&ping).code, 0, "an isolated node answers another member");
     assert!(fleet.pings());
-    assert_eq!(fleet.command(operation::REJOIN, 0), result::DONE);
+    assert_eq!(fleet.command(Operation::Rejoin, 0), CommandResult::Done);
     other.ping();
 }
 
@@ -274,7 +275,7 @@ fn a_signed_update_is_put_into_force_and_no_other() {
     wanted.rules.push("in authority icmp".parse().expect("a rule")).expect("room");
     let (head, chunks) = fleet.node.update(&wanted);
     // Nothing is staged.
-    assert_eq!(fleet.command(operation::APPLY, head.short()), result::NOT_STAGED);
+    assert_eq!(fleet.command(Operation::Apply, head.short()), CommandResult::NotStaged);
     // Signed by another.
     let (mut forged, mut forged_chunks) = (head, chunks.clone());
     forged.signatures[0][5] ^= 1;
@@ -283,13 +284,13 @@ fn a_signed_update_is_put_into_force_and_no_other() {
         chunk[..4].copy_from_slice(&forged.short().to_be_bytes());
         fleet.authority.say(chunk);
     }
-    assert_eq!(fleet.command(operation::APPLY, forged.short()), result::REFUSED);
+    assert_eq!(fleet.command(Operation::Apply, forged.short()), CommandResult::Refused);
     // In any order, more than once.
     for chunk in chunks.iter().rev().chain(&chunks) {
         fleet.authority.say(chunk);
     }
     assert!(!fleet.pings(), "staged is not in force");
-    assert_eq!(fleet.command(operation::APPLY, head.short()), result::DONE);
+    assert_eq!(fleet.command(Operation::Apply, head.short()), CommandResult::Done);
     fleet.authority.ping();
     let record = fleet.telemetry(|_| true);
     assert_eq!(record.configuration, head.configuration[..8]);
@@ -303,7 +304,7 @@ fn a_signed_update_is_put_into_force_and_no_other() {
         chunk[..4].copy_from_slice(&old.short().to_be_bytes());
         fleet.authority.say(chunk);
     }
-    assert_eq!(fleet.command(operation::APPLY, old.short()), result::REFUSED);
+    assert_eq!(fleet.command(Operation::Apply, old.short()), CommandResult::Refused);
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn new_session_keys_on_command() {
     let mut fleet = Fleet::new(&["in authority icmp"], None);
     fleet.authority.ping();
     let before = fleet.telemetry(|_| true).handshakes.get();
-    assert_eq!(fleet.command(operation::ROTATE, 0), result::DONE);
+    assert_eq!(fleet.command(Operation::Rotate, 0), CommandResult::Done);
     fleet.telemetry(|record| record.handshakes.get() > before);
     fleet.authority.ping();
 }

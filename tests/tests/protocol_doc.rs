@@ -9,9 +9,9 @@ use wire::{
     anchor::AnchorFile,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
-    command::{Command, operation},
+    command::{Command, Operation},
     link::{Answer, Find, Hello, HelloBody, Open},
-    telemetry::{SCHEMA, Telemetry, result},
+    telemetry::{CommandResult, SCHEMA, Telemetry},
     update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
 
@@ -92,26 +92,14 @@ fn datagrams_are_laid_out_as_documented() {
 #[test]
 fn numbers_of_the_mesh_are_as_documented() {
     let doc = read("docs/protocol.md");
-    for (number, name) in [
-        (operation::STATUS, "status"),
-        (operation::ISOLATE, "isolate"),
-        (operation::REJOIN, "rejoin"),
-        (operation::APPLY, "apply"),
-        (operation::ROTATE, "rotate"),
-    ] {
+    for operation in Operation::ALL {
+        let (number, name) = (*operation as u8, operation.name());
         assert!(section(&doc, "command").contains(&format!("| {number} | {name}: ")), "{name} is {number}");
     }
-    let telemetry = section(&doc, "telemetry");
-    for (number, name) in [
-        (result::NONE, "no command yet"),
-        (result::DONE, "done"),
-        (result::UNKNOWN, "no such operation"),
-        (result::NOT_STAGED, "nothing staged"),
-        (result::REFUSED, "refused"),
-        (result::UNREADABLE, "the configuration cannot be read"),
-        (result::STORE, "not stored"),
-    ] {
-        assert!(telemetry.contains(&format!("{number} {name}")), "{name} is {number}");
+    let telemetry = section(&doc, "telemetry").split_whitespace().collect::<Vec<_>>().join(" ");
+    for result in CommandResult::ALL {
+        let (number, words) = (*result as u8, result.explained());
+        assert!(telemetry.contains(&format!("{number} {words}")), "{words} is {number}");
     }
     assert!(telemetry.contains(&format!("schema: {SCHEMA} ")));
     for phase in [Phase::Committed, Phase::Claimed] {

@@ -27,8 +27,8 @@ use os_network_admin::{
 };
 use policy::{Because, Configuration, Role};
 use wire::{
-    command::operation,
-    telemetry::{Telemetry, result},
+    command::Operation,
+    telemetry::{CommandResult, Telemetry},
     update::{CHUNK, UpdateHead},
 };
 
@@ -116,7 +116,7 @@ impl Lab {
         assert!((2 * CHUNK..3 * CHUNK).contains(&length), "{length}");
     }
 
-    async fn command(&mut self, operation: u8) -> Outcome {
+    async fn command(&mut self, operation: Operation) -> Outcome {
         let view = self.view();
         let tasks = vec![(&view.members[0], Task::Command(operation))];
         delivery::run(&mut self.nodes, &self.registry, &view, &admin(), tasks, WAIT).await.unwrap().remove(0)
@@ -147,15 +147,15 @@ fn is_done(outcome: &Outcome) -> bool {
 async fn a_claimed_node_has_a_configuration_that_it_can_read_and_obeys_commands() {
     let mut lab = Lab::with(&[1]).await;
     assert_eq!(lab.node(0).parsed().peers.len(), 1);
-    assert!(is_done(&lab.command(operation::STATUS).await));
-    assert!(is_done(&lab.command(operation::ISOLATE).await));
+    assert!(is_done(&lab.command(Operation::Status).await));
+    assert!(is_done(&lab.command(Operation::Isolate).await));
     assert_eq!(lab.node(0).record.isolated, 1);
-    assert!(is_done(&lab.command(operation::REJOIN).await));
-    assert!(is_done(&lab.command(operation::ROTATE).await));
+    assert!(is_done(&lab.command(Operation::Rejoin).await));
+    assert!(is_done(&lab.command(Operation::Rotate).await));
     assert_eq!((lab.node(0).record.isolated, lab.node(0).dropped), (0, 0));
     // Obeyed is not enough: it is waited for until it shows.
     lab.node(0).late = true;
-    let Outcome::Done { record, .. } = lab.command(operation::ISOLATE).await else { panic!("not done") };
+    let Outcome::Done { record, .. } = lab.command(Operation::Isolate).await else { panic!("not done") };
     assert_eq!(record.isolated, 1);
 }
 
@@ -163,27 +163,27 @@ async fn a_claimed_node_has_a_configuration_that_it_can_read_and_obeys_commands(
 async fn a_command_survives_loss_either_way_and_is_not_taken_for_obeyed_without_a_record() {
     let mut lab = Lab::with(&[1]).await;
     lab.nodes.lose = Box::new(|sent| sent < 6);
-    assert!(is_done(&lab.command(operation::ISOLATE).await));
+    assert!(is_done(&lab.command(Operation::Isolate).await));
     // Records are lost: the same counter is a replay to the node, so another comes.
     lab.nodes.lose = Box::new(|_| false);
     lab.nodes.lose_records = Box::new(|told| told < 4);
-    assert!(is_done(&lab.command(operation::REJOIN).await));
+    assert!(is_done(&lab.command(Operation::Rejoin).await));
     lab.nodes.lose_records = Box::new(|_| true);
-    assert_eq!(lab.command(operation::STATUS).await, Outcome::NoAnswer);
+    assert_eq!(lab.command(Operation::Status).await, Outcome::NoAnswer);
     lab.nodes.lose = Box::new(|_| true);
-    assert_eq!(lab.command(operation::STATUS).await, Outcome::NoAnswer);
+    assert_eq!(lab.command(Operation::Status).await, Outcome::NoAnswer);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_has_obeyed_a_higher_counter_shows_it_and_is_told_above_it() {
     let mut lab = Lab::with(&[1]).await;
-    assert!(is_done(&lab.command(operation::STATUS).await));
+    assert!(is_done(&lab.command(Operation::Status).await));
     let ahead = lab.node(0).counter + 1_000_000;
     lab.node(0).counter = ahead;
     lab.node(0).record.counter = ahead.into();
     let (id, record) = (lab.view().members[0].id, lab.node(0).record);
     lab.nodes.records.push_back((id, record));
-    assert!(is_done(&lab.command(operation::STATUS).await));
+    assert!(is_done(&lab.command(Operation::Status).await));
     assert!(lab.node(0).counter > ahead);
 }
 
@@ -211,11 +211,11 @@ async fn an_update_survives_the_loss_of_any_datagram() {
 async fn a_node_that_refuses_says_why_and_one_that_is_not_there_holds_nobody_up() {
     let mut lab = Lab::with(&[1, 2, 3]).await;
     lab.rules(&["in authority icmp"]);
-    lab.node(0).broken = Some(result::STORE);
+    lab.node(0).broken = Some(CommandResult::Store);
     let gone = lab.view().members[1].id;
     lab.nodes.nodes.remove(&gone);
     let outcomes = lab.update().await;
-    assert_eq!(outcomes[..2], [Outcome::Refused(result::STORE), Outcome::NoAnswer]);
+    assert_eq!(outcomes[..2], [Outcome::Refused(Some(CommandResult::Store)), Outcome::NoAnswer]);
     let Outcome::Done { after, .. } = outcomes[2] else { panic!("{outcomes:?}") };
     assert!(after < Duration::from_secs(1));
 }
@@ -231,7 +231,7 @@ async fn an_update_that_was_signed_before_another_is_refused() {
     assert!(lab.update().await.iter().all(is_done));
     let tasks = vec![(&view.members[0], old)];
     let replayed = delivery::run(&mut lab.nodes, &lab.registry, &view, &admin(), tasks, WAIT).await.unwrap();
-    assert_eq!(replayed, [Outcome::Refused(result::REFUSED)]);
+    assert_eq!(replayed, [Outcome::Refused(Some(CommandResult::Refused))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +239,7 @@ async fn the_key_of_another_administrator_commands_nothing() {
     let mut lab = Lab::with(&[1]).await;
     let view = lab.view();
     let other = crypto::AnchorSecret::from_seed(&[77; 32]);
-    let tasks = vec![(&view.members[0], Task::Command(operation::STATUS))];
+    let tasks = vec![(&view.members[0], Task::Command(Operation::Status))];
     let error = delivery::run(&mut lab.nodes, &lab.registry, &view, &other, tasks, WAIT).await.unwrap_err();
     assert!(error.message.contains("no authority of"), "{error}");
     assert!(delivery::update(&lab.registry, &view, &other, &view.members[0], &[]).is_err());

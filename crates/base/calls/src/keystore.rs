@@ -4,7 +4,7 @@
 use wire::{
     Hash, Ip, Key,
     binding::{Binding, Identity, PairingRecord},
-    command::Command,
+    command::{Command, Operation},
     link::{Answer, Find, Hello, Open},
     update::UpdateHead,
 };
@@ -32,57 +32,70 @@ refusals! {
     }
 }
 
-/// [`StatusReply::state`].
-pub mod state {
-    /// The start-up test is collecting samples.
-    pub const TESTING: u8 = 0;
-    /// Keys are there and committed.
-    pub const READY: u8 = 1;
-    /// The start-up test failed: no key was made and none will be until the next power-up.
-    pub const NO_ENTROPY: u8 = 2;
-    /// The source failed a test later: nothing that needs fresh randomness is done until the next power-up.
-    pub const ENTROPY_LOST: u8 = 3;
-    /// The identity could not be committed and read back: it is not used.
-    pub const NO_STORE: u8 = 4;
-    /// The image's anchor is damaged: the node stays blind.
-    pub const BAD_ANCHOR: u8 = 5;
+wire::numbers! {
+    /// Whether the keystore has keys, and what it can do with them.
+    State {
+        /// The start-up test is collecting samples.
+        Testing = 0, "testing";
+        /// Keys are there and committed.
+        Ready = 1, "ready";
+        /// The start-up test failed: no key was made and none will be until the next power-up.
+        NoEntropy = 2, "no entropy";
+        /// The source failed a test later: nothing that needs fresh randomness is done until the next power-up.
+        EntropyLost = 3, "entropy lost";
+        /// The identity could not be committed and read back: it is not used.
+        NoStore = 4, "no store";
+        /// The image's anchor is damaged: the node stays blind.
+        BadAnchor = 5, "bad anchor";
+    }
 }
 
-/// [`StatusReply::failed_test`].
-pub mod test {
-    pub const NONE: u8 = 0;
-    /// Repetition count: one value too many times in a row.
-    pub const REPETITION: u8 = 1;
-    /// Adaptive proportion: one value too often in a window.
-    pub const PROPORTION: u8 = 2;
+wire::numbers! {
+    /// The tests that the entropy source is held to.
+    HealthTest {
+        /// None has failed.
+        None = 0, "none";
+        /// One value came too many times in a row.
+        Repetition = 1, "repetition count";
+        /// One value came too often in a window.
+        Proportion = 2, "adaptive proportion";
+    }
 }
 
-/// [`StatusReply::anchor`].
-pub mod anchor {
-    pub const NONE: u8 = 0;
-    pub const IMAGE: u8 = 1;
-    pub const TICKET: u8 = 2;
+wire::numbers! {
+    /// Where the anchor comes from that a node can be claimed by.
+    AnchorKind {
+        None = 0, "none";
+        Image = 1, "image";
+        Ticket = 2, "ticket";
+    }
 }
 
-/// [`StatusReply::ownership`].
-pub mod ownership {
-    pub const UNCLAIMED: u8 = 0;
-    /// A binding is committed, its acknowledgement has not come.
-    pub const COMMITTED: u8 = 1;
-    pub const CLAIMED: u8 = 2;
+wire::numbers! {
+    /// Whether the node has an owner.
+    Ownership {
+        Unclaimed = 0, "unclaimed";
+        /// A binding is committed, its acknowledgement has not come.
+        Committed = 1, "committed";
+        Claimed = 2, "claimed";
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StatusReply {
+    /// [`State`] as a number.
     pub state: u8,
+    /// [`HealthTest`] as a number.
     pub failed_test: u8,
+    /// [`AnchorKind`] as a number.
     pub anchor: u8,
+    /// [`Ownership`] as a number.
     pub ownership: u8,
     pub forked: u8,
     /// The ticket waits for the console; the perimeter stays closed until it has been shown.
     pub ticket_waiting: u8,
-    /// The authority has cut the node off from all others ([`wire::command::operation::ISOLATE`]).
+    /// The authority has cut the node off from all others ([`wire::command::Operation::Isolate`]).
     pub isolated: u8,
     pub zero: u8,
     pub fiduciary: Key,
@@ -91,6 +104,17 @@ pub struct StatusReply {
     pub epoch: u64,
     /// That is in force: the committed binding's, or of the last committed update.
     pub configuration: Hash,
+}
+
+impl StatusReply {
+    pub fn state(&self) -> Option<State> {
+        State::from_number(self.state.into())
+    }
+
+    /// An unknown number is the closed state: a node that can be claimed no more.
+    pub fn ownership(&self) -> Ownership {
+        Ownership::from_number(self.ownership.into()).unwrap_or(Ownership::Claimed)
+    }
 }
 
 /// From `lifecycle`.
@@ -190,12 +214,18 @@ pub mod for_claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CommandReply {
-    /// One of [`wire::command::operation`].
+    /// A [`wire::command::Operation`] as a number.
     pub operation: u32,
     pub argument: u32,
     pub counter: u32,
     /// The index of the authority in the binding's set.
     pub authority: u32,
+}
+
+impl CommandReply {
+    pub fn operation(&self) -> Option<Operation> {
+        Operation::from_number(self.operation.into())
+    }
 }
 
 /// From `mesh`. The static-key steps of WireGuard's handshake (Noise_IKpsk2): what returns is the next

@@ -40,24 +40,46 @@ pub mod for_beacon {
     }
 }
 
-/// [`EndRequest::reason`].
-pub mod end {
-    /// The exchange was broken by the peer: malformed, refused or unauthentic.
-    pub const REJECTED: u32 = 1;
-    /// The running claim took too long.
-    pub const DEADLINE: u32 = 2;
-    /// The peer closed or reset the connection.
-    pub const CLOSED: u32 = 3;
-    /// The keystore or lifecycle did not answer.
-    pub const INTERNAL: u32 = 4;
+wire::numbers! {
+    /// Why a gate closed. The four from `Rejected` on are the reasons of `claim`.
+    Closed {
+        /// The claim is final.
+        Done = 0, "done";
+        /// The exchange was broken by the peer: malformed, refused or unauthentic.
+        Rejected = 1, "the peer broke the exchange";
+        /// The running claim took too long.
+        Deadline = 2, "the claim took too long";
+        /// The peer closed or reset the connection.
+        PeerLeft = 3, "the peer went away";
+        /// The keystore or lifecycle did not answer.
+        Internal = 4, "a domain did not answer";
+        /// Nobody presented the token in time.
+        Expired = 5, "nobody came with the token in time";
+        /// The same peer opened anew.
+        Replaced = 6, "opened anew by the same peer";
+        /// Something failed for good.
+        Sealed = 7, "the node is sealed";
+    }
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EndRequest {
     pub gate: u64,
+    /// [`Closed`] as a number.
     pub reason: u32,
     pub zero: u32,
+}
+
+impl EndRequest {
+    pub const fn new(gate: u64, reason: Closed) -> Self {
+        Self { gate, reason: reason as u32, zero: 0 }
+    }
+
+    /// A number that is no reason comes of a claim that does not work.
+    pub fn reason(&self) -> Closed {
+        Closed::from_number(self.reason.into()).unwrap_or(Closed::Internal)
+    }
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -102,7 +124,7 @@ pub mod for_mesh {
     operations! {
         /// The authority has made a handshake: a claim that was not acknowledged is final.
         Joined = 32, repeatable true: () => ();
-        /// Has an update verified and committed, and puts it into force. Replies with a [`wire::telemetry::result`];
+        /// Has an update verified and committed, and puts it into force. Replies with a [`wire::telemetry::CommandResult`] as a number;
         /// when it is there, the cells say what holds now.
         Apply = 33, repeatable true: ApplyRequest => u32;
     }

@@ -6,7 +6,7 @@ use core::{mem, ops::RangeInclusive};
 
 use calls::{
     keystore::{Refusal, for_claim as keystore},
-    lifecycle::{StageRequest, end, for_claim as lifecycle},
+    lifecycle::{Closed, StageRequest, for_claim as lifecycle},
 };
 use crypto::{Secret, noise::Cipher};
 use shm::{
@@ -39,9 +39,6 @@ const ACKNOWLEDGEMENT: usize = size_of::<Acknowledgement>();
 const INITIATIONS: RangeInclusive<usize> = INITIATION..=INITIATION;
 const GRANTS: RangeInclusive<usize> = size_of::<GrantHead>() + TAG..=MESSAGE;
 const ACKNOWLEDGEMENTS: RangeInclusive<usize> = ACKNOWLEDGEMENT + TAG..=ACKNOWLEDGEMENT + TAG;
-
-/// A [`calls::lifecycle::end`].
-pub type Reason = u32;
 
 /// A call that is made once more if no answer comes.
 #[derive(Default)]
@@ -86,11 +83,11 @@ impl Call {
 }
 
 /// Whose fault it is that a call of the keystore's brought no reply.
-pub fn blame(error: CallError) -> Reason {
+pub fn blame(error: CallError) -> Closed {
     const OWN: [u32; 2] = [Refusal::NotReady.code(), Refusal::Store.code()];
     match error {
-        CallError::Refused(code) if !OWN.contains(&code) => end::REJECTED,
-        _ => end::INTERNAL,
+        CallError::Refused(code) if !OWN.contains(&code) => Closed::Rejected,
+        _ => Closed::Internal,
     }
 }
 
@@ -195,13 +192,13 @@ impl Exchange {
     }
 
     /// Takes at most one step. After an error the exchange is over.
-    pub fn step(&mut self, now: Micros, means: &mut Means<'_, '_, '_>) -> Result<Progress, Reason> {
+    pub fn step(&mut self, now: Micros, means: &mut Means<'_, '_, '_>) -> Result<Progress, Closed> {
         let (state, progress) = self.next(now, means)?;
         self.state = state;
         Ok(progress)
     }
 
-    fn next(&mut self, now: Micros, means: &mut Means<'_, '_, '_>) -> Result<(State, Progress), Reason> {
+    fn next(&mut self, now: Micros, means: &mut Means<'_, '_, '_>) -> Result<(State, Progress), Closed> {
         use Progress::{Done, Onward, Waiting};
         let gate = self.slot.gate;
         Ok(match mem::replace(&mut self.state, State::Over) {
@@ -215,18 +212,18 @@ impl Exchange {
             }
             State::Initiation => {
                 let Some(_) = self.receive(means, &INITIATIONS)? else { return Ok((State::Initiation, Waiting)) };
-                let (message, _) = means.message.split_first_chunk().ok_or(end::INTERNAL)?;
+                let (message, _) = means.message.split_first_chunk().ok_or(Closed::Internal)?;
                 (State::Reading(Begun::new(&self.slot.prologue, &self.slot.claim_key, message)), Onward)
             }
             State::Reading(begun) => {
                 let reply = self.call.ask::<keystore::ReadInitiation>(now, means.keystore, || begun.request());
                 let Some(reply) = reply.map_err(blame)? else { return Ok((State::Reading(begun), Waiting)) };
-                (State::Responding(begun.read(reply).map_err(|_| end::REJECTED)?), Onward)
+                (State::Responding(begun.read(reply).map_err(|_| Closed::Rejected)?), Onward)
             }
             State::Responding(read) => {
                 let random = self.call.ask::<keystore::ClaimRandom>(now, means.keystore, || ()).map_err(blame)?;
                 let Some(random) = random else { return Ok((State::Responding(read), Waiting)) };
-                let (response, session) = read.respond(&Secret::new(random)).map_err(|_| end::REJECTED)?;
+                let (response, session) = read.respond(&Secret::new(random)).map_err(|_| Closed::Rejected)?;
                 (State::Identifying { session, response }, Onward)
             }
             State::Identifying { mut session, response } => {
@@ -244,9 +241,9 @@ impl Exchange {
                     return Ok((State::Granting(session), Waiting));
                 };
                 let text = open(means.message, length, &mut session.receive)?;
-                let (head, configuration) = parse_grant(text).ok_or(end::REJECTED)?;
+                let (head, configuration) = parse_grant(text).ok_or(Closed::Rejected)?;
                 if configuration_hash(configuration) != head.binding.configuration {
-                    return Err(end::REJECTED);
+                    return Err(Closed::Rejected);
                 }
                 let (binding, length) = (head.binding, configuration.len());
                 (State::Staging(Grant { session, binding, length }), Onward)
@@ -277,7 +274,7 @@ impl Exchange {
                 let text = open(means.message, length, &mut session.receive)?;
                 let expected = Acknowledgement { kind: kind::ACKNOWLEDGEMENT, zero: [0; 7], record: record.hash() };
                 if Acknowledgement::read_from_bytes(text) != Ok(expected) {
-                    return Err(end::REJECTED);
+                    return Err(Closed::Rejected);
                 }
                 (State::Settling(record), Onward)
             }
@@ -295,7 +292,7 @@ impl Exchange {
                 let closed = self.call.ask::<lifecycle::Acknowledged>(now, means.lifecycle, || gate);
                 if closed.map_err(internal)?.is_some() { (State::Over, Done) } else { (State::Closing, Waiting) }
             }
-            State::Over => return Err(end::INTERNAL),
+            State::Over => return Err(Closed::Internal),
         })
     }
 
@@ -305,31 +302,31 @@ impl Exchange {
         &mut self,
         means: &mut Means<'_, '_, '_>,
         allowed: &RangeInclusive<usize>,
-    ) -> Result<Option<usize>, Reason> {
+    ) -> Result<Option<usize>, Closed> {
         while means.socket.can_recv() {
             let fed = means.socket.recv(|bytes| match self.receiver.feed(bytes, allowed, &mut means.message[..]) {
                 Ok((taken, length)) => (taken, Ok(length)),
                 Err(malformed) => (0, Err(malformed)),
             });
-            let length = fed.map_err(|_| end::CLOSED)?.map_err(|_| end::REJECTED)?;
+            let length = fed.map_err(|_| Closed::PeerLeft)?.map_err(|_| Closed::Rejected)?;
             if length.is_some() {
                 return Ok(length);
             }
         }
-        if means.socket.may_recv() { Ok(None) } else { Err(end::CLOSED) }
+        if means.socket.may_recv() { Ok(None) } else { Err(Closed::PeerLeft) }
     }
 }
 
 /// lifecycle did not take part, for whatever reason.
-fn internal(_: CallError) -> Reason {
-    end::INTERNAL
+fn internal(_: CallError) -> Closed {
+    Closed::Internal
 }
 
 /// The plain text of a transport message.
-fn open<'m>(message: &'m mut [u8; MESSAGE], length: usize, cipher: &mut Cipher) -> Result<&'m [u8], Reason> {
-    let sealed = message.get_mut(..length).ok_or(end::REJECTED)?;
-    let (text, tag) = sealed.split_last_chunk_mut::<TAG>().ok_or(end::REJECTED)?;
-    cipher.decrypt(text, tag).map_err(|_| end::REJECTED)?;
+fn open<'m>(message: &'m mut [u8; MESSAGE], length: usize, cipher: &mut Cipher) -> Result<&'m [u8], Closed> {
+    let sealed = message.get_mut(..length).ok_or(Closed::Rejected)?;
+    let (text, tag) = sealed.split_last_chunk_mut::<TAG>().ok_or(Closed::Rejected)?;
+    cipher.decrypt(text, tag).map_err(|_| Closed::Rejected)?;
     Ok(text)
 }
 
@@ -337,22 +334,22 @@ fn send_sealed(
     socket: &mut Socket<'_>,
     cipher: &mut Cipher,
     mut message: impl IntoBytes + FromBytes + Immutable,
-) -> Result<(), Reason> {
-    let tag = cipher.encrypt(message.as_mut_bytes()).map_err(|_| end::INTERNAL)?;
+) -> Result<(), Closed> {
+    let tag = cipher.encrypt(message.as_mut_bytes()).map_err(|_| Closed::Internal)?;
     send_frame(socket, &[message.as_bytes(), &tag])
 }
 
-fn send_frame(socket: &mut Socket<'_>, parts: &[&[u8]]) -> Result<(), Reason> {
+fn send_frame(socket: &mut Socket<'_>, parts: &[&[u8]]) -> Result<(), Closed> {
     let header = ws::SendHeader::new(parts.iter().map(|part| part.len()).sum());
     send(socket, header.bytes())?;
     parts.iter().try_for_each(|part| send(socket, part))
 }
 
 /// All that the node sends in a claim fits the socket's buffer, even if the peer acknowledges none of it.
-fn send(socket: &mut Socket<'_>, bytes: &[u8]) -> Result<(), Reason> {
+fn send(socket: &mut Socket<'_>, bytes: &[u8]) -> Result<(), Closed> {
     match socket.send_slice(bytes) {
         Ok(sent) if sent == bytes.len() => Ok(()),
-        _ => Err(end::CLOSED),
+        _ => Err(Closed::PeerLeft),
     }
 }
 

@@ -34,7 +34,7 @@ pub mod ws;
 use calls::{
     alarm::Alarm,
     keystore::for_claim as keystore,
-    lifecycle::{EndRequest, end, for_claim as lifecycle},
+    lifecycle::{Closed, EndRequest, for_claim as lifecycle},
     params::{Params, micros},
     rules::{Gate, Rules},
 };
@@ -43,7 +43,7 @@ use shm::{Micros, cell, mailbox, ring};
 use wire::{Key, claim::prologue};
 use zeroize::{Zeroize, Zeroizing};
 
-use exchange::{Call, Exchange, MESSAGE, Means, Progress, Reason, Slot, blame};
+use exchange::{Call, Exchange, MESSAGE, Means, Progress, Slot, blame};
 use tcp::{Buffers, PENDING, Stack};
 use upgrade::{Arrived, Head, RequestLine};
 
@@ -138,7 +138,7 @@ enum Stage {
     /// The connection in this place has the slot.
     Running(usize, Exchange),
     /// Waits for lifecycle to know that the claim has ended.
-    Ending(Call, Reason),
+    Ending(Call, Closed),
     /// Nothing more happens behind this gate.
     Over,
 }
@@ -209,7 +209,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Ends the claim. Whether lifecycle hears of it or not, nothing more happens behind this gate.
-    fn fail(&mut self, reason: Reason, ports: &mut Ports<'_>) {
+    fn fail(&mut self, reason: Closed, ports: &mut Ports<'_>) {
         self.hang_up(ports);
         ports.lifecycle.abandon();
         if let Some(gate) = &mut self.gate {
@@ -221,7 +221,7 @@ impl<'a> Claim<'a> {
         let Some(gate) = &mut self.gate else { return };
         let closed = gate.rules.open_to(now).is_none();
         match &gate.stage {
-            Stage::Running(_, exchange) if closed || now >= exchange.deadline() => self.fail(end::DEADLINE, ports),
+            Stage::Running(_, exchange) if closed || now >= exchange.deadline() => self.fail(Closed::Deadline, ports),
             Stage::Seeding(_) | Stage::Keying(..) | Stage::Listening(_) if closed => {
                 gate.stage = Stage::Over;
                 self.hang_up(ports);
@@ -296,7 +296,7 @@ impl<'a> Claim<'a> {
             }
             Stage::Running(place, exchange) => {
                 let Some((socket, _)) = self.stack.connection(*place) else {
-                    self.fail(end::CLOSED, ports);
+                    self.fail(Closed::PeerLeft, ports);
                     return true;
                 };
                 let drained = ports.perimeter.drained();
@@ -312,7 +312,7 @@ impl<'a> Claim<'a> {
                 }
             }
             Stage::Ending(call, reason) => {
-                let request = || EndRequest { gate: gate.rules.gate, reason: *reason, zero: 0 };
+                let request = || EndRequest::new(gate.rules.gate, *reason);
                 match call.ask::<lifecycle::Ended>(now, &mut ports.lifecycle, request) {
                     Ok(None) => return false,
                     // If lifecycle cannot be told, the gate closes by its own time.

@@ -203,7 +203,7 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::{boxed::Box, format, string::String, vec::Vec};
 
-    use calls::{Domain, console::code};
+    use calls::{Domain, console::Code};
     use proptest::prelude::*;
     use shm::{ReadOnly, ReadWrite};
     use wire::Phase;
@@ -263,16 +263,16 @@ mod tests {
     fn events_come_out_as_lines() {
         let mut rig = rig();
         for event in [
-            Event::new(code::PHASE, Phase::Hold as u32, &[]),
-            Event::new(code::GATE_OPEN, 0, &[&[0xfe; 16], &[2; 6]]),
-            Event::new(code::COMMITTED, 2, &[&[0xab; 16], &7u64.to_be_bytes()]),
-            Event::new(code::JOINED, 0, &[]),
-            Event::new(code::CONFIGURED, 3, &[&[0xcd; 32], &7u64.to_be_bytes()]),
-            Event::new(code::UPDATE_REFUSED, 4, &[]),
-            Event::new(code::UPDATE_REFUSED, 99, &[]),
-            Event::new(code::ISOLATED, 1, &[]),
-            Event::new(code::ISOLATED, 0, &[]),
-            Event::new(code::DIED, Domain::Mesh as u32, &[]),
+            Event::new(Code::Phase, Phase::Hold as u32, &[]),
+            Event::new(Code::GateOpen, 0, &[&[0xfe; 16], &[2; 6]]),
+            Event::new(Code::Committed, 2, &[&[0xab; 16], &7u64.to_be_bytes()]),
+            Event::new(Code::Joined, 0, &[]),
+            Event::new(Code::Configured, 3, &[&[0xcd; 32], &7u64.to_be_bytes()]),
+            Event::new(Code::UpdateRefused, 4, &[]),
+            Event::new(Code::UpdateRefused, 99, &[]),
+            Event::new(Code::Isolated, 1, &[]),
+            Event::new(Code::Isolated, 0, &[]),
+            Event::new(Code::Died, Domain::Mesh as u32, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(16)));
         assert_eq!(lines[3], "genesis: joined");
         assert_eq!(lines[4], format!("genesis: configuration {} epoch 7 peers 3", "cd".repeat(32)));
-        assert!(lines[5].starts_with("genesis: update refused: its signature"));
+        assert!(lines[5].starts_with("genesis: update refused: the update's signature"));
         assert_eq!(lines[6], "genesis: update refused: unknown");
         assert_eq!(lines[7], "genesis: isolated");
         assert_eq!(lines[8], "genesis: rejoined");
@@ -296,7 +296,7 @@ mod tests {
         let mut rig = rig();
         let beat = |rig: &mut Rig, beats| rig.workload.publish(&Heartbeat { beats, served: 9 });
         beat(&mut rig, 1);
-        rig.lifecycle.send(Event::new(code::CLAIMED, 0, &[]).as_bytes()).unwrap();
+        rig.lifecycle.send(Event::new(Code::Claimed, 0, &[]).as_bytes()).unwrap();
         assert_eq!(rig.run(), "genesis: claimed\r\ngenesis: workload: heartbeat 1\r\n");
         assert_eq!(rig.run(), "");
         // Pages served do not make a beat, a workload that started anew does.
@@ -339,8 +339,8 @@ mod tests {
         fn any_event_bytes_give_whole_lines(bytes in prop::collection::vec(any::<u8>(), 0..120), code in 0u32..24) {
             let mut rig = rig();
             rig.lifecycle.send(&bytes).unwrap();
-            let mut event = Event::new(code, 3, &[&bytes]);
-            event.number = u32::from(bytes.first().copied().unwrap_or(0));
+            let number = u32::from(bytes.first().copied().unwrap_or(0));
+            let event = Event { code, ..Event::new(Code::Lost, number, &[&bytes]) };
             rig.lifecycle.send(event.as_bytes()).unwrap();
             rig.serial.1 = 4096;
             let text = rig.run();

@@ -7,10 +7,11 @@ use core::{
 
 use calls::{
     Domain,
-    console::{Event, code},
-    keystore::{anchor, state, test},
+    console::{Code, Event},
+    keystore::{AnchorKind, HealthTest, State},
+    lifecycle::Closed,
 };
-use wire::{Fingerprint, Hex, Phase, telemetry::result};
+use wire::{Fingerprint, Hex, Phase, telemetry::CommandResult};
 use zerocopy::FromBytes;
 
 pub fn read(bytes: &[u8]) -> Option<Event> {
@@ -19,46 +20,59 @@ pub fn read(bytes: &[u8]) -> Option<Event> {
 
 /// The fingerprint that is shown as a QR code too: where there is no ticket that holds F.
 pub fn shown_fingerprint(event: &Event) -> Option<Fingerprint> {
-    let image = event.code == code::IDENTITY && event.number == u32::from(anchor::IMAGE);
+    let image = event.code() == Some(Code::Identity) && event.number == AnchorKind::Image as u32;
     image.then(|| Fingerprint::of(&first(&event.data)))
 }
 
 pub fn write(out: &mut impl Write, event: &Event) -> Result {
     let Event { number, data, .. } = event;
-    match event.code {
-        code::PHASE => {
-            line(out, format_args!("phase {}", Phase::from_number(u64::from(*number)).map_or("unknown", Phase::name)))
-        }
-        code::IDENTITY => {
+    let Some(code) = event.code() else {
+        return line(out, format_args!("event {} {number}", event.code));
+    };
+    match code {
+        Code::Phase => line(out, format_args!("phase {}", named(*number, Phase::from_number, Phase::name))),
+        Code::Identity => {
             let key = first(data);
-            let anchor = if *number == u32::from(anchor::IMAGE) { "image" } else { "ticket" };
+            let anchor = named(*number, AnchorKind::from_number, AnchorKind::name);
             line(out, format_args!("identity {} anchor {anchor}", Hex(&key)))?;
             line(out, format_args!("fingerprint {}", Fingerprint::of(&key)))
         }
-        code::LINK => line(out, format_args!("link {}", place(data))),
-        code::FAULT => line(out, format_args!("fault {}", fault(*number, data[0]))),
-        code::GATE_OPEN => line(out, format_args!("gate open to {}", place(data))),
-        code::GATE_CLOSED => line(out, format_args!("gate closed: {}", closed(*number))),
-        code::COMMITTED => {
+        Code::Link => line(out, format_args!("link {}", place(data))),
+        Code::Fault => fault(out, *number, data[0]),
+        Code::GateOpen => line(out, format_args!("gate open to {}", place(data))),
+        Code::GateClosed => {
+            line(out, format_args!("gate closed: {}", named(*number, Closed::from_number, Closed::name)))
+        }
+        Code::Committed => {
             let fleet: [u8; 16] = first(data);
             let epoch = epoch(data, 16);
             line(out, format_args!("committed fleet {} epoch {epoch} rivals {number}", Hex(&fleet)))
         }
-        code::CLAIMED => line(out, format_args!("claimed")),
-        code::RIVAL => line(out, format_args!("rival turned away, {number} so far")),
-        code::KEYSTORE_SILENT => line(out, format_args!("fault keystore does not answer; power-cycle the node")),
-        code::MISBEHAVED => line(out, format_args!("fault {} broke the rules of its channel", domain(*number))),
-        code::DIED => line(out, format_args!("fault {} died; power-cycle the node", domain(*number))),
-        code::JOINED => line(out, format_args!("joined")),
-        code::CONFIGURED => {
+        Code::Claimed => line(out, format_args!("claimed")),
+        Code::Rival => line(out, format_args!("rival turned away, {number} so far")),
+        Code::KeystoreSilent => line(out, format_args!("fault keystore does not answer; power-cycle the node")),
+        Code::Misbehaved => line(out, format_args!("fault {} broke the rules of its channel", domain(*number))),
+        Code::Died => line(out, format_args!("fault {} died; power-cycle the node", domain(*number))),
+        Code::Joined => line(out, format_args!("joined")),
+        Code::Configured => {
             let hash: [u8; 32] = first(data);
             line(out, format_args!("configuration {} epoch {} peers {number}", Hex(&hash), epoch(data, 32)))
         }
-        code::UPDATE_REFUSED => line(out, format_args!("update refused: {}", refused(*number))),
-        code::ISOLATED => line(out, format_args!("{}", if *number == 1 { "isolated" } else { "rejoined" })),
-        code::LOST => line(out, format_args!("{number} events lost")),
-        _ => line(out, format_args!("event {} {number}", event.code)),
+        Code::UpdateRefused => {
+            let why = named(*number, CommandResult::from_number, CommandResult::explained);
+            line(out, format_args!("update refused: {why}"))
+        }
+        Code::Isolated => line(out, format_args!("{}", if *number == 1 { "isolated" } else { "rejoined" })),
+        Code::Lost => line(out, format_args!("{number} events lost")),
     }
+}
+
+fn named<T>(number: u32, read: fn(u64) -> Option<T>, name: fn(T) -> &'static str) -> &'static str {
+    read(number.into()).map_or("unknown", name)
+}
+
+fn domain(number: u32) -> &'static str {
+    named(number, Domain::from_number, Domain::name)
 }
 
 fn line(out: &mut impl Write, words: core::fmt::Arguments<'_>) -> Result {
@@ -97,54 +111,23 @@ impl core::fmt::Display for Place {
     }
 }
 
-fn fault(number: u32, failed: u8) -> &'static str {
-    let startup = u32::from(state::NO_ENTROPY);
-    let later = u32::from(state::ENTROPY_LOST);
-    match (number, failed) {
-        (n, test::REPETITION) if n == startup => {
-            "entropy failed the repetition count test at start: no key was made; power-cycle or replace the source"
+fn fault(out: &mut impl Write, state: u32, failed: u8) -> Result {
+    let test = named(failed.into(), HealthTest::from_number, HealthTest::name);
+    match State::from_number(state.into()) {
+        Some(State::NoEntropy) => line(
+            out,
+            format_args!(
+                "fault entropy failed the {test} test at start: no key was made; power-cycle or replace the source"
+            ),
+        ),
+        Some(State::EntropyLost) => line(
+            out,
+            format_args!("fault entropy failed the {test} test: the node is sealed; power-cycle or replace the source"),
+        ),
+        Some(State::NoStore) => line(out, format_args!("fault the identity could not be stored: the node stays blind")),
+        Some(State::BadAnchor) => {
+            line(out, format_args!("fault the image's anchor is damaged: the node stays blind; rebuild it"))
         }
-        (n, _) if n == startup => {
-            "entropy failed the adaptive proportion test at start: no key was made; power-cycle or replace the source"
-        }
-        (n, test::REPETITION) if n == later => {
-            "entropy failed the repetition count test: the node is sealed; power-cycle or replace the source"
-        }
-        (n, _) if n == later => {
-            "entropy failed the adaptive proportion test: the node is sealed; power-cycle or replace the source"
-        }
-        (n, _) if n == u32::from(state::NO_STORE) => "the identity could not be stored: the node stays blind",
-        (n, _) if n == u32::from(state::BAD_ANCHOR) => {
-            "the image's anchor is damaged: the node stays blind; rebuild it"
-        }
-        _ => "unknown",
+        Some(State::Testing | State::Ready) | None => line(out, format_args!("fault unknown")),
     }
-}
-
-fn closed(reason: u32) -> &'static str {
-    use calls::{console::closed as gate, lifecycle::end};
-    match reason {
-        gate::DONE => "done",
-        end::REJECTED => "the peer broke the exchange",
-        end::DEADLINE => "the claim took too long",
-        end::CLOSED => "the peer went away",
-        end::INTERNAL => "a domain did not answer",
-        gate::EXPIRED => "nobody came with the token in time",
-        gate::REPLACED => "opened anew by the same peer",
-        gate::SEALED => "the node is sealed",
-        _ => "unknown",
-    }
-}
-
-fn refused(number: u32) -> &'static str {
-    match u8::try_from(number) {
-        Ok(result::REFUSED) => "its signature, target, epoch or counter does not hold",
-        Ok(result::UNREADABLE) => "its configuration cannot be read",
-        Ok(result::STORE) => "it could not be stored",
-        _ => "unknown",
-    }
-}
-
-fn domain(number: u32) -> &'static str {
-    Domain::from_number(number.into()).map_or("a domain", Domain::name)
 }

@@ -5,7 +5,7 @@
 
 use calls::{
     entropy::{BLOCK, Samples},
-    keystore::test,
+    keystore::HealthTest,
 };
 use zerocopy::IntoBytes;
 use zeroize::Zeroize;
@@ -31,10 +31,10 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub const fn code(self) -> u8 {
+    pub const fn test(self) -> HealthTest {
         match self {
-            Self::Repetition => test::REPETITION,
-            Self::Proportion => test::PROPORTION,
+            Self::Repetition => HealthTest::Repetition,
+            Self::Proportion => HealthTest::Proportion,
         }
     }
 }

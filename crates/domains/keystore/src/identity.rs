@@ -109,7 +109,7 @@ pub fn usable(anchor: &AnchorPublic) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use calls::keystore::anchor as kind;
+    use calls::keystore::AnchorKind;
 
     use super::*;
 
@@ -162,10 +162,12 @@ mod tests {
     #[test]
     fn an_anchor_of_small_order_is_unusable() {
         let mut public = crypto::AnchorSecret::from_seed(&[1; 32]).public();
-        assert!(usable(&public) && Anchor::new(public, kind::IMAGE, &Keys::derive(&[1; 32])).is_some());
+        assert!(usable(&public) && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_some());
         for dh in [[0; 32], [[1, 0].as_slice(), &[0; 30]].concat().try_into().unwrap()] {
             public.dh = dh;
-            assert!(!usable(&public) && Anchor::new(public, kind::IMAGE, &Keys::derive(&[1; 32])).is_none());
+            assert!(
+                !usable(&public) && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_none()
+            );
         }
     }
 }

@@ -34,14 +34,13 @@ mod tests;
 use calls::{
     entropy::Samples,
     keystore::{
-        Refusal, StatusReply, TicketValue,
+        HealthTest, Ownership, Refusal, State, StatusReply, TicketValue,
         for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
         for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
         for_lifecycle::{self, CloseGate, Fork, Settle, Status, Update},
         for_mesh::{
             self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake,
         },
-        ownership, state, test,
     },
 };
 use crypto::Secret;
@@ -229,13 +228,13 @@ enum Stage {
     Ready(Node),
     /// Nothing until the next power-up.
     Off {
-        state: u8,
-        failed_test: u8,
+        state: State,
+        failed_test: HealthTest,
     },
 }
 
 /// Stands in for a stage while one becomes the next.
-const OFF: Stage = Stage::Off { state: state::TESTING, failed_test: test::NONE };
+const OFF: Stage = Stage::Off { state: State::Testing, failed_test: HealthTest::None };
 
 /// The core.
 pub struct Keystore<S> {
@@ -320,7 +319,7 @@ impl<S: Store> Keystore<S> {
                 node.asked = false;
             }
             (Err(failure), Stage::Ready(node)) => node.lost = Some(failure),
-            (Err(failure), _) => self.switch_off(state::NO_ENTROPY, Some(failure)),
+            (Err(failure), _) => self.switch_off(State::NoEntropy, Some(failure)),
             (Ok(Some(_)), Stage::Make(_) | Stage::Off { .. }) => {}
         }
     }
@@ -348,7 +347,7 @@ impl<S: Store> Keystore<S> {
             (Some(finished), Stage::Ready(node)) => node.finish(finished.is_ok(), &mut self.vault, ports),
             (Some(Ok(Finished::Loaded(record))), Stage::Start(start)) => {
                 if start.found(record, &mut self.vault).is_err() {
-                    self.switch_off(state::NO_STORE, None);
+                    self.switch_off(State::NoStore, None);
                 }
             }
             (Some(Ok(Finished::Committed)), stage @ Stage::Make(_)) => {
@@ -359,12 +358,12 @@ impl<S: Store> Keystore<S> {
                     self.make_ready(make, ports);
                 }
             }
-            (Some(_), Stage::Start(_) | Stage::Make(_)) => self.switch_off(state::NO_STORE, None),
+            (Some(_), Stage::Start(_) | Stage::Make(_)) => self.switch_off(State::NoStore, None),
         }
         if let Stage::Start(start) = &mut self.stage {
             match start.finish(&self.image) {
                 None => {}
-                Some(Err(BadAnchor)) => self.switch_off(state::BAD_ANCHOR, None),
+                Some(Err(BadAnchor)) => self.switch_off(State::BadAnchor, None),
                 Some(Ok(make)) if !make.changed => self.make_ready(make, ports),
                 Some(Ok(mut make)) => {
                     make.commit(&mut self.vault);
@@ -382,13 +381,13 @@ impl<S: Store> Keystore<S> {
                 node.show_ticket(ports);
                 self.stage = Stage::Ready(node);
             }
-            None => self.switch_off(state::BAD_ANCHOR, None),
+            None => self.switch_off(State::BadAnchor, None),
         }
     }
 
-    fn switch_off(&mut self, state: u8, failed: Option<Failure>) {
+    fn switch_off(&mut self, state: State, failed: Option<Failure>) {
         self.vault.forget();
-        self.stage = Stage::Off { state, failed_test: failed.map_or(test::NONE, Failure::code) };
+        self.stage = Stage::Off { state, failed_test: failed.map_or(HealthTest::None, Failure::test) };
     }
 
     // --- requests
@@ -396,18 +395,20 @@ impl<S: Store> Keystore<S> {
     fn status(&self) -> StatusReply {
         let mut status = StatusReply::new_zeroed();
         match &self.stage {
-            Stage::Start(_) | Stage::Make(_) => status.state = state::TESTING,
-            Stage::Off { state, failed_test } => (status.state, status.failed_test) = (*state, *failed_test),
+            Stage::Start(_) | Stage::Make(_) => status.state = State::Testing as u8,
+            Stage::Off { state, failed_test } => {
+                (status.state, status.failed_test) = (*state as u8, *failed_test as u8)
+            }
             Stage::Ready(node) => {
                 let owner = node.owner();
-                status.state = if node.lost.is_some() { state::ENTROPY_LOST } else { state::READY };
-                status.failed_test = node.lost.map_or(test::NONE, Failure::code);
+                status.state = if node.lost.is_some() { State::EntropyLost } else { State::Ready } as u8;
+                status.failed_test = node.lost.map_or(HealthTest::None, Failure::test) as u8;
                 status.anchor = node.anchor_kind();
                 status.ownership = match (owner.committed(), owner.claimed()) {
-                    (false, _) => ownership::UNCLAIMED,
-                    (true, false) => ownership::COMMITTED,
-                    (true, true) => ownership::CLAIMED,
-                };
+                    (false, _) => Ownership::Unclaimed,
+                    (true, false) => Ownership::Committed,
+                    (true, true) => Ownership::Claimed,
+                } as u8;
                 status.forked = owner.forked;
                 status.ticket_waiting = node.ticket_waiting().into();
                 status.fiduciary = node.keys().fiduciary_public;

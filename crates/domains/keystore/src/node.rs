@@ -5,7 +5,7 @@
 //! its handler returns `Ok(None)`, and [`Node::finish`] answers.
 
 use calls::keystore::{
-    CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue, anchor,
+    AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue,
     for_beacon, for_claim, for_lifecycle, for_mesh,
 };
 use crypto::{Secret, dh, noise};
@@ -13,7 +13,7 @@ use wire::{
     Hash, U64,
     anchor::AnchorIn,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
-    command::{self, Command, operation},
+    command::{self, Command, Operation},
     handshake::{
         self, FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply, Started,
         Timestamps,
@@ -90,7 +90,7 @@ impl Node {
             None
         } else {
             let (public, kind) = owner.stored_anchor().or_else(|| identity.stored_anchor()).or(match image {
-                AnchorIn::Some(public) => Some((*public, anchor::IMAGE)),
+                AnchorIn::Some(public) => Some((*public, AnchorKind::Image as u8)),
                 AnchorIn::None | AnchorIn::Damaged => None,
             })?;
             Some(Anchor::new(public, kind, &keys)?)
@@ -123,7 +123,7 @@ impl Node {
     }
 
     pub fn anchor_kind(&self) -> u8 {
-        self.anchor.as_ref().map_or(anchor::NONE, |anchor| anchor.kind)
+        self.anchor.as_ref().map_or(AnchorKind::None as u8, |anchor| anchor.kind)
     }
 
     pub fn ticket_waiting(&self) -> bool {
@@ -368,9 +368,9 @@ impl Node {
             return Err(Refusal::Stale);
         }
         // One that this version does not know has used its counter up all the same.
-        let isolated = match command.operation {
-            operation::ISOLATE => 1,
-            operation::REJOIN => 0,
+        let isolated = match command.operation() {
+            Some(Operation::Isolate) => 1,
+            Some(Operation::Rejoin) => 0,
             _ => self.owner.isolated,
         };
         let reply = CommandReply {

@@ -1,6 +1,6 @@
 //! What the keystore keeps across power-offs: two records, laid out to the byte.
 
-use calls::keystore::anchor;
+use calls::keystore::AnchorKind;
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::{
     Hash, Key, U32, U64,
@@ -18,7 +18,7 @@ pub struct Identity {
     pub ticket_seed: [u8; 32],
     pub anchor_sign: Key,
     pub anchor_dh: Key,
-    /// Where the stored anchor comes from, one of [`calls::keystore::anchor`]; NONE if none is stored.
+    /// Where the stored anchor comes from, an [`AnchorKind`]; `None` if none is stored.
     pub anchor: u8,
     /// One of [`ticket`].
     pub ticket: u8,
@@ -41,7 +41,7 @@ impl Identity {
             ticket_seed: [0; 32],
             anchor_sign: [0; 32],
             anchor_dh: [0; 32],
-            anchor: anchor::NONE,
+            anchor: AnchorKind::None as u8,
             ticket: ticket::NONE,
             zero: [0; 6],
         }
@@ -53,7 +53,7 @@ impl Identity {
         self.ticket_seed = *seed;
         self.anchor_sign = public.sign;
         self.anchor_dh = public.dh;
-        self.anchor = anchor::TICKET;
+        self.anchor = AnchorKind::Ticket as u8;
         self.ticket = ticket::HELD;
     }
 
@@ -63,13 +63,13 @@ impl Identity {
         self.ticket_seed.zeroize();
         self.anchor_sign = [0; 32];
         self.anchor_dh = [0; 32];
-        self.anchor = anchor::NONE;
+        self.anchor = AnchorKind::None as u8;
         self.ticket = if self.ticket == ticket::HELD { ticket::ERASING } else { ticket::NONE };
     }
 
     pub fn stored_anchor(&self) -> Option<(AnchorPublic, u8)> {
         let public = AnchorPublic { sign: self.anchor_sign, dh: self.anchor_dh };
-        (self.anchor != anchor::NONE).then_some((public, self.anchor))
+        (self.anchor != AnchorKind::None as u8).then_some((public, self.anchor))
     }
 }
 

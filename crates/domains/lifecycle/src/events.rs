@@ -1,6 +1,6 @@
 //! Events on their way to the console. A full ring holds nobody up: what does not fit is counted and said later.
 
-use calls::console::{Event, SLOT, code};
+use calls::console::{Code, Event, SLOT};
 use shm::ring::Duplex;
 use zerocopy::IntoBytes;
 
@@ -32,7 +32,7 @@ impl Events {
         }
         self.waiting[..sent].fill(None);
         self.waiting.rotate_left(sent);
-        if self.lost > 0 && console.send(Event::new(code::LOST, self.lost, &[]).as_bytes()).is_ok() {
+        if self.lost > 0 && console.send(Event::new(Code::Lost, self.lost, &[]).as_bytes()).is_ok() {
             self.lost = 0;
         }
     }

@@ -22,9 +22,9 @@ mod tests;
 use calls::{
     Domain,
     alarm::Alarm,
-    console::{Event, SLOT, code},
-    keystore::{StatusReply, for_lifecycle as keystore, ownership, state},
-    lifecycle::{self, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim, for_mesh},
+    console::{Code, Event, SLOT},
+    keystore::{Ownership, State, StatusReply, for_lifecycle as keystore},
+    lifecycle::{Closed, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim, for_mesh},
     mesh::Membership,
     params::{Params, micros},
     rules::{Gate, Report, Rules},
@@ -140,7 +140,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     pub fn new(params: Params) -> Self {
         let mut events = Events::new();
-        events.say(Event::new(code::PHASE, Phase::Blind as u32, &[]));
+        events.say(Event::new(Code::Phase, Phase::Blind as u32, &[]));
         Self {
             params,
             phase: Phase::Blind,
@@ -195,7 +195,7 @@ impl Lifecycle {
             return;
         }
         self.dead |= 1 << child as u32;
-        self.events.say(Event::new(code::DIED, child as u32, &[]));
+        self.events.say(Event::new(Code::Died, child as u32, &[]));
         if child::needed(child, self.phase) {
             self.seal(ports);
         }
@@ -266,12 +266,12 @@ impl Lifecycle {
                 self.tries = 0;
                 return Some(reply);
             }
-            Err(CallError::Misbehaved) => self.events.say(Event::new(code::MISBEHAVED, Domain::Keystore as u32, &[])),
+            Err(CallError::Misbehaved) => self.events.say(Event::new(Code::Misbehaved, Domain::Keystore as u32, &[])),
             Err(CallError::Refused(_) | CallError::Timeout | CallError::Restarted) => {}
         }
         self.tries += 1;
         if self.tries >= KEYSTORE_TRIES && self.phase != Phase::Sealed {
-            self.events.say(Event::new(code::KEYSTORE_SILENT, 0, &[]));
+            self.events.say(Event::new(Code::KeystoreSilent, 0, &[]));
             self.seal(ports);
         }
         None
@@ -279,19 +279,20 @@ impl Lifecycle {
 
     fn take_status(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
         let before = self.status.replace(status);
-        match status.state {
-            state::TESTING => {}
-            state::READY => {
+        match status.state() {
+            Some(State::Testing) => {}
+            Some(State::Ready) => {
                 self.link.ip = status.address;
-                if before.is_none_or(|before| before.state != state::READY) {
+                if before.is_none_or(|before| before.state() != Some(State::Ready)) {
                     let number = u32::from(status.anchor);
-                    self.events.say(Event::new(code::IDENTITY, number, &[&status.fiduciary]));
+                    self.events.say(Event::new(Code::Identity, number, &[&status.fiduciary]));
                 }
             }
-            fault => {
-                if before.is_none_or(|before| before.state != fault) {
+            // A number that is no state is a fault too.
+            _ => {
+                if before.is_none_or(|before| before.state != status.state) {
                     let failed = [status.failed_test];
-                    self.events.say(Event::new(code::FAULT, u32::from(fault), &[&failed]));
+                    self.events.say(Event::new(Code::Fault, status.state.into(), &[&failed]));
                 }
                 self.seal(ports);
             }
@@ -299,7 +300,7 @@ impl Lifecycle {
         self.confirm(status, ports);
         self.confirm_mesh(status, ports);
         if status.isolated != before.map_or(0, |before| before.isolated) {
-            self.events.say(Event::new(code::ISOLATED, u32::from(status.isolated), &[]));
+            self.events.say(Event::new(Code::Isolated, u32::from(status.isolated), &[]));
         }
         self.tell_mesh(ports);
     }
@@ -309,7 +310,7 @@ impl Lifecycle {
     /// What follows from time and from what is known, whoever caused it.
     fn advance(&mut self, now: Micros, ports: &mut Ports<'_>) {
         if let Some(gate) = self.gate.as_ref().filter(|gate| now >= gate.until) {
-            let reason = if gate.started { lifecycle::end::DEADLINE } else { calls::console::closed::EXPIRED };
+            let reason = if gate.started { Closed::Deadline } else { Closed::Expired };
             self.close_gate(reason, ports);
         }
         match self.phase {
@@ -321,14 +322,14 @@ impl Lifecycle {
 
     fn leave_blind(&mut self, now: Micros, ports: &mut Ports<'_>) {
         let Some(status) = self.status else { return };
-        let ready = status.state == state::READY && status.ticket_waiting == 0 && self.link.mac != [0; 6];
+        let ready = status.state() == Some(State::Ready) && status.ticket_waiting == 0 && self.link.mac != [0; 6];
         if !ready {
             return;
         }
-        self.events.say(Event::new(code::LINK, 0, &[&self.link.ip, &self.link.mac]));
-        match (status.ownership, status.forked) {
-            (ownership::CLAIMED, _) => self.enter(Phase::Claimed, ports),
-            (ownership::COMMITTED, _) => self.enter(Phase::Committed, ports),
+        self.events.say(Event::new(Code::Link, 0, &[&self.link.ip, &self.link.mac]));
+        match (status.ownership(), status.forked) {
+            (Ownership::Claimed, _) => self.enter(Phase::Claimed, ports),
+            (Ownership::Committed, _) => self.enter(Phase::Committed, ports),
             (_, 1) => self.enter(Phase::Hold, ports),
             _ if self.params.scan_ms.get() == 0 => self.fork(ports),
             _ => {
@@ -349,7 +350,7 @@ impl Lifecycle {
             return;
         }
         if self.gate.is_some() {
-            self.close_gate(calls::console::closed::SEALED, ports);
+            self.close_gate(Closed::Sealed, ports);
         }
         self.enter(Phase::Sealed, ports);
         self.drop_pending(ports);
@@ -358,7 +359,7 @@ impl Lifecycle {
     fn enter(&mut self, phase: Phase, ports: &mut Ports<'_>) {
         if self.phase != phase {
             self.phase = phase;
-            self.events.say(Event::new(code::PHASE, phase as u32, &[]));
+            self.events.say(Event::new(Code::Phase, phase as u32, &[]));
             self.publish(ports);
         }
     }
@@ -383,7 +384,7 @@ impl Lifecycle {
     fn serve_beacon(&mut self, now: Micros, ports: &mut Ports<'_>) {
         match ports.beacon.take() {
             Ok(None) => {}
-            Err(_) => self.events.say(Event::new(code::MISBEHAVED, Domain::Beacon as u32, &[])),
+            Err(_) => self.events.say(Event::new(Code::Misbehaved, Domain::Beacon as u32, &[])),
             Ok(Some(call)) => match call.parse::<for_beacon::OpenGate>() {
                 None => ports.beacon.refuse(Refusal::NotAllowed.code()),
                 Some(request) => match self.open_gate(now, &request, ports) {
@@ -401,30 +402,30 @@ impl Lifecycle {
         if let Some(gate) = &self.gate {
             if gate.peer != request.peer {
                 self.rivals = self.rivals.saturating_add(1);
-                self.events.say(Event::new(code::RIVAL, self.rivals, &[]));
+                self.events.say(Event::new(Code::Rival, self.rivals, &[]));
                 return Err(Refusal::Busy);
             }
             // What is not confirmed yet belongs to the old gate.
-            self.drop_gate(calls::console::closed::REPLACED, ports);
+            self.drop_gate(Closed::Replaced, ports);
         }
         self.gates += 1;
         let until = now.saturating_add(micros(self.params.token_ms));
         self.gate = Some(OpenGate::new(self.gates, request, until));
-        self.events.say(Event::new(code::GATE_OPEN, 0, &[&request.peer.ip, &request.peer.mac]));
+        self.events.say(Event::new(Code::GateOpen, 0, &[&request.peer.ip, &request.peer.mac]));
         self.publish(ports);
         Ok(())
     }
 
     /// Closes the gate and publishes it. A scan that led to no claim ends in the fork.
-    fn close_gate(&mut self, reason: u32, ports: &mut Ports<'_>) {
+    fn close_gate(&mut self, reason: Closed, ports: &mut Ports<'_>) {
         self.drop_gate(reason, ports);
         if self.phase == Phase::Scan { self.fork(ports) } else { self.publish(ports) }
     }
 
-    fn drop_gate(&mut self, reason: u32, ports: &mut Ports<'_>) {
+    fn drop_gate(&mut self, reason: Closed, ports: &mut Ports<'_>) {
         self.gate = None;
         self.wanted.close_gate = true;
-        self.events.say(Event::new(code::GATE_CLOSED, reason, &[]));
+        self.events.say(Event::new(Code::GateClosed, reason as u32, &[]));
         if self.unconfirmed.take().is_some() {
             ports.claim.refuse(Refusal::Gate.code());
         }
@@ -438,7 +439,7 @@ impl Lifecycle {
         }
         let call = match ports.claim.take() {
             Ok(None) => return,
-            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, Domain::Claim as u32, &[])),
+            Err(_) => return self.events.say(Event::new(Code::Misbehaved, Domain::Claim as u32, &[])),
             Ok(Some(call)) => call,
         };
         if let Some(gate) = call.parse::<for_claim::Started>() {
@@ -480,7 +481,7 @@ impl Lifecycle {
         let length = usize::try_from(request.length).ok();
         let bytes = length.and_then(|length| request.configuration.get(..length)).ok_or(Refusal::Configuration)?;
         let kept = Kept::read(bytes).ok_or(Refusal::Configuration)?;
-        let committed = self.status.filter(|status| status.ownership != ownership::UNCLAIMED);
+        let committed = self.status.filter(|status| status.ownership() != Ownership::Unclaimed);
         if kept.hash != request.hash || committed.is_some_and(|status| status.configuration != kept.hash) {
             return Err(Refusal::Configuration);
         }
@@ -490,7 +491,7 @@ impl Lifecycle {
 
     fn ended(&mut self, request: &EndRequest, ports: &mut Ports<'_>) -> Result<(), Refusal> {
         self.current(request.gate)?;
-        self.close_gate(request.reason, ports);
+        self.close_gate(request.reason(), ports);
         Ok(())
     }
 
@@ -514,19 +515,19 @@ impl Lifecycle {
                 self.wanted.status = true;
             }
             Some(Unconfirmed { what: Confirm::Committed, .. })
-                if status.ownership == ownership::COMMITTED && status.configuration == self.staged.hash =>
+                if status.ownership() == Ownership::Committed && status.configuration == self.staged.hash =>
             {
                 self.become_committed(status, ports);
                 ports.claim.reply::<for_claim::Committed>(&self.rivals);
             }
-            Some(Unconfirmed { what: Confirm::Acknowledged, .. }) if status.ownership == ownership::CLAIMED => {
+            Some(Unconfirmed { what: Confirm::Acknowledged, .. }) if status.ownership() == Ownership::Claimed => {
                 self.become_claimed(ports);
                 ports.claim.reply::<for_claim::Acknowledged>(&());
             }
             Some(_) => ports.claim.refuse(Refusal::Phase.code()),
             // The keystore is ahead of claim, which has not said so yet or has died in between.
-            None if status.ownership == ownership::CLAIMED && self.phase.listens() => self.become_claimed(ports),
-            None if status.ownership == ownership::COMMITTED && self.phase.listens() => {
+            None if status.ownership() == Ownership::Claimed && self.phase.listens() => self.become_claimed(ports),
+            None if status.ownership() == Ownership::Committed && self.phase.listens() => {
                 self.become_committed(status, ports);
             }
             None => {}
@@ -536,7 +537,7 @@ impl Lifecycle {
     fn become_committed(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
         if self.phase != Phase::Committed {
             let epoch = status.epoch.to_be_bytes();
-            self.events.say(Event::new(code::COMMITTED, self.rivals, &[&status.fleet, &epoch]));
+            self.events.say(Event::new(Code::Committed, self.rivals, &[&status.fleet, &epoch]));
             self.enter(Phase::Committed, ports);
         }
     }
@@ -546,9 +547,9 @@ impl Lifecycle {
             return;
         }
         if self.gate.is_some() {
-            self.drop_gate(calls::console::closed::DONE, ports);
+            self.drop_gate(Closed::Done, ports);
         }
-        self.events.say(Event::new(code::CLAIMED, 0, &[]));
+        self.events.say(Event::new(Code::Claimed, 0, &[]));
         self.enter(Phase::Claimed, ports);
     }
 }

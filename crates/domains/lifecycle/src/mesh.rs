@@ -2,8 +2,8 @@
 
 use calls::{
     Domain,
-    console::{Event, code},
-    keystore::{Refusal as KeystoreRefusal, StatusReply, for_lifecycle as keystore, ownership, state},
+    console::{Code, Event},
+    keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply, for_lifecycle as keystore},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
     mesh::Membership,
     rules::MeshLink,
@@ -13,7 +13,7 @@ use shm::{Micros, mailbox::CallError};
 use wire::{
     Hash, Phase,
     claim::MAX_CONFIGURATION,
-    telemetry::result,
+    telemetry::CommandResult,
     update::{self, UpdateHead},
 };
 
@@ -53,7 +53,7 @@ impl Lifecycle {
     /// The configuration that the keystore has committed, if it is here.
     pub(crate) fn in_force(&self) -> Option<&Kept> {
         let status = self.status?;
-        let committed = status.ownership != ownership::UNCLAIMED && status.configuration == self.staged.hash;
+        let committed = status.ownership() != Ownership::Unclaimed && status.configuration == self.staged.hash;
         committed.then_some(&self.staged)
     }
 
@@ -65,7 +65,7 @@ impl Lifecycle {
 
     /// Publishes the membership if it has changed.
     pub(crate) fn tell_mesh(&mut self, ports: &mut Ports<'_>) {
-        let Some(status) = self.status.filter(|status| status.state == state::READY) else { return };
+        let Some(status) = self.status.filter(|status| status.state() == Some(State::Ready)) else { return };
         let kept = self.in_force().filter(|_| self.phase.has_mesh());
         let configuration = kept.map(|kept| kept.hash);
         let StatusReply { isolated, epoch, fiduciary, .. } = status;
@@ -90,7 +90,7 @@ impl Lifecycle {
         let peers = kept.map_or(0, |kept| kept.peers);
         let before = self.told.replace(told).and_then(|told| told.configuration);
         if let Some(hash) = configuration.filter(|hash| before != Some(*hash)) {
-            self.events.say(Event::new(code::CONFIGURED, peers, &[&hash, &epoch.to_be_bytes()]));
+            self.events.say(Event::new(Code::Configured, peers, &[&hash, &epoch.to_be_bytes()]));
         }
     }
 
@@ -100,7 +100,7 @@ impl Lifecycle {
         }
         let call = match ports.mesh.take() {
             Ok(None) => return,
-            Err(_) => return self.events.say(Event::new(code::MISBEHAVED, Domain::Mesh as u32, &[])),
+            Err(_) => return self.events.say(Event::new(Code::Misbehaved, Domain::Mesh as u32, &[])),
             Ok(Some(call)) => call,
         };
         if call.parse::<for_mesh::Joined>().is_some() {
@@ -144,7 +144,7 @@ impl Lifecycle {
             match outcome {
                 Err(CallError::Refused(code)) if self.pending.take().is_some() => {
                     let store = code == KeystoreRefusal::Store.code();
-                    self.answer_apply(if store { result::STORE } else { result::REFUSED }, ports);
+                    self.answer_apply(if store { CommandResult::Store } else { CommandResult::Refused }, ports);
                 }
                 Err(CallError::Refused(_)) => {}
                 outcome => match self.again(outcome, ports) {
@@ -166,29 +166,29 @@ impl Lifecycle {
     pub(crate) fn confirm_mesh(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
         let Some(pending) = self.pending.take_if(|pending| pending.done) else { return };
         match pending.update {
-            None if status.ownership == ownership::CLAIMED => self.welcome(ports),
+            None if status.ownership() == Ownership::Claimed => self.welcome(ports),
             None => ports.mesh.refuse(Refusal::Phase.code()),
             Some(Update { next, .. }) if status.configuration == next.hash => {
                 self.staged = next;
                 self.publish(ports);
-                self.answer_apply(result::DONE, ports);
+                self.answer_apply(CommandResult::Done, ports);
             }
-            Some(_) => self.answer_apply(result::STORE, ports),
+            Some(_) => self.answer_apply(CommandResult::Store, ports),
         }
     }
 
     fn welcome(&mut self, ports: &mut Ports<'_>) {
         if !core::mem::replace(&mut self.joined, true) {
-            self.events.say(Event::new(code::JOINED, 0, &[]));
+            self.events.say(Event::new(Code::Joined, 0, &[]));
         }
         ports.mesh.reply::<for_mesh::Joined>(&());
     }
 
-    fn answer_apply(&mut self, result: u8, ports: &mut Ports<'_>) {
-        if result != result::DONE {
-            self.events.say(Event::new(code::UPDATE_REFUSED, u32::from(result), &[]));
+    fn answer_apply(&mut self, result: CommandResult, ports: &mut Ports<'_>) {
+        if result != CommandResult::Done {
+            self.events.say(Event::new(Code::UpdateRefused, result as u32, &[]));
         }
-        ports.mesh.reply::<for_mesh::Apply>(&u32::from(result));
+        ports.mesh.reply::<for_mesh::Apply>(&(result as u32));
     }
 
     pub(crate) fn drop_pending(&mut self, ports: &mut Ports<'_>) {
@@ -198,10 +198,10 @@ impl Lifecycle {
     }
 }
 
-/// An update that is worth asking the keystore about. `Err` has the [`result`].
-fn read(request: &ApplyRequest) -> Result<Update, u8> {
+/// An update that is worth asking the keystore about.
+fn read(request: &ApplyRequest) -> Result<Update, CommandResult> {
     let bytes = usize::try_from(request.length).ok().and_then(|length| request.update.get(..length));
-    let (head, configuration) = bytes.and_then(update::parse).ok_or(result::UNREADABLE)?;
-    let next = Kept::read(configuration).ok_or(result::UNREADABLE)?;
-    if next.hash == head.configuration { Ok(Update { head: *head, next }) } else { Err(result::REFUSED) }
+    let (head, configuration) = bytes.and_then(update::parse).ok_or(CommandResult::Unreadable)?;
+    let next = Kept::read(configuration).ok_or(CommandResult::Unreadable)?;
+    if next.hash == head.configuration { Ok(Update { head: *head, next }) } else { Err(CommandResult::Refused) }
 }

@@ -6,7 +6,7 @@ use calls::keystore::CommandReply;
 use heapless::Deque;
 use wire::{
     command::Command,
-    telemetry::result,
+    telemetry::CommandResult,
     update::{CHUNK, ChunkHead, MAX_UPDATE, parse, parse_chunk},
 };
 use zerocopy::FromBytes;
@@ -20,7 +20,7 @@ const WAITING: usize = 4;
 pub struct Done {
     pub counter: u32,
     pub operation: u8,
-    pub result: u8,
+    pub result: CommandResult,
 }
 
 pub struct Commands {
@@ -35,14 +35,14 @@ pub struct Commands {
 
 impl Commands {
     pub const fn new() -> Self {
-        let done = Done { counter: 0, operation: 0, result: result::NONE };
+        let done = Done { counter: 0, operation: 0, result: CommandResult::None };
         Self { waiting: Deque::new(), accepted: 0, done, staging: Staging::new(), dropped: 0 }
     }
 
     pub fn forget(&mut self) {
         self.waiting.clear();
         self.accepted = 0;
-        self.done = Done { counter: 0, operation: 0, result: result::NONE };
+        self.done = Done { counter: 0, operation: 0, result: CommandResult::None };
         self.staging.clear();
     }
 
@@ -83,7 +83,7 @@ impl Commands {
         self.accepted = self.accepted.max(command.counter);
     }
 
-    pub fn finish(&mut self, command: &CommandReply, result: u8) {
+    pub fn finish(&mut self, command: &CommandReply, result: CommandResult) {
         let operation = u8::try_from(command.operation).unwrap_or(u8::MAX);
         self.done = Done { counter: command.counter, operation, result };
     }

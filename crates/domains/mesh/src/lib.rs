@@ -40,8 +40,8 @@ use shm::{
 };
 use wire::{
     Key, U16, U32, U64,
-    command::operation,
-    telemetry::{SCHEMA, Telemetry, result},
+    command::Operation,
+    telemetry::{CommandResult, SCHEMA, Telemetry},
 };
 use wireguard::Refused;
 use zerocopy::FromZeros;
@@ -355,27 +355,27 @@ impl<'a> Mesh<'a> {
     fn obey(&mut self, now: Micros, command: CommandReply, ports: &mut Ports<'_>) {
         let Memory { tunnel, inner: Inner { commands, .. }, .. } = &mut *self.memory;
         commands.accept(&command);
-        let result = match u8::try_from(command.operation) {
+        let result = match command.operation() {
             // The keystore has committed isolation; it takes effect when lifecycle says so.
-            Ok(operation::STATUS | operation::ISOLATE | operation::REJOIN) => result::DONE,
-            Ok(operation::ROTATE) => {
+            Some(Operation::Status | Operation::Isolate | Operation::Rejoin) => CommandResult::Done,
+            Some(Operation::Rotate) => {
                 tunnel.rotate(now);
-                result::DONE
+                CommandResult::Done
             }
-            Ok(operation::APPLY) => {
+            Some(Operation::Apply) => {
                 if commands.staging.lock(command.argument).is_some() {
                     ports.lifecycle.abandon();
                     self.asking = Asking::Apply { command, repeated: false };
                     return self.ask_apply(now, ports);
                 }
-                result::NOT_STAGED
+                CommandResult::NotStaged
             }
-            _ => result::UNKNOWN,
+            None => CommandResult::Unknown,
         };
         self.finish(now, &command, result);
     }
 
-    fn finish(&mut self, now: Micros, command: &CommandReply, result: u8) {
+    fn finish(&mut self, now: Micros, command: &CommandReply, result: CommandResult) {
         self.memory.inner.commands.finish(command, result);
         self.report_at = now;
     }
@@ -422,13 +422,13 @@ impl<'a> Mesh<'a> {
                         self.asking = Asking::Apply { command, repeated: true };
                         return self.ask_apply(now, ports);
                     }
-                    Some(Ok(result)) => u8::try_from(result).unwrap_or(result::STORE),
-                    Some(Err(CallError::Refused(_))) => result::REFUSED,
-                    Some(Err(_)) => result::STORE,
+                    Some(Ok(result)) => CommandResult::from_number(result.into()).unwrap_or(CommandResult::Store),
+                    Some(Err(CallError::Refused(_))) => CommandResult::Refused,
+                    Some(Err(_)) => CommandResult::Store,
                 };
                 self.asking = Asking::Nothing;
                 let staging = &mut self.memory.inner.commands.staging;
-                if result == result::DONE {
+                if result == CommandResult::Done {
                     staging.clear()
                 } else {
                     staging.unlock()
@@ -501,7 +501,7 @@ impl<'a> Mesh<'a> {
             schema: U16::new(SCHEMA),
             phase: member.phase,
             isolated: u8::from(member.isolated),
-            result: done.result,
+            result: done.result as u8,
             operation: done.operation,
             zero: [0; 2],
             counter: U32::new(done.counter),

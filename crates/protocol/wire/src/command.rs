@@ -6,22 +6,25 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{Hash, Key, U32};
 
-/// [`Command::operation`].
-pub mod operation {
-    /// Telemetry sends a record now.
-    pub const STATUS: u8 = 1;
-    /// No flow but those with the authority, until a rejoin; kept across power cuts.
-    pub const ISOLATE: u8 = 2;
-    pub const REJOIN: u8 = 3;
-    /// Commits the staged update whose [`crate::update::UpdateHead::short`] is the argument.
-    pub const APPLY: u8 = 4;
-    /// New session keys with every peer.
-    pub const ROTATE: u8 = 5;
+crate::numbers! {
+    /// What a command is for.
+    Operation {
+        /// Telemetry sends a record now.
+        Status = 1, "status";
+        /// No flow but those with the authority, until a rejoin; kept across power cuts.
+        Isolate = 2, "isolate";
+        Rejoin = 3, "rejoin";
+        /// Commits the staged update whose [`crate::update::UpdateHead::short`] is the argument.
+        Apply = 4, "apply";
+        /// New session keys with every peer.
+        Rotate = 5, "rotate";
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Command {
+    /// [`Operation`] as a number.
     pub operation: u8,
     /// First byte of the hash of F. The key is the node's own, so this only tells a stray command from a forged one.
     pub target: u8,
@@ -34,9 +37,9 @@ pub struct Command {
 const _: () = assert!(size_of::<Command>() == 16);
 
 impl Command {
-    pub fn new(key: &Secret, fiduciary: &Key, operation: u8, argument: u32, counter: u32) -> Self {
+    pub fn new(key: &Secret, fiduciary: &Key, operation: impl Into<u8>, argument: u32, counter: u32) -> Self {
         let mut command = Self {
-            operation,
+            operation: operation.into(),
             target: target(fiduciary),
             argument: U32::new(argument),
             counter: U32::new(counter),
@@ -44,6 +47,10 @@ impl Command {
         };
         command.mac = command.expected(key);
         command
+    }
+
+    pub fn operation(&self) -> Option<Operation> {
+        Operation::from_number(self.operation.into())
     }
 
     /// Whether the holder of `key` made it. In constant time.
@@ -79,7 +86,7 @@ mod tests {
         let ours = key(&node, &crypto::dh_public(&authority), &[7; 32]).unwrap();
         let theirs = key(&authority, &crypto::dh_public(&node), &[7; 32]).unwrap();
         assert!(ours == theirs);
-        let command = Command::new(&theirs, &[1; 32], operation::APPLY, 0xdead_beef, 9);
+        let command = Command::new(&theirs, &[1; 32], Operation::Apply, 0xdead_beef, 9);
         assert!(command.check(&ours));
         assert!(!command.check(&key(&node, &crypto::dh_public(&authority), &[8; 32]).unwrap()));
         for bit in 0..128 {

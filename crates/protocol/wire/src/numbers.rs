@@ -10,6 +10,12 @@ macro_rules! numbers {
         #[repr(u8)]
         pub enum $name { $($(#[$vdoc])* $variant = $number,)* }
 
+        impl From<$name> for u8 {
+            fn from(value: $name) -> Self {
+                value as Self
+            }
+        }
+
         impl $name {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 

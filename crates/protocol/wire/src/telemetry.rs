@@ -2,25 +2,42 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Phase, U16, U32, U64};
+use crate::{Phase, U16, U32, U64, command::Operation};
 
 pub const SCHEMA: u16 = 1;
 
-/// [`Telemetry::result`].
-pub mod result {
-    /// No command yet.
-    pub const NONE: u8 = 0;
-    pub const DONE: u8 = 1;
-    /// No operation of that number.
-    pub const UNKNOWN: u8 = 2;
-    /// An `apply` that names nothing that is staged whole.
-    pub const NOT_STAGED: u8 = 3;
-    /// The update's signature, target, epoch or counter does not hold.
-    pub const REFUSED: u8 = 4;
-    /// The configuration cannot be read.
-    pub const UNREADABLE: u8 = 5;
-    /// The record could not be committed.
-    pub const STORE: u8 = 6;
+crate::numbers! {
+    /// What became of a command.
+    CommandResult {
+        /// There was no command yet.
+        None = 0, "none";
+        Done = 1, "done";
+        /// No operation of that number.
+        Unknown = 2, "unknown";
+        /// An `apply` that names nothing that is staged whole.
+        NotStaged = 3, "not_staged";
+        /// The update's signature, target, epoch, counter or hash does not hold.
+        Refused = 4, "refused";
+        /// The configuration cannot be read.
+        Unreadable = 5, "unreadable";
+        /// The record could not be committed.
+        Store = 6, "store";
+    }
+}
+
+impl CommandResult {
+    /// The same for people.
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::None => "no command yet",
+            Self::Done => "done",
+            Self::Unknown => "no such operation",
+            Self::NotStaged => "the update is not staged whole",
+            Self::Refused => "the update's signature, target, epoch, counter or hash does not hold",
+            Self::Unreadable => "the configuration cannot be read",
+            Self::Store => "the update could not be stored",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -31,8 +48,9 @@ pub struct Telemetry {
     /// [`Phase`] as a number.
     pub phase: u8,
     pub isolated: u8,
-    /// One of [`result`], of the last command.
+    /// [`CommandResult`] of the last command, as a number.
     pub result: u8,
+    /// Its [`Operation`], as a number.
     pub operation: u8,
     pub zero: [u8; 2],
     /// Counter of the last applied command; 0 before the first since power-up.
@@ -71,6 +89,14 @@ impl Telemetry {
 
     pub fn phase(&self) -> Option<Phase> {
         Phase::from_number(self.phase.into())
+    }
+
+    pub fn result(&self) -> Option<CommandResult> {
+        CommandResult::from_number(self.result.into())
+    }
+
+    pub fn operation(&self) -> Option<Operation> {
+        Operation::from_number(self.operation.into())
     }
 }
 

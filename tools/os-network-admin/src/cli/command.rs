@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::json;
-use wire::command::operation;
+use wire::command;
 
 use super::common::{Common, InFleet, Wait, millis, open, print, registry_path, unlock};
 use crate::{
@@ -33,13 +33,13 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     view.paired(member)?;
     let authority = unlock(common)?;
     let mut mesh = Mesh::connect(&registry_path(common)?).await?;
-    let number = match operation {
-        Operation::Status => operation::STATUS,
-        Operation::Isolate => operation::ISOLATE,
-        Operation::Rejoin => operation::REJOIN,
-        Operation::Rotate => operation::ROTATE,
+    let operation = match operation {
+        Operation::Status => command::Operation::Status,
+        Operation::Isolate => command::Operation::Isolate,
+        Operation::Rejoin => command::Operation::Rejoin,
+        Operation::Rotate => command::Operation::Rotate,
     };
-    let tasks = vec![(member, Task::Command(number))];
+    let tasks = vec![(member, Task::Command(operation))];
     let outcomes =
         delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await?;
     match outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer) {

@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout_at};
 use wire::{
     Hash, U16, U32, U64,
     binding::configuration_hash,
-    command::{self, Command, operation},
-    telemetry::{Telemetry, result},
+    command::{self, Command, Operation},
+    telemetry::{CommandResult, Telemetry},
     update::{CHUNK, ChunkHead, UpdateHead},
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -37,7 +37,7 @@ pub trait Lane {
 
 /// What one node is to do.
 pub enum Task {
-    Command(u8),
+    Command(Operation),
     /// The head, signed, and the configuration.
     Update {
         bytes: Vec<u8>,
@@ -64,7 +64,7 @@ pub enum Outcome {
         after: Duration,
     },
     /// The node says why not: one of [`result`].
-    Refused(u8),
+    Refused(Option<CommandResult>),
     NoAnswer,
 }
 
@@ -156,12 +156,12 @@ impl<'a> Job<'a> {
         self.sent += 1;
         self.due = Instant::now() + REPEAT;
         let (operation, argument) = match &self.task {
-            Task::Command(operation) => (*operation, 0),
+            Task::Command(operation) => (u8::from(*operation), 0),
             Task::Update { bytes, short, .. } => {
                 for chunk in chunks(bytes, *short) {
                     lane.send(self.member, self.at, &chunk).await?;
                 }
-                (operation::APPLY, *short)
+                (Operation::Apply.into(), *short)
             }
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
@@ -174,21 +174,21 @@ impl<'a> Job<'a> {
         let done = Outcome::Done { record: *record, after: start.elapsed() };
         match &self.task {
             Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
-            Task::Update { .. } if ours && record.operation == operation::APPLY => match record.result {
+            Task::Update { .. } if ours && record.operation() == Some(Operation::Apply) => match record.result() {
                 // A chunk was lost: all of it again, with the next counter.
-                result::NOT_STAGED => self.again(),
+                Some(CommandResult::NotStaged) => self.again(),
                 // In force, but another's came after it; or not yet shown.
-                result::DONE | result::NONE => {}
+                Some(CommandResult::Done | CommandResult::None) => {}
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
-            Task::Command(operation) if ours && record.operation == *operation => match record.result {
-                result::DONE if shows(*operation, record) => self.outcome = Some(done),
+            Task::Command(operation) if ours && record.operation() == Some(*operation) => match record.result() {
+                Some(CommandResult::Done) if shows(*operation, record) => self.outcome = Some(done),
                 // Obeyed, but the record was made before it took effect: the next one shows it.
-                result::DONE => {
+                Some(CommandResult::Done) => {
                     self.sent = SAME;
                     self.due = Instant::now() + EFFECT;
                 }
-                result::NONE => {}
+                Some(CommandResult::None) => {}
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
             // Another authority, or another registry of ours, is ahead: it would not take a lower counter.
@@ -207,10 +207,10 @@ impl<'a> Job<'a> {
 }
 
 /// Whether a record shows what a command is for.
-fn shows(operation: u8, record: &Telemetry) -> bool {
+fn shows(operation: Operation, record: &Telemetry) -> bool {
     match operation {
-        operation::ISOLATE => record.isolated != 0,
-        operation::REJOIN => record.isolated == 0,
+        Operation::Isolate => record.isolated != 0,
+        Operation::Rejoin => record.isolated == 0,
         _ => true,
     }
 }
@@ -256,13 +256,6 @@ fn chunks(bytes: &[u8], short: u32) -> impl Iterator<Item = Vec<u8>> {
 }
 
 /// What a node says of a command, for people.
-pub fn why(result: u8) -> &'static str {
-    match result {
-        result::UNKNOWN => "it knows no such command",
-        result::NOT_STAGED => "it did not get the whole update",
-        result::REFUSED => "the update's signature, target, epoch or counter does not hold there",
-        result::UNREADABLE => "it cannot read the configuration",
-        result::STORE => "it could not store the configuration",
-        _ => "it gives no known reason",
-    }
+pub fn why(result: Option<CommandResult>) -> &'static str {
+    result.map_or("it gives no known reason", CommandResult::explained)
 }

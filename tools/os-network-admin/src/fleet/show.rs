@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use wire::{
     Phase,
     binding::configuration_hash,
-    command::operation,
-    telemetry::{Telemetry, result},
+    command::Operation,
+    telemetry::{CommandResult, Telemetry},
 };
 
 use super::{
@@ -23,28 +23,8 @@ fn phase(record: &Telemetry) -> &'static str {
     record.phase().map_or("unknown", Phase::name)
 }
 
-fn operation_name(number: u8) -> Option<&'static str> {
-    match number {
-        operation::STATUS => Some("status"),
-        operation::ISOLATE => Some("isolate"),
-        operation::REJOIN => Some("rejoin"),
-        operation::APPLY => Some("apply"),
-        operation::ROTATE => Some("rotate"),
-        _ => None,
-    }
-}
-
-fn result_name(number: u8) -> &'static str {
-    match number {
-        result::NONE => "none",
-        result::DONE => "done",
-        result::UNKNOWN => "unknown",
-        result::NOT_STAGED => "not_staged",
-        result::REFUSED => "refused",
-        result::UNREADABLE => "unreadable",
-        result::STORE => "store",
-        _ => "other",
-    }
+fn result_name(result: Option<CommandResult>) -> &'static str {
+    result.map_or("other", CommandResult::name)
 }
 
 fn rules_json(rules: &Rules) -> Vec<String> {
@@ -127,8 +107,8 @@ pub fn record_json(view: &View, member: &Member, record: &Telemetry, heard_ms: O
         "heard_ms": heard_ms,
         "phase": phase(record),
         "isolated": record.isolated != 0,
-        "operation": operation_name(record.operation),
-        "result": result_name(record.result),
+        "operation": record.operation().map(Operation::name),
+        "result": result_name(record.result()),
         "counter": record.counter.get(),
         "sequence": record.sequence.get(),
         "configuration": wire::Hex(&record.configuration).to_string(),
@@ -166,8 +146,8 @@ pub fn record_text(view: &View, member: &Member, record: &Telemetry) -> String {
         record.policy_dropped,
         record.commands_dropped,
         record.heartbeat,
-        operation_name(record.operation).unwrap_or("none"),
-        result_name(record.result),
+        record.operation().map(Operation::name).unwrap_or("none"),
+        result_name(record.result()),
         record.counter,
     )
 }

@@ -14,8 +14,8 @@ use wire::{
     U16, U32, U64,
     binding::{Authority, Binding, configuration_hash},
     claim::parse_grant,
-    command::{self, Command, operation},
-    telemetry::{SCHEMA, Telemetry, result},
+    command::{self, Command, Operation},
+    telemetry::{CommandResult, SCHEMA, Telemetry},
     update::{self, CHUNK, MAX_UPDATE, parse_chunk},
 };
 use zerocopy::{FromBytes, FromZeros};
@@ -77,7 +77,7 @@ pub struct Member {
     /// A record that is made with a command does not show its effect yet.
     pub late: bool,
     /// What `apply` says in place of what it should.
-    pub broken: Option<u8>,
+    pub broken: Option<CommandResult>,
 }
 
 impl Member {
@@ -140,26 +140,27 @@ impl Member {
         }
         self.counter = command.counter.get();
         let isolated = self.record.isolated;
-        self.record.result = match command.operation {
-            operation::STATUS | operation::ROTATE => result::DONE,
-            operation::ISOLATE | operation::REJOIN => {
-                self.record.isolated = (command.operation == operation::ISOLATE).into();
-                result::DONE
+        let result = match command.operation() {
+            Some(Operation::Status | Operation::Rotate) => CommandResult::Done,
+            Some(Operation::Isolate | Operation::Rejoin) => {
+                self.record.isolated = (command.operation() == Some(Operation::Isolate)).into();
+                CommandResult::Done
             }
-            operation::APPLY => self.broken.unwrap_or_else(|| self.apply(command.argument.get())),
-            _ => result::UNKNOWN,
+            Some(Operation::Apply) => self.broken.unwrap_or_else(|| self.apply(command.argument.get())),
+            None => CommandResult::Unknown,
         };
+        self.record.result = result.into();
         self.record.operation = command.operation;
         self.record.counter = command.counter;
         self.record.sequence = U32::new(self.record.sequence.get() + 1);
         Some(if self.late { Telemetry { isolated, ..self.record } } else { self.record })
     }
 
-    fn apply(&mut self, short: u32) -> u8 {
+    fn apply(&mut self, short: u32) -> CommandResult {
         let length = self.record.uptime_ms.get() as usize;
         let needed = length.div_ceil(CHUNK);
         if short != self.short || self.chunks.iter().take(needed).any(|there| *there == 0) {
-            return result::NOT_STAGED;
+            return CommandResult::NotStaged;
         }
         let bytes = self.staged[..length].to_vec();
         let (head, configuration) = update::parse(&bytes).unwrap();
@@ -171,15 +172,15 @@ impl Member {
             && head.counter.get() > self.update_counter
             && head.configuration == configuration_hash(configuration);
         if !good {
-            return result::REFUSED;
+            return CommandResult::Refused;
         }
         if Configuration::parse(configuration).is_err() {
-            return result::UNREADABLE;
+            return CommandResult::Unreadable;
         }
         self.update_counter = head.counter.get();
         self.adopt(configuration);
         self.chunks.clear();
         self.short = 0;
-        result::DONE
+        CommandResult::Done
     }
 }

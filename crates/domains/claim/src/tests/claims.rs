@@ -88,7 +88,7 @@ fn a_cut_claim_is_resumed_with_the_same_binding_and_no_other() {
     other.binding = Some(wire::binding::Binding { fleet: [8; 16], ..first.binding.unwrap() });
     let payload = other.payload(&world, Message::Grant);
     other.send(&mut world, Message::Grant, &payload);
-    assert_eq!(world.ended(), Some(calls::lifecycle::end::REJECTED));
+    assert_eq!(world.ended(), Some(calls::lifecycle::Closed::Rejected));
     world.assert_silent();
     // The same brings the same record.
     world.peer.vanish_all();

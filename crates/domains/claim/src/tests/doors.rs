@@ -3,7 +3,7 @@
 
 use std::{format, string::String, vec::Vec};
 
-use calls::lifecycle::end;
+use calls::lifecycle::Closed;
 use smoltcp::wire::{Icmpv6Repr, TcpControl};
 
 use super::{
@@ -379,7 +379,7 @@ fn a_token_is_good_until_its_time_and_no_longer() {
             world.run_for(19_000);
             admin.say(&mut world, Message::Initiation);
             world.run_for(1_000);
-            assert_eq!(world.ended(), Some(end::DEADLINE));
+            assert_eq!(world.ended(), Some(Closed::Deadline));
             world.assert_silent();
         }
     }

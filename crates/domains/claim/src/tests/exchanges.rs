@@ -4,7 +4,7 @@ use std::{vec, vec::Vec};
 
 use calls::{
     keystore::{Refusal, for_claim as keystore},
-    lifecycle::{end, for_claim as lifecycle},
+    lifecycle::{Closed, for_claim as lifecycle},
 };
 use crypto::Secret;
 use shm::mailbox::Operation;
@@ -29,7 +29,7 @@ impl Breaks {
         Self(World::new())
     }
 
-    fn at(&mut self, message: Message, reason: u32, act: impl FnOnce(&mut World, &mut Admin)) {
+    fn at(&mut self, message: Message, reason: Closed, act: impl FnOnce(&mut World, &mut Admin)) {
         let world = &mut self.0;
         world.keystore.bound = None;
         world.reopen();
@@ -51,7 +51,7 @@ impl Breaks {
     }
 
     /// The same with raw bytes of the stream.
-    fn with(&mut self, message: Message, reason: u32, bytes: impl FnOnce(&mut World, &mut Admin) -> Vec<u8>) {
+    fn with(&mut self, message: Message, reason: Closed, bytes: impl FnOnce(&mut World, &mut Admin) -> Vec<u8>) {
         self.at(message, reason, |world, admin| {
             let bytes = bytes(world, admin);
             world.peer.send(admin.handle, &bytes);
@@ -74,19 +74,19 @@ fn only_one_masked_final_binary_frame_of_the_right_length_is_a_message() {
     for message in [Message::Initiation, Message::Grant] {
         // Continuation, text, close, ping, pong, unknown, not final, reserved bits.
         for first in [0x80, 0x81, 0x88, 0x89, 0x8a, 0x83, 0x8f, 0x02, 0x01, 0x00, 0xc2, 0xa2, 0x92] {
-            breaks.with(message, end::REJECTED, |world, admin| {
+            breaks.with(message, Closed::Rejected, |world, admin| {
                 let payload = admin.payload(world, message);
                 frame_with(first, 0x80, &payload)
             });
         }
         // Unmasked.
-        breaks.with(message, end::REJECTED, |world, admin| {
+        breaks.with(message, Closed::Rejected, |world, admin| {
             let payload = admin.payload(world, message);
             frame_with(0x82, 0, &payload)
         });
         // Empty frames of every kind.
         for first in [0x80, 0x81, 0x82, 0x88, 0x89, 0x8a] {
-            breaks.with(message, end::REJECTED, |_, _| frame_with(first, 0x80, &[]));
+            breaks.with(message, Closed::Rejected, |_, _| frame_with(first, 0x80, &[]));
         }
         // A length that is not the shortest encoding, and lengths past all bounds.
         for length in [
@@ -98,10 +98,10 @@ fn only_one_masked_final_binary_frame_of_the_right_length_is_a_message() {
             &[0x80 | 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
             &[0x80 | 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
         ] {
-            breaks.with(message, end::REJECTED, |_, _| [&[0x82], length, &[1, 2, 3, 4], &[0; 96]].concat());
+            breaks.with(message, Closed::Rejected, |_, _| [&[0x82], length, &[1, 2, 3, 4], &[0; 96]].concat());
         }
         // HTTP once more.
-        breaks.with(message, end::REJECTED, |world, _| super::admin::head(&world.token()).into_bytes());
+        breaks.with(message, Closed::Rejected, |world, _| super::admin::head(&world.token()).into_bytes());
     }
     breaks.done();
 }
@@ -117,7 +117,7 @@ fn a_message_has_its_length() {
     for (message, lengths) in lengths {
         for length in lengths {
             // The header alone gives it away.
-            breaks.with(message, end::REJECTED, |_, _| frame(&vec![0; *length])[..8.min(length + 6)].to_vec());
+            breaks.with(message, Closed::Rejected, |_, _| frame(&vec![0; *length])[..8.min(length + 6)].to_vec());
         }
     }
     breaks.done();
@@ -127,7 +127,7 @@ fn a_message_has_its_length() {
 fn every_flipped_bit_counts() {
     let mut breaks = Breaks::new();
     for bit in 0..96 * 8 {
-        breaks.with(Message::Initiation, end::REJECTED, |world, admin| {
+        breaks.with(Message::Initiation, Closed::Rejected, |world, admin| {
             let mut payload = admin.payload(world, Message::Initiation);
             payload[bit / 8] ^= 1 << (bit % 8);
             frame(&payload)
@@ -135,7 +135,7 @@ fn every_flipped_bit_counts() {
     }
     let grant = size_of::<GrantHead>() + 14 + 16;
     for bit in (0..grant * 8).step_by(37) {
-        breaks.with(Message::Grant, end::REJECTED, |world, admin| {
+        breaks.with(Message::Grant, Closed::Rejected, |world, admin| {
             let mut payload = admin.payload(world, Message::Grant);
             assert_eq!(payload.len(), grant);
             payload[bit / 8] ^= 1 << (bit % 8);
@@ -173,7 +173,7 @@ fn an_acknowledgement_is_exact_or_it_is_none() {
             *payload.last_mut().unwrap() ^= 1;
         }
         admin.send(&mut world, Message::Acknowledgement, &payload);
-        assert_eq!(world.ended(), Some(end::REJECTED), "{i}");
+        assert_eq!(world.ended(), Some(Closed::Rejected), "{i}");
         assert!(!world.keystore.owned);
         world.assert_silent();
     }
@@ -192,20 +192,20 @@ fn who_has_not_the_right_keys_gets_no_message() {
     let anchor = breaks.0.anchor.dh.clone();
     let other = Secret::new([5; 32]);
     for (secret, claim_key) in [(&other, node), (&anchor, crypto::dh_public(&other))] {
-        breaks.with(Message::Initiation, end::REJECTED, |world, admin| {
+        breaks.with(Message::Initiation, Closed::Rejected, |world, admin| {
             admin.handshake = Some(initiator(world, secret, &claim_key));
             frame(&admin.payload(world, Message::Initiation))
         });
     }
     // With a payload, which IK allows and this protocol does not.
-    breaks.with(Message::Initiation, end::REJECTED, |_, admin| {
+    breaks.with(Message::Initiation, Closed::Rejected, |_, admin| {
         let mut out = [0; 200];
         let len = admin.handshake.as_mut().unwrap().write_message(b"x", &mut out).unwrap();
         frame(&out[..len])
     });
     // An ephemeral key of small order.
     for point in [[0; 32], core::array::from_fn(|i| u8::from(i == 0))] {
-        breaks.with(Message::Initiation, end::REJECTED, |world, admin| {
+        breaks.with(Message::Initiation, Closed::Rejected, |world, admin| {
             let mut payload = admin.payload(world, Message::Initiation);
             payload[..32].copy_from_slice(&point);
             frame(&payload)
@@ -218,22 +218,22 @@ fn who_has_not_the_right_keys_gets_no_message() {
 fn a_recorded_message_is_worth_nothing_behind_the_next_gate() {
     let mut breaks = Breaks::new();
     let mut recorded = Vec::new();
-    breaks.at(Message::Grant, end::CLOSED, |world, admin| {
+    breaks.at(Message::Grant, Closed::PeerLeft, |world, admin| {
         // As it was sent.
         recorded = frame(&admin.payload(world, Message::Grant));
         world.peer.finish(admin.handle);
     });
-    breaks.with(Message::Grant, end::REJECTED, |_, _| recorded.clone());
+    breaks.with(Message::Grant, Closed::Rejected, |_, _| recorded.clone());
     let mut first = Vec::new();
-    breaks.with(Message::Initiation, end::REJECTED, |world, admin| {
+    breaks.with(Message::Initiation, Closed::Rejected, |world, admin| {
         first = frame(&admin.payload(world, Message::Initiation));
         let mut broken = first.clone();
         *broken.last_mut().unwrap() ^= 1;
         broken
     });
-    breaks.with(Message::Initiation, end::REJECTED, |_, _| first.clone());
+    breaks.with(Message::Initiation, Closed::Rejected, |_, _| first.clone());
     // Message 1 twice.
-    breaks.with(Message::Grant, end::REJECTED, |_, _| first.clone());
+    breaks.with(Message::Grant, Closed::Rejected, |_, _| first.clone());
     breaks.done();
 }
 
@@ -285,7 +285,7 @@ fn a_grant_is_for_this_node_now_with_this_configuration() {
         },
     ];
     for text in texts {
-        breaks.with(Message::Grant, end::REJECTED, |world, admin| {
+        breaks.with(Message::Grant, Closed::Rejected, |world, admin| {
             let text = text(admin, world);
             frame(&admin.seal(&text))
         });
@@ -319,9 +319,9 @@ fn a_peer_that_closes_or_resets_ends_the_claim_and_one_that_vanishes_has_its_tim
                 world.run_for(1);
                 assert_eq!(world.ended(), None);
                 world.run_for(1);
-                assert_eq!(world.ended(), Some(end::DEADLINE), "{message:?}");
+                assert_eq!(world.ended(), Some(Closed::Deadline), "{message:?}");
             } else {
-                assert_eq!(world.ended(), Some(end::CLOSED), "{message:?}");
+                assert_eq!(world.ended(), Some(Closed::PeerLeft), "{message:?}");
             }
             world.cut = false;
             world.assert_silent();
@@ -352,7 +352,7 @@ fn a_slow_peer_has_the_time_of_the_claim_and_no_more() {
         world.run_for(100);
         ended_after += 100;
     }
-    assert_eq!(world.ended(), Some(end::DEADLINE));
+    assert_eq!(world.ended(), Some(Closed::Deadline));
     assert!((19_900..=20_000).contains(&ended_after), "{ended_after}");
     world.assert_silent();
 }
@@ -408,7 +408,7 @@ fn the_gate_and_the_claim_each_have_their_own_end() {
         world.run_for(ends - 1);
         assert_eq!(world.ended(), None);
         world.run_for(1);
-        assert_eq!(world.ended(), Some(end::DEADLINE));
+        assert_eq!(world.ended(), Some(Closed::Deadline));
         world.assert_silent();
     }
 }
@@ -433,7 +433,7 @@ fn what_the_peer_has_not_acknowledged_is_not_repeated_after_the_end() {
                 world.run_for(1);
             } else {
                 world.run_for(19_000);
-                assert_eq!(world.ended(), Some(end::DEADLINE));
+                assert_eq!(world.ended(), Some(Closed::Deadline));
             }
             world.assert_silent();
         }
@@ -496,7 +496,7 @@ fn a_call_without_an_answer_is_made_once_more_and_then_it_is_the_end() {
         let world = with_trouble(op, of_keystore, message, Trouble::Silent(1));
         assert_eq!(world.lifecycle.told.last(), Some(&Told::Acknowledged), "{op}");
         let world = with_trouble(op, of_keystore, message, Trouble::Silent(2));
-        assert_eq!(world.ended(), Some(end::INTERNAL), "{op}");
+        assert_eq!(world.ended(), Some(Closed::Internal), "{op}");
     }
 }
 
@@ -505,13 +505,13 @@ fn a_refusal_is_the_end_and_says_whose_fault_it_was() {
     for (op, of_keystore, message) in ASKED {
         for refusal in Refusal::ALL.iter().copied() {
             let own = !of_keystore || matches!(refusal, Refusal::NotReady | Refusal::Store);
-            let expected = if own { end::INTERNAL } else { end::REJECTED };
+            let expected = if own { Closed::Internal } else { Closed::Rejected };
             let world = with_trouble(op, of_keystore, message, Trouble::Refuse(refusal));
             assert_eq!(world.ended(), Some(expected), "{op} {refusal:?}");
         }
         if of_keystore {
             let world = with_trouble(op, of_keystore, message, Trouble::Lie);
-            assert_eq!(world.ended(), Some(end::INTERNAL), "{op}");
+            assert_eq!(world.ended(), Some(Closed::Internal), "{op}");
         }
     }
 }

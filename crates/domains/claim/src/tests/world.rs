@@ -10,7 +10,7 @@ use std::{
 
 use calls::{
     alarm::{Alarm, AlarmOf},
-    lifecycle::{Refusal, for_claim as ops},
+    lifecycle::{Closed, Refusal, for_claim as ops},
     mesh::Stations,
     params::Params,
     rules::{Gate, MeshLink, Rules},
@@ -43,7 +43,7 @@ pub enum Told {
     Staged(Vec<u8>),
     Committed,
     Acknowledged,
-    Ended(u32),
+    Ended(Closed),
 }
 
 pub struct Lifecycle {
@@ -397,7 +397,7 @@ impl World {
     }
 
     /// How the claim ended, if it did.
-    pub fn ended(&self) -> Option<u32> {
+    pub fn ended(&self) -> Option<Closed> {
         self.lifecycle.told.iter().find_map(|told| if let Told::Ended(reason) = told { Some(*reason) } else { None })
     }
 }
@@ -454,7 +454,7 @@ impl Lifecycle {
             mine(end.gate)?;
             self.publish(gate);
             self.server.reply::<ops::Ended>(&());
-            return Some(Told::Ended(end.reason));
+            return Some(Told::Ended(end.reason()));
         }
         mine(call.parse::<ops::Acknowledged>()?)?;
         gate.rules.phase = Phase::Claimed as u64;

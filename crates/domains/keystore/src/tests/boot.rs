@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use calls::keystore::{anchor, for_beacon::MakeHello, for_lifecycle::Status};
+use calls::keystore::{AnchorKind, for_beacon::MakeHello, for_lifecycle::Status};
 
 use super::{disk::Fault, *};
 
@@ -11,7 +11,10 @@ fn a_first_boot_makes_one_identity_from_device_secret_and_samples() {
     let mut rig = Rig::new(Board::anchored());
     let status = rig.status();
     let keys = Keys::derive(&Board::anchored().root_seed());
-    assert_eq!((status.state, status.anchor, status.ownership), (state::READY, anchor::IMAGE, ownership::UNCLAIMED));
+    assert_eq!(
+        (status.state, status.anchor, status.ownership),
+        (State::Ready as u8, AnchorKind::Image as u8, Ownership::Unclaimed as u8)
+    );
     assert_eq!((status.forked, status.ticket_waiting, status.epoch), (0, 0, 0));
     assert_eq!((status.fiduciary, status.address), (keys.fiduciary_public, keys.address));
     assert!(rig.shown_ticket().is_none());
@@ -32,14 +35,14 @@ fn no_key_before_enough_samples_and_none_is_asked_for_after() {
     rig.run();
     for number in 1..=BLOCKS {
         let status = rig.status();
-        assert_eq!((status.state, status.fiduciary), (state::TESTING, [0; 32]));
+        assert_eq!((status.state, status.fiduciary), (State::Testing as u8, [0; 32]));
         assert_eq!(rig.disk.writes(), 0);
         rig.feed();
         rig.run();
         assert_eq!(rig.told.contains(&Channel::Entropy), number < BLOCKS);
     }
     assert!(rig.told.contains(&Channel::Lifecycle) && rig.lifecycle.nudged());
-    assert_eq!(rig.status().state, state::READY);
+    assert_eq!(rig.status().state, State::Ready as u8);
     // At rest nobody is notified of anything.
     rig.run();
     assert_eq!(rig.told, []);
@@ -57,21 +60,21 @@ fn a_block_counts_once() {
     // Numbers may skip, and may not go back.
     for number in [2, 3, 5, 9, 8, 10].into_iter().chain(100..100 + BLOCKS - 5) {
         rig.number = number - 1;
-        assert_eq!(rig.status().state, state::TESTING);
+        assert_eq!(rig.status().state, State::Testing as u8);
         rig.feed();
         rig.run();
     }
-    assert_eq!(rig.status().state, state::TESTING);
+    assert_eq!(rig.status().state, State::Testing as u8);
     rig.number = 1000;
     rig.feed();
     rig.run();
-    assert_eq!(rig.status().state, state::READY);
+    assert_eq!(rig.status().state, State::Ready as u8);
 }
 
 #[test]
 fn nothing_of_f_before_it_is_committed_and_read_back() {
     let mut rig = Rig::boot(Board::ticket(), Disk::default());
-    assert_eq!(rig.status().state, state::READY);
+    assert_eq!(rig.status().state, State::Ready as u8);
     let disk = Disk::default();
     let mut rig = Rig::cold(Board::ticket(), disk.clone());
     // The records have been looked for; then the store takes its time.
@@ -91,7 +94,7 @@ fn nothing_of_f_before_it_is_committed_and_read_back() {
     }
     disk.set_busy(false);
     rig.run();
-    assert_eq!(rig.outcome::<Status>(Channel::Lifecycle).unwrap().unwrap().state, state::READY);
+    assert_eq!(rig.outcome::<Status>(Channel::Lifecycle).unwrap().unwrap().state, State::Ready as u8);
     assert!(rig.outcome::<MakeHello>(Channel::Beacon).unwrap().is_ok());
     assert!(rig.shown_ticket().is_some());
 }
@@ -106,13 +109,13 @@ fn an_identity_that_does_not_read_back_is_not_used() {
             rig.feed();
             rig.run();
             let status = rig.status();
-            assert_eq!((status.state, status.fiduciary, status.address), (state::NO_STORE, [0; 32], [0; 16]));
+            assert_eq!((status.state, status.fiduciary, status.address), (State::NoStore as u8, [0; 32], [0; 16]));
             assert!(rig.shown_ticket().is_none());
             assert_eq!(rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(Refusal::NotReady));
             // Latched, whatever the store does now.
             rig.feed();
             rig.run();
-            assert_eq!(rig.status().state, state::NO_STORE);
+            assert_eq!(rig.status().state, State::NoStore as u8);
         }
     }
 }
@@ -142,17 +145,17 @@ fn a_store_that_fails_to_load_makes_no_second_identity() {
         let disk = first.disk.copy();
         damage(&disk);
         let mut rig = Rig::boot(Board::anchored(), disk.clone());
-        assert_eq!(rig.status().state, state::NO_STORE, "damage {i}");
+        assert_eq!(rig.status().state, State::NoStore as u8, "damage {i}");
         assert_eq!(disk.writes(), 0);
     }
     // Another board's device secret opens nothing.
     let board = Board { device_secret: [1; 32], ..Board::anchored() };
-    assert_eq!(Rig::boot(board, first.disk.copy()).status().state, state::NO_STORE);
+    assert_eq!(Rig::boot(board, first.disk.copy()).status().state, State::NoStore as u8);
     // An older version where the newer is gone: what a write that was cut off leaves.
     let disk = first.disk.copy();
     disk.set(Record::Ownership, 0, None);
     let mut rig = Rig::boot(Board::anchored(), disk);
-    assert_eq!((rig.status().state, rig.status().forked), (state::READY, 1));
+    assert_eq!((rig.status().state, rig.status().forked), (State::Ready as u8, 1));
     assert!(rig.find(5).is_ok());
 }
 
@@ -179,7 +182,7 @@ fn a_damaged_anchor_leaves_the_node_blind() {
     for board in [damaged, small_order] {
         let mut rig = Rig::boot(board, Disk::default());
         let status = rig.status();
-        assert_eq!((status.state, status.fiduciary), (state::BAD_ANCHOR, [0; 32]));
+        assert_eq!((status.state, status.fiduciary), (State::BadAnchor as u8, [0; 32]));
         assert_eq!(rig.disk.writes(), 0);
         assert_eq!(rig.fork(), Err(Refusal::NotReady));
         assert_eq!(rig.told, [Channel::Lifecycle]);
@@ -195,7 +198,7 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     rig.run();
     assert!(rig.told.contains(&Channel::Console));
     let status = rig.status();
-    assert_eq!((status.anchor, status.ticket_waiting), (anchor::TICKET, 1));
+    assert_eq!((status.anchor, status.ticket_waiting), (AnchorKind::Ticket as u8, 1));
     let value = rig.shown_ticket().unwrap();
     assert_eq!((value.secret, value.fiduciary), (ticket_seed(&rig.board), status.fiduciary));
     assert!(!rig.secrets.contains(&value.secret));
@@ -221,9 +224,9 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     let record = rig.commit(&binding).unwrap();
     rig.power_cycle();
     assert!(rig.shown_ticket().is_none());
-    assert_eq!((rig.status().ticket_waiting, rig.status().anchor), (0, anchor::TICKET));
+    assert_eq!((rig.status().ticket_waiting, rig.status().anchor), (0, AnchorKind::Ticket as u8));
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
-    assert_eq!(rig.status().anchor, anchor::NONE);
+    assert_eq!(rig.status().anchor, AnchorKind::None as u8);
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn an_unclaimed_node_that_loses_its_image_anchor_gets_a_ticket_and_keeps_its_ide
     rig.board.image = AnchorFile::new_zeroed();
     rig.power_cycle();
     let status = rig.status();
-    assert_eq!((status.fiduciary, status.anchor, status.ticket_waiting), (fiduciary, anchor::TICKET, 1));
+    assert_eq!((status.fiduciary, status.anchor, status.ticket_waiting), (fiduciary, AnchorKind::Ticket as u8, 1));
     assert_eq!(rig.shown_ticket().unwrap().fiduciary, fiduciary);
 }
 
@@ -271,7 +274,7 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
         } else {
             rig.power_cycle();
         }
-        assert_eq!(rig.status().ownership, ownership::CLAIMED);
+        assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
         for index in [0, 1] {
             let found = ticket_in(&rig.disk, index);
             assert!(found.is_some() && found != Some(secret), "cut after {cut_after}, slot {index}");
@@ -279,7 +282,7 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
         // A claimed node has no ticket and makes none.
         rig.power_cycle();
         assert!(rig.shown_ticket().is_none());
-        assert_eq!((rig.status().anchor, rig.status().ticket_waiting), (anchor::NONE, 0));
+        assert_eq!((rig.status().anchor, rig.status().ticket_waiting), (AnchorKind::None as u8, 0));
     }
 }
 

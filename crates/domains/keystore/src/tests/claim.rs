@@ -412,7 +412,7 @@ fn a_binding_is_refused_for_each_thing_that_is_wrong_with_it() {
         altered.configuration[0] ^= 1;
         assert_eq!(rig.commit(&altered).err(), Some(Refusal::Forged));
         let status = rig.status();
-        assert_eq!((status.ownership, status.epoch, rig.disk.writes()), (ownership::UNCLAIMED, 0, writes));
+        assert_eq!((status.ownership, status.epoch, rig.disk.writes()), (Ownership::Unclaimed as u8, 0, writes));
         rig.claim_with(&admin(), 11);
     }
 }
@@ -457,7 +457,7 @@ fn a_committed_node_goes_on_with_its_owner_and_no_other() {
     assert!(record.verify(&binding).is_some());
     for _ in 0..2 {
         let status = rig.status();
-        assert_eq!((status.ownership, status.epoch, status.fleet), (ownership::COMMITTED, 1, binding.fleet));
+        assert_eq!((status.ownership, status.epoch, status.fleet), (Ownership::Committed as u8, 1, binding.fleet));
         assert_eq!(status.configuration, CONFIGURATION);
         // The identity repeats nonce and epoch, and is signed for each session.
         let identity = rig.identify().unwrap();
@@ -519,7 +519,7 @@ fn a_binding_that_cannot_be_stored_leaves_no_owner() {
         assert_eq!(rig.commit(&binding).err(), Some(Refusal::Nonce));
         rig.claim_with(&admin(), 5);
         rig.power_cycle();
-        assert_eq!(rig.status().ownership, ownership::CLAIMED);
+        assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
     }
 }
 
@@ -536,12 +536,12 @@ fn an_acknowledgement_is_of_this_record_and_final() {
         assert_eq!(rig.acknowledge(&other.hash()), Err(Refusal::Forged));
         rig.disk.fail(Fault::Write);
         assert_eq!(rig.acknowledge(&record.hash()), Err(Refusal::Store));
-        assert_eq!(rig.status().ownership, ownership::COMMITTED);
+        assert_eq!(rig.status().ownership, Ownership::Committed as u8);
         assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
         assert!(rig.lifecycle.nudged());
         assert!(rig.shown_ticket().is_none());
         for _ in 0..2 {
-            assert_eq!(rig.status().ownership, ownership::CLAIMED);
+            assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
             assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
             assert_eq!(rig.commit(&binding).err(), Some(Refusal::Taken));
             assert_eq!(rig.identify().err(), Some(Refusal::Taken));

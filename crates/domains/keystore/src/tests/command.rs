@@ -1,7 +1,7 @@
 //! What an authority may do with an owned node: commands, updates; and what ends the claim.
 
-use calls::keystore::{anchor, for_lifecycle::Settle, for_lifecycle::Update, for_mesh::CheckCommand};
-use wire::command::{self, operation};
+use calls::keystore::{AnchorKind, for_lifecycle::Settle, for_lifecycle::Update, for_mesh::CheckCommand};
+use wire::command;
 
 use super::{disk::Fault, mesh::owned, *};
 
@@ -42,9 +42,9 @@ fn of_three(needed: u8) -> (Rig, Binding, [AnchorSecret; 3]) {
 fn a_command_counts_once_and_is_committed_first() {
     let (mut rig, binding) = owned(Board::anchored());
     let key = key_of(&authority(), &binding, &rig);
-    let make = |operation, argument, counter| Command::new(&key, &binding.fiduciary, operation, argument, counter);
+    let make = |operation: u8, argument, counter| Command::new(&key, &binding.fiduciary, operation, argument, counter);
     let mut counter = 0;
-    for op in [operation::STATUS, operation::APPLY, operation::ROTATE, 0, 77, 255] {
+    for op in [command::Operation::Status as u8, 4, 5, 0, 77, 255] {
         counter += 3;
         let command = make(op, 0xdead_beef, counter);
         // Not stored, not answered; and not counted.
@@ -56,14 +56,14 @@ fn a_command_counts_once_and_is_committed_first() {
         assert_eq!(rig.command(&command), Ok(reply));
         assert_eq!(rig.command(&command), Err(Refusal::Stale));
         for old in [0, 1, counter - 1, counter] {
-            assert_eq!(rig.command(&make(operation::ISOLATE, 0, old)), Err(Refusal::Stale));
+            assert_eq!(rig.command(&make(command::Operation::Isolate.into(), 0, old)), Err(Refusal::Stale));
         }
         rig.power_cycle();
         assert_eq!(rig.command(&command), Err(Refusal::Stale));
         assert_eq!(rig.status().isolated, 0);
     }
-    assert!(rig.command(&make(operation::STATUS, 0, u32::MAX)).is_ok());
-    assert_eq!(rig.command(&make(operation::STATUS, 0, u32::MAX)), Err(Refusal::Stale));
+    assert!(rig.command(&make(command::Operation::Status.into(), 0, u32::MAX)).is_ok());
+    assert_eq!(rig.command(&make(command::Operation::Status.into(), 0, u32::MAX)), Err(Refusal::Stale));
 }
 
 #[test]
@@ -73,13 +73,13 @@ fn isolation_is_committed_and_lifecycle_hears_of_it() {
     let before = rig.status();
     let mut counter = 0;
     for (operation, isolated, news) in [
-        (operation::REJOIN, 0, false),
-        (operation::ISOLATE, 1, true),
-        (operation::ISOLATE, 1, false),
-        (operation::STATUS, 1, false),
+        (command::Operation::Rejoin as u8, 0, false),
+        (command::Operation::Isolate as u8, 1, true),
+        (command::Operation::Isolate as u8, 1, false),
+        (command::Operation::Status as u8, 1, false),
         (99, 1, false),
-        (operation::REJOIN, 0, true),
-        (operation::ISOLATE, 1, true),
+        (command::Operation::Rejoin as u8, 0, true),
+        (command::Operation::Isolate as u8, 1, true),
     ] {
         counter += 1;
         rig.lifecycle.nudged();
@@ -108,10 +108,10 @@ fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
         crypto::dh(&authority().dh, &claim_public).unwrap(),
     ];
     for key in forgers {
-        let command = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, 5);
+        let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
         assert_eq!(rig.command(&command), Err(Refusal::Forged));
     }
-    let good = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 7, 5);
+    let good = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 7, 5);
     for bit in 0..size_of::<Command>() * 8 {
         let mut changed = good;
         changed.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
@@ -136,11 +136,11 @@ fn any_authority_commands_by_one_counter() {
         for (place, authority) in authorities.iter().enumerate() {
             counter += 1;
             let key = key_of(authority, &binding, &rig);
-            let command = Command::new(&key, &binding.fiduciary, operation::STATUS, 0, counter);
+            let command = Command::new(&key, &binding.fiduciary, command::Operation::Status, 0, counter);
             assert_eq!(rig.command(&command).unwrap().authority as usize, place);
             for other in &authorities {
                 let key = key_of(other, &binding, &rig);
-                let again = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, counter);
+                let again = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, counter);
                 assert_eq!(rig.command(&again), Err(Refusal::Stale));
             }
         }
@@ -157,10 +157,10 @@ fn an_authority_that_can_only_sign_commands_nothing() {
     rig.commit(&binding).unwrap();
     // With the key that an all-zero result would give.
     let key = crypto::derive(&binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
-    let command = Command::new(&key, &binding.fiduciary, operation::ISOLATE, 0, 5);
+    let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
     assert_eq!(rig.command(&command), Err(Refusal::Forged));
     // Nor with the zeros of the places that are empty.
-    let command = Command::new(&Secret::new([0; 32]), &binding.fiduciary, operation::ISOLATE, 0, 5);
+    let command = Command::new(&Secret::new([0; 32]), &binding.fiduciary, command::Operation::Isolate, 0, 5);
     assert_eq!(rig.command(&command), Err(Refusal::Forged));
     assert_eq!(rig.update(&signed(&binding, 11, 1)), Ok(()));
 }
@@ -284,7 +284,10 @@ fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_do
         for _ in 0..2 {
             let writes = rig.disk.writes();
             let status = rig.status();
-            assert_eq!((status.ownership, status.anchor, status.ticket_waiting), (ownership::CLAIMED, anchor::NONE, 0));
+            assert_eq!(
+                (status.ownership, status.anchor, status.ticket_waiting),
+                (Ownership::Claimed as u8, AnchorKind::None as u8, 0)
+            );
             // Both once more, and nothing of the claim.
             assert_eq!(rig.settle(), Ok(()));
             assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
@@ -303,7 +306,7 @@ type Case = (fn(&mut Rig, &Binding), fn(&mut Rig) -> bool, fn(&mut Rig, &Binding
 #[test]
 fn the_power_may_go_in_the_middle_of_any_commit() {
     fn isolate(rig: &Rig, binding: &Binding) -> Command {
-        Command::new(&key_of(&authority(), binding, rig), &binding.fiduciary, operation::ISOLATE, 0, 5)
+        Command::new(&key_of(&authority(), binding, rig), &binding.fiduciary, command::Operation::Isolate, 0, 5)
     }
     let cases: [Case; 3] = [
         (
@@ -322,7 +325,7 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
         ),
         (
             |rig, _| rig.lifecycle.call::<Settle>(&(), 1),
-            |rig| rig.status().ownership == ownership::CLAIMED,
+            |rig| rig.status().ownership == Ownership::Claimed as u8,
             |rig, _| assert_eq!(rig.settle(), Ok(())),
         ),
     ];
@@ -364,7 +367,7 @@ fn a_settled_ticket_is_erased_even_over_a_power_cut() {
             rig.step(false);
         }
         rig.power_cycle();
-        assert_eq!(rig.status().ownership, ownership::CLAIMED);
+        assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
         for index in [0, 1] {
             let found = boot::ticket_in(&rig.disk, index);
             assert!(found.is_some() && found != Some(secret), "cut after {cut_after}, slot {index}");

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use calls::keystore::anchor;
+use calls::keystore::AnchorKind;
 use proptest::prelude::*;
 
 use super::{claim::ask_raw, *};
@@ -35,7 +35,7 @@ proptest! {
         let mut before = rig.status();
         // Lifecycle says that the owner of a committed node has come: the one thing that it is believed about.
         if committed && requests.iter().any(|(mailbox, op, len, _)| (*mailbox, *op, *len) == (0, 4, 0)) {
-            before = StatusReply { ownership: ownership::CLAIMED, anchor: anchor::NONE, ..before };
+            before = StatusReply { ownership: Ownership::Claimed as u8, anchor: AnchorKind::None as u8, ..before };
         }
         for (mailbox, op, len, body) in requests {
             ask_raw(&mut rig, mailbox, op, len, &body);

@@ -323,7 +323,7 @@ impl Rig {
         let record = self.commit(&binding).unwrap();
         assert!(record.verify(&binding).is_some());
         assert_eq!(self.acknowledge(&record.hash()), Ok(()));
-        assert_eq!(self.status().ownership, ownership::CLAIMED);
+        assert_eq!(self.status().ownership, Ownership::Claimed as u8);
     }
 
     /// The ticket that waits for the console.

@@ -8,11 +8,7 @@ use calls::keystore::{
     for_mesh::{CheckCommand, StartMeshHandshake},
 };
 use proptest::prelude::*;
-use wire::{
-    binding::PairingRecord,
-    command::{self, operation},
-    handshake::StartHandshake,
-};
+use wire::{binding::PairingRecord, command, handshake::StartHandshake};
 
 use super::{command::head, disk::Fault, *};
 
@@ -106,7 +102,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// The last is none that the node knows.
-const OPERATIONS: &[u8] = &[operation::STATUS, operation::ISOLATE, operation::REJOIN, operation::APPLY, 200];
+const OPERATIONS: &[u8] = &[1, 2, 3, 4, 200];
 
 /// What the node has stored.
 #[derive(Debug, Clone, Copy, Default)]
@@ -401,9 +397,9 @@ impl Life {
         } else if counter <= stored.command {
             Err(Refusal::Stale)
         } else {
-            let isolated = match operation {
-                operation::ISOLATE => true,
-                operation::REJOIN => false,
+            let isolated = match command.operation() {
+                Some(command::Operation::Isolate) => true,
+                Some(command::Operation::Rejoin) => false,
                 _ => stored.isolated,
             };
             Ok(Stored { command: counter, isolated, ..stored })
@@ -445,11 +441,11 @@ impl Life {
         let status = self.rig.status();
         let stored = self.stored;
         let expected = match (stored.binding.is_some(), stored.claimed) {
-            (false, _) => ownership::UNCLAIMED,
-            (true, false) => ownership::COMMITTED,
-            (true, true) => ownership::CLAIMED,
+            (false, _) => Ownership::Unclaimed as u8,
+            (true, false) => Ownership::Committed as u8,
+            (true, true) => Ownership::Claimed as u8,
         };
-        assert_eq!((status.state, status.ownership), (state::READY, expected));
+        assert_eq!((status.state, status.ownership), (State::Ready as u8, expected));
         assert_eq!((status.forked == 1, status.epoch), (stored.forked, stored.epoch));
         assert_eq!((status.isolated == 1, status.configuration), (stored.isolated, stored.configuration));
     }
@@ -468,7 +464,7 @@ impl Life {
         self.rig.power_cycle();
         let status = self.rig.status();
         let binding = self.stored.binding.unwrap();
-        assert_eq!((status.ownership, status.epoch), (ownership::CLAIMED, binding.epoch.get()));
+        assert_eq!((status.ownership, status.epoch), (Ownership::Claimed as u8, binding.epoch.get()));
         assert_eq!(self.rig.identify().err(), Some(Refusal::Taken));
         assert_eq!(self.rig.commit(&binding).err(), Some(Refusal::Taken));
     }

@@ -37,9 +37,9 @@ fn a_source_that_fails_at_the_start_gets_no_key() {
     for late in [0, 5, BLOCKS - 2] {
         for board in [Board::anchored(), Board::ticket()] {
             for (bad, test) in [
-                (Box::new(Stuck(0)) as Box<dyn Source>, test::REPETITION),
-                (Box::new(Biased::new(4, 0.98)), test::REPETITION),
-                (Box::new(Alternating(0)), test::PROPORTION),
+                (Box::new(Stuck(0)) as Box<dyn Source>, HealthTest::Repetition as u8),
+                (Box::new(Biased::new(4, 0.98)), HealthTest::Repetition as u8),
+                (Box::new(Alternating(0)), HealthTest::Proportion as u8),
             ] {
                 let mut rig = Rig::cold(board, Disk::default());
                 rig.source_lives = false;
@@ -52,7 +52,7 @@ fn a_source_that_fails_at_the_start_gets_no_key() {
                 rig.feed();
                 rig.run();
                 let status = rig.status();
-                assert_eq!((status.state, status.fiduciary), (state::NO_ENTROPY, [0; 32]));
+                assert_eq!((status.state, status.fiduciary), (State::NoEntropy as u8, [0; 32]));
                 if late == 0 {
                     assert_eq!(status.failed_test, test);
                 }
@@ -89,7 +89,7 @@ fn a_biased_source_gets_no_key() {
         rig.source = Box::new(Biased::new(seed, 0.9));
         rig.feed();
         rig.run();
-        assert_eq!(rig.status().state, state::NO_ENTROPY);
+        assert_eq!(rig.status().state, State::NoEntropy as u8);
         assert_eq!(rig.disk.writes(), 0);
     }
 }
@@ -108,7 +108,7 @@ fn a_source_that_fails_later_ends_all_that_is_fresh_and_nothing_else() {
         assert_eq!(rig.told, [Channel::Lifecycle]);
         assert!(rig.lifecycle.nudged());
         let status = rig.status();
-        let lost = StatusReply { state: state::ENTROPY_LOST, failed_test: test::REPETITION, ..before };
+        let lost = StatusReply { state: State::EntropyLost as u8, failed_test: HealthTest::Repetition as u8, ..before };
         assert_eq!(status, lost);
         let writes = rig.disk.writes();
         for _ in 0..3 {
@@ -126,7 +126,7 @@ fn a_source_that_fails_later_ends_all_that_is_fresh_and_nothing_else() {
         assert_eq!(rig.ask::<CloseGate>(Channel::Lifecycle, &()), Ok(()));
         // The next power-up starts anew.
         rig.power_cycle();
-        assert_eq!(rig.status().state, state::READY);
+        assert_eq!(rig.status().state, State::Ready as u8);
     }
 }
 
@@ -139,7 +139,7 @@ fn a_fault_in_the_last_sample_of_a_block_spoils_the_block() {
     block.raw[BLOCK - 6..].fill(last);
     rig.entropy.publish(&block);
     rig.run();
-    assert_eq!(rig.status().state, state::ENTROPY_LOST);
+    assert_eq!(rig.status().state, State::EntropyLost as u8);
     assert_eq!(random(&mut rig), Err(Refusal::NotReady));
 }
 
@@ -168,7 +168,7 @@ fn a_source_that_falls_silent_is_waited_for_up_to_a_limit() {
     assert!(given <= RESEED_LIMIT && given > RESEED_AFTER);
     assert_eq!(asked, 1);
     // It is no fault: the state stays, and a block that comes at last is enough.
-    assert_eq!(rig.status().state, state::READY);
+    assert_eq!(rig.status().state, State::Ready as u8);
     assert_eq!(rig.fork(), Err(Refusal::NotReady));
     rig.feed();
     assert!(random(&mut rig).is_ok());

@@ -1,6 +1,6 @@
 //! What lifecycle does for the mesh.
 
-use wire::{telemetry::result, update::UpdateHead};
+use wire::{telemetry::CommandResult, update::UpdateHead};
 use zerocopy::IntoBytes;
 
 use super::*;
@@ -17,11 +17,11 @@ pub fn update(configuration: &[u8]) -> ApplyRequest {
     request
 }
 
-fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<u8, CallError> {
-    rig.tell::<for_mesh::Apply>(request).map(|result| result as u8)
+fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<CommandResult, CallError> {
+    rig.tell::<for_mesh::Apply>(request).map(|result| CommandResult::from_number(result.into()).unwrap())
 }
 
-fn count(rig: &Rig, what: (u32, u32)) -> usize {
+fn count(rig: &Rig, what: (Code, u32)) -> usize {
     rig.said.iter().filter(|said| **said == what).count()
 }
 
@@ -38,17 +38,17 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (link, Some(&*configuration(80))));
     assert_eq!((rig.member.phase(), rig.member.epoch, rig.member.fiduciary), (Phase::Committed, 7, [0xf0; 32]));
     assert_eq!(rig.member.link, rig.rules.link);
-    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 1);
+    assert_eq!(count(&rig, (Code::Configured, 0)), 1);
     // Gates come and go without a word to mesh.
     let told = rig.told;
     rig.pass(60_000 * MS);
     rig.open(2).unwrap();
     assert_eq!((rig.told, rig.rules.peer.mac), (told, [2; 6]));
-    rig.status.ownership = ownership::CLAIMED;
+    rig.status.ownership = Ownership::Claimed as u8;
     rig.change();
     assert_eq!((rig.rules.mesh, rig.member.phase()), (link, Phase::Claimed));
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
-    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 1);
+    assert_eq!(count(&rig, (Code::Configured, 0)), 1);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn no_configuration_is_no_mesh() {
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
     // Claimed before the last power-up: the configuration is not here.
     let mut rig = Rig::new(0);
-    rig.status.ownership = ownership::CLAIMED;
+    rig.status.ownership = Ownership::Claimed as u8;
     rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
     rig.become_ready();
     assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
@@ -91,7 +91,7 @@ fn the_first_handshake_makes_a_claim_final() {
     rig.tell::<for_mesh::Joined>(&()).unwrap();
     // Said again, because the reply was lost: nobody is asked.
     assert_eq!(rig.asked, []);
-    assert_eq!((count(&rig, (code::JOINED, 0)), count(&rig, (code::CLAIMED, 0))), (1, 1));
+    assert_eq!((count(&rig, (Code::Joined, 0)), count(&rig, (Code::Claimed, 0))), (1, 1));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_older_status_answers_no_call_of_mesh() {
     rig.run();
     rig.keystore_answers = true;
     rig.run();
-    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::DONE))));
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Done as u32)));
 }
 
 #[test]
@@ -131,22 +131,22 @@ fn mesh_is_not_believed_about_ownership() {
     rig.keystore_answers = true;
     rig.run();
     assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), Some(Err(refused(Refusal::Phase))));
-    assert_eq!((rig.core.phase(), count(&rig, (code::JOINED, 0))), (Phase::Committed, 0));
+    assert_eq!((rig.core.phase(), count(&rig, (Code::Joined, 0))), (Phase::Committed, 0));
 }
 
 #[test]
 fn an_update_is_in_force_when_the_reply_is_there() {
     let mut rig = Rig::claimed(&configuration(80));
     rig.asked.clear();
-    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(CommandResult::Done));
     assert_eq!(rig.asked, [5, 1]);
     assert_eq!(rig.member.configuration(), Some(&*configuration(81)));
-    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 2);
+    assert_eq!(count(&rig, (Code::Configured, 0)), 2);
     // The same once more changes nothing.
-    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
-    assert_eq!(count(&rig, (code::CONFIGURED, 0)), 2);
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(CommandResult::Done));
+    assert_eq!(count(&rig, (Code::Configured, 0)), 2);
     // Out of the mesh.
-    assert_eq!(apply(&mut rig, &update(b"")), Ok(result::DONE));
+    assert_eq!(apply(&mut rig, &update(b"")), Ok(CommandResult::Done));
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
 }
 
@@ -161,28 +161,28 @@ fn an_update_that_does_not_hold_changes_nothing() {
     endless.length = u64::MAX;
     rig.asked.clear();
     for (request, expected) in [
-        (other_hash, result::REFUSED),
-        (longer, result::UNREADABLE),
-        (endless, result::UNREADABLE),
-        (update(b"nonsense"), result::UNREADABLE),
+        (other_hash, CommandResult::Refused),
+        (longer, CommandResult::Unreadable),
+        (endless, CommandResult::Unreadable),
+        (update(b"nonsense"), CommandResult::Unreadable),
     ] {
         assert_eq!(apply(&mut rig, &request), Ok(expected));
-        assert!(rig.said.contains(&(code::UPDATE_REFUSED, u32::from(expected))));
+        assert!(rig.said.contains(&(Code::UpdateRefused, expected as u32)));
     }
     assert_eq!(rig.asked, []);
     for (refusal, expected) in [
-        (KeystoreRefusal::Forged, result::REFUSED),
-        (KeystoreRefusal::Stale, result::REFUSED),
-        (KeystoreRefusal::NotMine, result::REFUSED),
-        (KeystoreRefusal::Store, result::STORE),
+        (KeystoreRefusal::Forged, CommandResult::Refused),
+        (KeystoreRefusal::Stale, CommandResult::Refused),
+        (KeystoreRefusal::NotMine, CommandResult::Refused),
+        (KeystoreRefusal::Store, CommandResult::Store),
     ] {
         rig.refuses = Some(refusal);
         assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(expected));
     }
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
-    assert_eq!((rig.core.phase(), count(&rig, (code::CONFIGURED, 0))), (Phase::Claimed, 1));
+    assert_eq!((rig.core.phase(), count(&rig, (Code::Configured, 0))), (Phase::Claimed, 1));
     rig.refuses = None;
-    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(result::DONE));
+    assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(CommandResult::Done));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
     rig.keystore.reply::<keystore::Update>(&());
     rig.keystore_answers = true;
     rig.run();
-    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::STORE))));
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Store as u32)));
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
 }
 
@@ -210,7 +210,7 @@ fn an_update_is_asked_again_when_the_keystore_is_late() {
     rig.keystore_answers = true;
     rig.keystore.take().unwrap();
     rig.pass(at - rig.now);
-    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(u32::from(result::DONE))));
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Done as u32)));
     assert_eq!(rig.core.phase(), Phase::Claimed);
     // One that never answers seals the node, and mesh is not left without a word.
     rig.keystore_answers = false;
@@ -244,7 +244,7 @@ fn isolation_is_told_when_it_changes() {
         assert_eq!(rig.member.isolated, u64::from(isolated));
         assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
     }
-    assert_eq!((count(&rig, (code::ISOLATED, 1)), count(&rig, (code::ISOLATED, 0))), (2, 1));
+    assert_eq!((count(&rig, (Code::Isolated, 1)), count(&rig, (Code::Isolated, 0))), (2, 1));
 }
 
 #[test]

@@ -5,9 +5,8 @@ use std::{boxed::Box, format, vec::Vec};
 
 use calls::{
     alarm::AlarmOf,
-    console::closed,
-    keystore::{Refusal as KeystoreRefusal, anchor, test},
-    lifecycle::{ApplyRequest, end},
+    keystore::{AnchorKind, HealthTest, Refusal as KeystoreRefusal},
+    lifecycle::ApplyRequest,
     rules::MeshLink,
 };
 use shm::{ReadOnly, ReadWrite};
@@ -43,7 +42,7 @@ struct Rig {
     mesh: mailbox::Client<'static>,
     console: ring::Duplex<'static, SLOT>,
     alarm: AlarmOf<'static>,
-    said: Vec<(u32, u32)>,
+    said: Vec<(Code, u32)>,
 }
 
 fn words() -> &'static [AtomicU64] {
@@ -55,7 +54,7 @@ impl Rig {
         let mut status = StatusReply::new_zeroed();
         status.fiduciary = [0xf0; 32];
         status.address = [0xfe; 16];
-        status.anchor = anchor::IMAGE;
+        status.anchor = AnchorKind::Image as u8;
         let w: Vec<_> = (0..16).map(|_| words()).collect();
         let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
         let ports = Ports {
@@ -105,7 +104,7 @@ impl Rig {
     }
 
     fn become_ready(&mut self) {
-        self.status.state = state::READY;
+        self.status.state = State::Ready as u8;
         self.report.publish(&Report { mac: [2; 6], up: 1, zero: 0 });
         self.change();
     }
@@ -132,7 +131,7 @@ impl Rig {
                 } else if call.parse::<keystore::CloseGate>().is_some() {
                     self.keystore.reply::<keystore::CloseGate>(&());
                 } else if call.parse::<keystore::Settle>().is_some() {
-                    self.status.ownership = ownership::CLAIMED;
+                    self.status.ownership = Ownership::Claimed as u8;
                     self.keystore.reply::<keystore::Settle>(&());
                 } else if let Some(head) = call.parse::<keystore::Update>() {
                     match self.refuses {
@@ -156,7 +155,7 @@ impl Rig {
             let mut slot = [0; SLOT];
             while let Some(len) = self.console.recv(&mut slot).unwrap() {
                 let event = Event::read_from_bytes(&slot[..len]).unwrap();
-                self.said.push((event.code, event.number));
+                self.said.push((event.code().unwrap(), event.number));
             }
         }
         assert_eq!(self.core.phase(), if self.rules.phase == 0 { Phase::Blind } else { self.rules.phase() });
@@ -196,7 +195,7 @@ impl Rig {
         let mut rig = Self::holding();
         rig.open(1).unwrap();
         rig.commit_to(bytes);
-        rig.status.ownership = ownership::CLAIMED;
+        rig.status.ownership = Ownership::Claimed as u8;
         let gate = rig.rules.gate;
         rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
         rig
@@ -217,14 +216,14 @@ impl Rig {
 
     fn commit_to(&mut self, bytes: &[u8]) {
         self.stage(bytes).unwrap();
-        self.status.ownership = ownership::COMMITTED;
+        self.status.ownership = Ownership::Committed as u8;
         self.status.configuration = wire::binding::configuration_hash(bytes);
         let gate = self.rules.gate;
         assert_eq!(self.claim::<for_claim::Committed>(&gate), Ok(0));
     }
 
     fn phases(&self) -> Vec<u32> {
-        self.said.iter().filter(|(code, _)| *code == code::PHASE).map(|(_, phase)| *phase).collect()
+        self.said.iter().filter(|(code, _)| *code == Code::Phase).map(|(_, phase)| *phase).collect()
     }
 }
 
@@ -263,12 +262,12 @@ fn a_first_boot_scans_forks_and_holds_with_no_alarm() {
 #[test]
 fn a_restarted_node_goes_where_its_record_says() {
     for (forked, owner, phase) in [
-        (1, ownership::UNCLAIMED, Phase::Hold),
-        (1, ownership::COMMITTED, Phase::Committed),
-        (0, ownership::CLAIMED, Phase::Claimed),
+        (1, Ownership::Unclaimed, Phase::Hold),
+        (1, Ownership::Committed, Phase::Committed),
+        (0, Ownership::Claimed, Phase::Claimed),
     ] {
         let mut rig = Rig::new(3000);
-        (rig.status.forked, rig.status.ownership) = (forked, owner);
+        (rig.status.forked, rig.status.ownership) = (forked, owner as u8);
         rig.become_ready();
         assert_eq!(rig.core.phase(), phase);
         assert!(!rig.phases().contains(&(Phase::Scan as u32)));
@@ -286,7 +285,7 @@ fn nothing_opens_before_link_and_ticket_are_there() {
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Hold);
     let mut rig = Rig::new(0);
-    rig.status.state = state::READY;
+    rig.status.state = State::Ready as u8;
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Blind);
 }
@@ -298,14 +297,14 @@ fn a_keystore_fault_seals_the_node_at_any_time() {
         if late {
             rig.open(1).unwrap();
         }
-        rig.status.state = if late { state::ENTROPY_LOST } else { state::NO_ENTROPY };
-        rig.status.failed_test = test::REPETITION;
+        rig.status.state = if late { State::EntropyLost } else { State::NoEntropy } as u8;
+        rig.status.failed_test = HealthTest::Repetition as u8;
         rig.change();
         assert_eq!(rig.core.phase(), Phase::Sealed);
         assert_eq!(rig.rules.open_to(rig.now), None);
-        assert!(rig.said.contains(&(code::FAULT, u32::from(rig.status.state))));
+        assert!(rig.said.contains(&(Code::Fault, u32::from(rig.status.state))));
         // Nothing brings it back, not even a keystore that says it is well.
-        rig.status.state = state::READY;
+        rig.status.state = State::Ready as u8;
         rig.change();
         assert_eq!(rig.core.phase(), Phase::Sealed);
         assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
@@ -323,7 +322,7 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
         rig.pass(at - rig.now);
     }
     assert_eq!(rig.core.phase(), Phase::Sealed);
-    assert!(rig.said.contains(&(code::KEYSTORE_SILENT, 0)));
+    assert!(rig.said.contains(&(Code::KeystoreSilent, 0)));
     assert_eq!(rig.alarm(), None);
 }
 
@@ -333,13 +332,13 @@ fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
     for child in Domain::CHILDREN {
         for claimed in [false, true] {
             let mut rig = Rig::new(0);
-            rig.status.ownership = if claimed { ownership::CLAIMED } else { ownership::UNCLAIMED };
+            rig.status.ownership = if claimed { Ownership::Claimed } else { Ownership::Unclaimed } as u8;
             rig.become_ready();
             for _ in 0..3 {
                 rig.core.died(child, &mut rig.ports);
                 rig.run();
             }
-            let told = rig.said.iter().filter(|said| **said == (code::DIED, child as u32)).count();
+            let told = rig.said.iter().filter(|said| **said == (Code::Died, child as u32)).count();
             assert_eq!(told, 1);
             let goes_on =
                 matches!(child, Entropy | Console | Mesh | Workload) || claimed && matches!(child, Beacon | Claim);
@@ -360,13 +359,13 @@ fn the_gate_is_for_one_peer_and_ends_by_itself() {
     assert_eq!((gate.token, gate.nonce, gate.fiduciary), ([7; 16], [8; 16], [0xf0; 32]));
     assert_eq!(rig.open(2), Err(refused(Refusal::Busy)));
     assert_eq!(rig.rules.peer.mac, [1; 6]);
-    assert!(rig.said.contains(&(code::RIVAL, 1)));
+    assert!(rig.said.contains(&(Code::Rival, 1)));
     // The perimeter needs no telling: its own clock closes the gate.
     assert!(rig.rules.open_to(until).is_none());
     rig.asked.clear();
     rig.pass(until - rig.now);
     assert_eq!(rig.rules.gate, 0);
-    assert!(rig.said.contains(&(code::GATE_CLOSED, closed::EXPIRED)));
+    assert!(rig.said.contains(&(Code::GateClosed, Closed::Expired as u32)));
     assert_eq!(rig.asked, [3]);
     rig.open(2).unwrap();
     assert_eq!(rig.rules.peer.mac, [2; 6]);
@@ -386,10 +385,10 @@ fn a_running_claim_has_its_time_once_and_the_same_peer_may_open_anew() {
     assert_eq!(rig.rules.until, until);
     rig.open(1).unwrap();
     assert_ne!(rig.rules.gate, first);
-    assert!(rig.said.contains(&(code::GATE_CLOSED, closed::REPLACED)));
+    assert!(rig.said.contains(&(Code::GateClosed, Closed::Replaced as u32)));
     // The old gate's claim has no say any more.
     assert_eq!(rig.claim::<for_claim::Started>(&first), Err(refused(Refusal::Gate)));
-    let old = EndRequest { gate: first, reason: end::CLOSED, zero: 0 };
+    let old = EndRequest::new(first, Closed::PeerLeft);
     assert_eq!(rig.claim::<for_claim::Ended>(&old), Err(refused(Refusal::Gate)));
     assert_ne!(rig.rules.gate, 0);
 }
@@ -401,7 +400,7 @@ fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
         rig.become_ready();
         rig.open(1).unwrap();
         if ended {
-            let request = EndRequest { gate: rig.rules.gate, reason: end::REJECTED, zero: 0 };
+            let request = EndRequest::new(rig.rules.gate, Closed::Rejected);
             rig.claim::<for_claim::Ended>(&request).unwrap();
         } else {
             rig.pass(30_000 * MS);
@@ -426,7 +425,7 @@ fn a_claim_is_final_only_when_the_keystore_says_so() {
     assert_eq!(rig.core.phase(), Phase::Committed);
     assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
     assert_eq!(rig.claim::<for_claim::Acknowledged>(&gate), Err(refused(Refusal::Phase)));
-    rig.status.ownership = ownership::CLAIMED;
+    rig.status.ownership = Ownership::Claimed as u8;
     rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
     assert_eq!(rig.core.phase(), Phase::Claimed);
     assert_eq!(rig.rules.open_to(rig.now), None);
@@ -441,7 +440,7 @@ fn a_committed_node_takes_the_committed_configuration_and_no_other() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
     rig.commit();
-    let end = EndRequest { gate: rig.rules.gate, reason: end::CLOSED, zero: 0 };
+    let end = EndRequest::new(rig.rules.gate, Closed::PeerLeft);
     rig.claim::<for_claim::Ended>(&end).unwrap();
     assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Committed, 0));
     rig.open(2).unwrap();
@@ -467,10 +466,10 @@ fn a_configuration_must_have_its_length_and_hash() {
 fn a_claim_that_died_after_the_commit_is_followed_by_the_keystores_word() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
-    rig.status.ownership = ownership::COMMITTED;
+    rig.status.ownership = Ownership::Committed as u8;
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Committed);
-    rig.status.ownership = ownership::CLAIMED;
+    rig.status.ownership = Ownership::Claimed as u8;
     rig.change();
     assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Claimed, 0));
 }
@@ -499,7 +498,7 @@ proptest::proptest! {
                 2 => drop(rig.stage(&configuration(u16::from(n) + 1))),
                 3 => drop(rig.claim::<for_claim::Committed>(&gate)),
                 4 => drop(rig.claim::<for_claim::Acknowledged>(&gate)),
-                5 => drop(rig.claim::<for_claim::Ended>(&EndRequest { gate, reason: 1, zero: 0 })),
+                5 => drop(rig.claim::<for_claim::Ended>(&EndRequest::new(gate, Closed::Rejected))),
                 6 => rig.pass(7_000 * MS),
                 7 => {
                     rig.status.ownership = rig.status.ownership.max(n);
@@ -513,8 +512,8 @@ proptest::proptest! {
             // Fork is passed through within one action.
             let allowed = before <= after || (before == Phase::Scan && after == Phase::Hold);
             proptest::prop_assert!(allowed, "{before:?} to {after:?}");
-            proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership == ownership::CLAIMED);
-            proptest::prop_assert!(after != Phase::Committed || rig.status.ownership != ownership::UNCLAIMED);
+            proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership() == Ownership::Claimed);
+            proptest::prop_assert!(after != Phase::Committed || rig.status.ownership() != Ownership::Unclaimed);
             proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_some());
             let member = rig.core.configuration().filter(|bytes| after.has_mesh() && !bytes.is_empty());
             proptest::prop_assert_eq!(rig.rules.mesh.member == 1, member.is_some());

@@ -8,11 +8,11 @@ use calls::{
 };
 use crypto::Secret;
 use policy::{Direction, Protocol, Role};
-use shm::mailbox::Operation;
+use shm::mailbox::Operation as _;
 use wire::{
     COMMAND_PORT,
-    command::{Command, operation},
-    telemetry::result,
+    command::{Command, Operation},
+    telemetry::CommandResult,
 };
 use zerocopy::IntoBytes;
 
@@ -23,10 +23,10 @@ use super::{
 };
 
 /// The counter, operation and result of each record that came.
-fn results(world: &mut World) -> Vec<(u32, u8, u8)> {
+fn results(world: &mut World) -> Vec<(u32, Option<Operation>, CommandResult)> {
     world.run_for(50);
     let records = world.telemetry().into_iter();
-    records.map(|record| (record.counter.get(), record.operation, record.result)).collect()
+    records.map(|record| (record.counter.get(), record.operation(), record.result().unwrap())).collect()
 }
 
 fn quiet() -> World {
@@ -45,25 +45,25 @@ fn another(world: &World, n: u16) -> Vec<u8> {
 #[test]
 fn a_command_is_obeyed_and_shows_in_the_next_record() {
     let mut world = quiet();
-    for (counter, operation) in [(5, operation::STATUS), (6, operation::ROTATE), (9, operation::STATUS)] {
+    for (counter, operation) in [(5, Operation::Status), (6, Operation::Rotate), (9, Operation::Status)] {
         world.command(operation, 0, counter);
-        assert_eq!(results(&mut world), [(counter, operation, result::DONE)]);
+        assert_eq!(results(&mut world), [(counter, Some(operation), CommandResult::Done)]);
     }
-    world.command(77, 0, 10);
-    assert_eq!(results(&mut world), [(10, 77, result::UNKNOWN)]);
-    world.command(operation::APPLY, 0, 11);
-    assert_eq!(results(&mut world), [(11, operation::APPLY, result::NOT_STAGED)]);
+    world.command(77u8, 0, 10);
+    assert_eq!(results(&mut world), [(10, None, CommandResult::Unknown)]);
+    world.command(Operation::Apply, 0, 11);
+    assert_eq!(results(&mut world), [(11, Some(Operation::Apply), CommandResult::NotStaged)]);
 }
 
 #[test]
 fn a_repeated_command_costs_the_keystore_nothing() {
     let mut world = quiet();
     let asked = |world: &World| world.node.keystore.asked(CheckCommand::OP);
-    world.command(operation::STATUS, 0, 5);
+    world.command(Operation::Status, 0, 5);
     world.run_for(50);
     assert_eq!(asked(&world), 1);
     for counter in [5, 5, 4, 0] {
-        world.command(operation::STATUS, 0, counter);
+        world.command(Operation::Status, 0, counter);
     }
     assert_eq!(asked(&world), 1);
     assert_eq!(results(&mut world).len(), 1);
@@ -71,11 +71,11 @@ fn a_repeated_command_costs_the_keystore_nothing() {
     // The same one many times before the keystore has answered.
     world.node.keystore.trouble = Some((CheckCommand::OP, Trouble::Silent(1)));
     for _ in 0..20 {
-        world.command(operation::STATUS, 0, 6);
+        world.command(Operation::Status, 0, 6);
     }
     // Neither they nor the one before take another's place.
     for counter in [5, 5, 5, 5, 7, 8, 9] {
-        world.command(operation::STATUS, 0, counter);
+        world.command(Operation::Status, 0, counter);
     }
     world.run_for(3000);
     assert_eq!(world.telemetry().last().unwrap().counter.get(), 9);
@@ -85,7 +85,7 @@ fn a_repeated_command_costs_the_keystore_nothing() {
 #[test]
 fn what_is_forged_foreign_or_malformed_is_met_with_silence_and_counted() {
     let mut world = quiet();
-    let good = world.make(operation::ISOLATE, 0, 5);
+    let good = world.make(Operation::Isolate, 0, 5);
     let mut count = 0;
     let mut payloads: Vec<Vec<u8>> = Vec::new();
     for at in 0..16 {
@@ -93,8 +93,8 @@ fn what_is_forged_foreign_or_malformed_is_met_with_silence_and_counted() {
         forged.as_mut_bytes()[at] ^= 1;
         payloads.push(forged.as_bytes().to_vec());
     }
-    let other_key = Command::new(&Secret::new([9; 32]), &world.node.keystore.fiduciary, operation::ISOLATE, 0, 6);
-    let other_node = Command::new(&world.node.keystore.command_key, &[7; 32], operation::ISOLATE, 0, 7);
+    let other_key = Command::new(&Secret::new([9; 32]), &world.node.keystore.fiduciary, Operation::Isolate, 0, 6);
+    let other_node = Command::new(&world.node.keystore.command_key, &[7; 32], Operation::Isolate, 0, 7);
     payloads.extend([other_key.as_bytes().to_vec(), other_node.as_bytes().to_vec()]);
     for len in [0, 1, 15, 17, 24, 25, 120, 1000] {
         payloads.push(noise(len));
@@ -111,7 +111,10 @@ fn what_is_forged_foreign_or_malformed_is_met_with_silence_and_counted() {
     assert_eq!(results(&mut world), []);
     assert!(!world.node.keystore.isolated);
     let record = world.now_telemetry();
-    assert_eq!((record.commands_dropped.get(), record.counter.get(), record.result), (count, 0, result::NONE));
+    assert_eq!(
+        (record.commands_dropped.get(), record.counter.get(), record.result()),
+        (count, 0, Some(CommandResult::None))
+    );
 }
 
 #[test]
@@ -119,7 +122,7 @@ fn only_the_authority_is_heard_on_the_port_of_commands() {
     let mut world = World::joined(&[]);
     world.acquaint();
     let asked = world.node.keystore.asked(CheckCommand::OP);
-    let command = world.make(operation::ISOLATE, 0, 5);
+    let command = world.make(Operation::Isolate, 0, 5);
     for (from, to) in [(V4(LAPTOP), V4(NODE)), (V6(LAPTOP), V6(NODE)), (V4(AUTHORITY), V4(NODE))] {
         world.laptop_sends(&packets::udp(from, to, (40000, COMMAND_PORT), command.as_bytes()));
     }
@@ -142,7 +145,7 @@ fn only_the_authority_is_heard_on_the_port_of_commands() {
 #[test]
 fn nothing_answers_a_command() {
     let mut world = quiet();
-    for (counter, operation) in (1..).zip([1, 2, 3, 5, 200]) {
+    for (counter, operation) in (1..).zip([1u8, 2, 3, 5, 200]) {
         world.command(operation, 0, counter);
     }
     world.run_for(100);
@@ -156,8 +159,8 @@ fn nothing_answers_a_command() {
 fn rotating_makes_new_sessions() {
     let mut world = quiet();
     let before = world.node.keystore.asked(StartMeshHandshake::OP);
-    world.command(operation::ROTATE, 0, 1);
-    assert_eq!(results(&mut world), [(1, operation::ROTATE, result::DONE)]);
+    world.command(Operation::Rotate, 0, 1);
+    assert_eq!(results(&mut world), [(1, Some(Operation::Rotate), CommandResult::Done)]);
     assert!(world.node.keystore.asked(StartMeshHandshake::OP) > before);
     // With the authority once more, and with the other node, whose place is known.
     assert_eq!(world.now_telemetry().handshakes.get(), 3);
@@ -168,7 +171,7 @@ fn a_handshake_and_a_command_take_turns_at_the_keystore() {
     let mut world = quiet();
     world.node.keystore.log.clear();
     // Both come in one step; the first makes handshakes with the authority and the other node wanted.
-    for (counter, operation) in [(1, operation::ROTATE), (2, operation::STATUS)] {
+    for (counter, operation) in [(1, Operation::Rotate), (2, Operation::Status)] {
         let command = world.make(operation, 0, counter);
         let packet = packets::udp(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT), command.as_bytes());
         world.authority.send(world.now, &world.node.key(), &packet);
@@ -186,24 +189,24 @@ fn chunks_come_in_any_order_and_more_than_once() {
         update.resize(4096, 7);
         let head: &mut wire::update::UpdateHead = zerocopy::FromBytes::mut_from_bytes(&mut update[..360]).unwrap();
         head.length.set(4096 - 360);
-        world.node.lifecycle.result = result::REFUSED;
+        world.node.lifecycle.result = CommandResult::Refused;
         let short = wire::update::parse(&update).unwrap().0.short();
         let parts = chunks(&update);
         assert_eq!(parts.len(), 4);
         for (at, number) in order.into_iter().enumerate() {
-            world.command(operation::APPLY, short, 1 + at as u32);
-            assert_eq!(results(&mut world).last().unwrap().2, result::NOT_STAGED);
+            world.command(Operation::Apply, short, 1 + at as u32);
+            assert_eq!(results(&mut world).last().unwrap().2, CommandResult::NotStaged);
             for _ in 0..2 {
                 world.say(&parts[number]);
             }
         }
-        world.command(operation::APPLY, short ^ 1, 10);
-        assert_eq!(results(&mut world).last().unwrap().2, result::NOT_STAGED, "another");
-        world.command(operation::APPLY, short, 11);
-        assert_eq!(results(&mut world), [(11, operation::APPLY, result::REFUSED)]);
+        world.command(Operation::Apply, short ^ 1, 10);
+        assert_eq!(results(&mut world).last().unwrap().2, CommandResult::NotStaged, "another");
+        world.command(Operation::Apply, short, 11);
+        assert_eq!(results(&mut world), [(11, Some(Operation::Apply), CommandResult::Refused)]);
         assert_eq!(world.node.lifecycle.applied(), [update.clone()]);
         // It stays staged, and may be named again.
-        world.command(operation::APPLY, short, 12);
+        world.command(Operation::Apply, short, 12);
         assert_eq!(results(&mut world).len(), 1);
         assert_eq!(world.node.lifecycle.applied().len(), 2);
     }
@@ -212,7 +215,7 @@ fn chunks_come_in_any_order_and_more_than_once() {
 #[test]
 fn two_updates_are_never_put_together() {
     let mut world = quiet();
-    world.node.lifecycle.result = result::REFUSED;
+    world.node.lifecycle.result = CommandResult::Refused;
     let updates = [update(&noise(2000)), update(&noise(2001)[1..])];
     let shorts = updates.clone().map(|update| wire::update::parse(&update).unwrap().0.short());
     let [one, two] = updates.clone().map(|update| chunks(&update));
@@ -222,19 +225,19 @@ fn two_updates_are_never_put_together() {
         world.say(b);
     }
     for (counter, short) in (1..).zip(shorts) {
-        world.command(operation::APPLY, short, counter);
-        assert_eq!(results(&mut world), [(counter, operation::APPLY, result::NOT_STAGED)]);
+        world.command(Operation::Apply, short, counter);
+        assert_eq!(results(&mut world), [(counter, Some(Operation::Apply), CommandResult::NotStaged)]);
     }
     // A chunk that lies about its update spoils it, and no more.
     world.update(&updates[0]);
     let mut liar = two[0].clone();
     liar[..4].copy_from_slice(&shorts[0].to_be_bytes());
     world.say(&liar);
-    world.command(operation::APPLY, shorts[0], 3);
-    assert_eq!(results(&mut world), [(3, operation::APPLY, result::NOT_STAGED)]);
+    world.command(Operation::Apply, shorts[0], 3);
+    assert_eq!(results(&mut world), [(3, Some(Operation::Apply), CommandResult::NotStaged)]);
     world.update(&updates[0]);
-    world.command(operation::APPLY, shorts[0], 4);
-    assert_eq!(results(&mut world), [(4, operation::APPLY, result::REFUSED)]);
+    world.command(Operation::Apply, shorts[0], 4);
+    assert_eq!(results(&mut world), [(4, Some(Operation::Apply), CommandResult::Refused)]);
     assert_eq!(world.node.lifecycle.applied(), [updates[0].clone()]);
 }
 
@@ -245,14 +248,14 @@ fn an_applied_update_is_in_force_when_the_record_says_so() {
     let update = update(&configuration);
     let short = wire::update::parse(&update).unwrap().0.short();
     world.update(&update);
-    world.command(operation::APPLY, short, 1);
+    world.command(Operation::Apply, short, 1);
     world.run_for(50);
     let record = world.telemetry().pop().unwrap();
     let hash = wire::binding::configuration_hash(&configuration);
-    assert_eq!((record.result, &record.configuration[..]), (result::DONE, &hash[..8]));
+    assert_eq!((record.result(), &record.configuration[..]), (Some(CommandResult::Done), &hash[..8]));
     // What was staged is gone.
-    world.command(operation::APPLY, short, 2);
-    assert_eq!(results(&mut world).last(), Some(&(2, operation::APPLY, result::NOT_STAGED)));
+    world.command(Operation::Apply, short, 2);
+    assert_eq!(results(&mut world).last(), Some(&(2, Some(Operation::Apply), CommandResult::NotStaged)));
 }
 
 #[test]
@@ -267,43 +270,43 @@ fn lifecycle_may_be_slow_refuse_or_restart() {
     };
     let (mut world, short) = staged();
     world.node.lifecycle.trouble = Some((Apply::OP, Trouble::Refuse));
-    world.command(operation::APPLY, short, 1);
-    assert_eq!(results(&mut world), [(1, operation::APPLY, result::REFUSED)]);
+    world.command(Operation::Apply, short, 1);
+    assert_eq!(results(&mut world), [(1, Some(Operation::Apply), CommandResult::Refused)]);
 
     let (mut world, short) = staged();
     world.node.lifecycle.trouble = Some((Apply::OP, Trouble::Silent(1)));
-    world.command(operation::APPLY, short, 1);
+    world.command(Operation::Apply, short, 1);
     // Meanwhile commands wait, and chunks change nothing.
-    world.command(operation::STATUS, 0, 2);
+    world.command(Operation::Status, 0, 2);
     let other = update(&another(&world, 4));
     world.update(&other);
     world.run_for(4000);
     assert!(world.telemetry().iter().all(|record| record.counter.get() == 0));
     world.node.restart_lifecycle();
     let all = results(&mut world);
-    assert_eq!(all.first(), Some(&(1, operation::APPLY, result::DONE)));
-    assert_eq!(all.last(), Some(&(2, operation::STATUS, result::DONE)));
+    assert_eq!(all.first(), Some(&(1, Some(Operation::Apply), CommandResult::Done)));
+    assert_eq!(all.last(), Some(&(2, Some(Operation::Status), CommandResult::Done)));
 
     let (mut world, short) = staged();
     world.node.lifecycle.trouble = Some((Apply::OP, Trouble::Silent(2)));
-    world.command(operation::APPLY, short, 1);
+    world.command(Operation::Apply, short, 1);
     world.run_for(10_100);
-    assert_eq!(world.telemetry().last().unwrap().result, result::STORE);
+    assert_eq!(world.telemetry().last().unwrap().result(), Some(CommandResult::Store));
     // It may be tried again.
-    world.command(operation::APPLY, short, 2);
-    assert_eq!(results(&mut world).last(), Some(&(2, operation::APPLY, result::DONE)));
+    world.command(Operation::Apply, short, 2);
+    assert_eq!(results(&mut world).last(), Some(&(2, Some(Operation::Apply), CommandResult::Done)));
 }
 
 #[test]
 fn a_command_that_the_keystore_did_not_answer_is_not_asked_again() {
     let mut world = quiet();
     world.node.keystore.trouble = Some((CheckCommand::OP, Trouble::Silent(1)));
-    world.command(operation::STATUS, 0, 1);
+    world.command(Operation::Status, 0, 1);
     world.run_for(3000);
     assert_eq!(world.node.keystore.asked(CheckCommand::OP), 1);
     assert!(world.telemetry().is_empty());
-    world.command(operation::STATUS, 0, 1);
-    assert_eq!(results(&mut world), [(1, operation::STATUS, result::DONE)]);
+    world.command(Operation::Status, 0, 1);
+    assert_eq!(results(&mut world), [(1, Some(Operation::Status), CommandResult::Done)]);
 }
 
 #[test]
@@ -311,7 +314,7 @@ fn more_commands_than_fit_are_dropped() {
     let mut world = quiet();
     world.node.keystore.trouble = Some((CheckCommand::OP, Trouble::Silent(1)));
     for counter in 1..20 {
-        world.command(operation::STATUS, 0, counter);
+        world.command(Operation::Status, 0, counter);
     }
     world.run_for(3000);
     let record = world.now_telemetry();

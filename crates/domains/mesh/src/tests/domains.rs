@@ -8,12 +8,15 @@ use calls::{
     mesh::Membership,
 };
 use crypto::Secret;
-use shm::{cell, mailbox::Operation, mailbox::Server};
+use shm::{
+    cell,
+    mailbox::{Operation as Call, Server},
+};
 use wire::{
     Key,
-    command::{Command, operation, target},
+    command::{Command, Operation, target},
     handshake::{self, Started, Timestamps},
-    telemetry::result,
+    telemetry::CommandResult,
 };
 
 /// How the next calls of one operation go wrong.
@@ -100,7 +103,7 @@ impl Keystore {
         self.server.take_signal()
     }
 
-    fn answer<O: Operation>(&mut self, reply: Result<O::Reply, Refusal>) {
+    fn answer<O: Call>(&mut self, reply: Result<O::Reply, Refusal>) {
         match reply {
             Ok(reply) => self.server.reply::<O>(&reply),
             Err(refusal) => self.server.refuse(refusal.code()),
@@ -118,9 +121,9 @@ impl Keystore {
             return Err(Refusal::Stale);
         }
         self.counter = command.counter.get();
-        match command.operation {
-            operation::ISOLATE => self.isolated = true,
-            operation::REJOIN => self.isolated = false,
+        match command.operation() {
+            Some(Operation::Isolate) => self.isolated = true,
+            Some(Operation::Rejoin) => self.isolated = false,
             _ => {}
         }
         Ok(CommandReply {
@@ -145,7 +148,7 @@ pub struct Lifecycle {
     pub told: Vec<Told>,
     pub trouble: Option<(u32, Trouble)>,
     /// What comes of an update.
-    pub result: u8,
+    pub result: CommandResult,
 }
 
 impl Lifecycle {
@@ -174,13 +177,13 @@ impl Lifecycle {
                 _ => {
                     let request: ApplyRequest = call.parse::<asked::Apply>().unwrap();
                     let update = request.update[..request.length as usize].to_vec();
-                    if self.result == result::DONE {
+                    if self.result == CommandResult::Done {
                         let (_, configuration) = wire::update::parse(&update).unwrap();
                         self.configure(configuration);
                         self.publish();
                     }
                     self.told.push(Told::Apply(update));
-                    self.server.reply::<asked::Apply>(&u32::from(self.result));
+                    self.server.reply::<asked::Apply>(&(self.result as u32));
                 }
             }
         }

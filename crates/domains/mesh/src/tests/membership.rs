@@ -193,7 +193,7 @@ fn when_the_membership_goes_everything_goes() {
 #[test]
 fn another_epoch_is_another_membership() {
     let mut world = World::joined(&[]);
-    world.command(wire::command::operation::STATUS, 0, 7);
+    world.command(wire::command::Operation::Status, 0, 7);
     world.run_for(100);
     assert_eq!(world.telemetry().last().unwrap().counter.get(), 7);
     world.node.lifecycle.membership.epoch = 2;

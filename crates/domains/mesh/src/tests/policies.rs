@@ -242,7 +242,7 @@ fn an_isolated_node_knows_its_authority_only() {
     world.workload_sends(&answer);
     assert_eq!(got(&mut world, LAPTOP), core::slice::from_ref(&answer));
     world.node.heard();
-    world.command(wire::command::operation::ISOLATE, 0, 1);
+    world.command(wire::command::Operation::Isolate, 0, 1);
     world.run_for(50);
     let records: Vec<_> = world.authority.take().iter().filter_map(|packet| world.read_telemetry(packet)).collect();
     assert_eq!(records.last().map(|record| (record.counter.get(), record.isolated)), Some((1, 1)));
@@ -251,7 +251,7 @@ fn an_isolated_node_knows_its_authority_only() {
     for flow in rules().into_iter().filter(|flow| *flow != rule(Direction::Out, Role::Node, Protocol::Icmp, 0)) {
         assert_eq!(opens(&mut world, &flow, V6, 6000), flow.role == Role::Authority, "{flow:?}");
     }
-    world.command(wire::command::operation::REJOIN, 0, 2);
+    world.command(wire::command::Operation::Rejoin, 0, 2);
     world.run_for(50);
     world.authority.take();
     assert!(opens(&mut world, &ping(LAPTOP), V4, 1));
@@ -337,7 +337,7 @@ proptest! {
         for packet in packets {
             world.workload_sends(&packet);
         }
-        world.command(wire::command::operation::STATUS, 0, 1);
+        world.command(wire::command::Operation::Status, 0, 1);
         world.run_for(100);
         // It panics at anything else, and these the node made itself.
         let records = world.telemetry();

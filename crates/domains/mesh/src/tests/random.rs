@@ -193,7 +193,7 @@ proptest! {
         world.run_for(40_000);
         world.authority.take();
         let counter = world.node.keystore.counter + 1;
-        let command = world.make(wire::command::operation::STATUS, 0, counter);
+        let command = world.make(wire::command::Operation::Status, 0, counter);
         world.say(command.as_bytes());
         world.run_for(1000);
         let records = world.telemetry();

@@ -20,7 +20,7 @@ use shm::{
 use wire::{
     COMMAND_PORT, Key, MESH_PORT, Phase, TELEMETRY_PORT,
     command::Command,
-    telemetry::{Telemetry, result},
+    telemetry::{CommandResult, Telemetry},
 };
 use wireguard::Endpoint;
 use zerocopy::{FromZeros, IntoBytes};
@@ -154,7 +154,7 @@ impl Node {
                 membership,
                 told: Vec::new(),
                 trouble: None,
-                result: result::DONE,
+                result: CommandResult::Done,
             },
             workload: far(regions.workload),
             heartbeat: cell::Writer::new(ReadWrite::new(regions.heartbeat)).unwrap(),
@@ -454,12 +454,12 @@ impl World {
         self.authority_sends(&packets::udp(V4(AUTHORITY), V4(NODE), (40000, COMMAND_PORT), payload));
     }
 
-    pub fn make(&self, operation: u8, argument: u32, counter: u32) -> Command {
+    pub fn make(&self, operation: impl Into<u8>, argument: u32, counter: u32) -> Command {
         let Keystore { command_key, fiduciary, .. } = &self.node.keystore;
         Command::new(command_key, fiduciary, operation, argument, counter)
     }
 
-    pub fn command(&mut self, operation: u8, argument: u32, counter: u32) {
+    pub fn command(&mut self, operation: impl Into<u8>, argument: u32, counter: u32) {
         let command = self.make(operation, argument, counter);
         self.say(command.as_bytes());
     }
