@@ -144,7 +144,7 @@ fn frame(
 #[cfg(test)]
 mod tests {
     use calls::{mesh::Stations, rules::Rules};
-    use perimeter::{Reason, Source, Verdict, decide};
+    use perimeter::{Reason, Side, decide};
     use wire::Phase;
 
     use super::*;
@@ -154,13 +154,8 @@ mod tests {
         let link = link::Station::new(NODE.octets(), NODE_MAC.0);
         let rules = Rules { phase: Phase::Hold as u64, link, ..Rules::CLOSED };
         let verdicts =
-            [find(), arp(), syn(), full()].map(|frame| decide(&rules, &Stations::NONE, 0, Source::Net, &frame));
-        let expected = [
-            Verdict::ToBeacon,
-            Verdict::Drop(Reason::NotIpv6),
-            Verdict::Drop(Reason::Gate),
-            Verdict::Drop(Reason::Datagram),
-        ];
+            [find(), arp(), syn(), full()].map(|frame| decide(&rules, &Stations::NONE, 0, Side::Net, &frame));
+        let expected = [Ok(Side::Beacon), Err(Reason::NotIpv6), Err(Reason::Gate), Err(Reason::Datagram)];
         assert_eq!(verdicts, expected);
         assert_eq!(full().len(), 1514);
     }

@@ -12,7 +12,7 @@
 //! discovery with the gate's peer is `claim`'s while the gate is open, all other is `mesh`'s. WireGuard itself answers no
 //! stranger.
 //!
-//! The function is pure: the same rules, stations, time and frame bring the same verdict.
+//! The function is pure: the same rules, stations, time and frame bring the same answer.
 
 use calls::{
     mesh::Stations,
@@ -24,105 +24,52 @@ use wire::{
     link::{Answer, Find, Hello, Open},
 };
 
-use crate::packet::{Content, Flags, Neighbour, NeighbourKind, Packet, Station, Tcp, is, is_host, is_unicast};
+use crate::{
+    packet::{Content, Flags, Neighbour, NeighbourKind, Packet, Station, Tcp, is, is_host, is_unicast},
+    reason::Reason,
+};
 
 /// Hop limit of all that the node itself sends to a group or as neighbour discovery, and that neighbour
 /// discovery must have: it proves that no router forwarded the frame.
 pub const HOP_LIMIT: u8 = 255;
 
-/// Where a frame comes from.
+/// One of the perimeter's sides, each a ring of frames: where a frame comes from, or where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Side {
     Net,
     Beacon,
     Claim,
     Mesh,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    ToNet,
-    ToBeacon,
-    ToClaim,
-    ToMesh,
-    Drop(Reason),
-}
-
-/// Why a frame was dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The phase lets nothing through.
-    Closed,
-    /// Too short, too long, or lengths that disagree.
-    Length,
-    /// An Ethernet type other than IPv6's, or another version.
-    NotIpv6,
-    /// A next header other than TCP, UDP and ICMPv6.
-    Protocol,
-    /// Not what neighbour discovery needs here: type, code, option, target.
-    Neighbour,
-    /// A checksum that does not fit, or none.
-    Checksum,
-    /// Source or destination port.
-    Port,
-    /// No datagram of the kind that may go this way.
-    Datagram,
-    /// Flags that no TCP segment has, or that must not go out.
-    Flags,
-    /// Hop limit, traffic class or flow label.
-    Header,
-    /// Not an address that may be the source.
-    Sender,
-    /// Not an address that may be the destination.
-    Receiver,
-    /// Needs an open gate.
-    Gate,
-    /// The destination's ring was full.
-    Full,
-    /// A ring's other end broke its rules.
-    Misbehaved,
-}
-
-impl Reason {
-    pub const COUNT: usize = Self::Misbehaved as usize + 1;
-}
-
-pub fn decide(rules: &Rules, stations: &Stations, now: Micros, source: Source, frame: &[u8]) -> Verdict {
+/// Where a frame from that side goes, or why nowhere.
+pub fn decide(rules: &Rules, stations: &Stations, now: Micros, from: Side, frame: &[u8]) -> Result<Side, Reason> {
     let us = Station { mac: rules.link.mac, ip: rules.link.ip };
-    let (listens, mesh) = (rules.phase().listens(), Mesh::of(rules, &us, stations));
-    if !us.is_one() || (!listens && mesh.is_none()) {
-        return Verdict::Drop(Reason::Closed);
+    let (listens, member) = (rules.phase().listens(), Member::of(rules, &us, stations));
+    if !us.is_one() || (!listens && member.is_none()) {
+        return Err(Reason::Closed);
     }
-    let verdict = Packet::parse(frame).and_then(|packet| {
-        let peer = rules.open_to(now).map(|peer| Station { mac: peer.mac, ip: peer.ip }).filter(Station::is_one);
-        let need_listening = || need(listens, Reason::Closed);
-        match (source, mesh) {
-            (Source::Net, Some(mesh)) if mesh.hears(peer.as_ref(), &packet) => mesh.inbound(&packet),
-            (Source::Net, _) => need_listening().and_then(|()| inbound(&us, peer.as_ref(), &packet)),
-            (Source::Mesh, mesh) => mesh.ok_or(Reason::Closed)?.outbound(&packet),
-            (Source::Beacon | Source::Claim, _) => {
-                need_listening()?;
-                from_us(&us, &packet)?;
-                if source == Source::Beacon {
-                    from_beacon(&us, peer.as_ref(), &packet)
-                } else {
-                    from_claim(&us, peer.as_ref(), &packet)
-                }
-            }
-        }
-    });
-    verdict.unwrap_or_else(Verdict::Drop)
+    let packet = Packet::parse(frame)?;
+    let peer = rules.open_to(now).map(|peer| Station { mac: peer.mac, ip: peer.ip }).filter(Station::is_one);
+    match (from, member) {
+        (Side::Net, Some(member)) if member.hears(peer.as_ref(), &packet) => member.inbound(&packet),
+        (Side::Mesh, member) => member.ok_or(Reason::Closed)?.outbound(&packet),
+        _ if !listens => Err(Reason::Closed),
+        (Side::Net, _) => inbound(&us, peer.as_ref(), &packet),
+        (Side::Beacon, _) => from_beacon(&us, peer.as_ref(), &packet),
+        (Side::Claim, _) => from_claim(&us, peer.as_ref(), &packet),
+    }
 }
 
 /// The link as the mesh of a member uses it.
 #[derive(Clone, Copy)]
-struct Mesh<'a> {
+struct Member<'a> {
     us: &'a Station,
     link: &'a MeshLink,
     stations: &'a Stations,
 }
 
-impl<'a> Mesh<'a> {
+impl<'a> Member<'a> {
     fn of(rules: &'a Rules, us: &'a Station, stations: &'a Stations) -> Option<Self> {
         let member = rules.mesh.member == 1 && rules.phase().has_mesh();
         member.then_some(Self { us, link: &rules.mesh, stations })
@@ -155,7 +102,7 @@ impl<'a> Mesh<'a> {
         }
     }
 
-    fn inbound(&self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+    fn inbound(&self, packet: &Packet<'_>) -> Result<Side, Reason> {
         let Packet { source: from, destination: to, .. } = packet;
         match &packet.content {
             Content::WireGuard { source, destination } => {
@@ -183,10 +130,10 @@ impl<'a> Mesh<'a> {
             }
             Content::Beacon(_) | Content::Tcp(_) => return Err(Reason::Protocol),
         }
-        Ok(Verdict::ToMesh)
+        Ok(Side::Mesh)
     }
 
-    fn outbound(&self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+    fn outbound(&self, packet: &Packet<'_>) -> Result<Side, Reason> {
         let Packet { source: from, destination: to, .. } = packet;
         need(self.is_us(from), Reason::Sender)?;
         need(packet.plain, Reason::Header)?;
@@ -213,11 +160,11 @@ impl<'a> Mesh<'a> {
             }
             Content::Beacon(_) | Content::Tcp(_) => return Err(Reason::Protocol),
         }
-        Ok(Verdict::ToNet)
+        Ok(Side::Net)
     }
 }
 
-fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Side, Reason> {
     if !packet.source.is_one() || packet.source.mac == us.mac || packet.source.ip == us.ip {
         return Err(Reason::Sender);
     }
@@ -227,7 +174,7 @@ fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<
     if let Content::Beacon(datagram) = packet.content {
         need(packet.destination == Station::ALL_NODES, Reason::Receiver)?;
         need(is::<Find>(datagram) || is::<Open>(datagram), Reason::Datagram)?;
-        return Ok(Verdict::ToBeacon);
+        return Ok(Side::Beacon);
     }
     let peer = peer.ok_or(Reason::Gate)?;
     need(packet.source == *peer, Reason::Sender)?;
@@ -254,7 +201,7 @@ fn inbound(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<
         }
         Content::Beacon(_) | Content::WireGuard { .. } => return Err(Reason::Receiver),
     }
-    Ok(Verdict::ToClaim)
+    Ok(Side::Claim)
 }
 
 /// Whoever is behind the node's own rings sends as the node and as nobody else.
@@ -263,7 +210,8 @@ fn from_us(us: &Station, packet: &Packet<'_>) -> Result<(), Reason> {
     need(packet.plain, Reason::Header)
 }
 
-fn from_beacon(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+fn from_beacon(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Side, Reason> {
+    from_us(us, packet)?;
     need(packet.hop_limit == HOP_LIMIT, Reason::Header)?;
     match &packet.content {
         Content::Beacon(datagram) if packet.destination == Station::ALL_NODES => {
@@ -281,10 +229,11 @@ fn from_beacon(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Res
         }
         Content::Tcp(_) | Content::WireGuard { .. } => return Err(Reason::Protocol),
     }
-    Ok(Verdict::ToNet)
+    Ok(Side::Net)
 }
 
-fn from_claim(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
+fn from_claim(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Result<Side, Reason> {
+    from_us(us, packet)?;
     let peer = peer.ok_or(Reason::Gate)?;
     let to_peer = packet.destination == *peer;
     match &packet.content {
@@ -310,7 +259,7 @@ fn from_claim(us: &Station, peer: Option<&Station>, packet: &Packet<'_>) -> Resu
         }
         Content::Beacon(_) | Content::WireGuard { .. } => return Err(Reason::Protocol),
     }
-    Ok(Verdict::ToNet)
+    Ok(Side::Net)
 }
 
 impl Neighbour {

@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod decide;
 mod packet;
+mod reason;
 pub mod shell;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ use shm::{
     ring::{self, FRAME_SLOT, capacity},
 };
 
-pub use decide::{Reason, Source, Verdict, decide};
+pub use decide::{Side, decide};
+pub use reason::Reason;
 
 /// Frames taken from each ring per step.
 pub const BATCH: usize = 32;
@@ -62,12 +64,12 @@ impl<'a> Ports<'a> {
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }
 
-    fn ring(&mut self, source: Source) -> &mut Frames<'a> {
-        match source {
-            Source::Net => &mut self.net,
-            Source::Beacon => &mut self.beacon,
-            Source::Claim => &mut self.claim,
-            Source::Mesh => &mut self.mesh,
+    fn ring(&mut self, side: Side) -> &mut Frames<'a> {
+        match side {
+            Side::Net => &mut self.net,
+            Side::Beacon => &mut self.beacon,
+            Side::Claim => &mut self.claim,
+            Side::Mesh => &mut self.mesh,
         }
     }
 }
@@ -98,8 +100,8 @@ impl Perimeter {
         }
         // What the node itself sends goes first: a flood from outside does not hold it up.
         let mut more = false;
-        for source in [Source::Claim, Source::Beacon, Source::Mesh, Source::Net] {
-            more |= self.drain(now, source, ports);
+        for side in [Side::Claim, Side::Beacon, Side::Mesh, Side::Net] {
+            more |= self.drain(now, side, ports);
         }
         more
     }
@@ -114,10 +116,10 @@ impl Perimeter {
         self.dropped.get(reason as usize).copied().unwrap_or_default()
     }
 
-    fn drain(&mut self, now: Micros, source: Source, ports: &mut Ports<'_>) -> bool {
+    fn drain(&mut self, now: Micros, side: Side, ports: &mut Ports<'_>) -> bool {
         let mut buf = [0; capacity(FRAME_SLOT)];
         for _ in 0..BATCH {
-            let frame = match ports.ring(source).recv(&mut buf) {
+            let frame = match ports.ring(side).recv(&mut buf) {
                 Ok(None) => return false,
                 Ok(Some(len)) => buf.get(..len),
                 Err(_) => None,
@@ -133,12 +135,9 @@ impl Perimeter {
             if let Some(stations) = ports.stations.poll() {
                 self.stations = stations;
             }
-            let to = match decide(&self.rules, &self.stations, now, source, frame) {
-                Verdict::ToNet => Source::Net,
-                Verdict::ToBeacon => Source::Beacon,
-                Verdict::ToClaim => Source::Claim,
-                Verdict::ToMesh => Source::Mesh,
-                Verdict::Drop(reason) => {
+            let to = match decide(&self.rules, &self.stations, now, side, frame) {
+                Ok(to) => to,
+                Err(reason) => {
                     self.count(reason);
                     continue;
                 }

@@ -186,14 +186,9 @@ impl Rig {
         let mut buf = [0; 2040];
         while let Some(len) = self.perimeter.recv(&mut buf).unwrap() {
             let frame = &buf[..len];
-            let verdict = perimeter::decide(
-                &self.rules,
-                &calls::mesh::Stations::NONE,
-                self.now,
-                perimeter::Source::Beacon,
-                frame,
-            );
-            assert_eq!(verdict, perimeter::Verdict::ToNet, "{frame:02x?}");
+            let verdict =
+                perimeter::decide(&self.rules, &calls::mesh::Stations::NONE, self.now, perimeter::Side::Beacon, frame);
+            assert_eq!(verdict, Ok(perimeter::Side::Net), "{frame:02x?}");
             self.sent.push(frame.to_vec());
         }
     }
@@ -208,8 +203,8 @@ impl Rig {
     pub fn say<T: Datagram>(&mut self, from: Station, datagram: &T) {
         let frame = frame_of(from, datagram);
         let verdict =
-            perimeter::decide(&self.rules, &calls::mesh::Stations::NONE, self.now, perimeter::Source::Net, &frame);
-        assert_eq!(verdict, perimeter::Verdict::ToBeacon);
+            perimeter::decide(&self.rules, &calls::mesh::Stations::NONE, self.now, perimeter::Side::Net, &frame);
+        assert_eq!(verdict, Ok(perimeter::Side::Beacon));
         self.deliver(&frame);
         self.run();
     }

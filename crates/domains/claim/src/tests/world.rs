@@ -289,8 +289,8 @@ impl World {
             if !self.cut {
                 let (rules, now) = (self.lifecycle.gate.rules, self.now);
                 let pass = |frame: &Vec<u8>| {
-                    perimeter::decide(&rules, &Stations::NONE, now, perimeter::Source::Net, frame)
-                        == perimeter::Verdict::ToClaim
+                    perimeter::decide(&rules, &Stations::NONE, now, perimeter::Side::Net, frame)
+                        == Ok(perimeter::Side::Claim)
                 };
                 self.backlog.extend(self.peer.poll(now).into_iter().filter(pass));
             }
@@ -340,8 +340,8 @@ impl World {
     fn judge(&mut self, frame: &[u8]) -> Left {
         let rules = &self.lifecycle.gate.rules;
         assert_eq!(
-            perimeter::decide(rules, &Stations::NONE, self.now, perimeter::Source::Claim, frame),
-            perimeter::Verdict::ToNet
+            perimeter::decide(rules, &Stations::NONE, self.now, perimeter::Side::Claim, frame),
+            Ok(perimeter::Side::Net)
         );
         let eth = EthernetFrame::new_checked(frame).unwrap();
         assert_eq!((eth.src_addr().0, eth.dst_addr().0), (NODE_MAC, PEER_MAC));

@@ -10,7 +10,7 @@ use calls::{
     rules::{MeshLink, Rules},
 };
 use heapless::Vec as Few;
-use perimeter::{Source, Verdict};
+use perimeter::Side;
 use policy::{Configuration, Peer, Prefix, Role, Rule};
 use shm::{
     Micros, ReadOnly, ReadWrite, cell,
@@ -252,8 +252,8 @@ impl Node {
     fn judge(&mut self, now: Micros, frame: &[u8]) {
         let (from, to, outer) = packets::read(frame);
         assert_ne!(self.lifecycle.membership.length, 0, "a frame without a membership");
-        let verdict = perimeter::decide(&self.rules, &self.stations, now, Source::Mesh, frame);
-        assert_eq!(verdict, Verdict::ToNet);
+        let verdict = perimeter::decide(&self.rules, &self.stations, now, Side::Mesh, frame);
+        assert_eq!(verdict, Ok(Side::Net));
         assert_eq!(from.mac, self.spot.mac);
         let is_station = |ip| self.stations.iter().any(|station| *station == ip);
         match outer {
@@ -401,7 +401,7 @@ impl World {
                 let from: [u8; 6] = frame[6..12].try_into().unwrap();
                 for node in [&mut self.node, &mut self.other] {
                     let passes = || {
-                        perimeter::decide(&node.rules, &node.stations, self.now, Source::Net, &frame) == Verdict::ToMesh
+                        perimeter::decide(&node.rules, &node.stations, self.now, Side::Net, &frame) == Ok(Side::Mesh)
                     };
                     if (to == node.spot.mac || to[0] == 0x33 && from != node.spot.mac) && passes() {
                         node.inject(frame.clone());

@@ -5,15 +5,15 @@ use wire::Phase;
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::{Reason, Verdict, decide};
+use crate::{Reason, decide};
 
-fn claimed(source: Source, frame: &[u8]) -> Verdict {
+fn claimed(source: Side, frame: &[u8]) -> Result<Side, Reason> {
     decide(&member(Phase::Claimed, false), &stations(), 0, source, frame)
 }
 
 #[track_caller]
-fn dropped(source: Source, frame: &[u8], reason: Reason) {
-    assert_eq!(claimed(source, frame), Verdict::Drop(reason));
+fn dropped(source: Side, frame: &[u8], reason: Reason) {
+    assert_eq!(claimed(source, frame), Err(reason));
 }
 
 fn nd(from: Station, to: Station, payload: &[u8]) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn tells(flags: u8, by: Station) -> Vec<u8> {
 #[test]
 fn what_a_member_may_pass_passes_in_its_phases_only() {
     for (source, frame) in all_that_a_member_may_pass() {
-        let to = if source == Source::Mesh { Verdict::ToNet } else { Verdict::ToMesh };
+        let to = if source == Side::Mesh { Ok(Side::Net) } else { Ok(Side::Mesh) };
         for phase in [Phase::Committed, Phase::Claimed] {
             for open in [false, true] {
                 assert_eq!(decide(&member(phase, open), &stations(), 0, source, &frame), to, "{source:?} {frame:02x?}");
@@ -39,12 +39,12 @@ fn what_a_member_may_pass_passes_in_its_phases_only() {
         }
         for phase in [Phase::Blind, Phase::Scan, Phase::Fork, Phase::Hold, Phase::Sealed] {
             let verdict = decide(&member(phase, true), &stations(), 0, source, &frame);
-            assert!(matches!(verdict, Verdict::Drop(_)), "{phase:?} {verdict:?}");
+            assert!(verdict.is_err(), "{phase:?} {verdict:?}");
         }
         // Claimed without a mesh: dead silent, as every closed phase.
         for mesh in [MeshLink::NONE, MeshLink { member: 2, ..member(Phase::Claimed, false).mesh }] {
             let rules = Rules { mesh, ..rules(Phase::Claimed, false) };
-            assert_eq!(decide(&rules, &stations(), 0, source, &frame), Verdict::Drop(Reason::Closed));
+            assert_eq!(decide(&rules, &stations(), 0, source, &frame), Err(Reason::Closed));
         }
     }
 }
@@ -55,18 +55,18 @@ fn once_claimed_all_that_led_to_the_claim_is_dead() {
         for open in [false, true] {
             let verdict = decide(&member(Phase::Claimed, open), &stations(), 0, source, &frame);
             // Whoever is no station is a stranger to neighbour discovery.
-            let reason = if source == Source::Net && frame[20] == ICMP { Reason::Sender } else { Reason::Closed };
-            assert_eq!(verdict, Verdict::Drop(reason), "{source:?}");
+            let reason = if source == Side::Net && frame[20] == ICMP { Reason::Sender } else { Reason::Closed };
+            assert_eq!(verdict, Err(reason), "{source:?}");
         }
     }
     let find = find();
     for to in [EVERYONE, US, STATIC] {
         for from in [STRANGER, NEAR] {
-            dropped(Source::Net, &beacon(from, to, find.as_bytes()), Reason::Closed);
+            dropped(Side::Net, &beacon(from, to, find.as_bytes()), Reason::Closed);
         }
     }
-    dropped(Source::Mesh, &beacon(US, EVERYONE, hello().as_bytes()), Reason::Protocol);
-    dropped(Source::Mesh, &frame(US, NEAR, TCP, 64, &tcp(9443, 40000, 0x12, b"")), Reason::Protocol);
+    dropped(Side::Mesh, &beacon(US, EVERYONE, hello().as_bytes()), Reason::Protocol);
+    dropped(Side::Mesh, &frame(US, NEAR, TCP, 64, &tcp(9443, 40000, 0x12, b"")), Reason::Protocol);
 }
 
 #[test]
@@ -79,15 +79,15 @@ fn a_committed_node_still_talks_to_the_gates_peer() {
     let mut named = stations();
     named.ips[0] = ADMIN.ip;
     let solicitation = nd(ADMIN, US, &asks(US, ADMIN));
-    let verdict = |open, now| decide(&member(Phase::Committed, open), &named, now, Source::Net, &solicitation);
-    assert_eq!(verdict(true, UNTIL - 1), Verdict::ToClaim);
-    assert_eq!(verdict(true, UNTIL), Verdict::ToMesh);
-    assert_eq!(verdict(false, 0), Verdict::ToMesh);
+    let verdict = |open, now| decide(&member(Phase::Committed, open), &named, now, Side::Net, &solicitation);
+    assert_eq!(verdict(true, UNTIL - 1), Ok(Side::Claim));
+    assert_eq!(verdict(true, UNTIL), Ok(Side::Mesh));
+    assert_eq!(verdict(false, 0), Ok(Side::Mesh));
     // Another with its address is neither.
     let posing = Station { mac: STRANGER.mac, ip: ADMIN.ip };
     let solicitation = nd(posing, US, &asks(US, posing));
-    let verdict = decide(&member(Phase::Committed, true), &named, 0, Source::Net, &solicitation);
-    assert_eq!(verdict, Verdict::Drop(Reason::Sender));
+    let verdict = decide(&member(Phase::Committed, true), &named, 0, Side::Net, &solicitation);
+    assert_eq!(verdict, Err(Reason::Sender));
 }
 
 #[test]
@@ -95,32 +95,32 @@ fn wireguard_comes_to_its_port_from_anyone_who_is_one() {
     let comes = |from: Station, to: Station| tunnel(from, to, (40000, 51820));
     let anywhere = [0x20; 16];
     for ip in [STRANGER.ip, anywhere, FAR.ip] {
-        assert_eq!(claimed(Source::Net, &comes(Station { ip, ..STRANGER }, US)), Verdict::ToMesh);
+        assert_eq!(claimed(Side::Net, &comes(Station { ip, ..STRANGER }, US)), Ok(Side::Mesh));
     }
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 8, 0, 1];
     let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     for ip in [[0; 16], loopback, mapped, EVERYONE.ip, US.ip, STATIC.ip] {
-        dropped(Source::Net, &comes(Station { ip, ..STRANGER }, US), Reason::Sender);
+        dropped(Side::Net, &comes(Station { ip, ..STRANGER }, US), Reason::Sender);
     }
     for mac in [[0; 6], [255; 6], EVERYONE.mac, US.mac] {
-        dropped(Source::Net, &comes(Station { mac, ..STRANGER }, US), Reason::Sender);
+        dropped(Side::Net, &comes(Station { mac, ..STRANGER }, US), Reason::Sender);
     }
     let to_none = Station { ip: [0; 16], ..US };
     for to in [OUR_GROUP, EVERYONE, NEAR, Station { mac: [255; 6], ..US }, Station { ip: NEAR.ip, ..US }, to_none] {
-        dropped(Source::Net, &comes(STRANGER, to), Reason::Receiver);
+        dropped(Side::Net, &comes(STRANGER, to), Reason::Receiver);
     }
     for ports in [(51820, 8090), (51820, 51821), (0, 51820), (51820, 0)] {
-        dropped(Source::Net, &tunnel(STRANGER, US, ports), Reason::Port);
+        dropped(Side::Net, &tunnel(STRANGER, US, ports), Reason::Port);
     }
     for ports in [(8090, 8091), (53, 53), (500, 4500)] {
-        dropped(Source::Net, &tunnel(STRANGER, US, ports), Reason::Port);
+        dropped(Side::Net, &tunnel(STRANGER, US, ports), Reason::Port);
     }
     // A node that has no static address has none, and not "none".
     let mut rules = member(Phase::Claimed, false);
     rules.mesh.address = [0; 16];
     for to in [STATIC, to_none] {
-        let verdict = decide(&rules, &stations(), 0, Source::Net, &comes(STRANGER, to));
-        assert_eq!(verdict, Verdict::Drop(Reason::Receiver));
+        let verdict = decide(&rules, &stations(), 0, Side::Net, &comes(STRANGER, to));
+        assert_eq!(verdict, Err(Reason::Receiver));
     }
 }
 
@@ -128,10 +128,10 @@ fn wireguard_comes_to_its_port_from_anyone_who_is_one() {
 fn a_member_that_is_none_yet_hears_no_wireguard() {
     let frame = tunnel(STRANGER, US, (51820, 51820));
     for phase in [Phase::Scan, Phase::Hold, Phase::Committed] {
-        let verdict = decide(&rules(phase, true), &stations(), 0, Source::Net, &frame);
-        assert_eq!(verdict, Verdict::Drop(Reason::Port));
-        let verdict = decide(&rules(phase, true), &stations(), 0, Source::Mesh, &frame);
-        assert_eq!(verdict, Verdict::Drop(Reason::Closed));
+        let verdict = decide(&rules(phase, true), &stations(), 0, Side::Net, &frame);
+        assert_eq!(verdict, Err(Reason::Port));
+        let verdict = decide(&rules(phase, true), &stations(), 0, Side::Mesh, &frame);
+        assert_eq!(verdict, Err(Reason::Closed));
     }
 }
 
@@ -139,61 +139,61 @@ fn a_member_that_is_none_yet_hears_no_wireguard() {
 fn datagrams_leave_for_stations_only() {
     let goes = |from: Station, to: Station| tunnel(from, to, (51820, 40000));
     for to in [STRANGER, ADMIN, EVERYONE, NEAR_GROUP, US, STATIC, Station { mac: EVERYONE.mac, ..NEAR }] {
-        dropped(Source::Mesh, &goes(US, to), Reason::Receiver);
+        dropped(Side::Mesh, &goes(US, to), Reason::Receiver);
     }
-    dropped(Source::Mesh, &goes(US, Station { mac: US.mac, ..NEAR }), Reason::Receiver);
+    dropped(Side::Mesh, &goes(US, Station { mac: US.mac, ..NEAR }), Reason::Receiver);
     for from in [STRANGER, NEAR, Station { mac: NEAR.mac, ..US }, Station { ip: NEAR.ip, ..US }] {
-        dropped(Source::Mesh, &goes(from, NEAR), Reason::Sender);
+        dropped(Side::Mesh, &goes(from, NEAR), Reason::Sender);
     }
     for ports in [(40000, 51820), (8090, 51820), (51820, 0)] {
-        dropped(Source::Mesh, &tunnel(US, NEAR, ports), Reason::Port);
+        dropped(Side::Mesh, &tunnel(US, NEAR, ports), Reason::Port);
     }
     // A group, the node itself or nobody does not become a station by being named one.
     let mut named = stations();
     named.ips[..3].copy_from_slice(&[EVERYONE.ip, US.ip, [0; 16]]);
     for to in [Station { mac: NEAR.mac, ..EVERYONE }, EVERYONE, Station { mac: NEAR.mac, ..US }] {
-        let verdict = decide(&member(Phase::Claimed, false), &named, 0, Source::Mesh, &goes(US, to));
-        assert_eq!(verdict, Verdict::Drop(Reason::Receiver));
+        let verdict = decide(&member(Phase::Claimed, false), &named, 0, Side::Mesh, &goes(US, to));
+        assert_eq!(verdict, Err(Reason::Receiver));
     }
     for at in [14, 17] {
         let mut marked = goes(US, NEAR);
         marked[at] ^= 2;
-        dropped(Source::Mesh, &marked, Reason::Header);
+        dropped(Side::Mesh, &marked, Reason::Header);
     }
     // More stations than there can be are as many as there can be.
     let all = Stations { count: u64::MAX, ..stations() };
-    let verdict = decide(&member(Phase::Claimed, false), &all, 0, Source::Mesh, &goes(US, STRANGER));
-    assert_eq!(verdict, Verdict::ToNet);
+    let verdict = decide(&member(Phase::Claimed, false), &all, 0, Side::Mesh, &goes(US, STRANGER));
+    assert_eq!(verdict, Ok(Side::Net));
 }
 
 #[test]
 fn neighbour_discovery_is_with_stations_about_both_ends_only() {
     let wrong = |source, from, to, payload: &[u8]| dropped(source, &nd(from, to, payload), Reason::Neighbour);
     // In: from a stranger, for another, with another's MAC, as duplicate address detection does.
-    dropped(Source::Net, &nd(STRANGER, US, &asks(US, STRANGER)), Reason::Sender);
-    dropped(Source::Net, &nd(Station { ip: [0; 16], ..NEAR }, OUR_GROUP, &asks(US, NEAR)), Reason::Sender);
-    wrong(Source::Net, NEAR, US, &asks(STRANGER, NEAR));
-    wrong(Source::Net, NEAR, US, &asks(US, STRANGER));
-    wrong(Source::Net, NEAR, US, &neighbour(SOLICITATION, 0, US.ip, None));
-    wrong(Source::Net, NEAR, US, &asks(Station { ip: [0; 16], ..US }, NEAR));
-    dropped(Source::Net, &nd(NEAR, EVERYONE, &asks(US, NEAR)), Reason::Receiver);
-    dropped(Source::Net, &nd(NEAR, STATIC_GROUP, &asks(US, NEAR)), Reason::Receiver);
-    wrong(Source::Net, NEAR, US, &tells(0x60, US));
-    wrong(Source::Net, NEAR, US, &tells(0x60, STRANGER));
-    wrong(Source::Net, NEAR, US, &neighbour(ADVERTISEMENT, 0x60, NEAR.ip, Some(STRANGER.mac)));
-    dropped(Source::Net, &nd(NEAR, EVERYONE, &tells(0x20, NEAR)), Reason::Receiver);
-    dropped(Source::Net, &nd(NEAR, OUR_GROUP, &tells(0x20, NEAR)), Reason::Receiver);
+    dropped(Side::Net, &nd(STRANGER, US, &asks(US, STRANGER)), Reason::Sender);
+    dropped(Side::Net, &nd(Station { ip: [0; 16], ..NEAR }, OUR_GROUP, &asks(US, NEAR)), Reason::Sender);
+    wrong(Side::Net, NEAR, US, &asks(STRANGER, NEAR));
+    wrong(Side::Net, NEAR, US, &asks(US, STRANGER));
+    wrong(Side::Net, NEAR, US, &neighbour(SOLICITATION, 0, US.ip, None));
+    wrong(Side::Net, NEAR, US, &asks(Station { ip: [0; 16], ..US }, NEAR));
+    dropped(Side::Net, &nd(NEAR, EVERYONE, &asks(US, NEAR)), Reason::Receiver);
+    dropped(Side::Net, &nd(NEAR, STATIC_GROUP, &asks(US, NEAR)), Reason::Receiver);
+    wrong(Side::Net, NEAR, US, &tells(0x60, US));
+    wrong(Side::Net, NEAR, US, &tells(0x60, STRANGER));
+    wrong(Side::Net, NEAR, US, &neighbour(ADVERTISEMENT, 0x60, NEAR.ip, Some(STRANGER.mac)));
+    dropped(Side::Net, &nd(NEAR, EVERYONE, &tells(0x20, NEAR)), Reason::Receiver);
+    dropped(Side::Net, &nd(NEAR, OUR_GROUP, &tells(0x20, NEAR)), Reason::Receiver);
     // Out: to or about a stranger, with another's MAC, as a router, to everyone.
-    wrong(Source::Mesh, US, NEAR_GROUP, &neighbour(SOLICITATION, 0, NEAR.ip, None));
-    wrong(Source::Mesh, US, NEAR_GROUP, &asks(NEAR, NEAR));
-    wrong(Source::Mesh, US, ADMIN_GROUP, &asks(ADMIN, US));
-    dropped(Source::Mesh, &nd(US, NEAR, &asks(GATEWAY, US)), Reason::Receiver);
-    dropped(Source::Mesh, &nd(US, STRANGER, &asks(STRANGER, US)), Reason::Receiver);
-    dropped(Source::Mesh, &nd(US, STRANGER, &tells(0x60, US)), Reason::Receiver);
-    dropped(Source::Mesh, &nd(US, EVERYONE, &tells(0x20, US)), Reason::Receiver);
-    wrong(Source::Mesh, US, NEAR, &tells(0xe0, US));
-    wrong(Source::Mesh, US, NEAR, &tells(0x60, NEAR));
-    wrong(Source::Mesh, US, NEAR, &neighbour(ADVERTISEMENT, 0x60, US.ip, None));
+    wrong(Side::Mesh, US, NEAR_GROUP, &neighbour(SOLICITATION, 0, NEAR.ip, None));
+    wrong(Side::Mesh, US, NEAR_GROUP, &asks(NEAR, NEAR));
+    wrong(Side::Mesh, US, ADMIN_GROUP, &asks(ADMIN, US));
+    dropped(Side::Mesh, &nd(US, NEAR, &asks(GATEWAY, US)), Reason::Receiver);
+    dropped(Side::Mesh, &nd(US, STRANGER, &asks(STRANGER, US)), Reason::Receiver);
+    dropped(Side::Mesh, &nd(US, STRANGER, &tells(0x60, US)), Reason::Receiver);
+    dropped(Side::Mesh, &nd(US, EVERYONE, &tells(0x20, US)), Reason::Receiver);
+    wrong(Side::Mesh, US, NEAR, &tells(0xe0, US));
+    wrong(Side::Mesh, US, NEAR, &tells(0x60, NEAR));
+    wrong(Side::Mesh, US, NEAR, &neighbour(ADVERTISEMENT, 0x60, US.ip, None));
     for (source, good) in all_that_a_member_may_pass() {
         if good[20] == ICMP {
             for hops in [0, 64, 254] {
@@ -214,7 +214,7 @@ fn a_wrong_or_missing_checksum_is_dropped() {
         frame[at..at + 2].fill(0);
         dropped(source, &frame, Reason::Checksum);
         for length in 0..frame.len() {
-            assert!(matches!(claimed(source, &frame[..length]), Verdict::Drop(_)));
+            assert!(claimed(source, &frame[..length]).is_err());
         }
     }
 }

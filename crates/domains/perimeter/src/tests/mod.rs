@@ -20,7 +20,7 @@ use wire::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::{Source, packet::Station};
+use crate::{Side, packet::Station};
 
 pub const UDP: u8 = 17;
 pub const TCP: u8 = 6;
@@ -191,7 +191,7 @@ pub fn answer() -> Answer {
 }
 
 /// One of everything that may pass while the gate is open, with whether it needs the gate.
-pub fn all_that_may_pass() -> Vec<(Source, bool, Vec<u8>)> {
+pub fn all_that_may_pass() -> Vec<(Side, bool, Vec<u8>)> {
     let nd = |from, to, payload: Vec<u8>| frame(from, to, ICMP, 255, &payload);
     let segment = |flags, text: &[u8]| frame(ADMIN, US, TCP, 64, &tcp(40000, 9443, flags, text));
     let reply = |flags, text: &[u8]| frame(US, ADMIN, TCP, 64, &tcp(9443, 40000, flags, text));
@@ -199,25 +199,25 @@ pub fn all_that_may_pass() -> Vec<(Source, bool, Vec<u8>)> {
     let asks_for_admin = neighbour(SOLICITATION, 0, ADMIN.ip, Some(US.mac));
     let (hello, find, open, answer) = (hello(), find(), open(), answer());
     std::vec![
-        (Source::Net, false, beacon(ADMIN, EVERYONE, find.as_bytes())),
-        (Source::Net, false, beacon(ADMIN, EVERYONE, open.as_bytes())),
-        (Source::Net, false, beacon(STRANGER, EVERYONE, find.as_bytes())),
-        (Source::Net, true, segment(0x02, b"")),
-        (Source::Net, true, segment(0x18, b"text of odd length.")),
-        (Source::Net, true, segment(0x11, b"")),
-        (Source::Net, true, segment(0x04, b"")),
-        (Source::Net, true, nd(ADMIN, OUR_GROUP, asks_for_us.clone())),
-        (Source::Net, true, nd(ADMIN, US, asks_for_us)),
-        (Source::Net, true, nd(ADMIN, US, neighbour(ADVERTISEMENT, 0x60, ADMIN.ip, Some(ADMIN.mac)))),
-        (Source::Net, true, nd(ADMIN, US, neighbour(ADVERTISEMENT, 0x40, ADMIN.ip, None))),
-        (Source::Beacon, false, beacon(US, EVERYONE, hello.as_bytes())),
-        (Source::Beacon, true, beacon(US, ADMIN, answer.as_bytes())),
-        (Source::Beacon, true, nd(US, ADMIN, asks_for_admin.clone())),
-        (Source::Claim, true, reply(0x12, b"")),
-        (Source::Claim, true, reply(0x18, b"text")),
-        (Source::Claim, true, nd(US, ADMIN, asks_for_admin.clone())),
-        (Source::Claim, true, nd(US, ADMIN_GROUP, asks_for_admin)),
-        (Source::Claim, true, nd(US, ADMIN, neighbour(ADVERTISEMENT, 0x40, US.ip, Some(US.mac)))),
+        (Side::Net, false, beacon(ADMIN, EVERYONE, find.as_bytes())),
+        (Side::Net, false, beacon(ADMIN, EVERYONE, open.as_bytes())),
+        (Side::Net, false, beacon(STRANGER, EVERYONE, find.as_bytes())),
+        (Side::Net, true, segment(0x02, b"")),
+        (Side::Net, true, segment(0x18, b"text of odd length.")),
+        (Side::Net, true, segment(0x11, b"")),
+        (Side::Net, true, segment(0x04, b"")),
+        (Side::Net, true, nd(ADMIN, OUR_GROUP, asks_for_us.clone())),
+        (Side::Net, true, nd(ADMIN, US, asks_for_us)),
+        (Side::Net, true, nd(ADMIN, US, neighbour(ADVERTISEMENT, 0x60, ADMIN.ip, Some(ADMIN.mac)))),
+        (Side::Net, true, nd(ADMIN, US, neighbour(ADVERTISEMENT, 0x40, ADMIN.ip, None))),
+        (Side::Beacon, false, beacon(US, EVERYONE, hello.as_bytes())),
+        (Side::Beacon, true, beacon(US, ADMIN, answer.as_bytes())),
+        (Side::Beacon, true, nd(US, ADMIN, asks_for_admin.clone())),
+        (Side::Claim, true, reply(0x12, b"")),
+        (Side::Claim, true, reply(0x18, b"text")),
+        (Side::Claim, true, nd(US, ADMIN, asks_for_admin.clone())),
+        (Side::Claim, true, nd(US, ADMIN_GROUP, asks_for_admin)),
+        (Side::Claim, true, nd(US, ADMIN, neighbour(ADVERTISEMENT, 0x40, US.ip, Some(US.mac)))),
     ]
 }
 
@@ -227,26 +227,26 @@ pub fn tunnel(from: Station, to: Station, ports: (u16, u16)) -> Vec<u8> {
 }
 
 /// One of everything that may pass between a member and its mesh.
-pub fn all_that_a_member_may_pass() -> Vec<(Source, Vec<u8>)> {
+pub fn all_that_a_member_may_pass() -> Vec<(Side, Vec<u8>)> {
     let nd = |from, to, payload: Vec<u8>| frame(from, to, ICMP, 255, &payload);
     let asks = |target: Station, by: Station| neighbour(SOLICITATION, 0, target.ip, Some(by.mac));
     let tells = |flags, by: Station| neighbour(ADVERTISEMENT, flags, by.ip, Some(by.mac));
     std::vec![
-        (Source::Net, tunnel(STRANGER, US, (1, 51820))),
-        (Source::Net, tunnel(NEAR, STATIC, (51820, 51820))),
-        (Source::Net, tunnel(FAR, STATIC, (65535, 51820))),
-        (Source::Net, nd(NEAR, OUR_GROUP, asks(US, NEAR))),
-        (Source::Net, nd(NEAR, US, asks(US, NEAR))),
-        (Source::Net, nd(GATEWAY, STATIC_GROUP, asks(STATIC, GATEWAY))),
-        (Source::Net, nd(GATEWAY, US, asks(STATIC, GATEWAY))),
-        (Source::Net, nd(NEAR, US, tells(0x60, NEAR))),
-        (Source::Net, nd(GATEWAY, STATIC, tells(0xe0, GATEWAY))),
-        (Source::Net, nd(NEAR, US, neighbour(ADVERTISEMENT, 0x40, NEAR.ip, None))),
-        (Source::Mesh, tunnel(US, NEAR, (51820, 51820))),
-        (Source::Mesh, tunnel(STATIC, FAR, (51820, 1))),
-        (Source::Mesh, nd(US, NEAR_GROUP, asks(NEAR, US))),
-        (Source::Mesh, nd(STATIC, GATEWAY, asks(GATEWAY, US))),
-        (Source::Mesh, nd(US, NEAR, tells(0x60, US))),
-        (Source::Mesh, nd(STATIC, GATEWAY, tells(0x40, STATIC))),
+        (Side::Net, tunnel(STRANGER, US, (1, 51820))),
+        (Side::Net, tunnel(NEAR, STATIC, (51820, 51820))),
+        (Side::Net, tunnel(FAR, STATIC, (65535, 51820))),
+        (Side::Net, nd(NEAR, OUR_GROUP, asks(US, NEAR))),
+        (Side::Net, nd(NEAR, US, asks(US, NEAR))),
+        (Side::Net, nd(GATEWAY, STATIC_GROUP, asks(STATIC, GATEWAY))),
+        (Side::Net, nd(GATEWAY, US, asks(STATIC, GATEWAY))),
+        (Side::Net, nd(NEAR, US, tells(0x60, NEAR))),
+        (Side::Net, nd(GATEWAY, STATIC, tells(0xe0, GATEWAY))),
+        (Side::Net, nd(NEAR, US, neighbour(ADVERTISEMENT, 0x40, NEAR.ip, None))),
+        (Side::Mesh, tunnel(US, NEAR, (51820, 51820))),
+        (Side::Mesh, tunnel(STATIC, FAR, (51820, 1))),
+        (Side::Mesh, nd(US, NEAR_GROUP, asks(NEAR, US))),
+        (Side::Mesh, nd(STATIC, GATEWAY, asks(GATEWAY, US))),
+        (Side::Mesh, nd(US, NEAR, tells(0x60, US))),
+        (Side::Mesh, nd(STATIC, GATEWAY, tells(0x40, STATIC))),
     ]
 }

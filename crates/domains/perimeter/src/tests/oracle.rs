@@ -5,10 +5,10 @@ use std::{vec, vec::Vec};
 use calls::{mesh::Stations, rules::Rules};
 
 use super::{ICMP, TCP, UDP, checksum_at, neighbour, sum};
-use crate::{Source, Verdict};
+use crate::Side;
 
 /// Where the frame goes; `None` if it is dropped.
-pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
+pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Side, frame: &[u8]) -> Option<Side> {
     let (us, us_ip) = (rules.link.mac, rules.link.ip);
     let ours =
         |mac: &[u8; 6], ip: &[u8; 16]| mac[0] & 1 == 0 && *mac != [0; 6] && ip[..8] == [254, 128, 0, 0, 0, 0, 0, 0];
@@ -39,8 +39,8 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
     let member = rules.mesh.member == 1 && [4, 5].contains(&rules.phase);
     let others_neighbour = next == ICMP && !(open && from_ip == peer_ip);
     match source {
-        Source::Mesh => return mesh(rules, stations, true, frame).filter(|_| member),
-        Source::Net if of_wireguard || (others_neighbour && member) => {
+        Side::Mesh => return mesh(rules, stations, true, frame).filter(|_| member),
+        Side::Net if of_wireguard || (others_neighbour && member) => {
             return mesh(rules, stations, false, frame).filter(|_| member);
         }
         _ if !listens => return None,
@@ -79,12 +79,12 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
     };
 
     match source {
-        Source::Net => {
+        Side::Net => {
             if !ours(&from, &from_ip) || from == us || from_ip == us_ip {
                 return None;
             }
             if next == UDP {
-                return (everyone && (datagram(2, 104) || datagram(3, 192))).then_some(Verdict::ToBeacon);
+                return (everyone && (datagram(2, 104) || datagram(3, 192))).then_some(Side::Beacon);
             }
             if !from_peer {
                 return None;
@@ -93,7 +93,7 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
                 let plain = [0x02, 0x0a, 0x04, 0x0c, 0x14, 0x1c, 0x10, 0x18, 0x11, 0x19];
                 let ecn: Vec<u16> = (0..8).map(|bits| bits << 6).collect();
                 let all: Vec<u16> = ecn.iter().flat_map(|ecn| plain.map(|flags| ecn | flags)).collect();
-                return segment(2, &all).map(|()| Verdict::ToClaim);
+                return segment(2, &all).map(|()| Side::Claim);
             }
             let to_our_group = (to, to_ip) == group(&us_ip);
             let solicits = one_of(&[neighbour(135, 0, us_ip, Some(peer))]);
@@ -101,14 +101,14 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
             let mut answers = advertisements(&flags, peer_ip, Some(peer));
             answers.extend(advertisements(&flags, peer_ip, None));
             let passes = next == ICMP && (solicits && (to_us || to_our_group) || one_of(&answers) && to_us);
-            passes.then_some(Verdict::ToClaim)
+            passes.then_some(Side::Claim)
         }
-        Source::Beacon | Source::Claim | Source::Mesh => {
+        Side::Beacon | Side::Claim | Side::Mesh => {
             if (from, from_ip) != (us, us_ip) || frame[14..18] != [0x60, 0, 0, 0] {
                 return None;
             }
             let solicits = next == ICMP && one_of(&[neighbour(135, 0, peer_ip, Some(us))]);
-            let passes = if source == Source::Beacon {
+            let passes = if source == Side::Beacon {
                 let says_hello = everyone && datagram(1, 160);
                 let answers = to_peer && datagram(4, 72);
                 (next == UDP && hops == 255 && (says_hello || answers)) || (to_peer && solicits)
@@ -118,13 +118,13 @@ pub fn may_pass(rules: &Rules, stations: &Stations, now: u64, source: Source, fr
                 let talks = next == TCP && segment(0, &[0x10, 0x18, 0x12, 0x1a]).is_some();
                 to_peer && (talks || advertises || solicits) || to_their_group && solicits
             };
-            passes.then_some(Verdict::ToNet)
+            passes.then_some(Side::Net)
         }
     }
 }
 
 /// What passes between a member and its mesh, of frames with right lengths and checksum.
-fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<Verdict> {
+fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<Side> {
     let us = rules.link.mac;
     let host = |ip: &[u8]| ip[0] != 0 && ip[0] != 255;
     let unicast = |mac: &[u8]| mac[0] & 1 == 0 && mac != [0; 6];
@@ -147,7 +147,7 @@ fn mesh(rules: &Rules, stations: &Stations, out: bool, frame: &[u8]) -> Option<V
     if out && frame[14..18] != [0x60, 0, 0, 0] {
         return None;
     }
-    let verdict = if out { Verdict::ToNet } else { Verdict::ToMesh };
+    let verdict = if out { Side::Net } else { Side::Mesh };
     let ends = near == us && contains(&ours, near_ip);
     if next == UDP {
         let port = |at: usize| [payload[at], payload[at + 1]];
@@ -191,6 +191,6 @@ fn the_oracle_knows_both_answers() {
     let rules = super::member(wire::Phase::Claimed, false);
     for (source, frame) in super::all_that_a_member_may_pass() {
         assert!(may_pass(&rules, &stations, 0, source, &frame).is_some(), "{source:?} {frame:02x?}");
-        assert!(may_pass(&rules, &Stations::NONE, 0, Source::Mesh, &frame).is_none());
+        assert!(may_pass(&rules, &Stations::NONE, 0, Side::Mesh, &frame).is_none());
     }
 }

@@ -11,12 +11,12 @@ use wire::Phase;
 use zerocopy::IntoBytes;
 
 use super::{oracle::may_pass, *};
-use crate::{Reason, Verdict, decide};
+use crate::{Reason, decide};
 
-const SOURCES: [Source; 4] = [Source::Net, Source::Beacon, Source::Claim, Source::Mesh];
+const SIDES: [Side; 4] = [Side::Net, Side::Beacon, Side::Claim, Side::Mesh];
 
-fn verdict(rules: &Rules, now: u64, source: Source, frame: &[u8]) -> Option<Verdict> {
-    Some(decide(rules, &stations(), now, source, frame)).filter(|verdict| !matches!(verdict, Verdict::Drop(_)))
+fn passes_to(rules: &Rules, now: u64, source: Side, frame: &[u8]) -> Option<Side> {
+    decide(rules, &stations(), now, source, frame).ok()
 }
 
 #[test]
@@ -32,14 +32,14 @@ fn each_changed_byte_is_judged_as_the_oracle_does() {
                     if fixed {
                         fix(&mut copy);
                     }
-                    let got = verdict(&rules, 0, source, &copy);
+                    let got = passes_to(&rules, 0, source, &copy);
                     assert_eq!(
                         got,
                         may_pass(&rules, &stations(), 0, source, &copy),
                         "{source:?} byte {at} xor {change:#x} {fixed}"
                     );
                     // Changed addresses of the frame never pass, but for a find's sender, which its signature names.
-                    let is_find = source == Source::Net && frame[20] == UDP;
+                    let is_find = source == Side::Net && frame[20] == UDP;
                     assert!(got.is_none() || at >= 14 || (is_find && (6..12).contains(&at)));
                     if got.is_some() { passed += 1 } else { dropped += 1 }
                 }
@@ -59,7 +59,7 @@ fn each_changed_byte_of_a_members_frame_is_judged_as_the_oracle_does() {
                 let mut copy = frame.clone();
                 copy[at] ^= change;
                 fix(&mut copy);
-                let got = verdict(&rules, 0, source, &copy);
+                let got = passes_to(&rules, 0, source, &copy);
                 assert_eq!(
                     got,
                     may_pass(&rules, &stations(), 0, source, &copy),
@@ -77,18 +77,18 @@ fn each_cut_and_each_longer_frame_is_dropped() {
     let rules = rules(Phase::Hold, true);
     for (source, _, frame) in all_that_may_pass() {
         for len in 0..frame.len() {
-            assert_eq!(verdict(&rules, 0, source, &frame[..len]), None);
+            assert_eq!(passes_to(&rules, 0, source, &frame[..len]), None);
         }
         for more in [1, 4, 100, 2000] {
             let mut longer = frame.clone();
             longer.resize(frame.len() + more, 0);
-            assert_eq!(verdict(&rules, 0, source, &longer), None);
+            assert_eq!(passes_to(&rules, 0, source, &longer), None);
         }
     }
 }
 
-fn any_source() -> impl Strategy<Value = Source> {
-    select(&SOURCES[..])
+fn any_source() -> impl Strategy<Value = Side> {
+    select(&SIDES[..])
 }
 
 fn any_ip() -> impl Strategy<Value = Ip> {
@@ -173,7 +173,7 @@ prop_compose! {
 
 prop_compose! {
     /// One that may pass, with a few bytes changed.
-    fn nearly()(which in 0usize..35, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), fixed in any::<bool>()) -> (Source, Vec<u8>) {
+    fn nearly()(which in 0usize..35, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), fixed in any::<bool>()) -> (Side, Vec<u8>) {
         let known = all_that_may_pass().into_iter().map(|(source, _, frame)| (source, frame));
         let (source, mut frame) = known.chain(all_that_a_member_may_pass()).nth(which).unwrap();
         for (at, byte) in changes {
@@ -200,19 +200,19 @@ proptest! {
 
     #[test]
     fn any_bytes_are_dropped_without_panic(rules in any_rules(), source in any_source(), bytes in prop::collection::vec(any::<u8>(), 0..1600)) {
-        prop_assert_eq!(verdict(&rules, 5, source, &bytes), None);
+        prop_assert_eq!(passes_to(&rules, 5, source, &bytes), None);
     }
 
     #[test]
     fn put_together_at_random_is_judged_as_the_oracle_does(rules in any_rules(), source in any_source(), frame in any_frame()) {
-        let got = verdict(&rules, 5, source, &frame);
+        let got = passes_to(&rules, 5, source, &frame);
         prop_assert_eq!(got, may_pass(&rules, &stations(), 5, source, &frame));
         prop_assert!(got.is_none() || !phase_is_closed(&rules));
     }
 
     #[test]
     fn changed_a_little_is_judged_as_the_oracle_does(rules in any_rules(), (source, frame) in nearly()) {
-        let got = verdict(&rules, 5, source, &frame);
+        let got = passes_to(&rules, 5, source, &frame);
         prop_assert_eq!(got, may_pass(&rules, &stations(), 5, source, &frame));
         prop_assert!(got.is_none() || !phase_is_closed(&rules));
     }
@@ -221,9 +221,9 @@ proptest! {
     #[test]
     fn what_leaves_a_claimed_node_goes_to_its_stations(rules in any_rules(), source in any_source(), frame in any_frame()) {
         let rules = Rules { phase: Phase::Claimed as u64, ..rules };
-        if decide(&rules, &stations(), 5, source, &frame) == Verdict::ToNet {
-            prop_assert_eq!(source, Source::Mesh);
-            prop_assert_eq!(decide(&rules, &Stations::NONE, 5, source, &frame), Verdict::Drop(Reason::Receiver));
+        if decide(&rules, &stations(), 5, source, &frame) == Ok(Side::Net) {
+            prop_assert_eq!(source, Side::Mesh);
+            prop_assert_eq!(decide(&rules, &Stations::NONE, 5, source, &frame), Err(Reason::Receiver));
         }
     }
 
@@ -231,7 +231,7 @@ proptest! {
     #[test]
     fn past_its_end_the_gate_is_closed(mut rules in any_rules(), (source, frame) in nearly()) {
         rules.mesh = MeshLink::NONE;
-        let got = verdict(&rules, rules.until, source, &frame);
+        let got = passes_to(&rules, rules.until, source, &frame);
         prop_assert!(got.is_none() || frame[..6] == EVERYONE.mac);
     }
 }

@@ -97,10 +97,10 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
     let send = |rig: &mut Rig| {
         for (source, _, frame) in &frames {
             let ring = match source {
-                Source::Net => &mut rig.net,
-                Source::Beacon => &mut rig.beacon,
-                Source::Claim => &mut rig.claim,
-                Source::Mesh => &mut rig.mesh,
+                Side::Net => &mut rig.net,
+                Side::Beacon => &mut rig.beacon,
+                Side::Claim => &mut rig.claim,
+                Side::Mesh => &mut rig.mesh,
             };
             ring.send(frame).unwrap();
         }
