@@ -1,100 +1,85 @@
-//! The engine's state, its peers and its timers.
+//! The engine: what comes is checked and goes to the peer that it is for; what the peers want to ask and to send goes in
+//! turns. What is agreed with a peer, and how, is in `peer`.
 
 use clock::Micros;
-use crypto::Secret;
-use wire::Key;
+use crypto::{
+    Secret,
+    noise::{Symmetric, TAG},
+};
+use wire::{Key, handshake::ReadHandshakeReply};
+use zerocopy::{FromBytes, IntoBytes};
+use zeroize::Zeroize;
 
 use crate::{
-    MAX_MTU, MAX_PEERS, PeerConfig, PeerId, PeerView, Reason,
+    Endpoint, MAX_MTU, MAX_PEERS, PeerConfig, PeerId, PeerView, Reason, Received, Refused, Sent, StaticReply,
+    StaticRequest,
+    agenda::{Agenda, Set, Turn},
     cookie::Checker,
-    handshake::Outstanding,
-    index::Table,
-    load::{Budget, Load, STRANGERS, Strangers},
-    peer::{NEVER, Peer},
+    index::{Holder, Table},
+    load::{Budget, Load, STRANGERS, Strangers, Waiting},
+    messages::{self, CookieReply, Initiation, Kind, Response, covered},
+    peer::{Asked, Heard, Peer},
     random::Random,
-    time::{REKEY_ATTEMPT_TIME, REKEY_TIMEOUT},
 };
 
-/// A set of peers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Set(u16);
+/// Responses to one initiation that are taken without a cookie. Only who saw the initiation can make one.
+const FREE_TRIES: u8 = 4;
 
-impl Set {
-    pub fn insert(&mut self, peer: PeerId) {
-        self.0 |= 1 << peer.0;
-    }
-
-    pub fn remove(&mut self, peer: PeerId) {
-        self.0 &= !(1 << peer.0);
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The first one at or after `from`, around.
-    pub fn next(self, from: u8) -> Option<PeerId> {
-        (!self.is_empty()).then(|| {
-            let from = u32::from(from) % u16::BITS;
-            PeerId(((self.0.rotate_right(from).trailing_zeros() + from) % u16::BITS) as u8)
-        })
-    }
+/// What the peers of an engine share.
+pub struct Shared {
+    pub public: Key,
+    pub mtu: usize,
+    pub random: Random,
+    pub table: Table,
+    pub agenda: Agenda,
 }
 
-const _: () = assert!(MAX_PEERS == u16::BITS as usize);
+/// What the keystore has been asked, and what is needed to go on.
+enum Outstanding {
+    Start(PeerId),
+    Finish(PeerId, Asked),
+    Read(Heard),
+}
 
 /// The protocol's state. It is large: better in a static than on a small stack.
 pub struct Engine {
-    pub(crate) public: Key,
-    pub(crate) mtu: usize,
-    pub(crate) random: Random,
-    pub(crate) checker: Checker,
-    pub(crate) table: Table,
-    pub(crate) peers: [Option<Peer>; MAX_PEERS],
+    shared: Shared,
+    peers: [Option<Peer>; MAX_PEERS],
     present: Set,
-    pub(crate) load: Load,
-    pub(crate) strangers: Strangers,
-    pub(crate) stranger_budget: Budget,
-    pub(crate) outstanding: Option<Outstanding>,
-    /// What the keystore is asked next: own initiations, responses and initiations that came. And whose turn it is.
-    pub(crate) to_start: Set,
-    pub(crate) to_finish: Set,
-    pub(crate) to_read: Set,
-    pub(crate) turn: u8,
-    /// Those to whom something may be sent, and whose turn it is.
-    pub(crate) to_send: Set,
-    pub(crate) send_turn: u8,
-    pub(crate) drops: [u64; Reason::COUNT],
+    checker: Checker,
+    load: Load,
+    strangers: Strangers,
+    stranger_budget: Budget,
+    outstanding: Option<Outstanding>,
+    drops: [u64; Reason::COUNT],
 }
 
+/// The set of peers, and time.
 impl Engine {
     /// `public` is W's public half. `mtu` is that of the inner network, at most [`MAX_MTU`].
     pub fn new(public: Key, seed: Secret, mtu: usize) -> Self {
         Self {
-            public,
-            mtu: mtu.min(MAX_MTU),
-            random: Random::new(seed),
-            checker: Checker::new(&public),
-            table: Table::new(),
+            shared: Shared {
+                public,
+                mtu: mtu.min(MAX_MTU),
+                random: Random::new(seed),
+                table: Table::new(),
+                agenda: Agenda::default(),
+            },
             peers: [const { None }; MAX_PEERS],
             present: Set::default(),
+            checker: Checker::new(&public),
             load: Load::new(),
             strangers: Strangers::new(),
             stranger_budget: Budget::new(STRANGERS),
             outstanding: None,
-            to_start: Set::default(),
-            to_finish: Set::default(),
-            to_read: Set::default(),
-            turn: 0,
-            to_send: Set::default(),
-            send_turn: 0,
             drops: [0; _],
         }
     }
 
     /// Mixes in fresh randomness.
     pub fn reseed(&mut self, seed: &Secret) {
-        self.random.reseed(seed);
+        self.shared.random.reseed(seed);
     }
 
     /// Replaces the set of peers. Who stays keeps its sessions, unless its preshared key changed, and the place where it
@@ -106,76 +91,37 @@ impl Engine {
         P::IntoIter: Clone,
     {
         let peers = peers.into_iter();
-        for id in ids() {
-            let gone = |peer: &Peer| peers.clone().all(|config| config.key != peer.key);
-            if self.peers[id.index()].as_ref().is_some_and(gone) {
-                self.remove(id);
+        for (id, place) in ids().zip(&mut self.peers) {
+            let gone = |peer: &&mut Peer| peers.clone().all(|config| config.key != *peer.key());
+            if let Some(peer) = place.as_mut().filter(gone) {
+                peer.clear(&mut self.shared);
+                *place = None;
+                self.present.remove(id);
             }
         }
         let mut seen = Set::default();
-        let own = self.public;
+        let own = self.shared.public;
         for config in peers.filter(|config| config.key != own) {
             let known = self.find(&config.key);
             let Some(id) = known.or_else(|| ids().find(|id| self.peers[id.index()].is_none())) else { break };
-            if seen.0 & 1 << id.0 != 0 {
+            if seen.contains(id) {
                 continue;
             }
             seen.insert(id);
             match &mut self.peers[id.index()] {
-                Some(peer) => {
-                    if peer.update(now, &config) {
-                        peer.clear(&mut self.table);
-                        self.forget(id);
-                    }
-                }
+                Some(peer) => peer.update(now, &config, &mut self.shared),
                 place => {
-                    let peer = place.insert(Peer::new(now, &config));
-                    peer.draw_jitter(&mut self.random);
+                    *place = Some(Peer::new(now, id, &config, &mut self.shared.random));
                     self.present.insert(id);
                 }
             }
         }
     }
 
-    fn remove(&mut self, id: PeerId) {
-        if let Some(peer) = &mut self.peers[id.index()] {
-            peer.clear(&mut self.table);
-        }
-        self.peers[id.index()] = None;
-        self.present.remove(id);
-        self.forget(id);
-    }
-
-    /// Nothing that was under way with the peer goes on.
-    fn forget(&mut self, id: PeerId) {
-        for set in [&mut self.to_start, &mut self.to_finish, &mut self.to_send] {
-            set.remove(id);
-        }
-    }
-
     /// Wipes all session keys and begins a handshake with each peer whose place is known.
     pub fn rotate(&mut self, now: Micros) {
-        for id in ids() {
-            if let Some(peer) = &mut self.peers[id.index()] {
-                peer.clear(&mut self.table);
-                self.forget(id);
-                self.want(now, id);
-            }
-        }
-    }
-
-    /// A handshake is wanted: now, or as soon as the peer may be asked again.
-    pub(crate) fn want(&mut self, now: Micros, id: PeerId) {
-        let Some(peer) = self.peers[id.index()].as_mut().filter(|peer| peer.endpoint.is_some()) else { return };
-        peer.wanted_since = now;
-        let waits = self.to_start.0 & 1 << id.0 != 0;
-        if peer.timers.initiate == NEVER && !waits {
-            let earliest = peer.last_initiated.map_or(now, |last| last.saturating_add(REKEY_TIMEOUT));
-            if earliest <= now {
-                self.to_start.insert(id);
-            } else {
-                peer.timers.initiate = earliest;
-            }
+        for peer in self.peers.iter_mut().flatten() {
+            peer.rotate(now, &mut self.shared);
         }
     }
 
@@ -184,79 +130,30 @@ impl Engine {
         let mut rest = self.present;
         while let Some(id) = rest.next(0) {
             rest.remove(id);
-            let due = |peer: &&mut Peer| peer.timers.next() <= now;
-            if self.peers[id.index()].as_mut().filter(due).is_some() {
-                self.tick_peer(now, id);
+            if let Some(peer) = self.peers[id.index()].as_mut().filter(|peer| peer.is_due(now)) {
+                peer.tick(now, &mut self.shared);
             }
-        }
-    }
-
-    fn tick_peer(&mut self, now: Micros, id: PeerId) {
-        let Some(peer) = &mut self.peers[id.index()] else { return };
-        if peer.timers.expiry <= now {
-            peer.sessions.expire(now, |index| self.table.remove(index));
-            peer.set_expiry();
-        }
-        let mut wanted = false;
-        if peer.timers.keepalive <= now || peer.timers.persistent <= now {
-            if peer.timers.persistent <= now {
-                peer.again(now);
-            }
-            peer.timers.keepalive = NEVER;
-            wanted = !peer.sessions.usable(now);
-            if !wanted {
-                peer.nudge = true;
-                self.to_send.insert(id);
-            }
-        }
-        if peer.timers.initiate <= now {
-            peer.timers.initiate = NEVER;
-            if now.saturating_sub(peer.wanted_since) < REKEY_ATTEMPT_TIME {
-                self.to_start.insert(id);
-            } else {
-                // Nobody is there. The next packet begins anew.
-                peer.initiation.clear(&mut self.table);
-                peer.heard_response = None;
-                self.to_finish.remove(id);
-                peer.timers.keepalive = NEVER;
-                peer.queue.clear();
-            }
-        }
-        if peer.timers.silence <= now {
-            peer.timers.silence = NEVER;
-            wanted = true;
-        }
-        if wanted {
-            self.want(now, id);
         }
     }
 
     /// When [`Self::tick`] is to be called next, or [`Self::poll_static`] has something new.
     pub fn deadline(&self) -> Option<Micros> {
-        let timers = self.peers.iter().flatten().map(|peer| peer.timers.next());
+        let timers = self.peers.iter().flatten().filter_map(Peer::deadline);
         let question = if self.outstanding.is_some() { None } else { self.next_question() };
-        timers.chain(question).min().filter(|at| *at != NEVER)
+        timers.chain(question).min()
     }
 
     /// The peer of this key.
     pub fn find(&self, key: &Key) -> Option<PeerId> {
-        ids().find(|id| self.peers[id.index()].as_ref().is_some_and(|peer| peer.key == *key))
+        ids().zip(&self.peers).find(|(_, peer)| peer.as_ref().is_some_and(|peer| peer.key() == key)).map(|(id, _)| id)
     }
 
     pub fn peer(&self, peer: PeerId) -> Option<PeerView> {
-        let of = self.peers.get(peer.index())?.as_ref()?;
-        Some(PeerView {
-            id: peer,
-            key: of.key,
-            endpoint: of.endpoint,
-            last_handshake: of.last_handshake,
-            received: of.received,
-            sent: of.sent,
-        })
+        Some(self.peers.get(peer.index())?.as_ref()?.view())
     }
 
     pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
-        ids().filter_map(|id| self.peer(id))
+        self.peers.iter().flatten().map(Peer::view)
     }
 
     /// How often something was dropped for this reason.
@@ -264,13 +161,293 @@ impl Engine {
         self.drops.get(reason as usize).copied().unwrap_or_default()
     }
 
-    pub(crate) fn note_drop(&mut self, reason: Reason) {
+    fn note_drop(&mut self, reason: Reason) {
         if let Some(count) = self.drops.get_mut(reason as usize) {
             *count = count.saturating_add(1);
         }
     }
 }
 
-pub(crate) fn ids() -> impl Iterator<Item = PeerId> {
+/// What goes.
+impl Engine {
+    /// Seals a packet for a peer into `out`, which should hold [`crate::MAX_DATAGRAM`].
+    pub fn send(&mut self, now: Micros, peer: PeerId, packet: &[u8], out: &mut [u8]) -> Sent {
+        self.try_send(now, peer, packet, out).unwrap_or_else(|reason| {
+            self.note_drop(reason);
+            Sent::Dropped(reason)
+        })
+    }
+
+    #[inline(always)]
+    fn try_send(&mut self, now: Micros, id: PeerId, packet: &[u8], out: &mut [u8]) -> Result<Sent, Reason> {
+        if packet.is_empty() || packet.len() > self.shared.mtu {
+            return Err(Reason::Length);
+        }
+        let peer = self.peers.get_mut(id.index()).and_then(Option::as_mut).ok_or(Reason::NoPeer)?;
+        peer.send(now, packet, out, &mut self.shared)
+    }
+
+    /// The next datagram that is to be sent: handshake messages, the packet that waited, keepalives. `out` should hold
+    /// [`crate::MAX_DATAGRAM`].
+    pub fn poll_transmit(&mut self, now: Micros, out: &mut [u8]) -> Option<(Endpoint, usize)> {
+        while let Some(id) = self.shared.agenda.next_to_send() {
+            let peer = self.peers[id.index()].as_mut();
+            let sent = peer.and_then(|peer| peer.transmit(now, out, &mut self.shared));
+            if sent.is_some() {
+                return sent;
+            }
+            self.shared.agenda.send.remove(id);
+        }
+        None
+    }
+}
+
+/// What comes: cheap checks first, and of a handshake message no more than its MACs. The rest of it waits for the
+/// keystore's turn.
+impl Engine {
+    /// Takes a datagram that came from `from`.
+    pub fn receive<'b>(&mut self, now: Micros, from: Endpoint, datagram: &'b mut [u8]) -> Received<'b> {
+        let taken = match messages::kind(datagram) {
+            Some(Kind::Data) => self.take_data(now, from, datagram),
+            Some(Kind::Initiation) => self.take_initiation(now, from, datagram),
+            Some(Kind::Response) => self.take_response(now, from, datagram),
+            Some(Kind::Cookie) => self.take_cookie(now, datagram),
+            None => Err(Reason::Malformed),
+        };
+        match taken {
+            Ok(received) => received,
+            Err(reason) => {
+                self.note_drop(reason);
+                Received::Dropped(reason)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn take_data<'b>(&mut self, now: Micros, from: Endpoint, datagram: &'b mut [u8]) -> Result<Received<'b>, Reason> {
+        let data = messages::data(datagram).ok_or(Reason::Malformed)?;
+        let Some((id, Holder::Session(slot))) = self.shared.table.find(data.receiver) else {
+            return Err(Reason::UnknownIndex);
+        };
+        let peer = self.peers[id.index()].as_mut().ok_or(Reason::UnknownIndex)?;
+        let (packet, first) = peer.open(now, from, slot, data, &mut self.shared)?;
+        Ok(if packet.is_empty() {
+            Received::Keepalive { peer: id, first }
+        } else {
+            Received::Packet { peer: id, packet, first }
+        })
+    }
+
+    fn take_initiation<'b>(
+        &mut self,
+        now: Micros,
+        from: Endpoint,
+        datagram: &'b mut [u8],
+    ) -> Result<Received<'b>, Reason> {
+        self.check_mac1(datagram)?;
+        let full = self.strangers.is_full();
+        if self.load.high(now, full) && !self.check_mac2(now, from, datagram) {
+            return self.cookie_reply(now, from, datagram);
+        }
+        let message = Initiation::ref_from_bytes(datagram).map_err(|_| Reason::Malformed)?;
+        let waiting = Waiting::new(from, message);
+        let pushed_out = match self.peers.iter_mut().flatten().find(|peer| peer.is_at(from)) {
+            Some(peer) => peer.hear_initiation(waiting, &mut self.shared.agenda),
+            None => self.strangers.add(waiting, &mut self.shared.random),
+        };
+        if pushed_out {
+            self.note_drop(Reason::Busy);
+        }
+        Ok(Received::Waits)
+    }
+
+    fn take_response<'b>(
+        &mut self,
+        now: Micros,
+        from: Endpoint,
+        datagram: &'b mut [u8],
+    ) -> Result<Received<'b>, Reason> {
+        self.check_mac1(datagram)?;
+        let message = Response::ref_from_bytes(datagram).map_err(|_| Reason::Malformed)?;
+        let Some((id, Holder::Initiation)) = self.shared.table.find(message.receiver.get()) else {
+            return Err(Reason::UnknownIndex);
+        };
+        let tries = self.peers[id.index()].as_ref().and_then(Peer::tries).ok_or(Reason::UnknownIndex)?;
+        if tries >= FREE_TRIES && !self.check_mac2(now, from, datagram) {
+            return self.cookie_reply(now, from, datagram);
+        }
+        let peer = self.peers[id.index()].as_mut().ok_or(Reason::UnknownIndex)?;
+        if peer.hear_response(from, message, &mut self.shared.agenda) {
+            self.note_drop(Reason::Busy);
+        }
+        Ok(Received::Waits)
+    }
+
+    fn take_cookie<'b>(&mut self, now: Micros, datagram: &[u8]) -> Result<Received<'b>, Reason> {
+        let reply = CookieReply::ref_from_bytes(datagram).map_err(|_| Reason::Malformed)?;
+        let (id, _) = self.shared.table.find(reply.receiver.get()).ok_or(Reason::UnknownIndex)?;
+        let peer = self.peers[id.index()].as_mut().ok_or(Reason::UnknownIndex)?;
+        peer.take_cookie(now, reply)?;
+        Ok(Received::Nothing)
+    }
+
+    fn check_mac1(&self, datagram: &[u8]) -> Result<(), Reason> {
+        let good = covered(datagram).is_some_and(|message| self.checker.mac1(&message));
+        if good { Ok(()) } else { Err(Reason::Mac) }
+    }
+
+    fn check_mac2(&mut self, now: Micros, from: Endpoint, datagram: &[u8]) -> bool {
+        let random = &mut self.shared.random;
+        covered(datagram).is_some_and(|message| self.checker.mac2(now, from, &message, random))
+    }
+
+    /// In the place of the message that it answers.
+    fn cookie_reply<'b>(
+        &mut self,
+        now: Micros,
+        from: Endpoint,
+        datagram: &'b mut [u8],
+    ) -> Result<Received<'b>, Reason> {
+        let mac1 = *covered(datagram).ok_or(Reason::Malformed)?.mac1;
+        // Either handshake message has its sender's index there.
+        let [_, _, _, _, sender @ ..] = *datagram.first_chunk::<8>().ok_or(Reason::Malformed)?;
+        let reply = self.checker.reply(now, from, u32::from_le_bytes(sender), &mac1, &mut self.shared.random);
+        let reply = reply.ok_or(Reason::Busy)?;
+        let place = datagram.get_mut(..reply.as_bytes().len()).ok_or(Reason::Malformed)?;
+        place.copy_from_slice(reply.as_bytes());
+        self.note_drop(Reason::Busy);
+        Ok(Received::Reply(place))
+    }
+}
+
+const _: () = assert!(size_of::<CookieReply>() <= size_of::<Response>() && TAG == 16);
+
+/// What the keystore is asked, one question at a time.
+impl Engine {
+    /// The next question to the keystore. One at a time: none until the last one has its [`Self::static_reply`].
+    pub fn poll_static(&mut self, now: Micros) -> Option<StaticRequest> {
+        if self.outstanding.is_some() {
+            return None;
+        }
+        // What is asked leaves its set, so this ends.
+        while self.next_question().is_some_and(|at| at <= now) {
+            let Some(turn) = self.shared.agenda.next_question() else { continue };
+            let asked = self.ask(now, turn).unwrap_or_else(|reason| {
+                self.note_drop(reason);
+                None
+            });
+            if let Some((outstanding, request)) = asked {
+                self.outstanding = Some(outstanding);
+                return Some(request);
+            }
+        }
+        None
+    }
+
+    /// When there is something to ask. 0: now.
+    fn next_question(&self) -> Option<Micros> {
+        if self.shared.agenda.has_question() {
+            return Some(0);
+        }
+        (!self.strangers.is_empty()).then(|| self.stranger_budget.ready_at())
+    }
+
+    /// `None`: what waited is needless by now.
+    fn ask(&mut self, now: Micros, turn: Turn) -> Result<Option<(Outstanding, StaticRequest)>, Reason> {
+        let (shared, peers) = (&mut self.shared, &mut self.peers);
+        let read = |waiting: Option<Waiting>, public: &Key| {
+            waiting.map(|waiting| {
+                let (heard, request) = Heard::ask(public, &waiting);
+                (Outstanding::Read(heard), StaticRequest::Read(request))
+            })
+        };
+        Ok(match turn {
+            Turn::Start(id) => {
+                let request = peers[id.index()].as_mut().and_then(|peer| peer.start(now, shared));
+                request.map(|request| (Outstanding::Start(id), StaticRequest::Start(request)))
+            }
+            Turn::Finish(id) => {
+                let asked = peers[id.index()].as_mut().map(Peer::resume).transpose()?.flatten();
+                asked.map(|(asked, request)| (Outstanding::Finish(id, asked), StaticRequest::Finish(request)))
+            }
+            Turn::Read(id) => read(peers[id.index()].as_mut().and_then(Peer::take_initiation), &shared.public),
+            Turn::Stranger if self.strangers.is_empty() || !self.stranger_budget.spend(now) => None,
+            Turn::Stranger => read(self.strangers.take(&mut shared.random), &shared.public),
+        })
+    }
+
+    /// The answer to the last [`Self::poll_static`]. The peer, if its response shows that it has the new session's
+    /// keys; an initiation alone shows less, and the first packet by the new keys comes as `first`.
+    pub fn static_reply(&mut self, now: Micros, reply: Result<StaticReply, Refused>) -> Option<PeerId> {
+        let asked = self.outstanding.take()?;
+        self.take_reply(now, asked, reply).unwrap_or_else(|reason| {
+            self.note_drop(reason);
+            None
+        })
+    }
+
+    fn take_reply(
+        &mut self,
+        now: Micros,
+        asked: Outstanding,
+        reply: Result<StaticReply, Refused>,
+    ) -> Result<Option<PeerId>, Reason> {
+        let shared = &mut self.shared;
+        match (asked, reply) {
+            (Outstanding::Start(id), Ok(StaticReply::Start(reply))) => {
+                let peer = self.peers[id.index()].as_mut().ok_or(Reason::NoPeer)?;
+                peer.started(reply, shared)?;
+                Ok(None)
+            }
+            (Outstanding::Start(id), _) => {
+                if let Some(peer) = &mut self.peers[id.index()] {
+                    peer.not_started(&mut shared.table);
+                }
+                Err(Reason::Refused)
+            }
+            (Outstanding::Finish(id, asked), Ok(StaticReply::Finish(chaining_key))) => {
+                let peer = self.peers[id.index()].as_mut().ok_or(Reason::NoPeer)?;
+                peer.finish(now, &asked, chaining_key, shared)?;
+                Ok(Some(id))
+            }
+            (Outstanding::Read(heard), Ok(StaticReply::Read(reply))) => {
+                self.take_read(now, &heard, reply)?;
+                Ok(None)
+            }
+            _ => Err(Reason::Refused),
+        }
+    }
+
+    fn take_read(&mut self, now: Micros, heard: &Heard, mut reply: ReadHandshakeReply) -> Result<(), Reason> {
+        let state = Symmetric { chaining_key: reply.chaining_key, hash: reply.hash };
+        reply.chaining_key.zeroize();
+        let id = self.find(&reply.peer).ok_or(Reason::UnknownPeer)?;
+        let peer = self.peers[id.index()].as_mut().ok_or(Reason::UnknownPeer)?;
+        peer.respond(now, heard, state, reply.timestamp, &mut self.shared)
+    }
+}
+
+fn ids() -> impl Iterator<Item = PeerId> {
     (0..MAX_PEERS as u8).map(PeerId)
+}
+
+#[cfg(test)]
+impl Engine {
+    pub fn want(&mut self, now: Micros, id: PeerId) {
+        self.peers[id.index()].as_mut().unwrap().want(now, &mut self.shared.agenda);
+    }
+
+    /// There is something to ask the keystore now.
+    pub fn has_question(&self, now: Micros) -> bool {
+        self.next_question().is_some_and(|at| at <= now)
+    }
+
+    /// Indices that stand for something.
+    pub fn indices(&self) -> usize {
+        self.shared.table.count()
+    }
+
+    pub fn peers_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.peers.iter_mut().flatten()
+    }
 }

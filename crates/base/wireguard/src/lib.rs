@@ -18,15 +18,13 @@
 #[cfg(test)]
 extern crate std;
 
+mod agenda;
 mod cookie;
 mod engine;
-mod handshake;
-mod inbound;
 mod index;
 mod load;
 mod messages;
 mod noise;
-mod outbound;
 mod peer;
 mod random;
 mod replay;

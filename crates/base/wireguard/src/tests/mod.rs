@@ -79,7 +79,7 @@ impl Node {
         loop {
             let asked = self.ask(now);
             let more = self.drain(now);
-            let question = self.engine.next_question().is_some_and(|at| at <= now);
+            let question = self.engine.has_question(now);
             if !asked && more.is_empty() && !question {
                 return said;
             }

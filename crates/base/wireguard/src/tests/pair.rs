@@ -157,7 +157,7 @@ impl World {
                 let (key, at) = (self.nodes[1 - usize::from(side)].key, self.nodes[1 - usize::from(side)].at);
                 let engine = &mut self.nodes[usize::from(side)].engine;
                 engine.set_peers(now, []);
-                assert_eq!(engine.table.count(), 0);
+                assert_eq!(engine.indices(), 0);
                 engine.set_peers(now, [config(key, &[5; 32], Some(at))]);
             }
             Act::Ask(side) => drop(self.nodes[usize::from(side)].ask(now)),
@@ -170,16 +170,18 @@ impl World {
     }
 
     /// What holds at any time.
-    fn check(&self, side: usize) {
-        let engine = &self.nodes[side].engine;
-        let peer = engine.peers[0].as_ref().unwrap();
-        let initiation = usize::from(peer.initiation.index != 0);
-        assert_eq!(engine.table.count(), peer.sessions.indices() + initiation, "an index is lost");
-        assert_eq!(peer.sessions.keys(), peer.sessions.indices(), "a key is left");
-        assert!(engine.table.count() <= 4);
-        assert!(peer.sessions.expiry().is_none_or(|at| at == peer.timers.expiry));
-        let question = engine.next_question().is_some_and(|at| at <= self.now);
-        assert!(question || engine.deadline().is_none_or(|at| at > self.now), "the deadline is past");
+    fn check(&mut self, side: usize) {
+        let engine = &mut self.nodes[side].engine;
+        let indices = engine.indices();
+        let peer = engine.peers_mut().next().unwrap();
+        assert_eq!(indices, peer.indices(), "an index is lost");
+        assert_eq!(peer.keys(), peer.sessions().indices(), "a key is left");
+        assert!(indices <= 4);
+        assert!(peer.expiry_fits());
+        assert!(
+            engine.has_question(self.now) || engine.deadline().is_none_or(|at| at > self.now),
+            "the deadline is past"
+        );
     }
 
     /// The network is good again: packets arrive both ways in the time of a handshake or two.

@@ -17,7 +17,7 @@ fn who_stays_keeps_its_session_and_who_goes_is_unheard() {
     b.engine.set_peers(now, [config(c.key, &NO_KEY, None)]);
     assert_eq!(b.engine.find(&a.key), None);
     assert_eq!(b.receive(now, a.at, &packet), Got::Dropped(Reason::UnknownIndex));
-    assert_eq!((b.engine.table.count(), b.engine.peers().count()), (0, 1));
+    assert_eq!((b.engine.indices(), b.engine.peers().count()), (0, 1));
     // A new handshake of its is read and then dropped.
     a.engine.rotate(now);
     exchange(now, &mut a, &mut b);
@@ -68,7 +68,7 @@ fn another_preshared_key_voids_the_session_and_another_place_does_not() {
     a.engine.set_peers(now, [config(b.key, &NO_KEY, None)]);
     assert_eq!(a.view().endpoint, Some(b.at));
     a.engine.set_peers(now, [config(b.key, &[9; 32], Some(b.at))]);
-    assert_eq!((a.engine.table.count(), a.send(now, a.peer(), b"x")), (0, Err(Sent::Queued)));
+    assert_eq!((a.engine.indices(), a.send(now, a.peer(), b"x")), (0, Err(Sent::Queued)));
     assert_eq!(exchange(now, &mut a, &mut b)[1], Vec::<Vec<u8>>::new());
     b.engine.set_peers(now, [config(a.key, &[9; 32], Some(a.at))]);
     let later = now + 20 * SECOND;
@@ -194,7 +194,7 @@ fn an_answer_to_what_is_no_longer_wanted_is_dropped() {
     assert!(a.engine.poll_static(SECOND).is_none());
     let reply = a.answer(request);
     assert_eq!(a.engine.static_reply(SECOND, reply), None);
-    assert_eq!((a.view().last_handshake, a.engine.table.count()), (None, 0));
+    assert_eq!((a.view().last_handshake, a.engine.indices()), (None, 0));
     assert_eq!(exchange(SECOND, &mut a, &mut b)[1], [padded(b"x")]);
 }
 

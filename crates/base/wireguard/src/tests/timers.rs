@@ -23,8 +23,8 @@ fn next_said(node: &mut Node, until: Micros) -> Option<(Micros, Vec<Kind>)> {
     }
 }
 
-fn keys(node: &Node) -> usize {
-    node.engine.peers.iter().flatten().map(|peer| peer.sessions.keys()).sum()
+fn keys(node: &mut Node) -> usize {
+    node.engine.peers_mut().map(|peer| peer.keys()).sum()
 }
 
 const START: Micros = 1000 * SECOND;
@@ -47,7 +47,7 @@ fn an_initiation_without_answer_is_repeated_for_its_time_and_no_longer() {
     jitters.dedup();
     assert!(jitters.len() > 10);
     // No timer runs, nothing is kept, nor sent to a peer that comes later; the next packet begins anew.
-    assert_eq!((a.engine.deadline(), a.engine.table.count()), (None, 0));
+    assert_eq!((a.engine.deadline(), a.engine.indices()), (None, 0));
     let later = last + 10 * SECOND;
     assert_eq!(b.send(later, b.peer(), b"late"), Err(Sent::Queued));
     assert_eq!(exchange(later, &mut a, &mut b), [std::vec![padded(b"late")], Vec::new()]);
@@ -104,7 +104,7 @@ fn the_initiator_renews_when_it_sends_and_the_responder_does_not() {
     let packets = exchange(now, &mut a, &mut b);
     assert_eq!(packets, [Vec::<Vec<u8>>::new(), Vec::new()]);
     assert_eq!((a.view().last_handshake, b.view().last_handshake), (Some(now), Some(now)));
-    assert_eq!((keys(&a), keys(&b)), (2, 2));
+    assert_eq!((keys(&mut a), keys(&mut b)), (2, 2));
     // What is on its way by the old keys is still taken, and does not bring them back.
     let (_, by_new) = a.send(now, a.peer(), b"new").unwrap();
     assert_eq!(b.receive(now, a.at, &by_new), Got::Packet(padded(b"new"), false));
@@ -148,7 +148,7 @@ fn no_key_is_used_past_its_time_and_none_is_kept() {
     assert_eq!(b.send(end, b.peer(), b"x"), Err(Sent::Queued));
     assert_eq!(kinds(&b.settle(end)), [Kind::Initiation]);
     a.engine.tick(end);
-    assert_eq!(keys(&a), 0);
+    assert_eq!(keys(&mut a), 0);
     assert_eq!(a.receive(end, b.at, &last), Got::Dropped(Reason::UnknownIndex));
 }
 
@@ -169,9 +169,8 @@ fn all_keys_are_wiped_in_the_end_whatever_was_under_way() {
                 assert!(at <= START + 3 * REJECT_AFTER_TIME);
                 node.tick(at);
             }
-            let peer = node.engine.peers[0].as_ref().unwrap();
-            assert_eq!((keys(node), node.engine.table.count()), (0, 0), "{stage}");
-            assert!(*peer.initiation.private == [0; 32] && peer.initiation.state.chaining_key == [0; 32]);
+            assert_eq!((keys(node), node.engine.indices()), (0, 0), "{stage}");
+            assert!(node.engine.peers_mut().all(|peer| peer.is_wiped()));
         }
     }
 }
@@ -261,7 +260,7 @@ fn keys_are_renewed_and_refused_by_the_number_of_their_packets() {
     let [mut a, mut b] = joined(START);
     let now = START + 20 * SECOND;
     let set = |node: &mut Node, counter| {
-        let sessions = &mut node.engine.peers[0].as_mut().unwrap().sessions;
+        let sessions = node.engine.peers_mut().next().unwrap().sessions();
         let slots = (0..3).filter(|slot| sessions.slot(*slot).map(|session| session.counter = counter).is_some());
         slots.count()
     };
