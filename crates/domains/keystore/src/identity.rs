@@ -86,7 +86,7 @@ impl Anchor {
 pub struct CommandKeys([Option<Secret>; MAX_AUTHORITIES]);
 
 impl CommandKeys {
-    /// `binding` is committed. An authority whose X25519 half is of small order can sign, and not command.
+    /// `binding` is committed, so each of its authorities has a key that a secret can be agreed with.
     pub fn new(binding: &Binding, keys: &Keys) -> Self {
         let (hash, mut all) = (binding.hash(), Self::default());
         let authorities = binding.authorities.iter().take(binding.count.into());
@@ -102,9 +102,9 @@ impl CommandKeys {
     }
 }
 
-/// Whether an image's anchor can be one: a small-order X25519 half yields no secret with any key.
+/// Whether an image's anchor can be one: with its X25519 half a secret can be agreed, and its other half verifies.
 pub fn usable(anchor: &AnchorPublic) -> bool {
-    dh(&Secret::new([1; 32]), &anchor.dh).is_some()
+    crypto::dh_usable(&anchor.dh) && crypto::sign_usable(&anchor.sign)
 }
 
 #[cfg(test)]

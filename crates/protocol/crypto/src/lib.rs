@@ -71,6 +71,20 @@ pub fn dh_public(secret: &Secret) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(**secret)).to_bytes()
 }
 
+/// Whether a public key can stand for someone in X25519: a secret can be agreed with it, which a point of small order
+/// forbids, and the bytes are the one canonical encoding of its point, so that equal keys are equal bytes.
+pub fn dh_usable(public: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = public;
+    // From 2^255 - 19 on the same points come again, and the highest bit means nothing.
+    let canonical = *high < 0x7f || (*high == 0x7f && !(middle.iter().all(|byte| *byte == 0xff) && *low >= 0xed));
+    canonical && dh(&Zeroizing::new([1; 32]), public).is_some()
+}
+
+/// Whether a public key can verify anything in Ed25519.
+pub fn sign_usable(public: &[u8; 32]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| !key.is_weak())
+}
+
 /// The Ed25519 public key of a seed.
 pub fn sign_public(seed: &Secret) -> [u8; 32] {
     SigningKey::from_bytes(seed).verifying_key().to_bytes()
@@ -143,6 +157,35 @@ mod tests {
         assert!(dh(&secret(7), &[0; 32]).is_none());
         let (a, b) = (secret(7), secret(9));
         assert_eq!(dh(&a, &dh_public(&b)), dh(&b, &dh_public(&a)));
+    }
+
+    #[test]
+    fn usable_is_one_canonical_encoding_of_a_point_of_no_small_order() {
+        let good = dh_public(&secret(7));
+        assert!(dh_usable(&good));
+        let (mut high, mut past) = (good, [0xff; 32]);
+        high[31] |= 0x80;
+        (past[0], past[31]) = (0xed + 9, 0x7f);
+        let mut nine = [0; 32];
+        nine[0] = 9;
+        // The same two points, with which a secret can be agreed, in other words.
+        for (same, other) in [(good, high), (nine, past)] {
+            assert_eq!(dh(&secret(5), &same), dh(&secret(5), &other));
+            assert!(dh_usable(&same) && !dh_usable(&other));
+        }
+        let mut last = [0xff; 32];
+        (last[0], last[31]) = (0xeb, 0x7f);
+        assert!(dh_usable(&last), "the last but one of the field is a point of the curve or of its twist");
+        last[0] = 0xec;
+        let mut one = [0; 32];
+        one[0] = 1;
+        for small in [[0; 32], one, last] {
+            assert!(!dh_usable(&small));
+        }
+        assert!(sign_usable(&sign_public(&secret(7))));
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert!(!sign_usable(&identity) && !sign_usable(&[0; 32]));
     }
 
     #[test]

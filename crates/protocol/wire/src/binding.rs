@@ -139,17 +139,25 @@ impl Binding {
         self
     }
 
-    /// The signature, and that the authority set is well formed.
-    pub fn verify(&self, anchor: &AnchorPublic) -> Option<Verified> {
-        let count = usize::from(self.count);
-        let empty = Authority::default();
-        let (used, unused) = self.authorities.split_at_checked(count)?;
+    /// The authority set, if it is well formed: no more must sign than there are, and each place has keys of its own that
+    /// are good for something. One key at two places would count as two of those who must sign.
+    pub fn set(&self) -> Option<&[Authority]> {
+        let (used, unused) = self.authorities.split_at_checked(self.count.into())?;
+        let own = |(at, one): (usize, &Authority)| {
+            crypto::sign_usable(&one.sign)
+                && crypto::dh_usable(&one.dh)
+                && used.iter().take(at).all(|other| other.sign != one.sign && other.dh != one.dh)
+        };
         let well_formed = self.needed >= 1
             && self.needed <= self.count
-            && self.zero == [0; 6]
-            && used.iter().all(|key| *key != empty)
-            && unused.iter().all(|key| *key == empty);
-        well_formed.then_some(())?;
+            && used.iter().enumerate().all(own)
+            && unused.iter().all(|place| *place == Authority::default());
+        well_formed.then_some(used)
+    }
+
+    /// The signature, and that the authority set is well formed.
+    pub fn verify(&self, anchor: &AnchorPublic) -> Option<Verified> {
+        (self.zero == [0; 6] && self.set().is_some()).then_some(())?;
         crypto::verify(&anchor.sign, label::BINDING, &[self.signed()], &self.signature)
     }
 
@@ -226,8 +234,13 @@ mod tests {
         let mut binding = Binding::new_zeroed();
         binding.needed = 1;
         binding.count = 1;
-        binding.authorities[0].sign = [1; 32];
+        binding.authorities[0] = authority(1);
         binding
+    }
+
+    fn authority(n: u8) -> Authority {
+        let AnchorPublic { sign, dh } = AnchorSecret::from_seed(&[n; 32]).public();
+        Authority { sign, dh }
     }
 
     #[test]
@@ -245,6 +258,25 @@ mod tests {
     #[test]
     fn a_malformed_authority_set_is_refused_although_signed() {
         let anchor = AnchorSecret::from_seed(&[1; 32]);
+        let two = Binding { count: 2, ..binding() };
+        let well = Binding { authorities: [authority(1), authority(2), two.authorities[2], two.authorities[3]], ..two };
+        assert!(well.sign(&anchor).verify(&anchor.public()).is_some());
+        let mut one = [0; 32];
+        one[0] = 1;
+        // Of two places: the same twice, the same in one half, and keys that are good for nothing.
+        for second in [
+            authority(1),
+            Authority { sign: authority(1).sign, ..authority(2) },
+            Authority { dh: authority(1).dh, ..authority(2) },
+            Authority { sign: [0; 32], ..authority(2) },
+            Authority { sign: one, ..authority(2) },
+            Authority { dh: [0; 32], ..authority(2) },
+            Authority { dh: one, ..authority(2) },
+        ] {
+            let mut binding = well;
+            binding.authorities[1] = second;
+            assert!(binding.sign(&anchor).verify(&anchor.public()).is_none(), "{second:?}");
+        }
         let changes: [fn(&mut Binding); 6] = [
             |b| b.needed = 0,
             |b| b.needed = 2,

@@ -49,14 +49,13 @@ impl UpdateHead {
 
     /// Signed by as many of the binding's authorities as it needs, and none of the signatures that are there is false.
     pub fn verify(&self, binding: &Binding) -> Option<Verified> {
-        (self.zero == [0; 4]).then_some(())?;
+        let set = binding.set().filter(|_| self.zero == [0; 4])?;
         let (mut good, mut last) = (0, None);
         for (place, signature) in self.signatures.iter().enumerate().filter(|(_, signature)| **signature != [0; 64]) {
-            let authority = binding.authorities.get(place).filter(|_| place < usize::from(binding.count))?;
-            last = Some(crypto::verify(&authority.sign, label::UPDATE, &[self.signed()], signature)?);
+            last = Some(crypto::verify(&set.get(place)?.sign, label::UPDATE, &[self.signed()], signature)?);
             good += 1;
         }
-        last.filter(|_| binding.needed >= 1 && good >= binding.needed)
+        last.filter(|_| good >= binding.needed)
     }
 
     /// What the `apply` command names.
@@ -137,6 +136,9 @@ mod tests {
         assert!(two.verify(&binding(&keys[..2], 1)).is_none(), "a place past the set");
         assert!(head().verify(&binding(&keys, 1)).is_none());
         assert!(two.sign(&keys[0], 1).verify(&binding(&keys, 2)).is_none(), "one key cannot fill two places");
+        let twice = [1, 1, 2].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
+        let by_one = head().sign(&twice[0], 0).sign(&twice[1], 1);
+        assert!(by_one.verify(&binding(&twice, 2)).is_none(), "not even in a set that has it twice");
         for bit in 0..(size_of::<UpdateHead>() - 256) * 8 {
             let mut copy = two;
             copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);

@@ -7,7 +7,7 @@ use std::{
     str,
 };
 
-use crypto::{AnchorPublic, Secret};
+use crypto::AnchorPublic;
 use policy::{Endpoint, Prefix};
 use wire::{
     Fingerprint, Key,
@@ -93,11 +93,11 @@ pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<
     let mut set = vec![Authority { sign: own.sign, dh: own.dh }];
     for text in others {
         let other = authority(text)?;
-        if set.contains(&other) {
+        if set.iter().any(|one| one.sign == other.sign || one.dh == other.dh) {
             return Err(Error::input(format!("the authority {text} is named twice, or is your own key")));
         }
         // A key whose exchange is always zero could never command the node.
-        if other.sign == [0; 32] || crypto::dh(&Secret::new([1; 32]), &other.dh).is_none() {
+        if !crypto::sign_usable(&other.sign) || !crypto::dh_usable(&other.dh) {
             return Err(Error::input(format!("the authority {text} is no usable key")));
         }
         set.push(other);
@@ -152,12 +152,15 @@ mod tests {
         let other = |seed: u8| super::super::key::public_text(&crypto::AnchorSecret::from_seed(&[seed; 32]).public());
         assert_eq!(authorities(&own, &[other(2), other(3), other(4)], 4).unwrap().len(), 4);
         let too_many = [other(2), other(3), other(4), other(5)];
-        let cases: [(&[String], u8); 6] = [
+        let half = |sign: u8, dh: u8| other(sign)[..64].to_owned() + &other(dh)[64..];
+        let cases: [(&[String], u8); 8] = [
             (&[], 0),
             (&[], 2),
             (&too_many, 1),
             (&[other(1)], 1),
             (&[other(2), other(2)], 1),
+            (&[half(1, 2)], 1),
+            (&[other(2), half(3, 2)], 1),
             (&["1".repeat(64) + &"0".repeat(64)], 1),
         ];
         for (others, needed) in cases {

@@ -149,20 +149,37 @@ fn any_authority_commands_by_one_counter() {
 }
 
 #[test]
-fn an_authority_that_can_only_sign_commands_nothing() {
+fn a_set_with_one_key_at_two_places_or_a_useless_one_is_not_committed() {
     let mut rig = Rig::new(Board::anchored());
+    let (own, other) = (place_of(&authority()), place_of(&stranger()));
+    for second in [
+        own,
+        Authority { sign: own.sign, ..other },
+        Authority { dh: own.dh, ..other },
+        Authority { sign: [0; 32], ..other },
+        Authority { dh: [0; 32], ..other },
+    ] {
+        let mut binding = unsigned(&rig.identify().unwrap(), 10);
+        (binding.needed, binding.count, binding.authorities[1]) = (2, 2, second);
+        assert_eq!(rig.commit(&binding.sign(&admin())).err(), Some(Refusal::Forged));
+        assert_eq!(rig.status().ownership, ownership::UNCLAIMED);
+    }
     let mut binding = unsigned(&rig.identify().unwrap(), 10);
-    binding.authorities[0].dh = [0; 32];
-    let binding = binding.sign(&admin());
+    (binding.needed, binding.count, binding.authorities[1]) = (2, 2, other);
+    assert!(rig.commit(&binding.sign(&admin())).is_ok());
+}
+
+#[test]
+fn the_keys_of_empty_places_command_nothing() {
+    let mut rig = Rig::new(Board::anchored());
+    let binding = unsigned(&rig.identify().unwrap(), 10).sign(&admin());
     rig.commit(&binding).unwrap();
-    // With the key that an all-zero result would give.
-    let key = crypto::derive(&binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
-    let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
-    assert_eq!(rig.command(&command), Err(Refusal::Forged));
-    // Nor with the zeros of the places that are empty.
-    let command = Command::new(&Secret::new([0; 32]), &binding.fiduciary, command::Operation::Isolate, 0, 5);
-    assert_eq!(rig.command(&command), Err(Refusal::Forged));
-    assert_eq!(rig.update(&signed(&binding, 11, 1)), Ok(()));
+    // The key that an all-zero result would give, and none at all.
+    let zero = crypto::derive(&binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
+    for key in [zero, Secret::new([0; 32])] {
+        let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
+        assert_eq!(rig.command(&command), Err(Refusal::Forged));
+    }
 }
 
 #[test]
