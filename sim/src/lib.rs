@@ -9,10 +9,12 @@
 //! What needs two domains in a test is here, not in either of them.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod flash;
 pub mod machine;
 pub mod rng;
 pub mod segment;
+pub mod station;
 pub mod system;
 pub mod trace;
 pub mod world;

@@ -28,7 +28,7 @@ pub trait Host {
     /// Does what is due and returns the frames that it sends.
     fn poll(&mut self, now: Micros) -> Vec<Vec<u8>>;
     /// When it wants to be polled next, if nothing arrives.
-    fn next(&self) -> Option<Micros>;
+    fn next(&mut self) -> Option<Micros>;
 }
 
 /// A node's place in the world, whether it has power or not.
@@ -91,6 +91,8 @@ pub struct World {
     arrivals: u64,
     frames: u64,
     meddler: Option<Meddler>,
+    /// A host has heard something since this was last asked.
+    heard: bool,
     steps: u64,
     at_once: u64,
     trace: Option<Trace>,
@@ -114,6 +116,7 @@ impl World {
             arrivals: 0,
             frames: 0,
             meddler: None,
+            heard: false,
             steps: 0,
             at_once: 0,
             trace: None,
@@ -313,12 +316,18 @@ impl World {
             let mut host = stranger.host.borrow_mut();
             if here && takes(host.mac(), to) {
                 host.receive(bytes);
+                self.heard = true;
                 sent.push((number, stranger.segment, host.poll(self.now)));
             }
         }
         for (number, segment, frames) in sent {
             frames.into_iter().for_each(|bytes| self.send(segment, Port::Host(number), bytes));
         }
+    }
+
+    /// Whether a host has heard something since this was last asked.
+    pub fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// Lets the hosts do what they have been told to since the last step.
@@ -341,7 +350,7 @@ impl World {
     pub fn next(&self) -> Option<Micros> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let arrival = self.flying.first_key_value().map(|((at, _), _)| *at);
-        let hosts = self.hosts.iter().filter_map(|stranger| stranger.host.borrow().next());
+        let hosts = self.hosts.iter().filter_map(|stranger| stranger.host.borrow_mut().next());
         hosts.chain(alarm).chain(arrival).min()
     }
 
