@@ -143,7 +143,7 @@ check-licences:
 	        $(call skipped,the licences of the seL4 domains' dependencies: cargo cannot fetch rust-sel4); \
 	    else \
 	        echo "== licences: $$manifest"; \
-	        $(CARGO) deny --locked --manifest-path $$manifest check --config deny.toml licenses bans sources; \
+	        $(CARGO) deny --locked --manifest-path $$manifest --config deny.toml check licenses bans sources; \
 	    fi; \
 	done
 
