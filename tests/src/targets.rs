@@ -18,7 +18,7 @@ use calls::{
 };
 use perimeter::{Side, decide};
 use policy::{Configuration, Direction, Flows, Packet, Peer, Prefix, Protocol, Role, Summary};
-use shm::{ReadOnly, ReadWrite, cell, mailbox, ring, ring::FRAME_SLOT};
+use shm::{ReadOnly, ReadWrite, cell, mailbox, mailbox::Patience, ring, ring::FRAME_SLOT};
 use wire::{
     Fingerprint, Phase,
     anchor::{AnchorFile, AnchorIn},
@@ -205,7 +205,11 @@ pub fn mailbox_peer(data: &[u8]) {
     }
     assert!(matches!(server.take(), Ok(None)));
     let mut client = mailbox::Client::new(ReadWrite::new(&ours), ReadOnly::new(&theirs)).expect("large enough");
-    client.call::<keystore_calls::for_claim::Commit>(&FromBytes::read_from_bytes(&[7; 520]).expect("any bytes"), 10);
+    client.call::<keystore_calls::for_claim::Commit>(
+        &FromBytes::read_from_bytes(&[7; 520]).expect("any bytes"),
+        0,
+        Patience::ENDLESS,
+    );
     scribble(&theirs, data.get(2..).unwrap_or_default());
     let first = client.poll::<keystore_calls::for_claim::Commit>(0);
     let last = client.poll::<keystore_calls::for_claim::Commit>(10);
@@ -406,7 +410,7 @@ pub fn keystore_clients(data: &[u8]) {
         }
     }
     let mut client = mailbox::Client::new(rw(2), ro(3)).expect("large enough");
-    client.call::<keystore_calls::for_lifecycle::Status>(&(), 1);
+    client.call::<keystore_calls::for_lifecycle::Status>(&(), 0, Patience::ENDLESS);
     for _ in 0..4 {
         core.step(false, &mut ports);
     }

@@ -6,7 +6,8 @@
 //! its count of nudges, then the body. The sequence number is written last.
 //!
 //! One request is outstanding at a time. A client never blocks: it asks [`Client::poll`] whenever it
-//! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once.
+//! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once. A request that
+//! may be repeated is sent again by `poll` itself, as often as the caller's [`Patience`] says.
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -33,14 +34,28 @@ pub trait Operation {
 /// Why a call brought no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallError {
-    /// The server refused; the code is the interface's. Do not repeat the same request.
+    /// The server refused; the code is the interface's. This is an answer: the request is never repeated.
     Refused(u32),
-    /// No answer in time; the outcome is unknown. Repeat it if the operation may be repeated.
+    /// No answer came in time, however often the request was sent; the outcome is unknown.
     Timeout,
-    /// The server restarted with the request unanswered. As `Timeout`, but at once.
+    /// The server restarted with the last of the requests unanswered. As `Timeout`, but at once.
     Restarted,
     /// The reply does not fit the operation. Treat the server as failed.
     Misbehaved,
+}
+
+/// How long a caller waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long the server may take to answer one request.
+    pub each: Micros,
+    /// How often an operation that may be repeated is asked for; one that may not is asked for once.
+    pub tries: u8,
+}
+
+impl Patience {
+    /// For a caller who waits for one answer as long as it takes.
+    pub const ENDLESS: Self = Self { each: Micros::MAX, tries: 1 };
 }
 
 /// The calling end.
@@ -57,6 +72,9 @@ struct Outstanding {
     op: u32,
     deadline: Micros,
     generation: u64,
+    each: Micros,
+    /// How often the request may still be sent.
+    left: u8,
 }
 
 impl<'a> Client<'a> {
@@ -73,36 +91,69 @@ impl<'a> Client<'a> {
         self.outstanding.as_ref().map(|call| call.op)
     }
 
-    /// When the outstanding call times out; for the caller's alarm.
+    /// When the outstanding call is to be polled at the latest; for the caller's alarm.
     pub fn deadline(&self) -> Option<Micros> {
         self.outstanding.as_ref().map(|call| call.deadline)
     }
 
     /// Sends a request. An earlier one that is still outstanding is abandoned.
-    pub fn call<O: Operation>(&mut self, request: &O::Request, deadline: Micros) {
+    pub fn call<O: Operation>(&mut self, request: &O::Request, now: Micros, patience: Patience) {
         debug_assert!(BODY + size_of::<O::Request>() <= self.request.len());
         self.request.write(BODY, request.as_bytes());
         self.request.store(OP, u64::from(O::OP));
         self.request.store(LEN, size_of::<O::Request>() as u64);
+        let left = if O::REPEATABLE { patience.tries } else { 1 };
+        self.send(O::OP, now, patience.each, left);
+    }
+
+    /// Sends the request that stands in the region, which nobody else writes.
+    fn send(&mut self, op: u32, now: Micros, each: Micros, left: u8) {
         self.seq = self.seq.wrapping_add(1);
         self.request.store(SEQ, self.seq);
-        let generation = self.reply.load(GENERATION);
-        self.outstanding = Some(Outstanding { op: O::OP, deadline, generation });
+        let (deadline, generation) = (now.saturating_add(each), self.reply.load(GENERATION));
+        self.outstanding = Some(Outstanding { op, deadline, generation, each, left: left.saturating_sub(1) });
         self.signal = true;
     }
 
     /// The outcome of the outstanding call, once, if it is `O` and has one.
     pub fn poll<O: Operation>(&mut self, now: Micros) -> Option<Result<O::Reply, CallError>> {
-        let call = self.outstanding.as_ref().filter(|call| call.op == O::OP)?;
+        match self.answered(O::OP, now)? {
+            Ok(()) => Some(self.take_reply::<O>()),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Makes the call if it is not outstanding, and returns its reply once it is there: for a caller who asks
+    /// whenever it runs. The call that was outstanding before, if it is another, is abandoned.
+    pub fn ask<O: Operation>(
+        &mut self,
+        now: Micros,
+        patience: Patience,
+        request: impl FnOnce() -> O::Request,
+    ) -> Result<Option<O::Reply>, CallError> {
+        if self.busy() != Some(O::OP) {
+            self.call::<O>(&request(), now, patience);
+        }
+        self.poll::<O>(now).transpose()
+    }
+
+    /// Whether the outstanding call, if it is this operation, is over. What is not answered is sent again first.
+    fn answered(&mut self, op: u32, now: Micros) -> Option<Result<(), CallError>> {
+        let Outstanding { deadline, generation, each, left, .. } =
+            *self.outstanding.as_ref().filter(|call| call.op == op)?;
         let outcome = if self.reply.load(SEQ) == self.seq {
-            self.take_reply::<O>()
-        } else if self.reply.load(GENERATION) != call.generation {
+            Ok(())
+        } else if self.reply.load(GENERATION) != generation {
             Err(CallError::Restarted)
-        } else if now >= call.deadline {
+        } else if now >= deadline {
             Err(CallError::Timeout)
         } else {
             return None;
         };
+        if outcome.is_err() && left > 0 {
+            self.send(op, now, each, left);
+            return None;
+        }
         self.outstanding = None;
         Some(outcome)
     }
@@ -222,89 +273,4 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::sync::atomic::AtomicU64;
-
-    use super::*;
-
-    struct Add;
-    impl Operation for Add {
-        const OP: u32 = 7;
-        const REPEATABLE: bool = true;
-        type Request = [u8; 2];
-        type Reply = [u8; 1];
-    }
-
-    type Words = [AtomicU64; 16];
-
-    fn ends<'a>(request: &'a Words, reply: &'a Words) -> (Client<'a>, Server<'a, 8>) {
-        let client = Client::new(ReadWrite::new(request), ReadOnly::new(reply)).unwrap();
-        let server = Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
-        (client, server)
-    }
-
-    #[test]
-    fn a_call_is_answered_once() {
-        let (request, reply) = Default::default();
-        let (mut client, mut server) = ends(&request, &reply);
-        assert!(server.take().unwrap().is_none());
-        client.call::<Add>(&[2, 3], 10);
-        assert!(client.take_signal());
-        assert_eq!(client.poll::<Add>(0), None);
-        let incoming = server.take().unwrap().unwrap();
-        let [a, b] = incoming.parse::<Add>().unwrap();
-        server.reply::<Add>(&[a + b]);
-        assert!(server.take().unwrap().is_none());
-        assert_eq!(client.poll::<Add>(0), Some(Ok([5])));
-        assert_eq!(client.poll::<Add>(99), None);
-        assert!(!client.nudged());
-        server.nudge();
-        server.nudge();
-        assert!(client.nudged() && !client.nudged());
-    }
-
-    #[test]
-    fn refusal_timeout_and_restart_are_told_apart() {
-        let (request, reply) = Default::default();
-        let (mut client, mut server) = ends(&request, &reply);
-        client.call::<Add>(&[2, 3], 10);
-        server.take().unwrap().unwrap();
-        server.refuse(4);
-        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Refused(4))));
-        client.call::<Add>(&[2, 3], 10);
-        assert_eq!(client.poll::<Add>(9), None);
-        assert_eq!(client.poll::<Add>(10), Some(Err(CallError::Timeout)));
-        // A late answer is nobody's.
-        server.take().unwrap().unwrap();
-        server.reply::<Add>(&[5]);
-        assert_eq!(client.poll::<Add>(11), None);
-        client.call::<Add>(&[2, 3], 10);
-        let mut server = Server::<8>::new(ReadOnly::new(&request), ReadWrite::new(&reply)).unwrap();
-        assert!(server.take_signal());
-        assert!(server.take().unwrap().is_none());
-        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Restarted)));
-        // A client that restarts goes on with the next number.
-        let mut client = Client::new(ReadWrite::new(&request), ReadOnly::new(&reply)).unwrap();
-        client.call::<Add>(&[1, 1], 10);
-        server.take().unwrap().unwrap();
-        server.reply::<Add>(&[2]);
-        assert_eq!(client.poll::<Add>(0), Some(Ok([2])));
-    }
-
-    #[test]
-    fn a_lying_peer_is_a_typed_error() {
-        let (request, reply) = Default::default();
-        let (mut client, mut server) = ends(&request, &reply);
-        client.call::<Add>(&[2, 3], 10);
-        ReadWrite::new(&request).store(LEN, u64::MAX);
-        assert_eq!(server.take().err(), Some(Misbehaved));
-        assert!(server.take().unwrap().is_none());
-        ReadWrite::new(&reply).store(LEN, 5);
-        ReadWrite::new(&reply).store(SEQ, 1);
-        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
-        client.call::<Add>(&[2, 3], 10);
-        ReadWrite::new(&reply).store(STATUS, u64::MAX);
-        ReadWrite::new(&reply).store(SEQ, 2);
-        assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
-    }
-}
+mod tests;

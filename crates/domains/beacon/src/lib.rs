@@ -31,7 +31,7 @@ use calls::{
 use link::Station;
 use shm::{
     Micros, cell,
-    mailbox::{self, CallError},
+    mailbox::{self, CallError, Patience},
     ring::{self, FRAME_SLOT, capacity},
 };
 use wire::{
@@ -47,7 +47,7 @@ use waiting::{Budget, Choice, Waiting, scale};
 /// Frames taken per step.
 const BATCH: usize = 32;
 /// How long the keystore or lifecycle may take to answer.
-const CALL_MICROS: Micros = 2_000_000;
+const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
 /// After how long random bytes that did not come are asked for again.
 const SEED_MICROS: Micros = 1_000_000;
 
@@ -206,23 +206,22 @@ impl Beacon {
         if !matches!(self.doing, Doing::Nothing) {
             return;
         }
-        let deadline = now.saturating_add(CALL_MICROS);
         let Some(choice) = &mut self.choice else {
             if now >= self.seed_at {
-                ports.keystore.call::<BeaconRandom>(&(), deadline);
+                ports.keystore.call::<BeaconRandom>(&(), now, PATIENCE);
                 self.doing = Doing::Seed;
             }
             return;
         };
         let gate_is_open = self.rules.open_to(now).is_some();
         if self.hellos.is_due(now, gate_is_open, choice) {
-            ports.keystore.call::<MakeHello>(&(), deadline);
+            ports.keystore.call::<MakeHello>(&(), now, PATIENCE);
             self.doing = Doing::Hello;
         } else if let Some(open) = self.next_open(now) {
-            ports.keystore.call::<CheckOpen>(&open, deadline);
+            ports.keystore.call::<CheckOpen>(&open, now, PATIENCE);
             self.doing = Doing::Open { nonce: open.nonce, sender: station(&open) };
         } else if let Some(find) = self.next_find(now) {
-            ports.keystore.call::<CheckFind>(&find, deadline);
+            ports.keystore.call::<CheckFind>(&find, now, PATIENCE);
             self.doing = Doing::Find;
         }
     }
@@ -327,7 +326,7 @@ impl Beacon {
     ) -> Doing {
         self.nonces.checked(&nonce, &sender, self.rules.open_to(now));
         let request = GateRequest { peer: sender, token: reply.token, nonce };
-        ports.lifecycle.call::<OpenGate>(&request, now.saturating_add(CALL_MICROS));
+        ports.lifecycle.call::<OpenGate>(&request, now, PATIENCE);
         Doing::Gate { nonce, sender, answer: reply.answer }
     }
 

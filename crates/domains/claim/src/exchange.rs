@@ -11,7 +11,7 @@ use calls::{
 use crypto::{Secret, noise::Cipher};
 use shm::{
     Micros,
-    mailbox::{CallError, Client, Operation},
+    mailbox::{CallError, Client, Patience},
 };
 use smoltcp::socket::tcp::Socket;
 use wire::{
@@ -33,54 +33,12 @@ use crate::{
 /// The longest message of the peer.
 pub const MESSAGE: usize = MAX_GRANT + TAG;
 /// How long one call may take before it is made again, once.
-const CALL_MICROS: Micros = 2_000_000;
+pub const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
 
 const ACKNOWLEDGEMENT: usize = size_of::<Acknowledgement>();
 const INITIATIONS: RangeInclusive<usize> = INITIATION..=INITIATION;
 const GRANTS: RangeInclusive<usize> = size_of::<GrantHead>() + TAG..=MESSAGE;
 const ACKNOWLEDGEMENTS: RangeInclusive<usize> = ACKNOWLEDGEMENT + TAG..=ACKNOWLEDGEMENT + TAG;
-
-/// A call that is made once more if no answer comes.
-#[derive(Default)]
-pub struct Call {
-    tries: u8,
-}
-
-impl Call {
-    /// Makes the call if it is not made yet, and returns the reply once it is there. After a reply the
-    /// next call may be made.
-    pub fn ask<O: Operation>(
-        &mut self,
-        now: Micros,
-        client: &mut Client<'_>,
-        request: impl Fn() -> O::Request,
-    ) -> Result<Option<O::Reply>, CallError> {
-        const { assert!(O::REPEATABLE) };
-        if self.tries == 0 {
-            self.make::<O>(now, client, &request);
-        }
-        match client.poll::<O>(now) {
-            None => Ok(None),
-            Some(Ok(reply)) => {
-                self.tries = 0;
-                Ok(Some(reply))
-            }
-            Some(Err(CallError::Timeout | CallError::Restarted)) if self.tries == 1 => {
-                self.make::<O>(now, client, &request);
-                Ok(None)
-            }
-            Some(Err(error)) => {
-                self.tries = 0;
-                Err(error)
-            }
-        }
-    }
-
-    fn make<O: Operation>(&mut self, now: Micros, client: &mut Client<'_>, request: impl Fn() -> O::Request) {
-        client.call::<O>(&request(), now.saturating_add(CALL_MICROS));
-        self.tries += 1;
-    }
-}
 
 /// Whose fault it is that a call of the keystore's brought no reply.
 pub fn blame(error: CallError) -> Closed {
@@ -113,7 +71,6 @@ pub struct Means<'e, 'p, 's> {
 pub struct Exchange {
     slot: Slot,
     state: State,
-    call: Call,
     receiver: ws::Receiver,
 }
 
@@ -178,7 +135,7 @@ pub enum Progress {
 
 impl Exchange {
     pub fn new(slot: Slot, accept: [u8; ACCEPT]) -> Self {
-        Self { slot, state: State::Starting { accept }, call: Call::default(), receiver: ws::Receiver::new() }
+        Self { slot, state: State::Starting { accept }, receiver: ws::Receiver::new() }
     }
 
     /// When the claim has taken too long.
@@ -203,7 +160,7 @@ impl Exchange {
         let gate = self.slot.gate;
         Ok(match mem::replace(&mut self.state, State::Over) {
             State::Starting { accept } => {
-                let started = self.call.ask::<lifecycle::Started>(now, means.lifecycle, || gate).map_err(internal)?;
+                let started = means.lifecycle.ask::<lifecycle::Started>(now, PATIENCE, || gate).map_err(internal)?;
                 if started.is_none() {
                     return Ok((State::Starting { accept }, Waiting));
                 }
@@ -216,18 +173,18 @@ impl Exchange {
                 (State::Reading(Begun::new(&self.slot.prologue, &self.slot.claim_key, message)), Onward)
             }
             State::Reading(begun) => {
-                let reply = self.call.ask::<keystore::ReadInitiation>(now, means.keystore, || begun.request());
+                let reply = means.keystore.ask::<keystore::ReadInitiation>(now, PATIENCE, || begun.request());
                 let Some(reply) = reply.map_err(blame)? else { return Ok((State::Reading(begun), Waiting)) };
                 (State::Responding(begun.read(reply).map_err(|_| Closed::Rejected)?), Onward)
             }
             State::Responding(read) => {
-                let random = self.call.ask::<keystore::ClaimRandom>(now, means.keystore, || ()).map_err(blame)?;
+                let random = means.keystore.ask::<keystore::ClaimRandom>(now, PATIENCE, || ()).map_err(blame)?;
                 let Some(random) = random else { return Ok((State::Responding(read), Waiting)) };
                 let (response, session) = read.respond(&Secret::new(random)).map_err(|_| Closed::Rejected)?;
                 (State::Identifying { session, response }, Onward)
             }
             State::Identifying { mut session, response } => {
-                let identity = self.call.ask::<keystore::Identify>(now, means.keystore, || session.hash);
+                let identity = means.keystore.ask::<keystore::Identify>(now, PATIENCE, || session.hash);
                 let Some(identity) = identity.map_err(blame)? else {
                     return Ok((State::Identifying { session, response }, Waiting));
                 };
@@ -250,18 +207,18 @@ impl Exchange {
             }
             State::Staging(grant) => {
                 let request = || stage_request(gate, &grant, means.message);
-                let staged = self.call.ask::<lifecycle::Stage>(now, means.lifecycle, request).map_err(internal)?;
+                let staged = means.lifecycle.ask::<lifecycle::Stage>(now, PATIENCE, request).map_err(internal)?;
                 if staged.is_some() { (State::Committing(grant), Onward) } else { (State::Staging(grant), Waiting) }
             }
             State::Committing(grant) => {
-                let record = self.call.ask::<keystore::Commit>(now, means.keystore, || grant.binding).map_err(blame)?;
+                let record = means.keystore.ask::<keystore::Commit>(now, PATIENCE, || grant.binding).map_err(blame)?;
                 match record {
                     Some(record) => (State::Committed { session: grant.session, record }, Onward),
                     None => (State::Committing(grant), Waiting),
                 }
             }
             State::Committed { mut session, record } => {
-                let rivals = self.call.ask::<lifecycle::Committed>(now, means.lifecycle, || gate).map_err(internal)?;
+                let rivals = means.lifecycle.ask::<lifecycle::Committed>(now, PATIENCE, || gate).map_err(internal)?;
                 let Some(rivals) = rivals else { return Ok((State::Committed { session, record }, Waiting)) };
                 let message = PairingMessage { kind: kind::PAIRING, zero: [0; 3], rivals: U32::new(rivals), record };
                 send_sealed(means.socket, &mut session.send, message)?;
@@ -281,7 +238,7 @@ impl Exchange {
             State::Settling(record) if means.drained => (State::Finishing(record), Onward),
             State::Settling(record) => (State::Settling(record), Waiting),
             State::Finishing(record) => {
-                let done = self.call.ask::<keystore::Acknowledge>(now, means.keystore, || record.hash());
+                let done = means.keystore.ask::<keystore::Acknowledge>(now, PATIENCE, || record.hash());
                 if done.map_err(blame)?.is_some() {
                     (State::Closing, Onward)
                 } else {
@@ -289,7 +246,7 @@ impl Exchange {
                 }
             }
             State::Closing => {
-                let closed = self.call.ask::<lifecycle::Acknowledged>(now, means.lifecycle, || gate);
+                let closed = means.lifecycle.ask::<lifecycle::Acknowledged>(now, PATIENCE, || gate);
                 if closed.map_err(internal)?.is_some() { (State::Over, Done) } else { (State::Closing, Waiting) }
             }
             State::Over => return Err(Closed::Internal),

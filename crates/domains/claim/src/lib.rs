@@ -43,7 +43,7 @@ use shm::{Micros, cell, mailbox, ring};
 use wire::{Key, claim::prologue};
 use zeroize::{Zeroize, Zeroizing};
 
-use exchange::{Call, Exchange, MESSAGE, Means, Progress, Slot, blame};
+use exchange::{Exchange, MESSAGE, Means, PATIENCE, Progress, Slot, blame};
 use tcp::{Buffers, PENDING, Stack};
 use upgrade::{Arrived, Head, RequestLine};
 
@@ -130,15 +130,15 @@ struct OpenGate {
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and no heap")]
 enum Stage {
     /// Waits for random bytes.
-    Seeding(Call),
+    Seeding,
     /// Waits for N's public half.
-    Keying(Call, Secret),
+    Keying(Secret),
     /// Listens for connections.
     Listening(Key),
     /// The connection in this place has the slot.
     Running(usize, Exchange),
     /// Waits for lifecycle to know that the claim has ended.
-    Ending(Call, Closed),
+    Ending(Closed),
     /// Nothing more happens behind this gate.
     Over,
 }
@@ -177,7 +177,7 @@ impl<'a> Claim<'a> {
     }
 
     fn is_preparing(&self) -> bool {
-        matches!(&self.gate, Some(OpenGate { stage: Stage::Seeding(_) | Stage::Keying(..), .. }))
+        matches!(&self.gate, Some(OpenGate { stage: Stage::Seeding | Stage::Keying(_), .. }))
     }
 
     fn hear_gate(&mut self, mut gate: Gate, ports: &mut Ports<'_>) {
@@ -193,7 +193,7 @@ impl<'a> Claim<'a> {
                     line: RequestLine::new(&gate.token),
                     nonce: gate.nonce,
                     fiduciary: gate.fiduciary,
-                    stage: Stage::Seeding(Call::default()),
+                    stage: Stage::Seeding,
                 });
             }
         }
@@ -213,7 +213,7 @@ impl<'a> Claim<'a> {
         self.hang_up(ports);
         ports.lifecycle.abandon();
         if let Some(gate) = &mut self.gate {
-            gate.stage = Stage::Ending(Call::default(), reason);
+            gate.stage = Stage::Ending(reason);
         }
     }
 
@@ -222,7 +222,7 @@ impl<'a> Claim<'a> {
         let closed = gate.rules.open_to(now).is_none();
         match &gate.stage {
             Stage::Running(_, exchange) if closed || now >= exchange.deadline() => self.fail(Closed::Deadline, ports),
-            Stage::Seeding(_) | Stage::Keying(..) | Stage::Listening(_) if closed => {
+            Stage::Seeding | Stage::Keying(_) | Stage::Listening(_) if closed => {
                 gate.stage = Stage::Over;
                 self.hang_up(ports);
             }
@@ -267,12 +267,12 @@ impl<'a> Claim<'a> {
     fn advance_once(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
         let Some(gate) = &mut self.gate else { return false };
         match &mut gate.stage {
-            Stage::Seeding(call) => match call.ask::<keystore::ClaimRandom>(now, &mut ports.keystore, || ()) {
+            Stage::Seeding => match ports.keystore.ask::<keystore::ClaimRandom>(now, PATIENCE, || ()) {
                 Ok(None) => return false,
-                Ok(Some(random)) => gate.stage = Stage::Keying(Call::default(), Secret::new(random)),
+                Ok(Some(random)) => gate.stage = Stage::Keying(Secret::new(random)),
                 Err(error) => self.fail(blame(error), ports),
             },
-            Stage::Keying(call, random) => match call.ask::<keystore::ClaimKey>(now, &mut ports.keystore, || ()) {
+            Stage::Keying(random) => match ports.keystore.ask::<keystore::ClaimKey>(now, PATIENCE, || ()) {
                 Ok(None) => return false,
                 Ok(Some(key)) => {
                     self.stack.open(&gate.rules, random.clone(), now, &mut ports.perimeter);
@@ -311,9 +311,9 @@ impl<'a> Claim<'a> {
                     Err(reason) => self.fail(reason, ports),
                 }
             }
-            Stage::Ending(call, reason) => {
+            Stage::Ending(reason) => {
                 let request = || EndRequest::new(gate.rules.gate, *reason);
-                match call.ask::<lifecycle::Ended>(now, &mut ports.lifecycle, request) {
+                match ports.lifecycle.ask::<lifecycle::Ended>(now, PATIENCE, request) {
                     Ok(None) => return false,
                     // If lifecycle cannot be told, the gate closes by its own time.
                     Ok(Some(())) | Err(_) => gate.stage = Stage::Over,

@@ -29,7 +29,11 @@ use calls::{
     params::{Params, micros},
     rules::{Gate, Report, Rules},
 };
-use shm::{Micros, cell, mailbox, mailbox::CallError, ring};
+use shm::{
+    Micros, cell,
+    mailbox::{self, CallError, Patience},
+    ring,
+};
 
 use configuration::Kept;
 use events::Events;
@@ -87,8 +91,7 @@ impl Ports<'_> {
 }
 
 /// How long the keystore may take to answer, and how often it is asked again.
-const KEYSTORE_MICROS: Micros = 5_000_000;
-const KEYSTORE_TRIES: u8 = 3;
+const PATIENCE: Patience = Patience { each: 5_000_000, tries: 3 };
 
 /// What is to be asked of the keystore, the most urgent first.
 #[derive(Default)]
@@ -123,7 +126,6 @@ pub struct Lifecycle {
     gates: u64,
     rivals: u32,
     wanted: Wanted,
-    tries: u8,
     unconfirmed: Option<Unconfirmed>,
     /// What claim has staged; in force once the keystore says that it is committed.
     staged: Kept,
@@ -151,7 +153,6 @@ impl Lifecycle {
             gates: 0,
             rivals: 0,
             wanted: Wanted { status: true, ..Wanted::default() },
-            tries: 0,
             unconfirmed: None,
             staged: Kept::nothing(),
             pending: None,
@@ -222,17 +223,16 @@ impl Lifecycle {
         if self.phase == Phase::Sealed || ports.keystore.busy().is_some() {
             return;
         }
-        let deadline = now.saturating_add(KEYSTORE_MICROS);
         if self.wanted.close_gate {
-            ports.keystore.call::<keystore::CloseGate>(&(), deadline);
+            ports.keystore.call::<keystore::CloseGate>(&(), now, PATIENCE);
         } else if self.wanted.fork {
-            ports.keystore.call::<keystore::Fork>(&(), deadline);
+            ports.keystore.call::<keystore::Fork>(&(), now, PATIENCE);
         } else if self.wanted.settle {
-            ports.keystore.call::<keystore::Settle>(&(), deadline);
+            ports.keystore.call::<keystore::Settle>(&(), now, PATIENCE);
         } else if let Some(head) = self.pending.as_ref().and_then(Pending::head).filter(|_| self.wanted.update) {
-            ports.keystore.call::<keystore::Update>(head, deadline);
+            ports.keystore.call::<keystore::Update>(head, now, PATIENCE);
         } else if self.wanted.status {
-            ports.keystore.call::<keystore::Status>(&(), deadline);
+            ports.keystore.call::<keystore::Status>(&(), now, PATIENCE);
             if let Some(unconfirmed) = &mut self.unconfirmed {
                 unconfirmed.asked = true;
             }
@@ -241,39 +241,38 @@ impl Lifecycle {
 
     fn hear_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
         if let Some(outcome) = ports.keystore.poll::<keystore::CloseGate>(now) {
-            self.wanted.close_gate = self.again(outcome, ports).is_none();
+            self.wanted.close_gate = false;
+            self.said(outcome, ports);
         }
         if let Some(outcome) = ports.keystore.poll::<keystore::Fork>(now) {
-            self.wanted.fork = self.again(outcome, ports).is_none();
-            if !self.wanted.fork && self.phase == Phase::Fork {
-                self.enter(Phase::Hold, ports);
+            self.wanted.fork = false;
+            match self.said(outcome, ports) {
+                Some(()) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
+                Some(()) => {}
+                // A binding may have been committed first.
+                None => self.wanted.status = true,
             }
         }
         self.hear_about_mesh(now, ports);
         if let Some(outcome) = ports.keystore.poll::<keystore::Status>(now) {
-            let status = self.again(outcome, ports);
-            self.wanted.status = status.is_none();
-            if let Some(status) = status {
+            self.wanted.status = false;
+            if let Some(status) = self.said(outcome, ports) {
                 self.take_status(status, ports);
             }
         }
     }
 
-    /// The reply; or `None`, and the same is asked again a few times before the node is sealed.
-    fn again<T>(&mut self, outcome: Result<T, CallError>, ports: &mut Ports<'_>) -> Option<T> {
-        match outcome {
-            Ok(reply) => {
-                self.tries = 0;
-                return Some(reply);
-            }
-            Err(CallError::Misbehaved) => self.events.say(Event::new(Code::Misbehaved, Domain::Keystore as u32, &[])),
-            Err(CallError::Refused(_) | CallError::Timeout | CallError::Restarted) => {}
-        }
-        self.tries += 1;
-        if self.tries >= KEYSTORE_TRIES && self.phase != Phase::Sealed {
-            self.events.say(Event::new(Code::KeystoreSilent, 0, &[]));
-            self.seal(ports);
-        }
+    /// The reply. A keystore that does not answer, or breaks the rules of its channel, seals the node.
+    fn said<T>(&mut self, outcome: Result<T, CallError>, ports: &mut Ports<'_>) -> Option<T> {
+        let event = match outcome {
+            Ok(reply) => return Some(reply),
+            Err(CallError::Misbehaved) => Event::new(Code::Misbehaved, Domain::Keystore as u32, &[]),
+            Err(CallError::Timeout | CallError::Restarted) => Event::new(Code::KeystoreSilent, 0, &[]),
+            // This is an answer: what holds instead, the next status says.
+            Err(CallError::Refused(_)) => return None,
+        };
+        self.events.say(event);
+        self.seal(ports);
         None
     }
 
@@ -526,12 +525,17 @@ impl Lifecycle {
             }
             Some(_) => ports.claim.refuse(Refusal::Phase.code()),
             // The keystore is ahead of claim, which has not said so yet or has died in between.
-            None if status.ownership() == Ownership::Claimed && self.phase.listens() => self.become_claimed(ports),
-            None if status.ownership() == Ownership::Committed && self.phase.listens() => {
+            None if status.ownership() == Ownership::Claimed && self.follows() => self.become_claimed(ports),
+            None if status.ownership() == Ownership::Committed && self.follows() => {
                 self.become_committed(status, ports);
             }
             None => {}
         }
+    }
+
+    /// Whether the phase is one that a binding can be committed in, whatever lifecycle is told.
+    fn follows(&self) -> bool {
+        self.phase.listens() || self.phase == Phase::Fork
     }
 
     fn become_committed(&mut self, status: StatusReply, ports: &mut Ports<'_>) {

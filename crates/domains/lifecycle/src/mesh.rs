@@ -133,10 +133,11 @@ impl Lifecycle {
             self.wanted.settle = false;
             match outcome {
                 Err(CallError::Refused(_)) => self.drop_pending(ports),
-                outcome => match self.again(outcome, ports) {
-                    Some(()) => self.done(),
-                    None => self.wanted.settle = self.pending.is_some(),
-                },
+                outcome => {
+                    if self.said(outcome, ports).is_some() {
+                        self.done();
+                    }
+                }
             }
         }
         if let Some(outcome) = ports.keystore.poll::<keystore::Update>(now) {
@@ -147,10 +148,11 @@ impl Lifecycle {
                     self.answer_apply(if store { CommandResult::Store } else { CommandResult::Refused }, ports);
                 }
                 Err(CallError::Refused(_)) => {}
-                outcome => match self.again(outcome, ports) {
-                    Some(()) => self.done(),
-                    None => self.wanted.update = self.pending.is_some(),
-                },
+                outcome => {
+                    if self.said(outcome, ports).is_some() {
+                        self.done();
+                    }
+                }
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The mailbox to the keystore: what is asked, one question at a time, and what came of it. A question whose outcome is
-//! unknown is asked once more if it may be; a command is not, its authority repeats it.
+//! The mailbox to the keystore: what is asked, one question at a time, and what came of it. A question that
+//! may be repeated is asked twice; a command is not, its authority repeats it.
 
 use calls::keystore::{
     CommandReply,
@@ -8,13 +8,13 @@ use calls::keystore::{
 use crypto::Secret;
 use shm::{
     Micros,
-    mailbox::{CallError, Client},
+    mailbox::{CallError, Client, Patience},
 };
 use wire::{Key, command::Command};
 use wireguard::{StaticReply, StaticRequest};
 
 /// How long the keystore may take to answer.
-const CALL_MICROS: Micros = 2_000_000;
+const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
 
 pub enum Question {
     Key,
@@ -25,14 +25,15 @@ pub enum Question {
 
 impl Question {
     fn ask(&self, now: Micros, keystore: &mut Client<'_>) {
-        let deadline = now.saturating_add(CALL_MICROS);
         match self {
-            Self::Key => keystore.call::<MeshKey>(&(), deadline),
-            Self::Random => keystore.call::<MeshRandom>(&(), deadline),
-            Self::Static(StaticRequest::Start(request)) => keystore.call::<StartMeshHandshake>(request, deadline),
-            Self::Static(StaticRequest::Finish(request)) => keystore.call::<FinishMeshHandshake>(request, deadline),
-            Self::Static(StaticRequest::Read(request)) => keystore.call::<ReadMeshHandshake>(request, deadline),
-            Self::Command(command) => keystore.call::<CheckCommand>(command, deadline),
+            Self::Key => keystore.call::<MeshKey>(&(), now, PATIENCE),
+            Self::Random => keystore.call::<MeshRandom>(&(), now, PATIENCE),
+            Self::Static(StaticRequest::Start(request)) => keystore.call::<StartMeshHandshake>(request, now, PATIENCE),
+            Self::Static(StaticRequest::Finish(request)) => {
+                keystore.call::<FinishMeshHandshake>(request, now, PATIENCE)
+            }
+            Self::Static(StaticRequest::Read(request)) => keystore.call::<ReadMeshHandshake>(request, now, PATIENCE),
+            Self::Command(command) => keystore.call::<CheckCommand>(command, now, PATIENCE),
         }
     }
 
@@ -52,10 +53,6 @@ impl Question {
             Self::Command(_) => keystore.poll::<CheckCommand>(now)?.map(Answer::Command),
         })
     }
-
-    fn may_be_repeated(&self) -> bool {
-        !matches!(self, Self::Command(_))
-    }
 }
 
 pub enum Answer {
@@ -70,14 +67,13 @@ pub enum Answer {
 
 pub struct Keys {
     asked: Option<Question>,
-    repeated: bool,
     /// The last question was a step of a handshake: a command that waits comes before the next.
     pub owes_command: bool,
 }
 
 impl Keys {
     pub const fn new() -> Self {
-        Self { asked: None, repeated: false, owes_command: false }
+        Self { asked: None, owes_command: false }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -88,7 +84,6 @@ impl Keys {
         question.ask(now, keystore);
         self.owes_command = matches!(question, Question::Static(_));
         self.asked = Some(question);
-        self.repeated = false;
     }
 
     /// The outcome of the question, once.
@@ -97,11 +92,6 @@ impl Keys {
         match question.answer(now, keystore) {
             None => self.asked = Some(question),
             Some(Ok(answer)) => return Some(answer),
-            Some(Err(CallError::Timeout | CallError::Restarted)) if question.may_be_repeated() && !self.repeated => {
-                question.ask(now, keystore);
-                self.repeated = true;
-                self.asked = Some(question);
-            }
             Some(Err(_)) => return Some(Answer::Failed(question)),
         }
         None

@@ -35,7 +35,7 @@ use calls::{
 };
 use shm::{
     Micros, cell,
-    mailbox::{self, CallError},
+    mailbox::{self, CallError, Patience},
     ring,
 };
 use wire::{
@@ -56,7 +56,7 @@ use tunnel::Tunnel;
 /// Frames, and packets of the workload, taken per step.
 const BATCH: usize = 16;
 /// How long lifecycle may take to answer: it asks the keystore, which commits.
-const CALL_MICROS: Micros = 5_000_000;
+const PATIENCE: Patience = Patience { each: 5_000_000, tries: 2 };
 /// After how long what failed is tried again.
 const RETRY_MICROS: Micros = 1_000_000;
 /// How often fresh randomness is mixed in.
@@ -125,11 +125,8 @@ impl Default for Memory {
 enum Asking {
     Nothing,
     Joined,
-    /// For this command. `repeated`: no answer came to the first.
-    Apply {
-        command: CommandReply,
-        repeated: bool,
-    },
+    /// For this command.
+    Apply(CommandReply),
 }
 
 /// How far the authority's first handshake is told.
@@ -300,7 +297,7 @@ impl<'a> Mesh<'a> {
         let question = if !tunnel.is_up() {
             (now >= self.ask_at).then_some(if self.public.is_none() { Question::Key } else { Question::Random })
         } else {
-            let free = !matches!(self.asking, Asking::Apply { .. });
+            let free = !matches!(self.asking, Asking::Apply(_));
             let mut command = || if free { inner.commands.next().map(Question::Command) } else { None };
             let owed = if self.keys.owes_command { command() } else { None };
             owed.or_else(|| tunnel.poll_static(now).map(Question::Static))
@@ -365,7 +362,7 @@ impl<'a> Mesh<'a> {
             Some(Operation::Apply) => {
                 if commands.staging.lock(command.argument).is_some() {
                     ports.lifecycle.abandon();
-                    self.asking = Asking::Apply { command, repeated: false };
+                    self.asking = Asking::Apply(command);
                     return self.ask_apply(now, ports);
                 }
                 CommandResult::NotStaged
@@ -385,7 +382,7 @@ impl<'a> Mesh<'a> {
     fn ask_lifecycle(&mut self, now: Micros, ports: &mut Ports<'_>) {
         match (&self.asking, &self.joined) {
             (Asking::Nothing, Joined::Since(at)) if now >= *at => {
-                ports.lifecycle.call::<lifecycle::Joined>(&(), now.saturating_add(CALL_MICROS));
+                ports.lifecycle.call::<lifecycle::Joined>(&(), now, PATIENCE);
                 self.asking = Asking::Joined;
             }
             _ => {}
@@ -399,7 +396,7 @@ impl<'a> Mesh<'a> {
             to.copy_from_slice(update);
             request.length = update.len() as u64;
         }
-        ports.lifecycle.call::<lifecycle::Apply>(&request, now.saturating_add(CALL_MICROS));
+        ports.lifecycle.call::<lifecycle::Apply>(&request, now, PATIENCE);
     }
 
     fn hear_lifecycle(&mut self, now: Micros, ports: &mut Ports<'_>) {
@@ -415,13 +412,9 @@ impl<'a> Mesh<'a> {
                     Err(_) => Joined::Since(now.saturating_add(RETRY_MICROS)),
                 };
             }
-            Asking::Apply { command, repeated } => {
+            Asking::Apply(command) => {
                 let result = match ports.lifecycle.poll::<lifecycle::Apply>(now) {
                     None => return,
-                    Some(Err(CallError::Timeout | CallError::Restarted)) if !repeated => {
-                        self.asking = Asking::Apply { command, repeated: true };
-                        return self.ask_apply(now, ports);
-                    }
                     Some(Ok(result)) => CommandResult::from_number(result.into()).unwrap_or(CommandResult::Store),
                     Some(Err(CallError::Refused(_))) => CommandResult::Refused,
                     Some(Err(_)) => CommandResult::Store,

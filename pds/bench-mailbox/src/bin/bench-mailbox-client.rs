@@ -7,13 +7,13 @@ use bench_report::Report;
 use pd::Wake;
 use platform::{Handler, channel, counter, fits, now, read_only, read_write, start};
 use sel4_microkit::protection_domain;
-use shm::mailbox::Client;
+use shm::mailbox::{Client, Patience};
 
 /// Before the first that counts.
 const WARM: u64 = 16;
 const COUNTED: u64 = 1000;
 /// Never reached.
-const PATIENCE: u64 = 1_000_000;
+const PATIENCE: Patience = Patience { each: 1_000_000, tries: 1 };
 
 #[derive(Clone, Copy)]
 enum Doing {
@@ -39,7 +39,7 @@ fn init() -> impl Handler {
                     done if done == WARM + COUNTED => {
                         report.figure("ping_ticks", counter() - since);
                         doing = Doing::Calls(0);
-                        client.call::<Echo>(&body, now() + PATIENCE);
+                        client.call::<Echo>(&body, now(), PATIENCE);
                         calls.notify();
                         return false;
                     }
@@ -63,7 +63,7 @@ fn init() -> impl Handler {
                         _ => {}
                     }
                     body = reply;
-                    client.call::<Echo>(&body, now() + PATIENCE);
+                    client.call::<Echo>(&body, now(), PATIENCE);
                     if client.take_signal() {
                         calls.notify();
                     }

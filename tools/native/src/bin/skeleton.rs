@@ -4,7 +4,7 @@
 use ::pd::{Channel, Platform};
 use native::pd::{self, Domain, Heap};
 use shm::{
-    mailbox::{CallError, Client, Operation, Server},
+    mailbox::{CallError, Client, Operation, Patience, Server},
     ring::{Duplex, FRAME_SLOT},
 };
 
@@ -43,7 +43,7 @@ fn left(mut domain: Domain) -> ! {
             Some(Err(error)) => panic!("right fails: {error:?}"),
         }
         if calls.busy().is_none() && sum < ROUNDS {
-            calls.call::<Add>(&[sum, 1], wake.now + DEADLINE);
+            calls.call::<Add>(&[sum, 1], wake.now, Patience { each: DEADLINE, tries: 1 });
         }
         while sent < ROUNDS && frames.send(&sent.to_ne_bytes()).is_ok() {
             sent += 1;

@@ -83,8 +83,8 @@ fn nothing_of_f_before_it_is_committed_and_read_back() {
     rig.feed();
     rig.run();
     assert_eq!(disk.writes(), 1);
-    rig.lifecycle.call::<Status>(&(), 1);
-    rig.beacon.call::<MakeHello>(&(), 1);
+    rig.lifecycle.call::<Status>(&(), 0, Patience::ENDLESS);
+    rig.beacon.call::<MakeHello>(&(), 0, Patience::ENDLESS);
     for _ in 0..5 {
         rig.run();
         assert!(rig.outcome::<Status>(Channel::Lifecycle).is_none());
@@ -260,7 +260,7 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
         let record = rig.commit(&binding).unwrap();
         assert_eq!(ticket_in(&rig.disk, 1), Some(secret));
         let before = rig.disk.writes();
-        rig.claim.call::<Acknowledge>(&record.hash(), 1);
+        rig.claim.call::<Acknowledge>(&record.hash(), 0, Patience::ENDLESS);
         // Steps, so that the power goes between two commits: of the acknowledgement, of one slot, of the other.
         while rig.disk.writes() < before + cut_after.min(3) {
             rig.step(false);

@@ -161,7 +161,7 @@ fn a_find_counts_once_and_its_counter_is_stored_first() {
         assert_eq!(rig.find(7), Err(Refusal::Store));
     }
     rig.disk.set_busy(true);
-    rig.beacon.call::<CheckFind>(&good, 1);
+    rig.beacon.call::<CheckFind>(&good, 0, Patience::ENDLESS);
     for _ in 0..3 {
         rig.run();
         assert!(rig.outcome::<CheckFind>(Channel::Beacon).is_none());
@@ -180,10 +180,10 @@ fn a_request_that_is_being_committed_leaves_the_others_where_they_are() {
     let binding = bind(&rig.identify().unwrap(), &admin(), 9);
     rig.disk.set_busy(true);
     let writes = rig.disk.writes();
-    rig.lifecycle.call::<Fork>(&(), 1);
+    rig.lifecycle.call::<Fork>(&(), 0, Patience::ENDLESS);
     rig.run();
-    rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 5, SENDER.0, SENDER.1), 1);
-    rig.claim.call::<Commit>(&binding, 1);
+    rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 5, SENDER.0, SENDER.1), 0, Patience::ENDLESS);
+    rig.claim.call::<Commit>(&binding, 0, Patience::ENDLESS);
     rig.run();
     assert_eq!(rig.disk.writes(), writes + 1);
     rig.disk.set_busy(false);
@@ -195,9 +195,9 @@ fn a_request_that_is_being_committed_leaves_the_others_where_they_are() {
     assert_eq!(rig.outcome::<Commit>(Channel::Claim), Some(Err(Refusal::NotMine)));
     // A caller that has given up gets nothing of the old call, and the next one is taken.
     rig.disk.set_busy(true);
-    rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 6, SENDER.0, SENDER.1), 1);
+    rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 6, SENDER.0, SENDER.1), 0, Patience::ENDLESS);
     rig.run();
-    rig.beacon.call::<MakeHello>(&(), 1);
+    rig.beacon.call::<MakeHello>(&(), 0, Patience::ENDLESS);
     rig.disk.set_busy(false);
     rig.run();
     assert!(rig.outcome::<MakeHello>(Channel::Beacon).unwrap().is_ok());
@@ -497,7 +497,7 @@ fn a_committed_node_goes_on_with_its_owner_and_no_other() {
 fn a_lost_reply_is_asked_for_again() {
     let mut rig = Rig::new(Board::anchored());
     let binding = bind(&rig.identify().unwrap(), &admin(), 1);
-    rig.claim.call::<Commit>(&binding, 1);
+    rig.claim.call::<Commit>(&binding, 0, Patience::ENDLESS);
     rig.run();
     rig.claim.abandon();
     // As claim does after its restart.

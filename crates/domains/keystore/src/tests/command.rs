@@ -327,7 +327,7 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
     }
     let cases: [Case; 3] = [
         (
-            |rig, binding| rig.mesh.call::<CheckCommand>(&isolate(rig, binding), 1),
+            |rig, binding| rig.mesh.call::<CheckCommand>(&isolate(rig, binding), 0, Patience::ENDLESS),
             |rig| rig.status().isolated == 1,
             |rig, binding| {
                 let after = if rig.status().isolated == 1 { Err(Refusal::Stale) } else { Ok(()) };
@@ -336,12 +336,12 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
             },
         ),
         (
-            |rig, binding| rig.lifecycle.call::<Update>(&signed(binding, 20, 1), 1),
+            |rig, binding| rig.lifecycle.call::<Update>(&signed(binding, 20, 1), 0, Patience::ENDLESS),
             |rig| rig.status().configuration == [1; 32],
             |rig, binding| assert_eq!(rig.update(&signed(binding, 20, 1)), Ok(())),
         ),
         (
-            |rig, _| rig.lifecycle.call::<Settle>(&(), 1),
+            |rig, _| rig.lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS),
             |rig| rig.status().ownership == Ownership::Claimed as u8,
             |rig, _| assert_eq!(rig.settle(), Ok(())),
         ),
@@ -379,7 +379,7 @@ fn a_settled_ticket_is_erased_even_over_a_power_cut() {
         let binding = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
         rig.commit(&binding).unwrap();
         let before = rig.disk.writes();
-        rig.lifecycle.call::<Settle>(&(), 1);
+        rig.lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS);
         while rig.disk.writes() < before + cut_after {
             rig.step(false);
         }

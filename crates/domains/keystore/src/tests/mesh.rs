@@ -264,7 +264,8 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
         rig.disk.fail(Fault::Cut);
         rig.mesh.call::<StartMeshHandshake>(
             &StartHandshake { peer: dh_public(&secret(PEER)), ..StartHandshake::new_zeroed() },
-            1,
+            0,
+            Patience::ENDLESS,
         );
         rig.run();
         assert!(rig.outcome::<StartMeshHandshake>(Channel::Mesh).is_none());
@@ -275,7 +276,8 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
         rig.disk.set_busy(true);
         rig.mesh.call::<StartMeshHandshake>(
             &StartHandshake { peer: dh_public(&secret(PEER)), ..StartHandshake::new_zeroed() },
-            1,
+            0,
+            Patience::ENDLESS,
         );
         rig.run();
         rig.power_cycle();

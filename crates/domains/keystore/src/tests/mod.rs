@@ -19,7 +19,10 @@ use calls::{
     keystore::{CommandReply, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
 };
 use crypto::{AnchorSecret, Secret, label};
-use shm::{ReadWrite, mailbox::Client};
+use shm::{
+    ReadWrite,
+    mailbox::{Client, Patience},
+};
 use wire::{
     U64,
     binding::{Authority, Binding, Identity},
@@ -269,7 +272,7 @@ impl Rig {
 
     /// A call that is answered before the core rests.
     pub fn ask<O: Operation>(&mut self, peer: Channel, request: &O::Request) -> Result<O::Reply, Refusal> {
-        self.client(peer).call::<O>(request, 1);
+        self.client(peer).call::<O>(request, 0, Patience::ENDLESS);
         self.run();
         self.outcome::<O>(peer).expect("an answer")
     }

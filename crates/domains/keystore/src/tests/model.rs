@@ -160,7 +160,7 @@ impl Life {
         request: &O::Request,
         expected: Result<Stored, Refusal>,
     ) -> Result<O::Reply, Refusal> {
-        self.rig.client(peer).call::<O>(request, 1);
+        self.rig.client(peer).call::<O>(request, 0, Patience::ENDLESS);
         self.rig.run();
         let outcome = self.rig.outcome::<O>(peer);
         let Ok(next) = expected else {

@@ -101,14 +101,14 @@ fn an_older_status_answers_no_call_of_mesh() {
     rig.commit();
     rig.keystore_answers = false;
     rig.change();
-    rig.mesh.call::<for_mesh::Joined>(&(), Micros::MAX);
+    rig.mesh.call::<for_mesh::Joined>(&(), 0, Patience::ENDLESS);
     rig.run();
     rig.keystore_answers = true;
     rig.run();
     assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), Some(Ok(())));
     rig.keystore_answers = false;
     rig.change();
-    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
     rig.keystore_answers = true;
     rig.run();
@@ -121,7 +121,7 @@ fn mesh_is_not_believed_about_ownership() {
     rig.open(1).unwrap();
     rig.commit();
     rig.keystore_answers = false;
-    rig.mesh.call::<for_mesh::Joined>(&(), Micros::MAX);
+    rig.mesh.call::<for_mesh::Joined>(&(), 0, Patience::ENDLESS);
     rig.run();
     assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), None);
     assert_eq!(rig.core.phase(), Phase::Committed);
@@ -189,7 +189,7 @@ fn an_update_that_does_not_hold_changes_nothing() {
 fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
     let mut rig = Rig::claimed(&configuration(80));
     rig.keystore_answers = false;
-    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
     rig.keystore.take().unwrap().unwrap().parse::<keystore::Update>().unwrap();
     rig.keystore.reply::<keystore::Update>(&());
@@ -203,7 +203,7 @@ fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
 fn an_update_is_asked_again_when_the_keystore_is_late() {
     let mut rig = Rig::claimed(&configuration(80));
     rig.keystore_answers = false;
-    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), Micros::MAX);
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
     // Nothing else of mesh is taken meanwhile.
     let at = rig.alarm().unwrap();
@@ -214,8 +214,8 @@ fn an_update_is_asked_again_when_the_keystore_is_late() {
     assert_eq!(rig.core.phase(), Phase::Claimed);
     // One that never answers seals the node, and mesh is not left without a word.
     rig.keystore_answers = false;
-    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(82)), Micros::MAX);
-    for _ in 0..KEYSTORE_TRIES {
+    rig.mesh.call::<for_mesh::Apply>(&update(&configuration(82)), 0, Patience::ENDLESS);
+    for _ in 0..PATIENCE.tries {
         rig.run();
         let at = rig.alarm().unwrap();
         rig.pass(at - rig.now);

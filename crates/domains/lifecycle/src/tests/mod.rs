@@ -126,8 +126,12 @@ impl Rig {
                 if call.parse::<keystore::Status>().is_some() {
                     self.keystore.reply::<keystore::Status>(&self.status);
                 } else if call.parse::<keystore::Fork>().is_some() {
-                    self.status.forked = 1;
-                    self.keystore.reply::<keystore::Fork>(&());
+                    if self.status.ownership() == Ownership::Unclaimed {
+                        self.status.forked = 1;
+                        self.keystore.reply::<keystore::Fork>(&());
+                    } else {
+                        self.keystore.refuse(KeystoreRefusal::Taken.code());
+                    }
                 } else if call.parse::<keystore::CloseGate>().is_some() {
                     self.keystore.reply::<keystore::CloseGate>(&());
                 } else if call.parse::<keystore::Settle>().is_some() {
@@ -173,19 +177,19 @@ impl Rig {
     fn open(&mut self, peer: u8) -> Result<(), CallError> {
         let peer = link::Station::new([peer; 16], [peer; 6]);
         let request = GateRequest { peer, token: [7; 16], nonce: [8; 16] };
-        self.beacon.call::<for_beacon::OpenGate>(&request, Micros::MAX);
+        self.beacon.call::<for_beacon::OpenGate>(&request, 0, Patience::ENDLESS);
         self.run();
         self.beacon.poll::<for_beacon::OpenGate>(self.now).unwrap()
     }
 
     fn claim<O: mailbox::Operation>(&mut self, request: &O::Request) -> Result<O::Reply, CallError> {
-        self.claim.call::<O>(request, Micros::MAX);
+        self.claim.call::<O>(request, 0, Patience::ENDLESS);
         self.run();
         self.claim.poll::<O>(self.now).unwrap()
     }
 
     fn tell<O: mailbox::Operation>(&mut self, request: &O::Request) -> Result<O::Reply, CallError> {
-        self.mesh.call::<O>(request, Micros::MAX);
+        self.mesh.call::<O>(request, 0, Patience::ENDLESS);
         self.run();
         self.mesh.poll::<O>(self.now).unwrap()
     }
@@ -316,7 +320,7 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
     let mut rig = Rig::new(0);
     rig.keystore_answers = false;
     rig.run();
-    for _ in 0..KEYSTORE_TRIES {
+    for _ in 0..PATIENCE.tries {
         let at = rig.alarm().unwrap();
         assert_eq!(rig.core.phase(), Phase::Blind);
         rig.pass(at - rig.now);
@@ -411,6 +415,27 @@ fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
 }
 
 #[test]
+fn a_binding_that_is_committed_while_the_gate_closes_is_followed_and_not_forked_over() {
+    for owner in [Ownership::Committed, Ownership::Claimed] {
+        let mut rig = Rig::new(60_000);
+        rig.become_ready();
+        rig.open(1).unwrap();
+        let gate = rig.rules.gate;
+        rig.claim::<for_claim::Started>(&gate).unwrap();
+        rig.stage(&configuration(80)).unwrap();
+        // The keystore commits at the last moment; lifecycle hears of the deadline first.
+        rig.status.ownership = owner as u8;
+        rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+        rig.pass(20_000 * MS);
+        let phase = if owner == Ownership::Committed { Phase::Committed } else { Phase::Claimed };
+        assert_eq!((rig.core.phase(), rig.rules.gate), (phase, 0));
+        assert!(!rig.said.contains(&(Code::KeystoreSilent, 0)));
+        assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
+        assert_eq!(rig.rules.mesh.member, 1);
+    }
+}
+
+#[test]
 fn a_claim_is_final_only_when_the_keystore_says_so() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
@@ -478,7 +503,7 @@ fn a_claim_that_died_after_the_commit_is_followed_by_the_keystores_word() {
 fn unknown_operations_are_refused_and_lies_are_reported() {
     let mut rig = Rig::holding();
     assert_eq!(rig.claim::<for_beacon::OpenGate>(&GateRequest::new_zeroed()), Err(refused(Refusal::NotAllowed)));
-    rig.beacon.call::<for_claim::Started>(&1, Micros::MAX);
+    rig.beacon.call::<for_claim::Started>(&1, 0, Patience::ENDLESS);
     rig.run();
     assert_eq!(rig.beacon.poll::<for_claim::Started>(0), Some(Err(refused(Refusal::NotAllowed))));
 }
