@@ -5,11 +5,9 @@ use std::{env, process::ExitCode};
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use os_network_admin::{
-    base::{
-        error::{Error, Exit},
-        output,
-    },
+    base::error::{Error, Exit},
     cli::{self, Cli},
+    output,
 };
 
 fn main() -> ExitCode {

@@ -9,5 +9,4 @@ pub mod key;
 pub mod link;
 pub mod mesh_key;
 pub mod netlink;
-pub mod output;
 pub mod progress;

@@ -11,15 +11,11 @@ use std::{
 use clap::{ArgGroup, Args};
 use crypto::{AnchorPublic, AnchorSecret};
 use policy::{Endpoint, Prefix, Underlay};
-use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use wire::{Fingerprint, binding::Authority};
+use wire::{Fingerprint, Hex, binding::Authority};
 use zeroize::Zeroizing;
 
-use super::{
-    common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path},
-    output,
-};
+use super::common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path};
 use crate::{
     base::{
         error::{Error, Exit},
@@ -32,9 +28,10 @@ use crate::{
         progress::Progress,
     },
     claim::{
-        self, Chooser, Claimer, Configure, Context, Found, MeshTerms, Terms as Granted, Unlisted,
+        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Terms as Granted, Unlisted,
         beacon::{self, Event},
     },
+    output,
     registry::{AnchorKind, Registry, State},
 };
 
@@ -135,13 +132,8 @@ pub async fn discover(common: &Common, find: &Find, wait: Duration) -> Result<()
         return Err(Chooser::listed(BTreeSet::new(), Unlisted::Ignore).nothing());
     }
     let state = |found: &Found| registry.node(&found.fiduciary).map(|node| node.map(|node| node.state));
-    let known = found.iter().map(|found| Ok((*found, state(found)?))).collect::<Result<Vec<_>, Error>>()?;
-    let json = || {
-        let nodes: Vec<Value> = known.iter().map(|(found, state)| output::found_json(found, *state)).collect();
-        json!({"nodes": nodes})
-    };
-    let line = |(found, state): &(Found, Option<State>)| output::found_text(found, *state);
-    print(common, json, || known.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let nodes = found.iter().map(|found| Ok(answered(found, state(found)?))).collect::<Result<_, Error>>()?;
+    print(common, &output::Nodes { nodes })
 }
 
 pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
@@ -194,10 +186,7 @@ pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
     };
     let claimed = Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait)).await;
     progress.done();
-    let claimed = claimed?;
-    let inner = registry.place(&claimed.node.binding.fiduciary)?;
-    let inner = inner.as_ref();
-    print(common, || output::claimed_json(&claimed, inner), || output::claimed_text(&claimed, inner))
+    print(common, &paired(&registry, &claimed?)?)
 }
 
 pub async fn beacon(
@@ -238,26 +227,30 @@ pub async fn beacon(
 }
 
 fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Result<(), Error> {
-    let inner = match event {
-        Event::Claimed(claimed) => registry.place(&claimed.node.binding.fiduciary)?,
-        Event::Unlisted(_) | Event::Failed(..) => None,
+    let document = match event {
+        Event::Unlisted(found) => output::Event::Unlisted { found: answered(found, None) },
+        Event::Claimed(claimed) => output::Event::Claimed { claim: Box::new(paired(registry, claimed)?) },
+        Event::Failed(found, error) => {
+            output::Event::Failed { found: answered(found, None), error: output::Failure::from(*error) }
+        }
     };
-    let inner = inner.as_ref();
-    let json = || match event {
-        Event::Unlisted(found) => json!({"event": "unlisted", "found": output::found_json(found, None)}),
-        Event::Claimed(claimed) => json!({"event": "claimed", "claim": output::claimed_json(claimed, inner)}),
-        Event::Failed(found, error) => json!({
-            "event": "failed",
-            "found": output::found_json(found, None),
-            "error": {"code": error.exit as u8, "message": error.message},
-        }),
-    };
-    let text = || match event {
-        Event::Unlisted(found) => format!("not on the list, not claimed: {}", output::found_text(found, None)),
-        Event::Claimed(claimed) => output::claimed_text(claimed, inner),
-        Event::Failed(found, error) => format!("{}: {error}", Fingerprint(found.print())),
-    };
-    print(common, json, text)
+    print(common, &document)
+}
+
+/// A node that answered; `known` is its state in the registry.
+fn answered(found: &Found, known: Option<State>) -> output::Found {
+    output::Found {
+        fingerprint: Fingerprint(found.print()).to_string(),
+        fiduciary: Hex(&found.fiduciary).to_string(),
+        address: found.address.to_string(),
+        committed: found.committed,
+        registry: known,
+    }
+}
+
+fn paired(registry: &Registry, claimed: &Claimed) -> Result<output::Claimed, Error> {
+    let inner = registry.place(&claimed.node.binding.fiduciary)?;
+    Ok(output::Claimed { resumed: claimed.resumed, node: output::Node::new(&claimed.node, inner.as_ref()) })
 }
 
 fn expected(arguments: &Expected) -> Result<BTreeSet<Print>, Error> {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde_json::json;
 use wire::command;
 
-use super::common::{Common, InFleet, Wait, millis, open, print, registry_path, unlock};
+use super::common::{Common, InFleet, Wait, open, print, registry_path, unlock, view};
 use crate::{
     base::error::{Error, Exit},
     fleet::{
@@ -14,6 +13,7 @@ use crate::{
         show,
     },
     mesh::control::Mesh,
+    output::{Done, millis},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,9 +28,10 @@ pub enum Operation {
 }
 
 pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFleet, wait: &Wait) -> Result<(), Error> {
-    let (registry, view) = open(common, &fleet.fleet)?;
+    let registry = open(common)?;
+    let view = view(common, &registry, fleet)?;
     let member = view.find(node)?;
-    view.paired(member)?;
+    view.paired(&member)?;
     let authority = unlock(common)?;
     let mut mesh = Mesh::connect(&registry_path(common)?).await?;
     let operation = match operation {
@@ -39,15 +40,16 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
         Operation::Rejoin => command::Operation::Rejoin,
         Operation::Rotate => command::Operation::Rotate,
     };
-    let tasks = vec![(member, Task::Command(operation))];
+    let tasks = vec![(&member, Task::Command(operation))];
     let outcomes =
         delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await?;
     match outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer) {
-        Outcome::Done { record, after } => print(
-            common,
-            || json!({"after_ms": millis(after), "telemetry": show::record_json(&view, member, &record, None)}),
-            || format!("done after {}\n{}", show::seconds(after), show::record_text(&view, member, &record)),
-        ),
+        Outcome::Done { record, after } => {
+            // The mesh's daemon writes it too, but not at once.
+            registry.store_shown(member.id, &record)?;
+            let telemetry = show::record(&view, &member, &record, None);
+            print(common, &Done { after_ms: millis(after), telemetry })
+        }
         Outcome::Refused(why) => {
             Err(Error::new(Exit::Refused, format!("{} did not do it: {}", member.who, delivery::why(why))))
         }

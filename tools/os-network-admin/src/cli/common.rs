@@ -1,10 +1,9 @@
 //! What verbs share: options, where files are, the passphrase, the fleet that is meant.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf};
 
 use clap::Args;
 use crypto::{AnchorPublic, AnchorSecret};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -13,9 +12,9 @@ use crate::{
         files::SecretBytes,
         key::{self, KeyFile},
         mesh_key::MeshKey,
-        output,
     },
     fleet::View,
+    output::{self, Document},
     registry::{Fleet, Registry},
 };
 
@@ -59,8 +58,8 @@ pub fn fleet_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-pub fn print(common: &Common, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Error> {
-    if common.json { output::line(json()) } else { output::line(text()) }
+pub fn print(common: &Common, document: &impl Document) -> Result<(), Error> {
+    output::print(common.json, document)
 }
 
 /// The fleet's id: the same for every holder of A, and opaque to nodes.
@@ -121,20 +120,19 @@ pub fn fleet_named(common: &Common, registry: &Registry, name: &str) -> Result<F
     })
 }
 
-/// A fleet of an existing registry.
-pub fn open(common: &Common, name: &str) -> Result<(Registry, View), Error> {
+/// The registry, which must be there.
+pub fn open(common: &Common) -> Result<Registry, Error> {
     let path = registry_path(common)?;
-    let registry = Registry::open_existing(&path)?
-        .ok_or_else(|| Error::new(Exit::Other, format!("there is no registry {}: claim a node", path.display())))?;
-    let fleet = fleet_named(common, &registry, name)?;
-    let view = View::load(&registry, &fleet, MeshKey::of_registry(&path)?.public())?;
-    Ok((registry, view))
+    let registry = Registry::open_existing(&path)?;
+    registry.ok_or_else(|| Error::new(Exit::Other, format!("there is no registry {}: claim a node", path.display())))
+}
+
+/// A fleet of the registry.
+pub fn view<'r>(common: &Common, registry: &'r Registry, fleet: &InFleet) -> Result<View<'r>, Error> {
+    let fleet = fleet_named(common, registry, &fleet.fleet)?;
+    View::load(registry, &fleet, MeshKey::of_registry(&registry_path(common)?)?.public())
 }
 
 pub fn unlock(common: &Common) -> Result<AnchorSecret, Error> {
     KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)
-}
-
-pub fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

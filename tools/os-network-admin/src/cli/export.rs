@@ -1,10 +1,9 @@
 //! `export`.
 
-use serde_json::json;
 use wire::Key;
 
 use super::{
-    common::{Common, InFleet, Wait, open},
+    common::{Common, InFleet, Wait, open, print, view},
     push::{bring_up_to_date, report},
 };
 use crate::{
@@ -12,9 +11,9 @@ use crate::{
         error::{Error, Exit},
         host::System,
         mesh_key::MeshKey,
-        output,
     },
-    fleet::{View, delivery::Outcome, peer, show},
+    fleet::peer,
+    output::{self, Exported, Failure, Outcome, Report},
     registry::{NewMember, Who},
 };
 
@@ -33,9 +32,10 @@ pub async fn run(
     fleet: &InFleet,
     wait: &Wait,
 ) -> Result<(), Error> {
-    let (registry, view) = open(common, &fleet.fleet)?;
+    let registry = open(common)?;
+    let view = view(common, &registry, fleet)?;
     let who = Who::Peer(name.into());
-    let known = view.members.iter().find(|member| member.who == who && member.revoked_ms.is_none());
+    let known = registry.member_named(&view.fleet.id, name)?.filter(|member| member.revoked_ms.is_none());
     let (key, secret) = match (public_key, known) {
         (Some(key), _) => (key, None),
         // It is in the registry; its private key is nowhere but where it was exported to.
@@ -45,44 +45,43 @@ pub async fn run(
             (made.public(), Some(made))
         }
     };
-    if view.members.iter().any(|member| member.key == key && member.who != who) || key == view.authority {
+    let others = registry.members_with_key(&view.fleet.id, &key)?;
+    if others.iter().any(|member| member.who != who) || view.fleet.authority == Some(key) {
         return Err(Error::input("another member has this public key"));
     }
     let new = NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
     let member = registry.enroll(&view.fleet, &new)?;
-    let view = View::load(&registry, &view.fleet, view.authority)?;
-    let text = peer::configuration(&view, &member, secret.as_ref(), common.interface.as_deref());
+    let text = peer::configuration(&view, &member, secret.as_ref(), common.interface.as_deref())?;
     // The key is nowhere else: it is printed before anything can fail.
     if !common.json {
         output::line(text.trim_end())?;
     }
-    let told = bring_up_to_date(common, &registry, &view, wait).await;
+    let told = bring_up_to_date(common, &view, wait).await;
     let (v4, v6) = view.fleet.addresses(member.host);
-    let (told, error) = match told {
-        Ok(told) => (told, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
-    let mut document = json!({"name": name, "v4": v4.to_string(), "v6": v6.to_string(), "configuration": *text});
-    if let Some(error) = error {
-        if common.json {
-            document["nodes"] = json!([]);
-            document["error"] = json!({"code": error.exit as u8, "message": error.message});
-            output::line(document)?;
-        }
-        return Err(Error { told: common.json, ..error });
-    }
     if common.json {
-        return report(common, document, Vec::new(), told);
+        let exported = Exported { name: name.into(), v4, v6, configuration: text.as_str().into() };
+        return match told {
+            Ok(told) => report(common, exported, told),
+            Err(error) => {
+                let failure = Some(Failure::from(&error));
+                print(common, &Report { change: exported, nodes: Vec::new(), error: failure })?;
+                Err(Error { told: true, ..error })
+            }
+        };
     }
+    let told = told?;
     // Standard output is the configuration and nothing else.
-    for (who, outcome) in &told {
-        eprintln!("{}", show::outcome_text(who, outcome));
+    for told in &told {
+        eprintln!("{}", told.text());
     }
-    match told.iter().find(|(_, outcome)| !matches!(outcome, Outcome::Done { .. })) {
+    match told.iter().find(|told| !matches!(told.outcome, Outcome::Applied { .. })) {
         None => Ok(()),
-        Some((who, _)) => Err(Error::new(
+        Some(told) => Err(Error::new(
             Exit::NotShown,
-            format!("{who} has not shown that it knows {name}: when it is there, run: os-network-admin policy push"),
+            format!(
+                "{} has not shown that it knows {name}: when it is there, run: os-network-admin policy push",
+                told.node
+            ),
         )),
     }
 }

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
+use crypto::AnchorPublic;
 use wire::anchor::AnchorFile;
 use zerocopy::IntoBytes;
 
-use super::{
-    common::{Common, key_path, passphrase, print},
+use super::common::{Common, key_path, passphrase, print};
+use crate::{
+    base::{
+        error::Error,
+        files,
+        key::{self, Cost, KeyFile},
+    },
     output,
-};
-use crate::base::{
-    error::Error,
-    files,
-    key::{self, Cost, KeyFile},
 };
 
 pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
@@ -28,11 +29,20 @@ pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
     let file = KeyFile::seal(&seed, &passphrase, Cost::DEFAULT)?;
     file.store(&path)?;
     let public = file.public();
-    print(common, || output::key_json(&path, &public), || output::key_text("key", &path, &public))
+    print(common, &document("key", &path, &public))
 }
 
 pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
     let public = KeyFile::load(&key_path(common)?)?.public();
     files::replace_public(out, "anchor", AnchorFile::new(&public).as_bytes())?;
-    print(common, || output::key_json(out, &public), || output::key_text("anchor", out, &public))
+    print(common, &document("anchor", out, &public))
+}
+
+fn document(what: &'static str, path: &Path, anchor: &AnchorPublic) -> output::KeyFile {
+    output::KeyFile {
+        what,
+        path: path.display().to_string(),
+        fingerprint: key::fingerprint(anchor).to_string(),
+        public_key: key::public_text(anchor),
+    }
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::common::{Common, InFleet, fleet_id, fleet_named, key_path, print, registry_path};
@@ -20,13 +19,13 @@ use crate::{
         error::{Error, Exit},
         files,
         key::KeyFile,
-        output,
     },
     mesh::{
         control::{Client, Request},
         daemon::{self, Choice, Plan},
-        run_files::{Condition, Paths},
+        run_files::{Condition, Paths, State},
     },
+    output::{self, Died, Failed, Ready, Status},
     registry::{Changed, Fleet, NETWORK, Network, Registry},
 };
 
@@ -131,14 +130,10 @@ async fn stay(
 ) -> Result<(), Error> {
     let plan = Plan { registry, fleet: fleet.id, interface, choice };
     let json = common.json;
-    let ready = |state: &crate::mesh::run_files::State| {
-        let line = if json {
-            json!({"up": true, "interface": state.interface, "engine": state.engine, "pid": state.pid}).to_string()
-        } else {
-            format!("up: {}, WireGuard of {}", state.interface, state.engine)
-        };
+    let ready = |state: &State| {
+        let (interface, engine) = (state.interface.clone(), state.engine.clone());
         // If nobody reads it, the mesh is up all the same.
-        let _ = output::line(line);
+        let _ = output::print(json, &Ready { up: true, interface, engine, pid: state.pid });
     };
     daemon::run(plan, ready).await
 }
@@ -174,8 +169,7 @@ async fn up(common: &Common, registry: &Path) -> Result<(), Error> {
             ));
         }
         if let Ok(mut client) = Client::connect(registry).await {
-            let status = client.ask(&Request::Status).await?;
-            return print(common, || status.clone(), || status_text(&status));
+            return print(common, &Status::from(client.status().await?));
         }
         sleep(LOOK).await;
     }
@@ -185,9 +179,9 @@ async fn up(common: &Common, registry: &Path) -> Result<(), Error> {
 fn last_words(said: &str) -> Option<String> {
     let is_word = |line: &&str| !line.trim().is_empty() && !line.starts_with("up: ") && !line.starts_with("{\"up\"");
     let line = said.lines().rev().find(is_word)?;
-    let json: Option<Value> = serde_json::from_str(line).ok();
-    let message = json.as_ref().and_then(|json| json["error"]["message"].as_str());
-    Some(message.unwrap_or(line.strip_prefix("os-network-admin: ").unwrap_or(line)).to_owned())
+    let failed: Option<Failed> = serde_json::from_str(line).ok();
+    let said = || line.strip_prefix("os-network-admin: ").unwrap_or(line).to_owned();
+    Some(failed.map_or_else(said, |failed| failed.error.message))
 }
 
 async fn down(common: &Common) -> Result<(), Error> {
@@ -195,7 +189,7 @@ async fn down(common: &Common) -> Result<(), Error> {
     let paths = Paths::beside(&path);
     let condition =
         paths.condition().map_err(|error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display())))?;
-    let text = match condition {
+    let how = match condition {
         Condition::Down => "was down",
         Condition::Died(state) => {
             daemon::remove_leftovers(&paths, &state)?;
@@ -206,7 +200,7 @@ async fn down(common: &Common) -> Result<(), Error> {
             "down"
         }
     };
-    print(common, || json!({"up": false}), || text.into())
+    print(common, &output::Down { up: false, how })
 }
 
 async fn status(common: &Common) -> Result<(), Error> {
@@ -215,86 +209,32 @@ async fn status(common: &Common) -> Result<(), Error> {
     // A daemon that has just died is given the time to be gone.
     let until = Instant::now() + GONE;
     let status = loop {
-        let asked = async { Client::connect(&path).await?.ask(&Request::Status).await };
+        let asked = async { Client::connect(&path).await?.status().await };
         let error = match asked.await {
-            Ok(status) => break status,
+            Ok(mesh) => break mesh.into(),
             Err(error) => error,
         };
         match paths.condition() {
             Ok(Condition::Up) if Instant::now() < until => sleep(LOOK).await,
             Ok(Condition::Up) => return Err(error),
-            Ok(condition) => break describe(&paths, condition),
+            Ok(Condition::Down) => break Status::default(),
+            Ok(Condition::Died(state)) => break died(&paths, state).into(),
             Err(error) => return Err(Error::new(Exit::Other, format!("{}: {error}", paths.state.display()))),
         }
     };
-    print(common, || status.clone(), || status_text(&status))
+    print(common, &status)
 }
 
-fn describe(paths: &Paths, condition: Condition) -> Value {
-    match condition {
-        Condition::Up => json!({"up": true}),
-        Condition::Down => json!({"up": false}),
-        Condition::Died(state) => {
-            let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
-            json!({"up": false, "died": {
-                "pid": state.pid,
-                "interface": state.interface,
-                "engine": state.engine,
-                "since_ms": state.since_ms,
-                "log": paths.log.display().to_string(),
-                "last": last_words(&said),
-            }})
-        }
+fn died(paths: &Paths, state: State) -> Died {
+    let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
+    Died {
+        pid: state.pid,
+        interface: state.interface,
+        engine: state.engine,
+        since_ms: state.since_ms,
+        log: paths.log.display().to_string(),
+        last: last_words(&said),
     }
-}
-
-fn status_text(status: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let died = &status["died"];
-    if status["up"] != true && died.is_null() {
-        return "the mesh is down".into();
-    }
-    if status["up"] != true {
-        return format!(
-            "the mesh is down: its daemon (process {}, {} on {}) has died\nlast words   {}\nlog          {}\n\
-             `os-network-admin mesh up` starts it again, `mesh down` removes what it left",
-            died["pid"],
-            text(&died["engine"]),
-            text(&died["interface"]),
-            died["last"].as_str().unwrap_or("none"),
-            text(&died["log"]),
-        );
-    }
-    let mut lines = vec![
-        format!(
-            "interface    {}, WireGuard of {}, process {}",
-            text(&status["interface"]),
-            text(&status["engine"]),
-            status["pid"]
-        ),
-        format!("fleet        {}", text(&status["fleet"])),
-        format!("addresses    {}, {}", text(&status["v4"]), text(&status["v6"])),
-        format!("port         {}", status["port"]),
-        format!("public key   {}", text(&status["public_key"])),
-    ];
-    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if peers.is_empty() {
-        lines.push("no peers: claim a node".into());
-    }
-    for peer in peers {
-        let handshake =
-            peer["handshake_s"].as_u64().map_or("no handshake".into(), |ago| format!("handshake {ago} s ago"));
-        lines.push(format!(
-            "{}  {}  at {}  {handshake}  received {}, sent {}, dropped {}",
-            text(&peer["fingerprint"]),
-            text(&peer["v4"]),
-            peer["endpoint"].as_str().unwrap_or("nowhere yet"),
-            peer["received"],
-            peer["sent"],
-            peer["dropped"],
-        ));
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -306,12 +246,5 @@ mod tests {
         assert_eq!(last_words("up\nos-network-admin: no room\n\n").unwrap(), "no room");
         assert_eq!(last_words("{\"error\":{\"code\":4,\"message\":\"no room\"}}\n").unwrap(), "no room");
         assert_eq!(last_words("up: genesis0\n"), None);
-    }
-
-    #[test]
-    fn a_mesh_that_died_is_told_from_one_that_is_down() {
-        assert_eq!(status_text(&json!({"up": false})), "the mesh is down");
-        let died = json!({"up": false, "died": {"pid": 7, "engine": "user (tun)", "interface": "g0", "log": "l", "last": null}});
-        assert!(status_text(&died).contains("its daemon (process 7, user (tun) on g0) has died"));
     }
 }

@@ -8,7 +8,6 @@ pub mod export;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;
-mod output;
 pub mod policy;
 mod push;
 pub mod revoke;

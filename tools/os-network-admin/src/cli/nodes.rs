@@ -1,19 +1,16 @@
 //! `nodes`.
 
 use clap::Subcommand;
-use serde_json::json;
 use wire::Fingerprint;
 
-use super::{
-    common::{Common, print, registry_path},
-    output,
-};
+use super::common::{Common, print, registry_path};
 use crate::{
     base::{
         error::{Error, Exit},
         input::{self, Print},
     },
-    registry::{Inner, Node, Registry},
+    output,
+    registry::Registry,
 };
 
 #[derive(Subcommand)]
@@ -36,30 +33,21 @@ pub fn run(common: &Common, command: Nodes) -> Result<(), Error> {
 }
 
 fn list(common: &Common) -> Result<(), Error> {
-    let nodes = known(common)?;
-    let json = || json!({"nodes": nodes.iter().map(|(node, inner)| output::node_json(node, inner.as_ref())).collect::<Vec<_>>()});
-    let text = || match nodes.as_slice() {
-        [] => "no nodes".into(),
-        nodes => {
-            nodes.iter().map(|(node, inner)| output::node_line(node, inner.as_ref())).collect::<Vec<_>>().join("\n")
-        }
+    let nodes = match Registry::open_existing(&registry_path(common)?)? {
+        Some(registry) => registry.nodes_and_places()?,
+        None => Vec::new(),
     };
-    print(common, json, text)
+    let nodes = nodes.iter().map(|(node, inner)| output::Node::new(node, inner.as_ref())).collect();
+    print(common, &output::Nodes { nodes })
 }
 
 fn show(common: &Common, fingerprint: &Print) -> Result<(), Error> {
-    let nodes = known(common)?;
-    let node = nodes.into_iter().find(|(node, _)| Fingerprint::of(&node.binding.fiduciary).0 == *fingerprint);
-    let (node, inner) = node.ok_or_else(|| {
-        Error::new(Exit::Other, "the registry has no node with this fingerprint: see `os-network-admin nodes list`")
-    })?;
-    let inner = inner.as_ref();
-    print(common, || json!({"node": output::node_json(&node, inner)}), || output::node_text(&node, inner))
-}
-
-/// The registry's nodes and where they are in the mesh.
-fn known(common: &Common) -> Result<Vec<(Node, Option<Inner>)>, Error> {
-    let Some(registry) = Registry::open_existing(&registry_path(common)?)? else { return Ok(Vec::new()) };
-    let nodes = registry.nodes()?.into_iter();
-    nodes.map(|node| registry.place(&node.binding.fiduciary).map(|inner| (node, inner))).collect()
+    let registry = Registry::open_existing(&registry_path(common)?)?;
+    let node = registry.as_ref().map(|registry| registry.node_with(&Fingerprint(*fingerprint)));
+    let (Some(registry), Some(node)) = (&registry, node.transpose()?.flatten()) else {
+        let message = "the registry has no node with this fingerprint: see `os-network-admin nodes list`";
+        return Err(Error::new(Exit::Other, message));
+    };
+    let inner = registry.place(&node.binding.fiduciary)?;
+    print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
 }

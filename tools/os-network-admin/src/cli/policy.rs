@@ -1,18 +1,18 @@
 //! `policy`.
 
 use clap::Subcommand;
-use policy::{Because, Flow};
-use serde_json::{Value, json};
+use policy::Flow;
 
 use super::{
-    common::{Common, InFleet, Wait, open, print, registry_path, unlock},
+    common::{Common, InFleet, Wait, open, print, registry_path, unlock, view},
     push::{bring_up_to_date, push, report},
 };
 use crate::{
     base::error::Error,
     fleet::{rules, show},
     mesh::control::Mesh,
-    registry::Rules,
+    output::Pushed,
+    registry::{Registry, Rules},
 };
 
 #[derive(Subcommand)]
@@ -68,21 +68,21 @@ pub async fn run(common: &Common, command: Policy) -> Result<(), Error> {
             set(common, rules, node.as_deref(), &fleet, &wait).await
         }
         Policy::Push { fleet, wait } => {
-            let (registry, view) = open(common, &fleet.fleet)?;
-            let told = bring_up_to_date(common, &registry, &view, &wait).await?;
-            report(common, json!({}), Vec::new(), told)
+            let registry = open(common)?;
+            let told = bring_up_to_date(common, &view(common, &registry, &fleet)?, &wait).await?;
+            report(common, Pushed {}, told)
         }
         Policy::Show { node, fleet } => {
-            let (_, view) = open(common, &fleet.fleet)?;
+            let registry = open(common)?;
+            let view = view(common, &registry, &fleet)?;
             let one = node.as_deref().map(|text| view.find(text)).transpose()?;
-            print(common, || show::policy_json(&view, one), || show::policy_text(&view, one))
+            print(common, &show::policy(&view, one.as_ref())?)
         }
         Policy::Explain { node, flow, fleet } => {
             let flow: Flow = flow.join(" ").parse().map_err(|why| Error::input(format!("no flow: {why}")))?;
-            let (_, view) = open(common, &fleet.fleet)?;
-            let member = view.find(&node)?;
-            let explained = rules::explain(&view, member, &flow)?;
-            print(common, || explained.json(), || explained.text())
+            let registry = open(common)?;
+            let view = view(common, &registry, &fleet)?;
+            print(common, &rules::explain(&view, &view.find(&node)?, &flow)?)
         }
     }
 }
@@ -95,47 +95,32 @@ async fn set(
     fleet: &InFleet,
     wait: &Wait,
 ) -> Result<(), Error> {
-    let (registry, mut view) = open(common, &fleet.fleet)?;
-    let member = node.map(|text| view.find(text).map(|member| member.id)).transpose()?;
-    match member {
-        Some(id) => view.set_member_rules(id, rules.clone()),
-        None => view.fleet.rules = rules.clone().unwrap_or_default(),
-    }
-    let configurations: Result<Vec<_>, Error> = view.live().map(|member| view.configuration(member)).collect();
-    configurations?;
-    // What would be refused is refused before anything is stored.
-    let authority = if view.behind().next().is_some() { Some(unlock(common)?) } else { None };
-    let mut mesh = match &authority {
-        Some(_) => Some(Mesh::connect(&registry_path(common)?).await?),
-        None => None,
+    let registry = open(common)?;
+    let view = view(common, &registry, fleet)?;
+    let member = node.map(|text| view.find(text)).transpose()?.map(|member| member.id);
+    let change = |registry: &Registry| match member {
+        Some(id) => registry.set_member_rules(id, rules.as_ref()),
+        None => registry.set_fleet_rules(&view.fleet.id, &rules.clone().unwrap_or_default()),
     };
-    match member {
-        Some(id) => registry.set_member_rules(id, rules.as_ref())?,
-        None => registry.set_fleet_rules(&view.fleet.id, &rules.unwrap_or_default())?,
+    // What would be refused is refused before anything is stored.
+    let is_told = registry.trial(|registry| {
+        change(registry)?;
+        view.check()?;
+        Ok(!view.behind()?.is_empty())
+    })?;
+    let mut told = None;
+    if is_told {
+        told = Some((unlock(common)?, Mesh::connect(&registry_path(common)?).await?));
     }
-    let told = match (&authority, &mut mesh) {
-        (Some(authority), Some(mesh)) => {
+    change(&registry)?;
+    let view = view.again()?;
+    let told = match &mut told {
+        Some((authority, mesh)) => {
             mesh.reload().await?;
-            push(mesh, &registry, &view, authority, wait).await?
+            push(mesh, &view, authority, wait).await?
         }
-        _ => Vec::new(),
+        None => Vec::new(),
     };
     let one = node.map(|text| view.find(text)).transpose()?;
-    report(common, show::policy_json(&view, one), vec![show::policy_text(&view, one)], told)
-}
-
-/// What `decide` says, in words.
-impl rules::Explained {
-    fn json(&self) -> Value {
-        json!({
-            "allowed": self.because.is_some(),
-            "because": self.reason,
-            "rule": match self.because { Some(Because::Rule(at)) => Some(at + 1), _ => None },
-            "isolated": self.isolated,
-        })
-    }
-
-    fn text(&self) -> String {
-        format!("{}: {}", if self.because.is_some() { "yes" } else { "no" }, self.reason)
-    }
+    report(common, show::policy(&view, one.as_ref())?, told)
 }

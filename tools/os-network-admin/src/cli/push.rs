@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crypto::AnchorSecret;
-use serde_json::{Value, json};
 use wire::update;
 
 use super::common::{Common, Wait, print, registry_path, unlock};
@@ -15,50 +14,49 @@ use crate::{
         show,
     },
     mesh::control::Mesh,
-    registry::{Member, Registry},
+    output::{self, Document, Failure, Report, Told},
 };
 
-/// How it went with each node, by its fingerprint.
-pub type Told = Vec<(String, Outcome)>;
-
 /// Tells every node that lacks its configuration what it should have, if there is one.
-pub async fn bring_up_to_date(common: &Common, registry: &Registry, view: &View, wait: &Wait) -> Result<Told, Error> {
-    if view.behind().next().is_none() {
+pub async fn bring_up_to_date(common: &Common, view: &View<'_>, wait: &Wait) -> Result<Vec<Told>, Error> {
+    if view.behind()?.is_empty() {
         return Ok(Vec::new());
     }
     let authority = unlock(common)?;
     let mut mesh = Mesh::connect(&registry_path(common)?).await?;
     mesh.reload().await?;
-    push(&mut mesh, registry, view, &authority, wait).await
+    push(&mut mesh, view, &authority, wait).await
 }
 
 pub async fn push(
     lane: &mut impl Lane,
-    registry: &Registry,
-    view: &View,
+    view: &View<'_>,
     authority: &AnchorSecret,
     wait: &Wait,
-) -> Result<Told, Error> {
+) -> Result<Vec<Told>, Error> {
+    let registry = view.registry;
+    let behind = view.behind()?;
     let mut tasks = Vec::new();
-    for member in view.behind() {
+    for member in &behind {
         let configuration = view.configuration(member)?;
         tasks.push((member, delivery::update(registry, view, authority, member, &configuration)?));
     }
-    let members: Vec<&Member> = tasks.iter().map(|(member, _)| *member).collect();
     let updates: Vec<Vec<u8>> = tasks.iter().map(|(_, task)| task.bytes().to_vec()).collect();
     let outcomes = delivery::run(lane, registry, view, authority, tasks, Duration::from_secs(wait.wait)).await?;
-    for ((member, bytes), outcome) in members.iter().zip(&updates).zip(&outcomes) {
-        if let (Outcome::Done { .. }, Some((head, configuration))) = (outcome, update::parse(bytes)) {
+    for ((member, bytes), outcome) in behind.iter().zip(&updates).zip(&outcomes) {
+        if let (Outcome::Done { record, .. }, Some((head, configuration))) = (outcome, update::parse(bytes)) {
             registry.store_configuration(member.id, configuration, head.counter.get())?;
+            // The mesh's daemon writes it too, but not at once.
+            registry.store_shown(member.id, record)?;
         }
     }
-    Ok(members.iter().map(|member| member.who.to_string()).zip(outcomes).collect())
+    Ok(behind.iter().zip(&outcomes).map(|(member, outcome)| show::told(member, outcome)).collect())
 }
 
 /// Prints what was done and how each node took it; an error if one did not.
-pub fn report(common: &Common, mut document: Value, mut lines: Vec<String>, told: Told) -> Result<(), Error> {
-    let refused = told.iter().any(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
-    let silent = told.iter().filter(|(_, outcome)| *outcome == Outcome::NoAnswer).count();
+pub fn report<T: Document>(common: &Common, change: T, nodes: Vec<Told>) -> Result<(), Error> {
+    let refused = nodes.iter().any(|told| matches!(told.outcome, output::Outcome::Refused { .. }));
+    let silent = nodes.iter().filter(|told| told.outcome == output::Outcome::NotShown).count();
     let error = match (refused, silent) {
         (true, _) => Some(Error::new(Exit::Refused, "a node refused its update: see above")),
         (false, 0) => None,
@@ -67,18 +65,10 @@ pub fn report(common: &Common, mut document: Value, mut lines: Vec<String>, told
             format!(
                 "{silent} of {} nodes did not show in time that they have it: when they are there, run: os-network-admin \
                  policy push",
-                told.len()
+                nodes.len()
             ),
         )),
     };
-    document["nodes"] = told.iter().map(|(who, outcome)| show::outcome_json(who, outcome)).collect();
-    lines.extend(told.iter().map(|(who, outcome)| show::outcome_text(who, outcome)));
-    if lines.is_empty() {
-        lines.push("every node has what it should have".into());
-    }
-    if let Some(error) = &error {
-        document["error"] = json!({"code": error.exit as u8, "message": error.message});
-    }
-    print(common, || document, || lines.join("\n"))?;
+    print(common, &Report { change, nodes, error: error.as_ref().map(Failure::from) })?;
     error.map_or(Ok(()), |error| Err(Error { told: true, ..error }))
 }

@@ -1,34 +1,39 @@
 //! `revoke`.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    common::{Common, InFleet, Wait, millis, open, registry_path, unlock},
+    common::{Common, InFleet, Wait, open, registry_path, unlock, view},
     push::{push, report},
 };
 use crate::{
     base::error::Error,
-    fleet::{View, delivery::Outcome, show},
     mesh::control::Mesh,
+    output::{Outcome, Revoked, Told, millis},
 };
 
 pub async fn run(common: &Common, text: &str, fleet: &InFleet, wait: &Wait) -> Result<(), Error> {
-    let (registry, view) = open(common, &fleet.fleet)?;
-    let (id, who) = view.find(text).map(|member| (member.id, member.who.to_string()))?;
+    let registry = open(common)?;
+    let view = view(common, &registry, fleet)?;
+    let member = view.find(text)?;
+    let who = member.who.to_string();
+    let revoke = || registry.revoke(member.id);
+    let is_told = registry.trial(|_| {
+        revoke()?;
+        Ok(!view.behind()?.is_empty())
+    })?;
     // Typed before the clock runs; needed only if somebody is to be told.
-    let authority = if view.without(id).behind().next().is_some() { Some(unlock(common)?) } else { None };
+    let authority = if is_told { Some(unlock(common)?) } else { None };
     let start = Instant::now();
-    registry.revoke(id)?;
-    let view = View::load(&registry, &view.fleet, view.authority)?;
+    revoke()?;
     // The registry first: whatever fails now, it is no member any more.
     let path = registry_path(common)?;
     let (own, told) = match (cut(&path).await, &authority) {
         (Ok(mut mesh), Some(authority)) => {
             let own = start.elapsed();
-            (Some(own), push(&mut mesh, &registry, &view, authority, wait).await?)
+            (Some(own), push(&mut mesh, &view, authority, wait).await?)
         }
         (Ok(_), None) => (Some(start.elapsed()), Vec::new()),
         (Err(_), None) => (None, Vec::new()),
@@ -39,34 +44,16 @@ pub async fn run(common: &Common, text: &str, fleet: &InFleet, wait: &Wait) -> R
             return Err(Error::new(error.exit, message));
         }
     };
-    let after = |outcome: &Outcome| match outcome {
-        Outcome::Done { after, .. } => Some(*after),
-        Outcome::Refused(_) | Outcome::NoAnswer => None,
+    let after = |told: &Told| match told.outcome {
+        Outcome::Applied { after_ms } => Some(after_ms),
+        Outcome::Refused { .. } | Outcome::NotShown => None,
     };
     // Of the nodes' times each is from when they began to be told.
-    let slowest =
-        told.iter().map(|(_, outcome)| after(outcome)).try_fold(Duration::ZERO, |most, one| Some(most.max(one?)));
-    let last = own.zip(slowest).map(|(own, slowest)| own + slowest);
-    let mut lines = vec![format!("revoked      {who}")];
-    lines.push(match own {
-        Some(own) => format!("this host    refuses it after {}", show::seconds(own)),
-        None => "this host    the mesh is not up, there is no interface to refuse it".into(),
-    });
-    if let Some(last) = last {
-        lines.push(format!("last peer    refuses it after {}", show::seconds(last)));
-    }
-    let exported: Vec<String> = view.exported_to(id).map(|member| member.who.to_string()).collect();
-    if !exported.is_empty() {
-        lines
-            .push(format!("remove it by hand from the configurations of {}, or export them anew", exported.join(", ")));
-    }
-    let document = json!({
-        "revoked": who,
-        "own_ms": own.map(millis),
-        "last_ms": last.map(millis),
-        "exported": exported,
-    });
-    report(common, document, lines, told)
+    let slowest = told.iter().map(after).try_fold(0, |most: u64, one| Some(most.max(one?)));
+    let own_ms = own.map(millis);
+    let last_ms = own_ms.zip(slowest).map(|(own, slowest)| own.saturating_add(slowest));
+    let exported = view.exported_to(&member)?.iter().map(|member| member.who.to_string()).collect();
+    report(common, Revoked { revoked: who, own_ms, last_ms, exported }, told)
 }
 
 /// The own interface refuses from here on.

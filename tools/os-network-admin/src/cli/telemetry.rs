@@ -5,54 +5,57 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::common::{Common, InFleet, open, print, registry_path};
+use super::common::{Common, InFleet, open, print, registry_path, view};
 use crate::{
-    base::{error::Error, output},
-    fleet::{View, delivery::Lane, show},
+    base::{
+        error::Error,
+        host::{Host, System},
+    },
+    fleet::{View, show},
     mesh::control::Mesh,
+    output,
 };
 
+/// How often the table is drawn at most.
+const DRAWN: Duration = Duration::from_secs(1);
+
 pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Error> {
-    let (registry, mut view) = open(common, &fleet.fleet)?;
-    let lines = |view: &View| -> Result<(), Error> {
-        for member in &view.members {
-            if let Some((record, ms)) = &member.telemetry {
-                print(
-                    common,
-                    || show::record_json(view, member, record, Some(*ms)),
-                    || show::record_text(view, member, record),
-                )?;
-            }
-        }
-        Ok(())
-    };
+    let registry = open(common)?;
+    let view = view(common, &registry, fleet)?;
+    if once && !common.json {
+        return output::line(table(&view)?);
+    }
     if once {
-        return if common.json { lines(&view) } else { output::line(show::table(&view)) };
+        let nodes = view.nodes()?;
+        return nodes
+            .iter()
+            .filter_map(|node| show::last(&view, &node.member))
+            .try_for_each(|last| print(common, &last));
     }
     let mut mesh = Mesh::connect(&registry_path(common)?).await?;
-    let table = !common.json && io::stdout().is_terminal();
+    let is_table = !common.json && io::stdout().is_terminal();
+    let mut drawn: Option<Instant> = None;
     loop {
-        if table {
+        if is_table && drawn.is_none_or(|drawn| drawn.elapsed() >= DRAWN) {
             // Home, and clear to the end.
-            output::line(format!("\x1b[H\x1b[J{}", show::table(&view)))?;
+            output::line(format!("\x1b[H\x1b[J{}", table(&view)?))?;
+            drawn = Some(Instant::now());
         }
         let heard = tokio::select! {
-            heard = timeout(Duration::from_secs(1), mesh.next()) => heard,
+            heard = timeout(DRAWN, mesh.heard()) => heard,
             _ = tokio::signal::ctrl_c() => return Ok(()),
         };
         let heard = heard.ok().transpose()?;
-        view = View::load(&registry, &view.fleet, view.authority)?;
-        if let (false, Some((id, record))) = (table, heard)
-            && let Some(member) = view.members.iter().find(|member| member.id == id)
+        if let (false, Some((id, record, ms))) = (is_table, heard)
+            && let Some(member) = registry.member(id)?
         {
-            let ms = member.telemetry.as_ref().map(|(_, ms)| *ms);
-            print(
-                common,
-                || show::record_json(&view, member, &record, ms),
-                || show::record_text(&view, member, &record),
-            )?;
+            print(common, &show::record(&view, &member, &record, Some(ms)))?;
         }
     }
+}
+
+fn table(view: &View<'_>) -> Result<String, Error> {
+    Ok(show::table(view, System.now_ms())?.text())
 }

@@ -85,7 +85,7 @@ struct Job<'a> {
 pub async fn run<L: Lane>(
     lane: &mut L,
     registry: &Registry,
-    view: &View,
+    view: &View<'_>,
     authority: &AnchorSecret,
     tasks: Vec<(&Member, Task)>,
     wait: Duration,
@@ -107,7 +107,7 @@ pub async fn run<L: Lane>(
         let Ok(heard) = timeout_at(next, lane.next()).await else { continue };
         let (member, record) = heard?;
         for job in jobs.iter_mut().filter(|job| job.member.id == member && job.outcome.is_none()) {
-            job.hear(&record, start);
+            job.hear(&record, start, registry.is_likely(record.counter.get()));
         }
     }
     let outcomes = jobs.into_iter().map(|job| job.outcome.unwrap_or(Outcome::NoAnswer));
@@ -117,7 +117,7 @@ pub async fn run<L: Lane>(
 impl<'a> Job<'a> {
     fn new(
         registry: &Registry,
-        view: &View,
+        view: &View<'_>,
         authority: &AnchorSecret,
         member: &'a Member,
         task: Task,
@@ -168,7 +168,7 @@ impl<'a> Job<'a> {
         lane.send(self.member, self.at, command.as_bytes()).await
     }
 
-    fn hear(&mut self, record: &Telemetry, start: Instant) {
+    fn hear(&mut self, record: &Telemetry, start: Instant, is_likely: bool) {
         let counter = record.counter.get();
         let ours = (self.counters.0..=self.counters.1).contains(&counter);
         let done = Outcome::Done { record: *record, after: start.elapsed() };
@@ -192,7 +192,7 @@ impl<'a> Job<'a> {
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
             // Another authority, or another registry of ours, is ahead: it would not take a lower counter.
-            _ if counter > self.counters.1 => {
+            _ if counter > self.counters.1 && is_likely => {
                 self.counters = (counter, counter);
                 self.again();
             }
@@ -218,12 +218,12 @@ fn shows(operation: Operation, record: &Telemetry) -> bool {
 /// The update that gives a node what it should have.
 pub fn update(
     registry: &Registry,
-    view: &View,
+    view: &View<'_>,
     authority: &AnchorSecret,
     member: &Member,
     configuration: &[u8],
 ) -> Result<Task, Error> {
-    let binding = &view.paired(member)?.binding;
+    let binding = view.paired(member)?.binding;
     let own = authority.public();
     let place = binding.authorities.iter().position(|key| key.sign == own.sign);
     let place = place.filter(|place| *place < usize::from(binding.count)).ok_or_else(|| {

@@ -8,4 +8,4 @@ pub mod rules;
 pub mod show;
 mod view;
 
-pub use view::View;
+pub use view::{View, endpoint, socket};

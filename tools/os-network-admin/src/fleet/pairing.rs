@@ -3,7 +3,6 @@
 use policy::Endpoint;
 use wire::{Key, Mac, binding::PairingRecord, claim::parse_grant};
 
-use super::view::View;
 use crate::{
     base::error::Error,
     claim::{Configure, Grant, MeshTerms, Pairing},
@@ -25,35 +24,39 @@ impl Pairing for Registry {
     }
 
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
-        let (member, configuration) = match &grant.terms.configuration {
-            Configure::Bytes(bytes) => {
-                self.leave(&grant.fiduciary)?;
-                (None, bytes.clone())
+        self.whole(|registry| {
+            let (member, configuration) = match &grant.terms.configuration {
+                Configure::Bytes(bytes) => {
+                    registry.leave(&grant.fiduciary)?;
+                    (None, bytes.clone())
+                }
+                Configure::Mesh(mesh) => {
+                    let (member, configuration) = enroll(registry, grant, mesh)?;
+                    (Some(member), configuration)
+                }
+            };
+            let bytes = bind(registry.next_counter(grant.ahead)?, &configuration)?;
+            if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
+                registry.store_configuration(member.id, &configuration, head.binding.counter.get())?;
             }
-            Configure::Mesh(mesh) => {
-                let (member, configuration) = enroll(self, grant, mesh)?;
-                (Some(member), configuration)
-            }
-        };
-        let bytes = bind(self.next_counter(grant.ahead)?, &configuration)?;
-        if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
-            self.store_configuration(member.id, &configuration, head.binding.counter.get())?;
-        }
-        self.store_pending(&NewNode {
-            grant: &bytes,
-            fleet: &grant.terms.fleet,
-            anchor: grant.terms.anchor,
-            accepted: grant.accepted,
-            address: grant.address,
-            interface: grant.interface,
+            registry.store_pending(&NewNode {
+                grant: &bytes,
+                fleet: &grant.terms.fleet,
+                anchor: grant.terms.anchor,
+                accepted: grant.accepted,
+                address: grant.address,
+                interface: grant.interface,
+            })
         })
     }
 
     fn paired(&self, node: &Node, record: &PairingRecord, rivals: u32, mac: Option<Mac>) -> Result<Node, Error> {
-        if let Some(mac) = mac {
-            self.store_mac(&node.binding.fiduciary, &mac)?;
-        }
-        self.store_paired(node, record, rivals)
+        self.whole(|registry| {
+            if let Some(mac) = mac {
+                registry.store_mac(&node.binding.fiduciary, &mac)?;
+            }
+            registry.store_paired(node, record, rivals)
+        })
     }
 
     fn acknowledged(&self, node: &Node) -> Result<Node, Error> {
@@ -74,6 +77,8 @@ fn enroll(registry: &Registry, grant: &Grant<'_>, mesh: &MeshTerms) -> Result<(M
         authority: Some(authority),
     };
     let member = registry.enroll(&fleet, &new)?;
-    let configuration = View::load(registry, &fleet, mesh.authority)?.configuration(&member)?;
+    registry.set_authority(&fleet.id, &mesh.authority)?;
+    let fleet = registry.fleet(&fleet.id)?.unwrap_or(fleet);
+    let configuration = registry.configuration(&fleet, &member)?;
     Ok((member, configuration))
 }

@@ -4,20 +4,24 @@ use std::{fmt::Write as _, net::Ipv6Addr};
 
 use zeroize::Zeroizing;
 
-use super::view::{View, between};
+use super::view::{View, endpoint};
 use crate::{
-    base::mesh_key::{MeshKey, encode},
-    registry::Member,
+    base::{
+        error::Error,
+        mesh_key::{MeshKey, encode},
+    },
+    registry::{Member, between},
 };
 
 /// `secret` is its private key if it was made here; `interface` is that of the peer's host on the nodes' link.
 pub fn configuration(
-    view: &View,
+    view: &View<'_>,
     member: &Member,
     secret: Option<&MeshKey>,
     interface: Option<&str>,
-) -> Zeroizing<String> {
-    let nodes: Vec<&Member> = view.live().filter(|node| view.lets_peers(node)).collect();
+) -> Result<Zeroizing<String>, Error> {
+    let mut nodes = view.live()?;
+    nodes.retain(|node| view.lets_peers(&node.member));
     // So long that it never grows, which would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(1024 + 1024 * nodes.len()));
     let (v4, v6) = view.fleet.addresses(member.host);
@@ -31,13 +35,15 @@ pub fn configuration(
     if nodes.is_empty() {
         let _ = writeln!(text, "# No node's rules let role peer in or out: see `os-network-admin policy`");
     }
-    for node in nodes {
+    for placed in &nodes {
+        let node = &placed.member;
         let (v4, v6) = view.fleet.addresses(node.host);
+        let preshared = between((member.id, &member.preshared), (node.id, &node.preshared));
         let _ = writeln!(text, "\n# {}", node.who);
         let _ = writeln!(text, "[Peer]\nPublicKey = {}", encode(&node.key).as_str());
-        let _ = writeln!(text, "PresharedKey = {}", encode(&between(member, node).0).as_str());
+        let _ = writeln!(text, "PresharedKey = {}", encode(&preshared.0).as_str());
         let _ = writeln!(text, "AllowedIPs = {v4}/32, {v6}/128");
-        if let Some((endpoint, link)) = view.endpoint(node) {
+        if let Some((endpoint, link)) = endpoint(placed) {
             let ip = Ipv6Addr::from(endpoint.ip);
             let _ = match (link, interface) {
                 (None, _) => writeln!(text, "Endpoint = [{ip}]:{}", endpoint.port),
@@ -48,5 +54,5 @@ pub fn configuration(
         }
         let _ = writeln!(text, "PersistentKeepalive = 25");
     }
-    text
+    Ok(text)
 }

@@ -7,7 +7,8 @@ use policy::{Because, Flow, MAX_RULES, Protocol, RESERVED, Role, Rule, decide};
 use super::view::View;
 use crate::{
     base::{error::Error, files},
-    registry::{Member, Rules},
+    output::Explained,
+    registry::{Member, Other, Rules},
 };
 
 /// The longest file of rules.
@@ -45,23 +46,16 @@ fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Rules, (usize, Stri
 }
 
 /// Whether a node has a flow, and why.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Explained {
-    pub because: Option<Because>,
-    pub reason: String,
-    /// As the node has last said.
-    pub isolated: bool,
-}
-
-pub fn explain(view: &View, member: &Member, flow: &Flow) -> Result<Explained, Error> {
+pub fn explain(view: &View<'_>, member: &Member, flow: &Flow) -> Result<Explained, Error> {
     view.paired(member)?;
     let rules = view.rules(member);
     let isolated = member.telemetry.as_ref().is_some_and(|(record, _)| record.isolated != 0);
     let whose = if member.rules.is_some() { "its own rules" } else { "the fleet's rules" };
-    let because = decide(rules, isolated, flow);
-    let reason = match because {
+    let decided = decide(rules, isolated, flow);
+    let reason = match decided {
         Some(Because::Rule(at)) => {
-            let alone = view.peers(member).all(|peer| peer.fiduciary().is_some() != (flow.role == Role::Node));
+            let is_other_end = |other: &Other| other.is_node() == (flow.role == Role::Node);
+            let alone = !view.others(member)?.iter().any(is_other_end);
             let nobody = match flow.role {
                 Role::Authority => "",
                 _ if !alone => "",
@@ -80,7 +74,11 @@ pub fn explain(view: &View, member: &Member, flow: &Flow) -> Result<Explained, E
         }
         None => format!("none of {whose} ({} in all) names it, and what is not named is denied", rules.len()),
     };
-    Ok(Explained { because, reason, isolated })
+    let rule = match decided {
+        Some(Because::Rule(at)) => Some(at + 1),
+        _ => None,
+    };
+    Ok(Explained { allowed: decided.is_some(), because: reason, rule, isolated })
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! How other commands talk to the daemon: a Unix socket that only the operator can open, a line of JSON each way.
 //!
-//! It works from any network namespace. Nothing secret crosses it.
+//! It works from any network namespace. Nothing secret crosses it. Every line says the protocol's version: a daemon outlives the
+//! program that started it. `down` is the one request that every version answers, so that a mesh can be restarted.
 
 use std::{io, net::Ipv6Addr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::{
@@ -18,12 +18,30 @@ use wire::telemetry::Telemetry;
 use zerocopy::FromBytes;
 
 use super::run_files::{Condition, Paths};
-use crate::{base::error::Error, fleet::delivery::Lane, registry::Member};
+use crate::{base::error::Error, fleet::delivery::Lane, output::Up, registry::Member};
 
+/// Of the lines below. It rises when an older program would misread one.
+pub const VERSION: u32 = 1;
 /// How long a daemon may take to listen, or to be seen to be dead.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A line with its version. The programs that said none are older than version 1.
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    version: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// What can be read of a line of any version.
+#[derive(Deserialize)]
+struct Any {
+    version: Option<u32>,
+    op: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
     Status,
@@ -39,18 +57,61 @@ pub enum Request {
     Watch,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    Ok(Value),
+    /// It is done; to [`Request::Status`], what is asked for.
+    Ok(Option<Box<Up>>),
     Error(String),
 }
 
 /// A record of telemetry, as watchers get it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
     pub member: i64,
+    pub heard_ms: i64,
+    /// In hex.
     pub record: String,
+}
+
+/// A line of this version.
+pub fn write<T: Serialize>(body: T) -> String {
+    let line = serde_json::to_string(&Line { version: VERSION, body });
+    // These are values without a form that JSON lacks.
+    line.unwrap_or_default() + "\n"
+}
+
+/// A request, or what is answered to a line that is none.
+pub fn read_request(line: &str) -> Result<Request, Reply> {
+    let no_request = |error: serde_json::Error| Reply::Error(format!("no request: {error}"));
+    let any: Any = serde_json::from_str(line).map_err(no_request)?;
+    if any.op.as_deref() == Some("down") {
+        return Ok(Request::Down);
+    }
+    if any.version != Some(VERSION) {
+        return Err(Reply::Error(mismatch().message));
+    }
+    serde_json::from_str(line).map(|line: Line<Request>| line.body).map_err(no_request)
+}
+
+fn read_reply(line: &str, request: &Request) -> Result<Option<Box<Up>>, Error> {
+    let any: Any = serde_json::from_str(line).map_err(|error| lost(&error.into()))?;
+    match any {
+        Any { error: Some(why), .. } => Err(Error::network(why)),
+        _ if *request == Request::Down => Ok(None),
+        Any { version: Some(VERSION), .. } => match serde_json::from_str(line).map_err(|error| lost(&error.into()))? {
+            Line { body: Reply::Ok(status), .. } => Ok(status),
+            Line { body: Reply::Error(why), .. } => Err(Error::network(why)),
+        },
+        _ => Err(mismatch()),
+    }
+}
+
+fn mismatch() -> Error {
+    Error::network(
+        "the mesh was started by another version of os-network-admin than this command is of: restart the mesh, \
+         os-network-admin mesh down, then mesh up",
+    )
 }
 
 /// A connection to the daemon.
@@ -92,16 +153,16 @@ impl Client {
         }
     }
 
-    pub async fn ask(&mut self, request: &Request) -> Result<Value, Error> {
-        let mut line = serde_json::to_string(request).map_err(|error| lost(&error.into()))?;
-        line.push('\n');
-        self.write.write_all(line.as_bytes()).await.map_err(|error| lost(&error))?;
+    /// Has it done, and waits until it is.
+    pub async fn ask(&mut self, request: &Request) -> Result<Option<Box<Up>>, Error> {
+        self.write.write_all(write(request).as_bytes()).await.map_err(|error| lost(&error))?;
         let line = self.lines.next_line().await.map_err(|error| lost(&error))?;
-        let line = line.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
-        match serde_json::from_str(&line).map_err(|error| lost(&error.into()))? {
-            Reply::Ok(value) => Ok(value),
-            Reply::Error(why) => Err(Error::network(why)),
-        }
+        read_reply(&line.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?, request)
+    }
+
+    pub async fn status(&mut self) -> Result<Up, Error> {
+        let status = self.ask(&Request::Status).await?;
+        status.map(|status| *status).ok_or_else(|| lost(&io::ErrorKind::InvalidData.into()))
     }
 }
 
@@ -126,6 +187,19 @@ impl Mesh {
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.asks.ask(&Request::Reload).await.map(|_| ())
     }
+
+    /// The next record, whose it is, and when it was heard. May be dropped at any await.
+    pub async fn heard(&mut self) -> Result<(i64, Telemetry, i64), Error> {
+        loop {
+            let line = self.heard.lines.next_line().await.map_err(|error| lost(&error))?;
+            let line = line.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
+            let heard: Line<Heard> = serde_json::from_str(&line).map_err(|error| lost(&error.into()))?;
+            let bytes = base16ct::lower::decode_vec(&heard.body.record).unwrap_or_default();
+            if let Ok(record) = Telemetry::read_from_bytes(&bytes) {
+                return Ok((heard.body.member, record, heard.body.heard_ms));
+            }
+        }
+    }
 }
 
 impl Lane for Mesh {
@@ -135,14 +209,62 @@ impl Lane for Mesh {
     }
 
     async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
-        loop {
-            let line = self.heard.lines.next_line().await.map_err(|error| lost(&error))?;
-            let line = line.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
-            let heard: Heard = serde_json::from_str(&line).map_err(|error| lost(&error.into()))?;
-            let bytes = base16ct::lower::decode_vec(&heard.record).unwrap_or_default();
-            if let Ok(record) = Telemetry::read_from_bytes(&bytes) {
-                return Ok((heard.member, record));
-            }
+        self.heard().await.map(|(member, record, _)| (member, record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up() -> Up {
+        Up {
+            pid: 7,
+            fleet: "lab".into(),
+            interface: "genesis0".into(),
+            engine: "kernel".into(),
+            since_ms: 5,
+            v4: [10, 8, 0, 1].into(),
+            v6: Ipv6Addr::LOCALHOST,
+            port: 51820,
+            public_key: "k".into(),
+            peers: Vec::new(),
         }
+    }
+
+    #[test]
+    fn requests_and_replies_are_read_as_they_are_written() {
+        let send = Request::Send { to: Ipv6Addr::LOCALHOST, data: "00ff".into() };
+        for request in [Request::Status, send, Request::Reload, Request::Down, Request::Watch] {
+            assert_eq!(read_request(&write(&request)), Ok(request));
+        }
+        let reply = Reply::Ok(Some(Box::new(up())));
+        assert_eq!(read_reply(&write(&reply), &Request::Status).unwrap().as_deref(), Some(&up()));
+        assert_eq!(read_reply(&write(Reply::Ok(None)), &Request::Reload).unwrap(), None);
+        let error = read_reply(&write(Reply::Error("no room".into())), &Request::Reload).unwrap_err();
+        assert_eq!(error.message, "no room");
+        for wrong in ["", "{}", "[]", "{\"version\":1}", "{\"version\":1,\"op\":\"conquer\"}", "{\"op\":7}"] {
+            assert!(read_request(wrong).is_err(), "{wrong}");
+            assert!(read_reply(wrong, &Request::Status).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_to_restart_the_mesh_and_can() {
+        let old = ["{\"op\":\"status\"}", "{\"version\":2,\"op\":\"status\"}", "{\"version\":0,\"op\":\"reload\"}"];
+        for line in old {
+            let Err(Reply::Error(why)) = read_request(line) else { panic!("{line}") };
+            assert!(why.contains("restart the mesh"), "{why}");
+        }
+        for line in ["{\"ok\":{\"up\":true}}", "{\"version\":2,\"ok\":null}", "{\"version\":2,\"done\":{}}"] {
+            let error = read_reply(line, &Request::Status).unwrap_err();
+            assert!(error.message.contains("restart the mesh"), "{error}");
+            assert_eq!(read_reply(line, &Request::Down).unwrap(), None, "{line}");
+        }
+        for line in ["{\"op\":\"down\"}", "{\"version\":2,\"op\":\"down\",\"now\":true}"] {
+            assert_eq!(read_request(line), Ok(Request::Down));
+        }
+        let error = read_reply("{\"error\":\"it cannot be removed\"}", &Request::Down).unwrap_err();
+        assert_eq!(error.message, "it cannot be removed");
     }
 }

@@ -2,31 +2,32 @@
 //! and does what other commands ask over the control socket. With an engine in user space it is also what moves packets.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     path::PathBuf,
     time::Duration,
 };
 
-use policy::Prefix;
-use serde_json::{Value, json};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UdpSocket, UnixListener, UnixStream},
+    net::UdpSocket,
     signal::unix::{SignalKind, signal},
-    sync::{broadcast, mpsc, oneshot},
+    sync::{broadcast, mpsc},
     time::{MissedTickBehavior, interval},
 };
-use wire::{COMMAND_PORT, Hex, TELEMETRY_PORT, telemetry::Telemetry};
+use wire::{COMMAND_PORT, Fingerprint, Hex, TELEMETRY_PORT, telemetry::Telemetry};
 use zerocopy::IntoBytes;
 
 use super::{
-    control::{Heard, Reply, Request},
+    control::{self, Heard, Reply, Request},
     device::Device,
     engine::{BUFFER, Engine, MTU, Out, PeerSetup, Seen, Setup},
+    keeper::{Done, Keeper, Teller},
     kernel,
+    known::{KEEPALIVE_S, Known, Node},
     run_files::{Hold, Paths, State},
+    server::{Asked, listen},
 };
 use crate::{
     base::{
@@ -35,22 +36,18 @@ use crate::{
         mesh_key::{self, MeshKey},
         netlink::Netlink,
     },
-    fleet::View,
-    registry::{AUTHORITY, Fleet, Member, Registry, Who},
+    output::{self, Up},
+    registry::{AUTHORITY, Registry, Said},
 };
 
 const TICK: Duration = Duration::from_millis(250);
-/// How often the registry is looked at for what other processes have changed without a word.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often a peer hears from us, so that one that has lost its session, or where we are, has them again.
-const KEEPALIVE_S: u16 = 25;
+/// How often what nodes have said is written down.
+const WRITE: Duration = Duration::from_secs(1);
 /// Packets moved one way before the other way's turn.
 const TURN: usize = 64;
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Records that a slow watcher may be behind.
 const BEHIND: usize = 256;
-/// A line of a request: the longest datagram in hex, and words.
-const LINE: usize = 8192;
 
 /// Which WireGuard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,15 +74,13 @@ enum Backend {
     User { engine: Box<Engine>, device: Device, outer: UdpSocket },
 }
 
-type Asked = (Request, oneshot::Sender<Reply>);
-
 struct Daemon {
-    registry: Registry,
-    fleet: Fleet,
-    key: MeshKey,
-    members: Vec<Member>,
-    setup: Setup,
-    version: i64,
+    keeper: Keeper,
+    known: Known,
+    /// The last record of each member that is not on its way to the disk.
+    said: HashMap<i64, Said>,
+    /// Some are.
+    is_writing: bool,
     interface: String,
     index: u32,
     backend: Backend,
@@ -149,7 +144,7 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&State)) -> Result<(), Error> {
     let result = cleaned.map_err(|error| Error::network(format!("the interface cannot be removed: {error}")));
     if let Some(teller) = teller {
         let _ = teller.send(match &result {
-            Ok(()) => Reply::Ok(Value::Null),
+            Ok(()) => Reply::Ok(None),
             Err(error) => Reply::Error(error.to_string()),
         });
         // The connection's task passes it on before this process ends.
@@ -186,44 +181,18 @@ fn refused(interface: &str, error: &io::Error) -> Error {
     }
 }
 
-/// What the authority's interface is to be.
-fn setup(view: &View, key: &MeshKey) -> Setup {
-    let (v4, v6) = view.fleet.addresses(AUTHORITY);
-    let addresses = vec![Prefix::v4(v4.octets(), view.fleet.network.length), Prefix { ip: v6.octets(), length: 64 }];
-    let is_peer = |member: &&Member| {
-        member.fiduciary().is_some() && member.revoked_ms.is_none() && member.configuration.is_some()
-    };
-    let peer = |member: &Member| {
-        let (v4, v6) = view.fleet.addresses(member.host);
-        PeerSetup {
-            key: member.key,
-            preshared: Some(member.preshared.clone()),
-            allowed: vec![Prefix::v4(v4.octets(), 32), Prefix { ip: v6.octets(), length: 128 }],
-            endpoint: view.socket(member),
-            keepalive_s: KEEPALIVE_S,
-            rules: Some(view.rules(member).clone()),
-        }
-    };
-    let peers = view.members.iter().filter(is_peer).map(peer).collect();
-    Setup { secret: key.secret().clone(), port: view.fleet.port, addresses, peers }
-}
-
 impl Daemon {
     async fn start(plan: &Plan) -> Result<Self, Error> {
         let registry = Registry::open(&plan.registry)?;
         let key = MeshKey::of_registry(&plan.registry)?;
-        let version = registry.version()?;
-        let fleet = registry.fleet(&plan.fleet)?;
-        let fleet =
-            fleet.ok_or_else(|| Error::new(Exit::Registry, "the registry does not have this fleet any more"))?;
-        let view = View::load(&registry, &fleet, key.public())?;
-        let setup = setup(&view, &key);
+        let (keeper, known) = Keeper::start(registry, key, &plan.fleet)?;
+        let (setup, fleet) = (&known.setup, &known.fleet);
         let name = &plan.interface;
         let outer = outer(setup.port)?;
         let make = || -> io::Result<(Backend, u32, String)> {
             let netlink = Netlink::open()?;
             remove_ours(&netlink, name)?;
-            let (backend, index, engine) = backend(plan, &netlink, &setup, outer)?;
+            let (backend, index, engine) = backend(plan, &netlink, setup, outer)?;
             let finish = || {
                 for address in &setup.addresses {
                     netlink.address(index, address)?;
@@ -237,9 +206,8 @@ impl Daemon {
             Ok((backend, index, engine))
         };
         let (backend, index, engine) = make().map_err(|error| refused(name, &error))?;
-        let since_ms = System.now_ms();
-        let state =
-            State { pid: std::process::id(), fleet: fleet.name.clone(), interface: name.clone(), engine, since_ms };
+        let (interface, since_ms) = (name.clone(), System.now_ms());
+        let state = State { pid: std::process::id(), fleet: fleet.name.clone(), interface, engine, since_ms };
         let (v4, v6) = fleet.addresses(AUTHORITY);
         let bind = |ip: IpAddr, port: u16| {
             let bound = std::net::UdpSocket::bind((ip, port)).and_then(|socket| {
@@ -260,16 +228,12 @@ impl Daemon {
             }
         };
         let (heard, _) = broadcast::channel(BEHIND);
-        let interface = name.clone();
-        let members = view.members;
         Ok(Self {
-            registry,
-            fleet,
-            key,
-            members,
-            setup,
-            version,
-            interface,
+            keeper,
+            known,
+            said: HashMap::new(),
+            is_writing: false,
+            interface: name.clone(),
             index,
             backend,
             state,
@@ -280,11 +244,11 @@ impl Daemon {
     }
 
     /// Until `down`, whose asker waits for the end, or an error.
-    async fn serve(&mut self, asked: &mut mpsc::Receiver<Asked>) -> Result<Option<oneshot::Sender<Reply>>, Error> {
+    async fn serve(&mut self, asked: &mut mpsc::Receiver<Asked>) -> Result<Option<Teller>, Error> {
         let mut tick = interval(TICK);
-        let mut look = interval(LOOK);
+        let mut write = interval(WRITE);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        write.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first is at once.
         let mut greet = interval(Duration::from_secs(KEEPALIVE_S.into()));
         greet.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -305,14 +269,14 @@ impl Daemon {
                     }
                 }
                 _ = greet.tick() => self.greet(),
-                _ = look.tick() => {
-                    // The registry may be locked for a moment; then the next look sees it.
-                    if self.registry.version().is_ok_and(|version| version != self.version) {
-                        self.reload();
-                    }
-                }
+                _ = write.tick() => self.write(),
+                done = self.keeper.done() => match done {
+                    Some(done) => self.take(done),
+                    None => return Err(Error::new(Exit::Registry, "the registry's thread has died")),
+                },
                 Some((request, teller)) = asked.recv() => match request {
                     Request::Down => return Ok(Some(teller)),
+                    Request::Reload => self.keeper.read(teller),
                     request => {
                         let _ = teller.send(self.answer(request));
                     }
@@ -326,9 +290,8 @@ impl Daemon {
     /// our new one: so the kernel is told where the node was.
     fn greet(&mut self) {
         if let Ok(netlink) = Netlink::open() {
-            for peer in &self.setup.peers {
-                let member = self.members.iter().find(|member| member.key == peer.key);
-                let (Some(at), Some(mac)) = (peer.endpoint, member.and_then(|member| member.mac)) else { continue };
+            for (peer, node) in self.known.setup.peers.iter().zip(&self.known.nodes) {
+                let (Some(at), Some(mac)) = (peer.endpoint, node.mac) else { continue };
                 let (index, ip) = (at.scope_id(), at.ip().octets());
                 let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
                 if index != 0 && !self.has_session(peer) && unknown() {
@@ -376,66 +339,70 @@ impl Daemon {
             for _ in 0..TURN {
                 let Ok((length, from)) = socket.try_recv_from(buffer) else { break };
                 let Some(record) = buffer.get(..length).and_then(Telemetry::parse) else { continue };
-                let own = |member: &&Member| {
-                    let (v4, v6) = self.fleet.addresses(member.host);
-                    let print = member.fiduciary().is_some_and(|fiduciary| fiduciary.starts_with(&record.node));
-                    print && member.revoked_ms.is_none() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&from.ip())
-                };
-                let Some(member) = self.members.iter().find(own) else { continue };
-                if let Err(error) = self.registry.store_telemetry(member.id, record) {
-                    eprintln!("{error}");
-                }
-                let heard = Heard { member: member.id, record: Hex(record.as_bytes()).to_string() };
+                let Some(node) = self.known.whose(record, from.ip()) else { continue };
+                let (member, ms) = (node.member, System.now_ms());
+                self.said.insert(member, Said { member, record: *record, ms });
+                let heard = Heard { member, heard_ms: ms, record: Hex(record.as_bytes()).to_string() };
                 // Nobody may be watching.
-                let _ = self.heard.send(serde_json::to_string(&heard).unwrap_or_default());
+                let _ = self.heard.send(control::write(heard));
+            }
+        }
+    }
+
+    /// Has what was said since the last time written down, unless that is still going on.
+    fn write(&mut self) {
+        if !self.said.is_empty() && !self.is_writing {
+            self.is_writing = true;
+            self.keeper.write(self.said.drain().map(|(_, said)| said).collect());
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Written(left) => {
+                self.is_writing = false;
+                for said in left {
+                    // What came meanwhile is newer.
+                    self.said.entry(said.member).or_insert(said);
+                }
+            }
+            Done::Read(known, teller) => {
+                self.known = *known;
+                self.apply();
+                if let Some(teller) = teller {
+                    // Whoever asked may be gone.
+                    let _ = teller.send(Reply::Ok(None));
+                }
             }
         }
     }
 
     /// Makes the interface what the registry says now.
-    fn reload(&mut self) {
-        let load = || {
-            // Before the rest: a change meanwhile is seen at the next look.
-            let version = self.registry.version()?;
-            let fleet = self.registry.fleet(&self.fleet.id)?.unwrap_or_else(|| self.fleet.clone());
-            Ok::<_, Error>((version, View::load(&self.registry, &fleet, self.key.public())?))
-        };
-        match load() {
-            Ok((version, view)) => {
-                self.setup = setup(&view, &self.key);
-                (self.version, self.members, self.fleet) = (version, view.members, view.fleet);
-            }
-            Err(error) => return eprintln!("{error}"),
-        }
+    fn apply(&mut self) {
         match &mut self.backend {
             Backend::Kernel => {
-                if let Err(error) = kernel::configure(&self.interface, &self.setup) {
+                if let Err(error) = kernel::configure(&self.interface, &self.known.setup) {
                     eprintln!("the interface is not as the registry says: {error}");
                 }
             }
-            Backend::User { engine, .. } => engine.set_peers(&self.setup.peers),
+            Backend::User { engine, .. } => engine.set_peers(&self.known.setup.peers),
         }
         self.greet();
     }
 
-    fn answer(&mut self, request: Request) -> Reply {
+    fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Status => Reply::Ok(self.status()),
-            Request::Reload => {
-                self.reload();
-                Reply::Ok(Value::Null)
-            }
+            Request::Status => Reply::Ok(Some(Box::new(self.status()))),
             Request::Send { to, data } => match self.send(to, &data) {
-                Ok(()) => Reply::Ok(Value::Null),
+                Ok(()) => Reply::Ok(None),
                 Err(why) => Reply::Error(why),
             },
-            Request::Down | Request::Watch => Reply::Error("that is done elsewhere".into()),
+            Request::Down | Request::Reload | Request::Watch => Reply::Error("that is done elsewhere".into()),
         }
     }
 
     fn send(&self, to: Ipv6Addr, data: &str) -> Result<(), String> {
-        let is_node = |member: &Member| self.fleet.addresses(member.host).1 == to && member.revoked_ms.is_none();
-        if !self.members.iter().any(is_node) {
+        if self.known.at(to.into()).is_none() {
             return Err(format!("{to} is no member's address"));
         }
         let bytes = base16ct::lower::decode_vec(data).map_err(|_| "the datagram is not in hex")?;
@@ -445,53 +412,56 @@ impl Daemon {
         Ok(())
     }
 
-    fn status(&self) -> Value {
-        let (v4, v6) = self.fleet.addresses(AUTHORITY);
-        let peers: Vec<Value> = self.setup.peers.iter().filter_map(|peer| self.peer_status(peer)).collect();
-        json!({
-            "up": true,
-            "pid": self.state.pid,
-            "fleet": self.fleet.name,
-            "interface": self.interface,
-            "engine": self.state.engine,
-            "since_ms": self.state.since_ms,
-            "v4": v4.to_string(),
-            "v6": v6.to_string(),
-            "port": self.setup.port,
-            "public_key": mesh_key::encode(&self.key.public()).as_str(),
-            "peers": peers,
-        })
+    fn status(&self) -> Up {
+        let Known { fleet, setup, nodes, public, .. } = &self.known;
+        let (v4, v6) = fleet.addresses(AUTHORITY);
+        Up {
+            pid: self.state.pid,
+            fleet: fleet.name.clone(),
+            interface: self.interface.clone(),
+            engine: self.state.engine.clone(),
+            since_ms: self.state.since_ms,
+            v4,
+            v6,
+            port: setup.port,
+            public_key: mesh_key::encode(public).as_str().into(),
+            peers: setup.peers.iter().zip(nodes).map(|(peer, node)| self.peer_status(peer, node)).collect(),
+        }
     }
 
-    fn peer_status(&self, peer: &PeerSetup) -> Option<Value> {
-        let member = self.members.iter().find(|member| member.key == peer.key)?;
+    fn peer_status(&self, peer: &PeerSetup, node: &Node) -> output::Peer {
         let seen = match &self.backend {
             Backend::Kernel => kernel::seen(&self.interface, peer).unwrap_or_default(),
             Backend::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
         };
-        let (v4, v6) = self.fleet.addresses(member.host);
+        let (v4, v6) = self.known.fleet.addresses(node.host);
         let Seen { endpoint, handshake, received, sent, dropped } = seen;
-        let fingerprint = matches!(member.who, Who::Node(_)).then(|| member.who.to_string());
-        Some(json!({
-            "fingerprint": fingerprint,
-            "public_key": mesh_key::encode(&peer.key).as_str(),
-            "v4": v4.to_string(),
-            "v6": v6.to_string(),
-            "endpoint": endpoint.map(|at| at.to_string()),
-            "handshake_s": handshake.map(|ago| ago.as_secs()),
-            "received": received,
-            "sent": sent,
-            "dropped": dropped,
-        }))
+        output::Peer {
+            fingerprint: Some(Fingerprint::of(&node.fiduciary).to_string()),
+            public_key: mesh_key::encode(&peer.key).as_str().into(),
+            v4,
+            v6,
+            endpoint,
+            handshake_s: handshake.map(|ago| ago.as_secs()),
+            received,
+            sent,
+            dropped,
+        }
     }
 
     fn end(self) -> io::Result<()> {
-        let netlink = Netlink::open()?;
-        match netlink.find(&self.interface)? {
-            Some(found) if found.index == self.index => netlink.delete(found.index),
-            // Somebody else has taken it away.
-            _ => Ok(()),
-        }
+        let gone = || {
+            let netlink = Netlink::open()?;
+            match netlink.find(&self.interface)? {
+                Some(found) if found.index == self.index => netlink.delete(found.index),
+                // Somebody else has taken it away.
+                _ => Ok(()),
+            }
+        };
+        let gone = gone();
+        self.keeper.write(self.said.into_values().collect());
+        self.keeper.end();
+        gone
     }
 }
 
@@ -549,53 +519,5 @@ async fn readable(backend: &Backend) -> io::Result<()> {
             ready = device.readable() => ready,
             ready = outer.readable() => ready,
         },
-    }
-}
-
-/// Takes requests, each connection in a task of its own.
-fn listen(paths: &Paths, asks: mpsc::Sender<Asked>, heard: broadcast::Sender<String>) -> io::Result<()> {
-    match std::fs::remove_file(&paths.socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // Nobody else may open it, at no time.
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(&paths.socket);
-    nix::sys::stat::umask(before);
-    let listener = listener?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(converse(stream, asks.clone(), heard.subscribe()));
-        }
-    });
-    Ok(())
-}
-
-async fn converse(stream: UnixStream, asks: mpsc::Sender<Asked>, mut heard: broadcast::Receiver<String>) -> Option<()> {
-    let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::with_capacity(LINE, read).lines();
-    loop {
-        let line = lines.next_line().await.ok()??;
-        let (reply, watch) = match serde_json::from_str(&line) {
-            Ok(Request::Watch) => (Reply::Ok(Value::Null), true),
-            Ok(request) => {
-                let (teller, told) = oneshot::channel();
-                asks.send((request, teller)).await.ok()?;
-                (told.await.ok()?, false)
-            }
-            Err(error) => (Reply::Error(format!("no request: {error}")), false),
-        };
-        let line = serde_json::to_string(&reply).ok()? + "\n";
-        write.write_all(line.as_bytes()).await.ok()?;
-        if watch {
-            break;
-        }
-    }
-    loop {
-        match heard.recv().await {
-            Ok(line) => write.write_all((line + "\n").as_bytes()).await.ok()?,
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return None,
-        }
     }
 }

@@ -5,5 +5,8 @@ pub mod daemon;
 pub mod device;
 pub mod engine;
 mod gate;
+mod keeper;
 mod kernel;
+mod known;
 pub mod run_files;
+mod server;

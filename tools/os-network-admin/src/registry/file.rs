@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transaction, TransactionBehavior, ffi, params};
 
-use super::schema::{APPLICATION, FIRST, SCHEMA, SECOND};
+use super::{
+    carry,
+    schema::{APPLICATION, FIRST, SCHEMA, SECOND, THIRD},
+};
 use crate::base::{
     error::{Error, Exit},
     files,
@@ -22,6 +25,8 @@ use crate::base::{
 
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(2);
+/// Statements that are kept prepared.
+const PREPARED: usize = 64;
 
 /// The open registry.
 pub struct Registry {
@@ -73,6 +78,7 @@ impl Registry {
         let setup = || {
             let connection = opened?;
             connection.busy_timeout(BUSY)?;
+            connection.set_prepared_statement_cache_capacity(PREPARED);
             connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA trusted_schema = OFF;")?;
             let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
             let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
@@ -88,6 +94,11 @@ impl Registry {
             // A registry of an earlier version goes on with what it has.
             if schema == 1 {
                 transaction.execute_batch(SECOND)?;
+                schema = 2;
+            }
+            if schema == 2 {
+                transaction.execute_batch(THIRD)?;
+                carry::over(&transaction, host.now_ms())?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }
@@ -113,16 +124,75 @@ impl Registry {
             .ok_or_else(|| registry_error(&self.path, "has used up its counter: it was skipped too far ahead"))
     }
 
-    /// Runs one transaction.
-    pub(super) fn run<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
+    /// Runs several of the registry's functions as one transaction, or as a part of the one that is open: all that they store is
+    /// stored, or nothing.
+    pub fn whole<T>(&self, work: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        if !self.connection.is_autocommit() {
+            return work(self);
+        }
+        let transaction = self.begin()?;
+        let value = work(self)?;
+        transaction.commit().map_err(|error| explain(&self.path, &error))?;
+        Ok(value)
+    }
+
+    /// The same, to see what would follow: nothing is stored.
+    pub fn trial<T>(&self, work: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        let transaction = self.begin()?;
+        let value = work(self);
+        transaction.rollback().map_err(|error| explain(&self.path, &error))?;
+        value
+    }
+
+    fn begin(&self) -> Result<Transaction<'_>, Error> {
         // Immediate: of two processes one waits, so that no two read the same counter.
-        let run = || {
-            let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        run().map_err(|error| explain(&self.path, &error))
+        let begun = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+        begun.map_err(|error| explain(&self.path, &error))
+    }
+
+    /// The same, for one statement or some.
+    pub(super) fn run<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.whole(|_| work(&self.connection).map_err(|error| explain(&self.path, &error)))
+    }
+
+    /// Reads without storing anything.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        work(&self.connection).map_err(|error| explain(&self.path, &error))
+    }
+
+    /// The one row of a key. `None` in a row is damage.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        key: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> Result<Option<T>, Error> {
+        let row = self.read(|connection| connection.prepare_cached(sql)?.query_row(key, read).optional())?;
+        row.map(|row| row.ok_or_else(|| self.damaged())).transpose()
+    }
+
+    /// All rows. One that is damaged is told of, and hides no other.
+    pub(super) fn list<T>(
+        &self,
+        sql: &str,
+        key: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.read(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            // What a column cannot hold is damage too.
+            statement.query_map(key, |row| Ok(read(row).ok().flatten()))?.collect::<Result<Vec<_>, _>>()
+        })?;
+        let all = rows.len();
+        let rows: Vec<T> = rows.into_iter().flatten().collect();
+        if rows.len() < all {
+            let many = all - rows.len();
+            let path = self.path.display();
+            eprintln!(
+                "warning: {many} entries of the registry {path} are damaged and left out: restore it from a backup"
+            );
+        }
+        Ok(rows)
     }
 
     pub(super) fn damaged(&self) -> Error {

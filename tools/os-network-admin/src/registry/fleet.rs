@@ -2,19 +2,18 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use policy::{MAX_RULES, Rule};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde::{Serialize, de::DeserializeOwned};
-use wire::MESH_PORT;
+use rusqlite::{Connection, OptionalExtension, Row};
+use wire::{Key, MESH_PORT};
 
-use super::file::{Registry, explain};
-use crate::base::error::Error;
+use super::pack::unpack;
 
 /// What a fleet has if nobody says otherwise.
 pub const NETWORK: Network = Network { address: Ipv4Addr::new(10, 8, 0, 0), length: 24 };
+pub(super) const BY_ID: &str = "SELECT * FROM fleet WHERE id = ?1";
 /// The authority's place.
 pub const AUTHORITY: u32 = 1;
 
@@ -65,117 +64,60 @@ pub struct Fleet {
     pub network: Network,
     /// The authority's own WireGuard port.
     pub port: u16,
+    /// The authority's WireGuard key; `None` until a node was claimed or the mesh was up.
+    pub authority: Option<Key>,
     /// For members that have none of their own.
     pub rules: Rules,
 }
 
 impl Fleet {
     pub fn new(id: [u8; 16], name: &str) -> Self {
-        Self { id, name: name.into(), network: NETWORK, port: MESH_PORT, rules: Rules::new() }
+        Self { id, name: name.into(), network: NETWORK, port: MESH_PORT, authority: None, rules: Rules::new() }
     }
 
     /// The addresses of the member at this place.
     pub fn addresses(&self, host: u32) -> (Ipv4Addr, Ipv6Addr) {
+        Self::addresses_in(&self.id, self.network.address, host)
+    }
+
+    pub(super) fn addresses_in(fleet: &[u8; 16], network: Ipv4Addr, host: u32) -> (Ipv4Addr, Ipv6Addr) {
         // A unique local /64: fd, and the first seven bytes of the fleet's id.
         let mut v6 = [0; 16];
         v6[0] = 0xfd;
-        v6[1..8].copy_from_slice(&self.id[..7]);
+        v6[1..8].copy_from_slice(&fleet[..7]);
         v6[12..].copy_from_slice(&host.to_be_bytes());
-        (Ipv4Addr::from_bits(self.network.address.to_bits().wrapping_add(host)), v6.into())
+        (Ipv4Addr::from_bits(network.to_bits().wrapping_add(host)), v6.into())
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+    /// Whose address this is: the other way round.
+    pub fn host(&self, address: IpAddr) -> Option<u32> {
+        let host = match address {
+            IpAddr::V4(v4) => v4.to_bits().checked_sub(self.network.address.to_bits())?,
+            IpAddr::V6(v6) => {
+                let [.., a, b, c, d] = v6.octets();
+                u32::from_be_bytes([a, b, c, d])
+            }
+        };
+        let (v4, v6) = self.addresses(host);
+        (host < self.network.broadcast() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&address)).then_some(host)
+    }
+
+    pub(super) fn by_id(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<Self>> {
+        let mut statement = connection.prepare_cached(BY_ID)?;
+        statement.query_row([id.as_slice()], Self::read).optional().map(Option::flatten)
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let (id, network, rules): (Vec<u8>, Vec<u8>, Vec<u8>) =
             (row.get("id")?, row.get("network")?, row.get("rules")?);
         let (name, length, port) = (row.get("name")?, row.get("length")?, row.get("port")?);
+        let authority: Option<Vec<u8>> = row.get("authority")?;
         let whole = || {
             let address = <[u8; 4]>::try_from(network).ok()?;
             let network = Network::new(address.into(), length)?;
-            Some(Self { id: id.try_into().ok()?, name, network, port, rules: unpack(&rules)? })
+            let authority = authority.map(Key::try_from).transpose().ok()?;
+            Some(Self { id: id.try_into().ok()?, name, network, port, authority, rules: unpack(&rules)? })
         };
         Ok(whole())
-    }
-}
-
-/// How far a fleet's settings may still be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    Yes,
-    /// Members have addresses in the old network, or know the old port.
-    HasMembers,
-}
-
-impl Registry {
-    /// The fleet, made with the defaults if it is new.
-    pub fn make_fleet(&self, id: &[u8; 16], name: &str) -> Result<Fleet, Error> {
-        self.run(|transaction| insert_fleet(transaction, &Fleet::new(*id, name)))?;
-        self.fleet(id)?.ok_or_else(|| self.damaged())
-    }
-
-    pub fn fleet(&self, id: &[u8; 16]) -> Result<Option<Fleet>, Error> {
-        let row = self.connection.query_row("SELECT * FROM fleet WHERE id = ?1", [id.as_slice()], Fleet::read);
-        let row = row.optional().map_err(|error| explain(&self.path, &error))?;
-        row.map(|fleet| fleet.ok_or_else(|| self.damaged())).transpose()
-    }
-
-    /// All fleets of this name: another key makes another fleet of the same name.
-    pub fn fleets_named(&self, name: &str) -> Result<Vec<Fleet>, Error> {
-        let read = || {
-            let mut statement = self.connection.prepare("SELECT * FROM fleet WHERE name = ?1")?;
-            statement.query_map([name], Fleet::read)?.collect::<Result<Vec<_>, _>>()
-        };
-        let rows = read().map_err(|error| explain(&self.path, &error))?;
-        rows.into_iter().map(|fleet| fleet.ok_or_else(|| self.damaged())).collect()
-    }
-
-    /// Sets what members rely on, while there are none.
-    pub fn set_network(&self, id: &[u8; 16], network: Network, port: u16) -> Result<Changed, Error> {
-        let changed = self.run(|transaction| {
-            let sql = "UPDATE fleet SET network = ?2, length = ?3, port = ?4 \
-                       WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM member WHERE fleet = ?1)";
-            let address = network.address.octets();
-            transaction.execute(sql, params![id.as_slice(), address.as_slice(), network.length, port])
-        })?;
-        Ok(if changed == 1 { Changed::Yes } else { Changed::HasMembers })
-    }
-
-    /// Sets the rules of a fleet.
-    pub fn set_fleet_rules(&self, id: &[u8; 16], rules: &Rules) -> Result<(), Error> {
-        let sql = "UPDATE fleet SET rules = ?2 WHERE id = ?1";
-        self.run(|transaction| transaction.execute(sql, params![id.as_slice(), pack(rules)])).map(|_| ())
-    }
-
-    /// Rises when another connection has changed something.
-    pub fn version(&self) -> Result<i64, Error> {
-        let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
-        version.map_err(|error| explain(&self.path, &error))
-    }
-}
-
-pub(super) fn insert_fleet(transaction: &Transaction<'_>, fleet: &Fleet) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO fleet (id, name, network, length, port, rules) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-               ON CONFLICT (id) DO NOTHING";
-    let Fleet { id, name, network, port, rules } = fleet;
-    let address = network.address.octets();
-    transaction
-        .execute(sql, params![id.as_slice(), name, address.as_slice(), network.length, port, pack(rules)])
-        .map(|_| ())
-}
-
-pub(super) fn pack<T: Serialize>(value: &T) -> Vec<u8> {
-    // These are small values of fixed shape, for which the encoding has no error but a full buffer.
-    postcard::to_allocvec(value).unwrap_or_default()
-}
-
-pub(super) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
-    rest.is_empty().then_some(value)
-}
-
-/// The outer `None` is damage.
-pub(super) fn maybe_unpack<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> Option<Option<T>> {
-    match bytes {
-        Some(bytes) => unpack(&bytes).map(Some),
-        None => Some(None),
     }
 }

@@ -1,15 +1,27 @@
 //! The pairing registry and the rising counter, in one SQLite file: nodes, fleets, and who is in them.
 
+mod carry;
+mod cost;
 mod file;
 mod fleet;
+mod fleets;
+mod list;
 mod member;
+mod members;
 mod node;
+mod nodes;
+mod pack;
 mod schema;
+mod wanted;
 
+pub use cost::{Cost, Counter};
 pub use file::Registry;
-pub use fleet::{AUTHORITY, Changed, Fleet, NETWORK, Network, Rules};
-pub use member::{Inner, Member, NewMember, Who};
+pub use fleet::{AUTHORITY, Fleet, NETWORK, Network, Rules};
+pub use fleets::Changed;
+pub use list::{Link, Placed};
+pub use member::{COUNTER_AHEAD, Inner, Member, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
+pub use wanted::{Other, between, rules};
 
 #[cfg(test)]
 mod tests;

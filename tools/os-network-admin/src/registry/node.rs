@@ -5,26 +5,24 @@
 
 use std::fmt;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::Row;
+use serde::{Deserialize, Serialize};
 use wire::{
-    Fingerprint, Ip, Key,
+    Fingerprint, Ip,
     binding::{Binding, PairingRecord},
     claim::parse_grant,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
-use super::file::{Registry, explain, registry_error};
-use crate::base::error::Error;
-
-const COLUMNS: &str = "id, state, grant_bytes, record, rivals, acknowledged, fleet, anchor, accepted, address, \
+pub(super) const COLUMNS: &str = "id, state, grant_bytes, record, rivals, acknowledged, fleet, anchor, accepted, address, \
                        interface, pending_ms, paired_ms, acknowledged_ms";
 
 /// A closed set of words, as the file and the JSON have them.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {
             pub const fn word(self) -> &'static str {
@@ -114,7 +112,7 @@ impl Node {
         parse_grant(&self.grant).map_or(&[], |(_, configuration)| configuration)
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let grant: Vec<u8> = row.get("grant_bytes")?;
         let record: Option<Vec<u8>> = row.get("record")?;
         let address: Vec<u8> = row.get("address")?;
@@ -153,80 +151,5 @@ impl Node {
             paired_ms,
             acknowledged_ms,
         }))
-    }
-}
-
-impl Registry {
-    /// What is known of a node.
-    pub fn node(&self, fiduciary: &Key) -> Result<Option<Node>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM node WHERE fiduciary = ?1 AND state <> 'superseded'");
-        let row = self.connection.query_row(&sql, [fiduciary.as_slice()], Node::read).optional();
-        row.map_err(|error| explain(&self.path, &error))?.map(|node| node.ok_or_else(|| self.damaged())).transpose()
-    }
-
-    /// All nodes, the oldest first.
-    pub fn nodes(&self) -> Result<Vec<Node>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM node WHERE state <> 'superseded' ORDER BY id");
-        let read = || self.connection.prepare(&sql)?.query_map([], Node::read)?.collect::<Result<Vec<_>, _>>();
-        let rows = read().map_err(|error| explain(&self.path, &error))?;
-        rows.into_iter().map(|node| node.ok_or_else(|| self.damaged())).collect()
-    }
-
-    /// Stores a grant before it is sent. It replaces one that the node has never committed; a pairing that it follows is kept as superseded.
-    pub fn store_pending(&self, node: &NewNode<'_>) -> Result<Node, Error> {
-        let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;
-        let fiduciary = head.binding.fiduciary;
-        let now = self.host.now_ms();
-        self.run(|transaction| {
-            transaction
-                .execute("DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending'", [fiduciary.as_slice()])?;
-            transaction.execute(
-                "UPDATE node SET state = 'superseded' WHERE fiduciary = ?1 AND state = 'paired'",
-                [fiduciary.as_slice()],
-            )?;
-            let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
-                       pending_ms) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            transaction.execute(
-                sql,
-                params![
-                    fiduciary.as_slice(),
-                    node.grant,
-                    node.fleet,
-                    node.anchor.word(),
-                    node.accepted.word(),
-                    node.address.as_slice(),
-                    node.interface,
-                    now,
-                ],
-            )
-        })?;
-        self.node(&fiduciary)?.ok_or_else(|| self.damaged())
-    }
-
-    /// Stores the node's signed word, as an ADMIN pairing. Of a node that is paired already the time stays.
-    pub fn store_paired(&self, node: &Node, record: &PairingRecord, rivals: u32) -> Result<Node, Error> {
-        let changed = self.run(|transaction| {
-            let sql = "UPDATE node SET state = 'paired', record = ?2, rivals = ?3, paired_ms = ifnull(paired_ms, ?4) \
-                       WHERE id = ?1 AND state <> 'superseded'";
-            transaction.execute(sql, params![node.id, record.as_bytes(), rivals, self.host.now_ms()])
-        })?;
-        self.after(changed, node)
-    }
-
-    /// Notes that the acknowledgement has arrived.
-    pub fn store_acknowledged(&self, node: &Node) -> Result<Node, Error> {
-        let changed = self.run(|transaction| {
-            let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ifnull(acknowledged_ms, ?2) \
-                       WHERE id = ?1 AND state = 'paired'";
-            transaction.execute(sql, params![node.id, self.host.now_ms()])
-        })?;
-        self.after(changed, node)
-    }
-
-    fn after(&self, changed: usize, node: &Node) -> Result<Node, Error> {
-        if changed != 1 {
-            return Err(registry_error(&self.path, "was changed by another process while it claimed the same node"));
-        }
-        self.node(&node.binding.fiduciary)?.ok_or_else(|| self.damaged())
     }
 }

@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 2;
+pub const SCHEMA: i32 = 3;
 
 /// Schema 1.
 pub const FIRST: &str = "
@@ -61,4 +61,31 @@ pub const SECOND: &str = "
     ) STRICT;
     CREATE UNIQUE INDEX one_per_host ON member (fleet, host);
     CREATE UNIQUE INDEX one_per_name ON member (fleet, name);
+";
+
+/// Schema 3 adds what is found by key to schema 2: a member by its fingerprint, a free place, whom a rule names, and what a
+/// node should have beside what it has.
+pub const THIRD: &str = "
+    ALTER TABLE fleet ADD COLUMN authority BLOB;
+    ALTER TABLE node ADD COLUMN print TEXT;
+    ALTER TABLE member ADD COLUMN print TEXT;
+    ALTER TABLE member ADD COLUMN shown BLOB;
+    ALTER TABLE member ADD COLUMN wanted BLOB;
+    CREATE TABLE free_host (fleet BLOB NOT NULL, host INTEGER NOT NULL, PRIMARY KEY (fleet, host)) STRICT, WITHOUT ROWID;
+    CREATE TABLE flow (
+        fleet BLOB NOT NULL,
+        rule BLOB NOT NULL,
+        member INTEGER NOT NULL,
+        PRIMARY KEY (fleet, rule, member)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX flow_member ON flow (member);
+    CREATE INDEX fleet_name ON fleet (name);
+    CREATE INDEX node_print ON node (print) WHERE state <> 'superseded';
+    CREATE INDEX member_key ON member (fleet, key);
+    CREATE INDEX member_print ON member (fleet, print);
+    CREATE INDEX member_inherits ON member (fleet, host) WHERE rules IS NULL AND fiduciary IS NOT NULL;
+    CREATE INDEX member_own_rules ON member (fleet, host) WHERE rules IS NOT NULL;
+    CREATE INDEX member_peer ON member (fleet, host) WHERE fiduciary IS NULL;
+    CREATE INDEX member_behind ON member (fleet, host) WHERE wanted <> shown;
+    CREATE INDEX member_unworkable ON member (fleet, host) WHERE wanted IS NULL AND fiduciary IS NOT NULL;
 ";

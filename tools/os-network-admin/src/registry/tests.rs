@@ -2,6 +2,7 @@ use std::{
     collections::HashSet,
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,18 +12,22 @@ use std::{
 };
 
 use crypto::{AnchorSecret, Secret};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use wire::{
-    Key, U16, U64,
+    Fingerprint, Key, U16, U64,
     binding::PairingRecord,
     claim::{GrantHead, kind},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{schema::SCHEMA, *};
+use super::{
+    pack::pack,
+    schema::{APPLICATION, FIRST, SCHEMA, SECOND},
+    *,
+};
 use crate::base::{
     error::{Error, Exit},
-    host::Host,
+    host::{self, Host},
 };
 
 fn grant(fiduciary: Key, epoch: u64) -> Vec<u8> {
@@ -175,21 +180,148 @@ fn a_damaged_entry_is_an_error_not_a_node() {
     assert!(registry.node(&fiduciary).unwrap().is_some());
 }
 
+/// An old registry, as its program made it.
+fn old(path: &Path, schema: i32, tables: &[&str]) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    tables.iter().for_each(|tables| connection.execute_batch(tables).unwrap());
+    connection.pragma_update(None, "application_id", APPLICATION).unwrap();
+    connection.pragma_update(None, "user_version", schema).unwrap();
+    connection
+}
+
+fn old_node(connection: &Connection, fiduciary: Key, state: &str) {
+    let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, pending_ms) \
+               VALUES (?1, ?2, ?3, 'lab', 'image', 'asked', ?4, 'eth0', 7)";
+    connection.execute(sql, params![fiduciary.as_slice(), state, grant(fiduciary, 1), [3u8; 16].as_slice()]).unwrap();
+}
+
 #[test]
 fn a_registry_of_the_first_version_goes_on_with_what_it_has() {
     let folder = folder();
     let path = folder.path().join("r");
     let fiduciary = [1; 32];
-    let old = Registry::open(&path).unwrap();
-    old.store_pending(&new(&grant(fiduciary, 1))).unwrap();
-    let counter = old.next_counter(0).unwrap();
-    old.connection.execute_batch("DROP TABLE member; DROP TABLE fleet; PRAGMA user_version = 1").unwrap();
-    drop(old);
+    let connection = old(&path, 1, &[FIRST]);
+    old_node(&connection, fiduciary, "pending");
+    connection.execute("UPDATE counter SET last = 1 << 50", []).unwrap();
+    drop(connection);
     let registry = Registry::open(&path).unwrap();
     assert_eq!(registry.node(&fiduciary).unwrap().unwrap().configuration(), b"abc");
-    assert!(registry.next_counter(0).unwrap() > counter);
+    assert_eq!(registry.node_with(&Fingerprint::of(&fiduciary)).unwrap().unwrap().pending_ms, 7);
+    assert!(registry.next_counter(0).unwrap() > 1 << 50);
     assert!(registry.place(&fiduciary).unwrap().is_none());
     assert_eq!(registry.make_fleet(&[5; 16], "lab").unwrap().network.to_string(), "10.8.0.0/24");
     drop(registry);
     assert_eq!(Registry::open(&path).unwrap().fleets_named("lab").unwrap().len(), 1);
+}
+
+#[test]
+fn a_registry_of_the_second_version_is_found_in_by_key() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let fleet = [5; 16];
+    let connection = old(&path, 2, &[FIRST, SECOND]);
+    let sql = "INSERT INTO fleet VALUES (?1, 'lab', ?2, 24, 51820, x'00')";
+    connection.execute(sql, params![fleet.as_slice(), [10u8, 8, 0, 0].as_slice()]).unwrap();
+    let rule =
+        |direction| policy::Rule { direction, role: policy::Role::Node, protocol: policy::Protocol::Tcp, port: 80 };
+    let rules = |direction| pack(&[rule(direction)].into_iter().collect::<Rules>());
+    let (into, out) = (rules(policy::Direction::In), rules(policy::Direction::Out));
+    // Of places 3 and 4 nodes have gone; the counter of the second node was used up by what it said.
+    for (host, rules, counter) in [(2u8, Some(into), 5i64), (5, Some(out), 1 << 32), (6, None, 5)] {
+        let fiduciary = [host; 32];
+        old_node(&connection, fiduciary, "paired");
+        let sql = "INSERT INTO member (fleet, host, fiduciary, key, preshared, rules, configuration, command_counter, \
+                   telemetry, telemetry_ms) VALUES (?1, ?2, ?3, ?3, ?3, ?4, x'01', ?5, x'0102', 7)";
+        connection.execute(sql, params![fleet.as_slice(), host, fiduciary.as_slice(), rules, counter]).unwrap();
+    }
+    drop(connection);
+    let registry = Registry::open(&path).unwrap();
+    let members = registry.members(&fleet).unwrap();
+    assert_eq!(members.iter().map(|member| member.host).collect::<Vec<_>>(), [2, 5, 6]);
+    assert!(members.iter().all(|member| member.wanted.is_none() && member.telemetry.is_none()));
+    let counter = registry.next_command_counter(members[1].id, 0).unwrap();
+    assert!(i64::from(counter) - host::system().now_ms() / 1000 <= 1);
+    // With the authority's key it is known what nodes should have: the first two know each other.
+    registry.set_authority(&fleet, &[9; 32]).unwrap();
+    assert_eq!(registry.behind(&fleet).unwrap().len(), 3);
+    let its = registry.fleet(&fleet).unwrap().unwrap();
+    let others = |at: usize| registry.others(&its, &members[at]).unwrap().len();
+    assert_eq!((others(0), others(1), others(2)), (1, 1, 0));
+    let print = Fingerprint::of(&[5; 32]).to_string().replace('-', "");
+    let named = registry.members_with_print(&fleet, &print[..5]).unwrap();
+    assert_eq!(named.iter().map(|member| member.host).collect::<Vec<_>>(), [5]);
+    let place = |number: u8| {
+        let new = NewMember {
+            who: &Who::Peer(format!("{number}")),
+            key: [number; 32],
+            claim_key: None,
+            underlay: None,
+            authority: None,
+        };
+        registry.enroll(&its, &new).unwrap().host
+    };
+    assert_eq!([place(1), place(2), place(3)], [3, 4, 7]);
+}
+
+#[test]
+fn a_damaged_row_hides_no_other() {
+    let folder = folder();
+    let registry = Registry::open(&folder.path().join("r")).unwrap();
+    let fleet = Fleet::new([5; 16], "lab");
+    for number in 1..4 {
+        registry.store_pending(&new(&grant([number; 32], 1))).unwrap();
+        let who = Who::Node([number; 32]);
+        let new = NewMember { who: &who, key: [number; 32], claim_key: None, underlay: None, authority: None };
+        registry.enroll(&fleet, &new).unwrap();
+    }
+    for change in ["key = x'00'", "rules = x'ff'", "preshared = x''", "host = 1 << 40"] {
+        let damage = format!("SAVEPOINT s; UPDATE member SET {change} WHERE fiduciary = x'{}'", "02".repeat(32));
+        registry.connection.execute_batch(&damage).unwrap();
+        let hosts: Vec<u32> = registry.members(&fleet.id).unwrap().iter().map(|member| member.host).collect();
+        assert_eq!(hosts, [2, 4], "{change}");
+        registry.set_authority(&fleet.id, &[change.len() as u8; 32]).unwrap();
+        assert!(registry.member_at(&fleet.id, 4).unwrap().unwrap().wanted.is_some(), "{change}");
+        registry.connection.execute_batch("ROLLBACK TO s; RELEASE s").unwrap();
+    }
+    let damage = format!("UPDATE node SET address = x'00' WHERE fiduciary = x'{}'", "02".repeat(32));
+    registry.connection.execute_batch(&damage).unwrap();
+    let left: Vec<Key> = registry.nodes_and_places().unwrap().iter().map(|(node, _)| node.binding.fiduciary).collect();
+    assert_eq!(left, [[1; 32], [3; 32]]);
+}
+
+#[test]
+fn what_a_node_says_of_its_counter_is_believed_within_reason() {
+    let folder = folder();
+    let registry = Registry::open(&folder.path().join("r")).unwrap();
+    let who = Who::Node([1; 32]);
+    let new = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
+    let member = registry.enroll(&Fleet::new([5; 16], "lab"), &new).unwrap().id;
+    let now = (host::system().now_ms() / 1000) as u32;
+    assert!(registry.is_likely(now + 1_000_000) && !registry.is_likely(u32::MAX));
+    let first = registry.next_command_counter(member, 0).unwrap();
+    for said in [u32::MAX, u32::MAX - 1, now + COUNTER_AHEAD as u32 + 100] {
+        let next = registry.next_command_counter(member, said).unwrap();
+        assert!(next > first && next < now + 1000, "{said}: {next}");
+    }
+    let ahead = now + 1_000_000;
+    assert_eq!(registry.next_command_counter(member, ahead).unwrap(), ahead + 1);
+    assert_eq!(registry.next_command_counter(member, 0).unwrap(), ahead + 2);
+}
+
+#[test]
+fn a_trial_shows_what_would_follow_and_stores_nothing() {
+    let folder = folder();
+    let registry = Registry::open(&folder.path().join("r")).unwrap();
+    let shown = registry.trial(|registry| Ok(registry.make_fleet(&[5; 16], "lab")?.name)).unwrap();
+    assert_eq!((shown.as_str(), registry.fleets_named("lab").unwrap().len()), ("lab", 0));
+    let whole = |fails: bool| {
+        registry.whole(|registry| {
+            registry.make_fleet(&[5; 16], "lab")?;
+            if fails { Err(registry.damaged()) } else { registry.next_counter(0) }
+        })
+    };
+    assert!(whole(true).is_err());
+    assert_eq!(registry.fleets_named("lab").unwrap().len(), 0);
+    assert!(whole(false).is_ok());
+    assert_eq!(registry.fleets_named("lab").unwrap().len(), 1);
 }

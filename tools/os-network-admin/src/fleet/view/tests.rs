@@ -1,17 +1,21 @@
 use crypto::{AnchorSecret, Secret};
-use policy::Protocol;
+use policy::{Configuration, Direction, Peer, Prefix, Protocol, Rule};
 use wire::{
     U16, U64,
     binding::PairingRecord,
     claim::{GrantHead, kind},
+    update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
 use crate::{
     claim::{Configure, Grant, MeshTerms, Pairing, Terms},
-    registry::{Accepted, AnchorKind, Changed, Network, NewMember},
+    registry::{Accepted, AnchorKind, Changed, Network, NewMember, Who},
 };
+
+mod cost;
+mod wanted;
 
 const FLEET: [u8; 16] = [5; 16];
 const AUTHORITY_KEY: Key = [0xaa; 32];
@@ -39,13 +43,17 @@ fn terms() -> Terms {
 /// Grants a node something as the exchange does it.
 fn grant(registry: &Registry, number: u8) -> Result<Node, Error> {
     let fiduciary = crypto::sign_public(&Secret::new([number; 32]));
+    grant_to(registry, fiduciary, [number; 32])
+}
+
+fn grant_to(registry: &Registry, fiduciary: Key, mesh_key: Key) -> Result<Node, Error> {
     let mut address = [0; 16];
-    (address[0], address[1], address[15]) = (0xfe, 0x80, number);
+    (address[0], address[1], address[15]) = (0xfe, 0x80, mesh_key[0]);
     let terms = terms();
     let grant = Grant {
         fiduciary,
-        claim_key: [number + 100; 32],
-        mesh_key: [number; 32],
+        claim_key: [mesh_key[0].wrapping_add(100); 32],
+        mesh_key,
         terms: &terms,
         accepted: Accepted::Asked,
         address,
@@ -78,7 +86,7 @@ fn lab() -> (tempfile::TempDir, Registry) {
     (folder, registry)
 }
 
-fn view(registry: &Registry) -> View {
+fn view(registry: &Registry) -> View<'_> {
     View::load(registry, &registry.fleet(&FLEET).unwrap().unwrap(), AUTHORITY_KEY).unwrap()
 }
 
@@ -101,7 +109,7 @@ fn each_node_gets_the_next_address_keeps_it_and_has_the_authority_as_only_peer()
     assert_eq!(authority.endpoint, Some(Endpoint { ip: [0xfe; 16], port: 51820 }));
     assert_eq!(authority.allowed[0], Prefix::v4([10, 8, 0, 1], 32));
     assert_eq!((first.rules.len(), first.underlay), (0, None));
-    assert_eq!(view(&registry).behind().count(), 0);
+    assert_eq!(view(&registry).behind().unwrap().len(), 0);
 }
 
 #[test]
@@ -115,7 +123,7 @@ fn nodes_know_each_other_only_where_rules_of_both_name_one_flow() {
         let view = view(&registry);
         let peers = |member: &Member| {
             let member = view.find(&member.who.to_string()).unwrap();
-            Configuration::parse(&view.configuration(member).unwrap()).unwrap().peers.len()
+            Configuration::parse(&view.configuration(&member).unwrap()).unwrap().peers.len()
         };
         assert_eq!(peers(&one), peers(&two), "a tunnel has two ends");
         peers(&one) == 2
@@ -138,15 +146,16 @@ fn nodes_know_each_other_only_where_rules_of_both_name_one_flow() {
     }
     registry.set_fleet_rules(&FLEET, &[out, into].into_iter().collect()).unwrap();
     let view = view(&registry);
-    let peers = view.members.iter().map(|member| {
-        let configuration = Configuration::parse(&view.configuration(member).unwrap()).unwrap();
+    let nodes = view.live().unwrap();
+    let peers = nodes.iter().map(|node| {
+        let configuration = Configuration::parse(&view.configuration(&node.member).unwrap()).unwrap();
         configuration.peers[1].clone()
     });
     let peers: Vec<Peer> = peers.collect();
     assert_eq!((peers[0].key, peers[1].key, peers[0].role), ([2; 32], [1; 32], Role::Node));
     assert!(peers[0].preshared == peers[1].preshared);
     assert_eq!(peers[0].endpoint.unwrap().ip[15], 2);
-    assert_eq!(view.behind().count(), 2);
+    assert_eq!(view.behind().unwrap().len(), 2);
 }
 
 #[test]

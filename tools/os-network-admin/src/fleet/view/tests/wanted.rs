@@ -1,0 +1,163 @@
+//! What a node should have is noted with each change, and is what a reading of the whole registry says.
+
+use proptest::prelude::*;
+use wire::binding::configuration_hash;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Change {
+    Grant(u8),
+    Claim(u8),
+    Revoke(u8),
+    Leave(u8),
+    Export(u8),
+    Rules(u8, Option<Vec<Rule>>),
+    FleetRules(Vec<Rule>),
+    Authority(u8),
+    Shown(u8),
+}
+
+fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
+    let direction = prop_oneof![Just(Direction::In), Just(Direction::Out)];
+    let role = prop_oneof![3 => Just(Role::Node), 1 => Just(Role::Peer), 1 => Just(Role::Authority)];
+    let rule = (direction, role, 80u16..82).prop_map(|(direction, role, port)| rule(direction, role, port));
+    proptest::collection::vec(rule, 0..4)
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let number = 1u8..6;
+    prop_oneof![
+        1 => number.clone().prop_map(Change::Grant),
+        5 => number.clone().prop_map(Change::Claim),
+        1 => number.clone().prop_map(Change::Revoke),
+        1 => number.clone().prop_map(Change::Leave),
+        1 => number.clone().prop_map(Change::Export),
+        3 => (number.clone(), proptest::option::of(any_rules())).prop_map(|(of, rules)| Change::Rules(of, rules)),
+        2 => any_rules().prop_map(Change::FleetRules),
+        1 => number.clone().prop_map(Change::Authority),
+        1 => number.prop_map(Change::Shown),
+    ]
+}
+
+fn make(registry: &Registry, change: &Change) {
+    let fiduciary = |number: u8| crypto::sign_public(&Secret::new([number; 32]));
+    let member = |number: u8| {
+        let members = registry.members(&FLEET).unwrap();
+        members.into_iter().find(|member| member.who == Who::Node(fiduciary(number)))
+    };
+    let rules = |rules: &Vec<Rule>| -> Rules { rules.iter().copied().collect() };
+    match change {
+        Change::Grant(number) => drop(grant(registry, *number).unwrap()),
+        Change::Claim(number) => drop(claim(registry, *number)),
+        Change::Revoke(number) => member(*number).into_iter().for_each(|member| registry.revoke(member.id).unwrap()),
+        Change::Leave(number) => registry.leave(&fiduciary(*number)).unwrap(),
+        Change::Export(number) => {
+            let who = Who::Peer(format!("laptop {number}"));
+            let key = [number + 50; 32];
+            let new = NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
+            registry.enroll(&fleet(), &new).unwrap();
+        }
+        Change::Rules(number, own) => {
+            let own = own.as_ref().map(rules);
+            member(*number).into_iter().for_each(|member| registry.set_member_rules(member.id, own.as_ref()).unwrap());
+        }
+        Change::FleetRules(all) => registry.set_fleet_rules(&FLEET, &rules(all)).unwrap(),
+        Change::Authority(number) => registry.set_authority(&FLEET, &[number + 200; 32]).unwrap(),
+        Change::Shown(number) => {
+            if let Some(member) = member(*number) {
+                let view = View { registry, fleet: registry.fleet(&FLEET).unwrap().unwrap() };
+                let shown = view.configuration(&member).unwrap();
+                registry.store_configuration(member.id, &shown, 7).unwrap();
+            }
+        }
+    }
+}
+
+/// By reading everything: the keys that a node's configuration has besides the authority's.
+fn others(view: &View<'_>, member: &Member) -> Vec<Key> {
+    let opens = |from: &Rules, to: &Rules| {
+        let out = from.iter().filter(|rule| rule.role == Role::Node && rule.direction == Direction::Out);
+        out.clone().any(|rule| to.contains(&Rule { direction: Direction::In, ..*rule }))
+    };
+    let rules = view.rules(member);
+    let linked = |other: &Member| opens(rules, view.rules(other)) || opens(view.rules(other), rules);
+    let live = view.live().unwrap();
+    let nodes = live.iter().map(|node| &node.member).filter(|other| other.id != member.id && linked(other));
+    let mut keys: Vec<Key> = nodes.map(|other| other.key).collect();
+    if view.lets_peers(member) {
+        let members = view.registry.members(&FLEET).unwrap();
+        let peers = members.iter().filter(|other| other.fiduciary().is_none() && other.revoked_ms.is_none());
+        keys.extend(peers.map(|other| other.key));
+    }
+    keys
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_noted_is_what_follows(changes in proptest::collection::vec(any_change(), 1..16)) {
+        let registry = Registry::in_memory(crate::base::host::system()).unwrap();
+        registry.make_fleet(&FLEET, "lab").unwrap();
+        registry.set_authority(&FLEET, &AUTHORITY_KEY).unwrap();
+        for change in &changes {
+            make(&registry, change);
+            let view = View { registry: &registry, fleet: registry.fleet(&FLEET).unwrap().unwrap() };
+            for node in view.nodes().unwrap() {
+                let bytes = view.configuration(&node.member).unwrap();
+                prop_assert_eq!(node.member.wanted, Some(configuration_hash(&bytes)), "{} after {:?}", node.member.who, change);
+                let made = Configuration::parse(&bytes).unwrap();
+                let keys: Vec<Key> = made.peers.iter().skip(1).map(|peer| peer.key).collect();
+                prop_assert_eq!(keys, others(&view, &node.member), "{} after {:?}", node.member.who, change);
+            }
+            let behind = view.behind().unwrap().into_iter().map(|member| member.id).collect::<Vec<_>>();
+            let lack = |node: &Placed| node.member.configuration != view.configuration(&node.member).ok();
+            let lacking: Vec<i64> = view.live().unwrap().iter().filter(|node| lack(node)).map(|node| node.member.id).collect();
+            prop_assert_eq!(behind, lacking);
+        }
+    }
+}
+
+#[test]
+fn one_peer_too_many_is_noted_as_no_configuration_and_named() {
+    let (_folder, registry) = lab();
+    claim(&registry, 1);
+    let rules: Rules = [rule(Direction::In, Role::Peer, 22)].into_iter().collect();
+    for number in 0..policy::MAX_PEERS as u8 {
+        make(&registry, &Change::Export(number));
+    }
+    let trial = registry.trial(|registry| {
+        registry.set_fleet_rules(&FLEET, &rules)?;
+        view(registry).check()
+    });
+    assert!(trial.unwrap_err().message.contains("more peers than the 16"));
+    // Nothing of it was kept.
+    let view = view(&registry);
+    view.check().unwrap();
+    assert_eq!((view.fleet.rules.len(), view.behind().unwrap().len()), (0, 0));
+}
+
+#[test]
+fn a_claim_that_is_refused_leaves_nothing() {
+    let (_folder, registry) = lab();
+    let before = claim(&registry, 1);
+    let refused = registry.grant(
+        &Grant {
+            fiduciary: [9; 32],
+            claim_key: [9; 32],
+            mesh_key: [9; 32],
+            terms: &terms(),
+            accepted: Accepted::Asked,
+            address: [1; 16],
+            interface: "eth0",
+            own: [1; 16],
+            ahead: 0,
+        },
+        |_, _| Err(Error::input("no")),
+    );
+    assert_eq!(refused.unwrap_err().message, "no");
+    let members = registry.members(&FLEET).unwrap();
+    assert_eq!(members.iter().map(|member| member.id).collect::<Vec<_>>(), [before.id]);
+    assert_eq!(claim(&registry, 2).host, 3);
+}

@@ -1,0 +1,149 @@
+//! The thread that has the registry open while the mesh is up: it writes down what nodes have said, and reads what the interface
+//! is to be. So what moves packets waits for no disk and for no other process.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc as answers, oneshot};
+
+use super::{control::Reply, known::Known};
+use crate::{
+    base::{
+        error::{Error, Exit},
+        mesh_key::MeshKey,
+    },
+    registry::{Fleet, Registry, Said},
+};
+
+/// How often the registry is looked at for what other processes have changed without a word.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Whoever waits until the interface is as the registry says.
+pub type Teller = oneshot::Sender<Reply>;
+
+enum Job {
+    /// The last record of each of some members.
+    Write(Vec<Said>),
+    /// Read the registry, whether or not it has changed.
+    Read(Teller),
+}
+
+/// What the thread has done.
+pub enum Done {
+    /// All is written but these.
+    Written(Vec<Said>),
+    /// This is how the registry is now.
+    Read(Box<Known>, Option<Teller>),
+}
+
+/// The other end of the thread.
+pub struct Keeper {
+    jobs: mpsc::Sender<Job>,
+    done: answers::UnboundedReceiver<Done>,
+    thread: JoinHandle<()>,
+}
+
+struct Kept {
+    registry: Registry,
+    key: MeshKey,
+    fleet: Fleet,
+    /// What was known was read then.
+    version: i64,
+}
+
+impl Keeper {
+    /// Reads the registry for the first time.
+    pub fn start(registry: Registry, key: MeshKey, fleet: &[u8; 16]) -> Result<(Self, Known), Error> {
+        let fleet = registry.fleet(fleet)?;
+        let fleet =
+            fleet.ok_or_else(|| Error::new(Exit::Registry, "the registry does not have this fleet any more"))?;
+        let mut kept = Kept { version: 0, registry, key, fleet };
+        let known = kept.read()?;
+        let (jobs, to_do) = mpsc::channel();
+        let (tell, done) = answers::unbounded_channel();
+        let run = move || kept.serve(&to_do, &tell);
+        let thread = thread::Builder::new().name("registry".into()).spawn(run);
+        let thread =
+            thread.map_err(|error| Error::new(Exit::Other, format!("the registry's thread cannot run: {error}")))?;
+        Ok((Self { jobs, done, thread }, known))
+    }
+
+    /// Has this written down. Nobody waits for it.
+    pub fn write(&self, said: Vec<Said>) {
+        // If the thread has died, `done` says it.
+        let _ = self.jobs.send(Job::Write(said));
+    }
+
+    /// Has the registry read again, for somebody who waits.
+    pub fn read(&self, teller: Teller) {
+        let _ = self.jobs.send(Job::Read(teller));
+    }
+
+    /// What was done next. `None`: the thread has died.
+    pub async fn done(&mut self) -> Option<Done> {
+        self.done.recv().await
+    }
+
+    /// After all that is to be written is.
+    pub fn end(self) {
+        drop(self.jobs);
+        // It has said what was wrong.
+        let _ = self.thread.join();
+    }
+}
+
+impl Kept {
+    fn serve(mut self, jobs: &mpsc::Receiver<Job>, tell: &answers::UnboundedSender<Done>) {
+        loop {
+            let told = match jobs.recv_timeout(LOOK) {
+                Ok(Job::Write(said)) => tell.send(Done::Written(self.write(said))),
+                Ok(Job::Read(teller)) => match self.read() {
+                    Ok(known) => tell.send(Done::Read(Box::new(known), Some(teller))),
+                    Err(error) => {
+                        eprintln!("{error}");
+                        // Whoever asked may be gone.
+                        let _ = teller.send(Reply::Error(error.message));
+                        Ok(())
+                    }
+                },
+                // The registry may be locked for a moment; then the next look sees it.
+                Err(RecvTimeoutError::Timeout) if self.registry.version().is_ok_and(|now| now != self.version) => {
+                    match self.read() {
+                        Ok(known) => tell.send(Done::Read(Box::new(known), None)),
+                        Err(error) => {
+                            eprintln!("{error}");
+                            Ok(())
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // The daemon ends: what is left to do is done all the same.
+            let _ = told;
+        }
+    }
+
+    /// What could not be written.
+    fn write(&self, said: Vec<Said>) -> Vec<Said> {
+        match self.registry.store_telemetry(&said) {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                eprintln!("{error}");
+                said
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Known, Error> {
+        // Before the rest: a change meanwhile is seen at the next look.
+        let version = self.registry.version()?;
+        let known = Known::load(&self.registry, &self.fleet, &self.key)?;
+        self.version = version;
+        self.fleet.clone_from(&known.fleet);
+        Ok(known)
+    }
+}

@@ -1,0 +1,105 @@
+//! What is printed with `--json`, one type a document, and what the mesh's daemon says of itself. Texts for people are made of
+//! the same values. `docs/os-network-admin.md` has the fields; a field is never removed or given another meaning.
+
+mod fleet;
+mod mesh;
+mod node;
+
+use std::{
+    io::{self, Write},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    fleet::{
+        Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,
+    },
+    mesh::{Died, Down, Peer, Ready, Status, Up},
+    node::{Authority, Claimed, Configuration, Event, Fleet, Found, Inner, KeyFile, Node, Nodes, OneNode, Role},
+};
+use crate::base::error::{Error, Exit};
+
+/// A result of a command: the document, and what people read.
+pub trait Document: Serialize {
+    fn text(&self) -> String;
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    pub message: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { code: error.exit as u8, message: error.message.clone() }
+    }
+}
+
+/// The document of a command that failed and has nothing else to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub error: Failure,
+}
+
+impl Document for Failed {
+    fn text(&self) -> String {
+        self.error.message.clone()
+    }
+}
+
+/// Prints a line, or says that nobody reads it.
+pub fn line(text: impl std::fmt::Display) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::new(Exit::Other, format!("standard output cannot be written: {error}")))
+}
+
+/// Prints a result: as one JSON document in one line, or for people.
+pub fn print(json: bool, document: &impl Document) -> Result<(), Error> {
+    if !json {
+        return line(document.text());
+    }
+    let written = serde_json::to_string(document);
+    line(written.map_err(|error| Error::new(Exit::Other, format!("the result cannot be written as JSON: {error}")))?)
+}
+
+/// The end of a command that failed.
+pub fn error(json: bool, error: &Error) {
+    if json && error.told {
+        // One document only.
+    } else if json {
+        // If nobody reads it, the exit code still says it.
+        let _ = print(json, &Failed { error: error.into() });
+    } else {
+        eprintln!("os-network-admin: {error}");
+    }
+}
+
+/// A time in Unix milliseconds, for people.
+pub fn time(ms: i64) -> String {
+    let since = u64::try_from(ms).ok().map(Duration::from_millis);
+    match since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+        // Past this humantime has no form for it.
+        Some(time) if ms < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => format!("{ms} ms after 1970"),
+    }
+}
+
+/// Milliseconds as seconds, for people.
+pub fn seconds(ms: u64) -> String {
+    format!("{}.{:03} s", ms / 1000, ms % 1000)
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

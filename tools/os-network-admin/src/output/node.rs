@@ -1,0 +1,268 @@
+//! Keys, nodes that answer, and nodes of the registry.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+use wire::{Fingerprint, Hex};
+
+use super::{Document, Failure, time};
+use crate::registry::{self, Accepted, AnchorKind, State};
+
+/// Of `init` and `anchor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFile {
+    /// What was written, for people.
+    #[serde(skip)]
+    pub what: &'static str,
+    pub path: String,
+    pub fingerprint: String,
+    pub public_key: String,
+}
+
+impl Document for KeyFile {
+    fn text(&self) -> String {
+        let Self { what, path, fingerprint, public_key } = self;
+        format!("{what:<12} {path}\nfingerprint  {fingerprint}\npublic key   {public_key}")
+    }
+}
+
+/// A node that answered, as its hello says it: unproven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub fingerprint: String,
+    pub fiduciary: String,
+    pub address: String,
+    pub committed: bool,
+    /// What the registry has of it.
+    pub registry: Option<State>,
+}
+
+impl Document for Found {
+    fn text(&self) -> String {
+        let state = match (self.committed, self.registry) {
+            (true, Some(_)) => "committed, waits for our acknowledgement: claim it again",
+            (true, None) => "committed to a binding that this registry does not know",
+            (false, Some(State::Pending)) => "unclaimed; a claim was begun",
+            (false, Some(State::Paired)) => "says it is unclaimed, but is paired in this registry",
+            (false, None) => "unclaimed",
+        };
+        format!("{}  {}  {state}", self.fingerprint, self.address)
+    }
+}
+
+/// Of `discover` (of [`Found`]) and `nodes list` (of [`Node`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes<T> {
+    pub nodes: Vec<T>,
+}
+
+impl Document for Nodes<Found> {
+    fn text(&self) -> String {
+        self.nodes.iter().map(Found::text).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Document for Nodes<Node> {
+    fn text(&self) -> String {
+        match self.nodes.as_slice() {
+            [] => "no nodes".into(),
+            nodes => nodes.iter().map(Node::line).collect::<Vec<_>>().join("\n"),
+        }
+    }
+}
+
+/// Of `nodes show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneNode {
+    pub node: Node,
+}
+
+impl Document for OneNode {
+    fn text(&self) -> String {
+        self.node.text()
+    }
+}
+
+/// A node of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub fingerprint: String,
+    pub state: State,
+    pub role: Option<Role>,
+    pub acknowledged: bool,
+    pub fiduciary: String,
+    pub mesh_key: String,
+    pub fleet: Fleet,
+    pub epoch: u64,
+    pub counter: u64,
+    pub needed: u8,
+    pub authorities: Vec<Authority>,
+    pub configuration: Configuration,
+    /// The hash of the binding.
+    pub binding: String,
+    /// The hash of the fork record, if the node had forked.
+    pub fork: Option<String>,
+    pub anchor: AnchorKind,
+    pub accepted: Accepted,
+    pub address: Ipv6Addr,
+    pub interface: String,
+    pub mesh: Option<Inner>,
+    pub rivals: Option<u32>,
+    pub pending_ms: i64,
+    pub paired_ms: Option<i64>,
+    pub acknowledged_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    #[serde(rename = "ADMIN")]
+    Admin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub name: String,
+    pub id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    pub sign: String,
+    pub dh: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub length: usize,
+    pub hash: String,
+}
+
+/// Where a node is inside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inner {
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+    pub revoked_ms: Option<i64>,
+}
+
+impl Node {
+    pub fn new(node: &registry::Node, inner: Option<&registry::Inner>) -> Self {
+        let binding = &node.binding;
+        let keys = binding.authorities.iter().take(binding.count.into());
+        let inner = inner.map(|inner| Inner { v4: inner.v4, v6: inner.v6, revoked_ms: inner.revoked_ms });
+        Self {
+            fingerprint: Fingerprint::of(&binding.fiduciary).to_string(),
+            state: node.state,
+            role: (node.state == State::Paired).then_some(Role::Admin),
+            acknowledged: node.acknowledged,
+            fiduciary: Hex(&binding.fiduciary).to_string(),
+            mesh_key: Hex(&binding.mesh_key).to_string(),
+            fleet: Fleet { name: node.fleet.clone(), id: Hex(&binding.fleet).to_string() },
+            epoch: binding.epoch.get(),
+            counter: binding.counter.get(),
+            needed: binding.needed,
+            authorities: keys
+                .map(|key| Authority { sign: Hex(&key.sign).to_string(), dh: Hex(&key.dh).to_string() })
+                .collect(),
+            configuration: Configuration {
+                length: node.configuration().len(),
+                hash: Hex(&binding.configuration).to_string(),
+            },
+            binding: Hex(&binding.hash()).to_string(),
+            fork: (binding.fork != [0; 32]).then(|| Hex(&binding.fork).to_string()),
+            anchor: node.anchor,
+            accepted: node.accepted,
+            address: node.address.into(),
+            interface: node.interface.clone(),
+            mesh: inner,
+            rivals: node.rivals,
+            pending_ms: node.pending_ms,
+            paired_ms: node.paired_ms,
+            acknowledged_ms: node.acknowledged_ms,
+        }
+    }
+
+    /// One line of `nodes list`.
+    fn line(&self) -> String {
+        let waits = if self.state == State::Paired && !self.acknowledged { ", unconfirmed" } else { "" };
+        let is_revoked = self.mesh.as_ref().is_some_and(|inner| inner.revoked_ms.is_some());
+        let revoked = if is_revoked { ", revoked" } else { "" };
+        let at = self.mesh.as_ref().map_or("no mesh".into(), |inner| inner.v4.to_string());
+        let since = time(self.paired_ms.unwrap_or(self.pending_ms));
+        let (print, state, fleet, epoch) = (&self.fingerprint, self.state.word(), &self.fleet.name, self.epoch);
+        format!("{print}  {state}{waits}{revoked}  {at}  fleet {fleet}, epoch {epoch}  {since}")
+    }
+
+    /// All of a node, a line each.
+    fn text(&self) -> String {
+        let paired = self.state == State::Paired;
+        let inner =
+            |address: &dyn Fn(&Inner) -> String| self.mesh.as_ref().map_or("none: not in the mesh".into(), address);
+        let mut lines = vec![
+            ("fingerprint", self.fingerprint.clone()),
+            ("state", if paired { "paired, ADMIN".into() } else { self.state.word().into() }),
+            ("accepted", self.accepted.word().into()),
+            ("anchor", self.anchor.word().into()),
+            ("identity F", self.fiduciary.clone()),
+            ("mesh key W", self.mesh_key.clone()),
+            ("fleet", format!("{} ({})", self.fleet.name, self.fleet.id)),
+            ("epoch", self.epoch.to_string()),
+            ("authorities", format!("{} of {} must sign", self.needed, self.authorities.len())),
+            ("configuration", format!("{} bytes", self.configuration.length)),
+            ("inner v4", inner(&|inner| inner.v4.to_string())),
+            ("inner v6", inner(&|inner| inner.v6.to_string())),
+            ("address", format!("{}%{}", self.address, self.interface)),
+            ("pending", time(self.pending_ms)),
+        ];
+        lines.extend(self.mesh.as_ref().and_then(|inner| inner.revoked_ms).map(|ms| ("revoked", time(ms))));
+        lines.extend(self.paired_ms.map(|ms| ("paired", time(ms))));
+        lines.extend(self.acknowledged_ms.map(|ms| ("acknowledged", time(ms))));
+        if paired && !self.acknowledged {
+            lines.push(("acknowledged", "not confirmed: claim it again".into()));
+        }
+        lines.extend(self.rivals.map(|rivals| ("rivals", rivals_text(rivals))));
+        let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<14} {value}")).collect();
+        lines.join("\n")
+    }
+}
+
+fn rivals_text(rivals: u32) -> String {
+    match rivals {
+        0 => "none".into(),
+        1 => "1 valid open of another was turned away: who else holds this key?".into(),
+        _ => format!("{rivals} valid opens of others were turned away: who else holds this key?"),
+    }
+}
+
+/// Of `claim`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    pub resumed: bool,
+    pub node: Node,
+}
+
+impl Document for Claimed {
+    fn text(&self) -> String {
+        let how = if self.resumed { "claimed (an earlier claim, resumed)" } else { "claimed" };
+        format!("{how}\n{}", self.node.text())
+    }
+}
+
+/// One line of `beacon`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Unlisted { found: Found },
+    Claimed { claim: Box<Claimed> },
+    Failed { found: Found, error: Failure },
+}
+
+impl Document for Event {
+    fn text(&self) -> String {
+        match self {
+            Self::Unlisted { found } => format!("not on the list, not claimed: {}", found.text()),
+            Self::Claimed { claim } => claim.text(),
+            Self::Failed { found, error } => format!("{}: {}", found.fingerprint, error.message),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Nodes and members as they are looked for: each by a key, or all of a kind in one statement.
+
+use rusqlite::{Params, Row};
+use wire::{Ip, Key};
+
+use super::{
+    file::Registry,
+    fleet::Fleet,
+    member::{COLUMNS, Inner, Member},
+    node::{self, Node, State},
+    wanted::{self, Other},
+};
+use crate::base::error::Error;
+
+/// Where a node was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub address: Ip,
+    /// Ours.
+    pub interface: String,
+}
+
+/// A member that is a node, and what its pairing says of it.
+#[derive(Clone)]
+pub struct Placed {
+    pub member: Member,
+    pub link: Option<Link>,
+    pub is_paired: bool,
+}
+
+impl Placed {
+    /// Claimed and not revoked.
+    pub fn is_live(&self) -> bool {
+        self.is_paired && self.member.revoked_ms.is_none() && self.member.configuration.is_some()
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let (address, interface): (Option<Vec<u8>>, Option<String>) = (row.get("address")?, row.get("interface")?);
+        let state: Option<String> = row.get("state")?;
+        let Some(member) = Member::read(row)? else { return Ok(None) };
+        let whole = || {
+            let address = address.map(Ip::try_from).transpose().ok()?;
+            let link = address.zip(interface).map(|(address, interface)| Link { address, interface });
+            Some(Self { member, link, is_paired: state.as_deref() == Some(State::Paired.word()) })
+        };
+        Ok(whole())
+    }
+}
+
+impl Registry {
+    /// All nodes, the oldest first.
+    pub fn nodes(&self) -> Result<Vec<Node>, Error> {
+        let sql = format!("SELECT {} FROM node WHERE state <> 'superseded' ORDER BY id", node::COLUMNS);
+        self.list(&sql, [], Node::read)
+    }
+
+    /// The same, and where each is in the mesh.
+    pub fn nodes_and_places(&self) -> Result<Vec<(Node, Option<Inner>)>, Error> {
+        let columns: Vec<String> = node::COLUMNS.split(", ").map(|name| format!("n.{name} AS {name}")).collect();
+        let sql = format!(
+            "SELECT {}, m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
+             FROM node n LEFT JOIN member m ON m.fiduciary = n.fiduciary LEFT JOIN fleet f ON f.id = m.fleet \
+             WHERE n.state <> 'superseded' ORDER BY n.id",
+            columns.join(", ")
+        );
+        self.list(&sql, [], |row| Ok(Node::read(row)?.zip(inner(row)?)))
+    }
+
+    /// The place of a node in the mesh, if it has one.
+    pub fn place(&self, fiduciary: &Key) -> Result<Option<Inner>, Error> {
+        let sql = "SELECT m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
+                   FROM member m JOIN fleet f ON f.id = m.fleet WHERE m.fiduciary = ?1";
+        self.one(sql, [fiduciary.as_slice()], inner).map(Option::flatten)
+    }
+
+    pub fn member(&self, id: i64) -> Result<Option<Member>, Error> {
+        self.one(&format!("SELECT {COLUMNS} FROM member m WHERE m.id = ?1"), [id], Member::read)
+    }
+
+    /// All members of a fleet by their places, the revoked among them.
+    pub fn members(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+        self.some_members("1", [fleet.as_slice()])
+    }
+
+    /// Those of a fleet that are no nodes.
+    pub fn peers(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+        self.some_members("m.fiduciary IS NULL AND m.revoked_ms IS NULL", [fleet.as_slice()])
+    }
+
+    /// Those of a fleet that have rules of their own.
+    pub fn members_with_rules(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+        self.some_members("m.rules IS NOT NULL AND m.revoked_ms IS NULL", [fleet.as_slice()])
+    }
+
+    /// The member at a place.
+    pub fn member_at(&self, fleet: &[u8; 16], host: u32) -> Result<Option<Member>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM member m WHERE m.fleet = ?1 AND m.host = ?2");
+        self.one(&sql, (fleet.as_slice(), host), Member::read)
+    }
+
+    /// The peer of a name.
+    pub fn member_named(&self, fleet: &[u8; 16], name: &str) -> Result<Option<Member>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM member m WHERE m.fleet = ?1 AND m.name = ?2");
+        self.one(&sql, (fleet.as_slice(), name), Member::read)
+    }
+
+    /// The nodes whose fingerprints begin with these digits, but no more than two.
+    pub fn members_with_print(&self, fleet: &[u8; 16], digits: &str) -> Result<Vec<Member>, Error> {
+        // No digit is as high as g.
+        self.some_members("m.print >= ?2 AND m.print < ?2 || 'g' LIMIT 2", (fleet.as_slice(), digits))
+    }
+
+    /// The members with a WireGuard key.
+    pub fn members_with_key(&self, fleet: &[u8; 16], key: &Key) -> Result<Vec<Member>, Error> {
+        self.some_members("m.key = ?2", (fleet.as_slice(), key.as_slice()))
+    }
+
+    fn some_members(&self, which: &str, key: impl Params) -> Result<Vec<Member>, Error> {
+        let (which, limit) = which.split_once(" LIMIT ").map_or((which, "-1"), |split| split);
+        let sql =
+            format!("SELECT {COLUMNS} FROM member m WHERE m.fleet = ?1 AND {which} ORDER BY m.host LIMIT {limit}");
+        self.list(&sql, key, Member::read)
+    }
+
+    /// All nodes of a fleet by their places, the revoked and the pending among them.
+    pub fn placed(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
+        self.some_placed("m.fiduciary IS NOT NULL", fleet)
+    }
+
+    /// Live nodes that have not shown what they should have.
+    pub fn behind(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
+        let mut placed = self.some_placed("m.wanted <> m.shown", fleet)?;
+        placed.retain(Placed::is_live);
+        Ok(placed)
+    }
+
+    /// Live nodes for which no configuration follows.
+    pub fn unworkable(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
+        let mut placed = self.some_placed("m.wanted IS NULL AND m.fiduciary IS NOT NULL", fleet)?;
+        placed.retain(Placed::is_live);
+        Ok(placed)
+    }
+
+    /// The configuration that a node should have.
+    pub fn configuration(&self, fleet: &Fleet, member: &Member) -> Result<Vec<u8>, Error> {
+        let made = self.read(|connection| wanted::configuration(connection, fleet, member))?;
+        made.map_err(|why| why.error(&member.who))
+    }
+
+    /// The members, besides the authority, that a node knows: those with whom its rules open a flow. Not many more than a node
+    /// may have.
+    pub fn others(&self, fleet: &Fleet, member: &Member) -> Result<Vec<Other>, Error> {
+        self.read(|connection| wanted::others(connection, fleet, member))
+    }
+
+    fn some_placed(&self, which: &str, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state FROM member m \
+             LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
+             WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
+        );
+        self.list(&sql, [fleet.as_slice()], Placed::read)
+    }
+}
+
+/// The outer `None` is damage.
+fn inner(row: &Row<'_>) -> rusqlite::Result<Option<Option<Inner>>> {
+    let (host, revoked_ms): (Option<u32>, _) = (row.get("host")?, row.get("revoked_ms")?);
+    let (fleet, network): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get("its_fleet")?, row.get("network")?);
+    let (Some(host), Some(fleet), Some(network)) = (host, fleet, network) else { return Ok(Some(None)) };
+    let whole = || {
+        let (fleet, network) = (<[u8; 16]>::try_from(fleet).ok()?, <[u8; 4]>::try_from(network).ok()?);
+        let (v4, v6) = Fleet::addresses_in(&fleet, network.into(), host);
+        Some(Some(Inner { v4, v6, revoked_ms }))
+    };
+    Ok(whole())
+}

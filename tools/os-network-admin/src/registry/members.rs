@@ -1,0 +1,214 @@
+//! What is done with members. Each change keeps true what the members that it touches should have.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use wire::{Key, Mac, binding::configuration_hash, telemetry::Telemetry};
+use zerocopy::IntoBytes;
+
+use super::{
+    file::{Registry, registry_error},
+    fleet::{AUTHORITY, Fleet, Rules},
+    fleets::insert_fleet,
+    member::{Member, NewMember, Said, Who, latest},
+    pack::{pack, print},
+    wanted,
+};
+use crate::base::error::Error;
+
+impl Registry {
+    /// Sets the rules of one member; `None`: those of the fleet.
+    pub fn set_member_rules(&self, member: i64, rules: Option<&Rules>) -> Result<(), Error> {
+        self.run(|connection| {
+            wanted::changing(connection, member, || {
+                let sql = "UPDATE member SET rules = ?2 WHERE id = ?1 RETURNING fleet";
+                let mut statement = connection.prepare_cached(sql)?;
+                let fleet = statement.query_row(params![member, rules.map(pack)], |row| row.get::<_, Vec<u8>>(0));
+                let Some(fleet) = fleet.optional()? else { return Ok(()) };
+                wanted::store_flows(connection, &fleet, member, rules)
+            })
+        })
+    }
+
+    /// Gives a member its place, or finds the one that it has; then it is what it says now, and no longer revoked.
+    pub fn enroll(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
+        let preshared: [u8; 32] = self.host.random()?;
+        let id = self.run(|connection| {
+            insert_fleet(connection, fleet)?;
+            let id = match known(connection, fleet, new.who)? {
+                Some((id, its)) if its == fleet.id => id,
+                elsewhere => {
+                    let Some(host) = free_host(connection, fleet)? else { return Ok(None) };
+                    if let Some((id, _)) = elsewhere {
+                        remove(connection, id)?;
+                    }
+                    insert_member(connection, fleet, host, new, &preshared)?
+                }
+            };
+            wanted::changing(connection, id, || {
+                // Whoever was revoked knows the old preshared key.
+                let sql = "UPDATE member SET key = ?2, claim_key = ?3, underlay = ?4, authority = ?5, \
+                           preshared = iif(revoked_ms IS NULL, preshared, ?6), revoked_ms = NULL WHERE id = ?1";
+                let (key, claim_key) = (new.key.as_slice(), new.claim_key.as_ref().map(Key::as_slice));
+                let (underlay, authority) = (new.underlay.as_ref().map(pack), new.authority.as_ref().map(pack));
+                let mut statement = connection.prepare_cached(sql)?;
+                statement.execute(params![id, key, claim_key, underlay, authority, preshared.as_slice()]).map(|_| ())
+            })?;
+            Ok(Some(id))
+        })?;
+        let Some(id) = id else {
+            return Err(Error::input(format!("the network {} of the fleet {} is full", fleet.network, fleet.name)));
+        };
+        self.member(id)?.ok_or_else(|| self.damaged())
+    }
+
+    /// A node that is claimed with a configuration of the operator's own making has no place in the mesh.
+    pub fn leave(&self, fiduciary: &Key) -> Result<(), Error> {
+        self.run(|connection| match id_of(connection, fiduciary)? {
+            Some(id) => remove(connection, id),
+            None => Ok(()),
+        })
+    }
+
+    /// Notes what a node has: what it is granted, or what it has shown to be in force.
+    pub fn store_configuration(&self, member: i64, configuration: &[u8], counter: u64) -> Result<(), Error> {
+        let counter = i64::try_from(counter).unwrap_or(i64::MAX);
+        let shown = configuration_hash(configuration);
+        self.run(|connection| {
+            let sql = "SELECT configuration IS NULL FROM member WHERE id = ?1";
+            let is_first =
+                connection.prepare_cached(sql)?.query_row([member], |row| row.get::<_, bool>(0)).optional()?;
+            let store = || {
+                let sql = "UPDATE member SET configuration = ?2, configuration_counter = ?3, shown = ?4 WHERE id = ?1";
+                let mut statement = connection.prepare_cached(sql)?;
+                statement.execute(params![member, configuration, counter, shown.as_slice()]).map(|_| ())
+            };
+            // With its first a node becomes one that others may know.
+            if is_first == Some(true) { wanted::changing(connection, member, store) } else { store() }
+        })
+    }
+
+    /// The next counter of a command to this node, stored: Unix seconds, or more than the last and than `above`, if that is
+    /// likely.
+    pub fn next_command_counter(&self, member: i64, above: u32) -> Result<u32, Error> {
+        let now = self.host.now_ms();
+        let above = Some(i64::from(above)).filter(|above| *above <= latest(now));
+        let floor = above.map_or(0, |above| above + 1).max(now / 1000);
+        let next: i64 = self.run(|connection| {
+            let sql = "UPDATE member SET command_counter = max(command_counter + 1, ?2) WHERE id = ?1 \
+                       RETURNING command_counter";
+            connection.prepare_cached(sql)?.query_row(params![member, floor], |row| row.get(0))
+        })?;
+        u32::try_from(next).map_err(|_| registry_error(&self.path, "has used up the counter of this node's commands"))
+    }
+
+    /// Whether a node may have obeyed a command of this counter.
+    pub fn is_likely(&self, counter: u32) -> bool {
+        i64::from(counter) <= latest(self.host.now_ms())
+    }
+
+    /// Notes where a node is on its link.
+    pub fn store_mac(&self, fiduciary: &Key, mac: &Mac) -> Result<(), Error> {
+        let sql = "UPDATE member SET mac = ?2 WHERE fiduciary = ?1";
+        self.run(|connection| connection.prepare_cached(sql)?.execute(params![fiduciary.as_slice(), mac.as_slice()]))
+            .map(|_| ())
+    }
+
+    /// Notes what nodes have said, all of it in one transaction.
+    pub fn store_telemetry(&self, said: &[Said]) -> Result<(), Error> {
+        self.run(|connection| {
+            let sql = "UPDATE member SET telemetry = ?2, telemetry_ms = ?3 WHERE id = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            for Said { member, record, ms } in said {
+                statement.execute(params![member, record.as_bytes(), ms])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes what a node has just said.
+    pub fn store_shown(&self, member: i64, record: &Telemetry) -> Result<(), Error> {
+        self.store_telemetry(&[Said { member, record: *record, ms: self.host.now_ms() }])
+    }
+
+    /// Notes that a member is none any more.
+    pub fn revoke(&self, member: i64) -> Result<(), Error> {
+        self.run(|connection| {
+            wanted::changing(connection, member, || {
+                let sql = "UPDATE member SET revoked_ms = ifnull(revoked_ms, ?2) WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute(params![member, self.host.now_ms()]).map(|_| ())
+            })
+        })
+    }
+}
+
+/// The member that a node is.
+pub(super) fn id_of(connection: &Connection, fiduciary: &Key) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM member WHERE fiduciary = ?1")?;
+    statement.query_row([fiduciary.as_slice()], |row| row.get(0)).optional()
+}
+
+/// The member of this name in the fleet, or the one that a node is in whatever fleet; and its fleet.
+fn known(connection: &Connection, fleet: &Fleet, who: &Who) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    match who {
+        Who::Node(fiduciary) => {
+            let mut statement = connection.prepare_cached("SELECT id, fleet FROM member WHERE fiduciary = ?1")?;
+            statement.query_row([fiduciary.as_slice()], read).optional()
+        }
+        Who::Peer(name) => {
+            let mut statement =
+                connection.prepare_cached("SELECT id, fleet FROM member WHERE fleet = ?1 AND name = ?2")?;
+            statement.query_row(params![fleet.id.as_slice(), name], read).optional()
+        }
+    }
+}
+
+fn insert_member(
+    connection: &Connection,
+    fleet: &Fleet,
+    host: u32,
+    new: &NewMember<'_>,
+    preshared: &[u8; 32],
+) -> rusqlite::Result<i64> {
+    let (fiduciary, name) = match new.who {
+        Who::Node(fiduciary) => (Some(fiduciary), None),
+        Who::Peer(name) => (None, Some(name.as_str())),
+    };
+    let sql = "INSERT INTO member (fleet, host, fiduciary, print, name, key, preshared) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    connection.prepare_cached(sql)?.execute(params![
+        fleet.id.as_slice(),
+        host,
+        fiduciary.map(Key::as_slice),
+        fiduciary.map(print),
+        name,
+        new.key.as_slice(),
+        preshared.as_slice(),
+    ])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Its place is free again.
+fn remove(connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    wanted::changing(connection, id, || {
+        connection.prepare_cached("DELETE FROM flow WHERE member = ?1")?.execute([id])?;
+        let sql = "INSERT OR IGNORE INTO free_host (fleet, host) SELECT fleet, host FROM member WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute([id])?;
+        connection.prepare_cached("DELETE FROM member WHERE id = ?1")?.execute([id]).map(|_| ())
+    })
+}
+
+/// The lowest place that nobody has: of those that were left, else the next after the last.
+fn free_host(connection: &Connection, fleet: &Fleet) -> rusqlite::Result<Option<u32>> {
+    let one = |sql: &str| {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.query_row([fleet.id.as_slice()], |row| row.get::<_, Option<u32>>(0))
+    };
+    if let Some(host) = one("SELECT min(host) FROM free_host WHERE fleet = ?1")? {
+        let sql = "DELETE FROM free_host WHERE fleet = ?1 AND host = ?2";
+        connection.prepare_cached(sql)?.execute(params![fleet.id.as_slice(), host])?;
+        return Ok(Some(host));
+    }
+    let last = one("SELECT max(host) FROM member WHERE fleet = ?1")?;
+    let next = last.unwrap_or(AUTHORITY).saturating_add(1);
+    Ok((next < fleet.network.broadcast()).then_some(next))
+}

@@ -1,0 +1,105 @@
+//! What is done with nodes.
+
+use rusqlite::{Connection, params};
+use wire::{Fingerprint, Hex, Key, binding::PairingRecord, claim::parse_grant};
+use zerocopy::IntoBytes;
+
+use super::{
+    file::{Registry, registry_error},
+    members::id_of,
+    node::{COLUMNS, NewNode, Node},
+    pack::print,
+    wanted,
+};
+use crate::base::error::Error;
+
+impl Registry {
+    /// What is known of a node.
+    pub fn node(&self, fiduciary: &Key) -> Result<Option<Node>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM node WHERE fiduciary = ?1 AND state <> 'superseded'");
+        self.one(&sql, [fiduciary.as_slice()], Node::read)
+    }
+
+    /// The node with a fingerprint.
+    pub fn node_with(&self, print: &Fingerprint) -> Result<Option<Node>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM node WHERE print = ?1 AND state <> 'superseded'");
+        self.one(&sql, [Hex(&print.0).to_string()], Node::read)
+    }
+
+    /// Stores a grant before it is sent. It replaces one that the node has never committed; a pairing that it follows is kept as superseded.
+    pub fn store_pending(&self, node: &NewNode<'_>) -> Result<Node, Error> {
+        let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;
+        let fiduciary = head.binding.fiduciary;
+        let now = self.host.now_ms();
+        self.run(|connection| {
+            touching(connection, &fiduciary, || {
+                let sql = "DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending' AND state <> 'superseded'";
+                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
+                let sql = "UPDATE node SET state = 'superseded' \
+                           WHERE fiduciary = ?1 AND state = 'paired' AND state <> 'superseded'";
+                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
+                let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
+                           pending_ms, print) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                connection
+                    .prepare_cached(sql)?
+                    .execute(params![
+                        fiduciary.as_slice(),
+                        node.grant,
+                        node.fleet,
+                        node.anchor.word(),
+                        node.accepted.word(),
+                        node.address.as_slice(),
+                        node.interface,
+                        now,
+                        print(&fiduciary),
+                    ])
+                    .map(|_| ())
+            })
+        })?;
+        self.node(&fiduciary)?.ok_or_else(|| self.damaged())
+    }
+
+    /// Stores the node's signed word, as an ADMIN pairing. Of a node that is paired already the time stays.
+    pub fn store_paired(&self, node: &Node, record: &PairingRecord, rivals: u32) -> Result<Node, Error> {
+        let mut changed = 0;
+        self.run(|connection| {
+            touching(connection, &node.binding.fiduciary, || {
+                let sql = "UPDATE node SET state = 'paired', record = ?2, rivals = ?3, paired_ms = ifnull(paired_ms, ?4) \
+                           WHERE id = ?1 AND state <> 'superseded'";
+                let mut statement = connection.prepare_cached(sql)?;
+                changed = statement.execute(params![node.id, record.as_bytes(), rivals, self.host.now_ms()])?;
+                Ok(())
+            })
+        })?;
+        self.after(changed, node)
+    }
+
+    /// Notes that the acknowledgement has arrived.
+    pub fn store_acknowledged(&self, node: &Node) -> Result<Node, Error> {
+        let changed = self.run(|connection| {
+            let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ifnull(acknowledged_ms, ?2) \
+                       WHERE id = ?1 AND state = 'paired'";
+            connection.prepare_cached(sql)?.execute(params![node.id, self.host.now_ms()])
+        })?;
+        self.after(changed, node)
+    }
+
+    fn after(&self, changed: usize, node: &Node) -> Result<Node, Error> {
+        if changed != 1 {
+            return Err(registry_error(&self.path, "was changed by another process while it claimed the same node"));
+        }
+        self.node(&node.binding.fiduciary)?.ok_or_else(|| self.damaged())
+    }
+}
+
+/// A node changes: so may the configurations of members that know it.
+fn touching(
+    connection: &Connection,
+    fiduciary: &Key,
+    change: impl FnOnce() -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    match id_of(connection, fiduciary)? {
+        Some(member) => wanted::changing(connection, member, change),
+        None => change(),
+    }
+}

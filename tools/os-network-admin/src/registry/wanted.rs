@@ -1,0 +1,287 @@
+//! The configuration that follows for a node from what the registry has, a function of nothing else; and its hash beside each
+//! member, so that what a node has can be compared with what it should have without making it again.
+//!
+//! The hash is kept true by the transaction that changes what it depends on, for those members whom the change touches: the
+//! member itself, and those that know it. Whom a member knows is found by rule, not by reading all.
+
+use std::collections::BTreeSet;
+
+use policy::{Configuration, Direction, Endpoint, MAX_PEERS, Peer, Prefix, Preshared, Role, Rule, Underlay};
+use rusqlite::{Connection, Row, params};
+use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, update::MAX_CONFIGURATION};
+
+use super::{
+    fleet::{AUTHORITY, Fleet, Rules},
+    member::{Member, Who},
+    pack::{maybe_unpack, pack},
+};
+use crate::base::error::Error;
+
+/// How often a node reminds the authority of where it is.
+const KEEPALIVE_S: u16 = 25;
+/// As many others as no node can have; the authority is a peer too.
+const TOO_MANY: i64 = MAX_PEERS as i64;
+/// In the table `flow`, that a member has a rule about peers.
+const ABOUT_PEERS: &[u8] = &[];
+
+/// Members whose configuration is being made of them. A node must be live: paired, not revoked, and with a place that it was told.
+const NODES: &str = "SELECT m.id, m.host, 1 AS node, m.key, m.preshared, m.underlay, n.address FROM member m \
+                     CROSS JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
+                     WHERE n.state = 'paired' AND m.revoked_ms IS NULL AND m.configuration IS NOT NULL AND m.id <> ?1 AND ";
+const PEERS: &str = "SELECT id, host, 0 AS node, key, preshared, NULL AS underlay, NULL AS address FROM member \
+                     WHERE fleet = ?1 AND fiduciary IS NULL AND revoked_ms IS NULL ORDER BY host LIMIT ?2";
+
+/// What a node's configuration says of another member.
+pub struct Other {
+    id: i64,
+    host: u32,
+    is_node: bool,
+    key: Key,
+    preshared: Preshared,
+    endpoint: Option<Endpoint>,
+}
+
+impl Other {
+    fn read_or_damaged(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        Ok(Self::read(row).ok().flatten())
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let (id, host, is_node): (_, i64, _) = (row.get("id")?, row.get("host")?, row.get("node")?);
+        let (key, preshared): (Vec<u8>, Vec<u8>) = (row.get("key")?, row.get("preshared")?);
+        let (underlay, address): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get("underlay")?, row.get("address")?);
+        let whole = || {
+            let underlay: Option<Underlay> = maybe_unpack(underlay)?;
+            let address = address.map(Ip::try_from).transpose().ok()?;
+            let ip = underlay.map(|underlay| underlay.address.ip).or(address);
+            Some(Self {
+                id,
+                host: u32::try_from(host).ok()?,
+                is_node,
+                key: key.try_into().ok()?,
+                preshared: Preshared(preshared.try_into().ok()?),
+                endpoint: ip.map(|ip| Endpoint { ip, port: MESH_PORT }),
+            })
+        };
+        Ok(whole())
+    }
+
+    pub fn is_node(&self) -> bool {
+        self.is_node
+    }
+}
+
+/// Why a node can have no configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unworkable {
+    /// No node was claimed and no mesh was up yet.
+    NoAuthority,
+    TooManyPeers,
+    TooLong,
+    NotSensible(String),
+}
+
+impl Unworkable {
+    pub fn error(&self, who: &Who) -> Error {
+        match self {
+            Self::NoAuthority => Error::input("the fleet has no authority yet: run `os-network-admin mesh up`"),
+            Self::TooManyPeers | Self::TooLong => Error::input(format!(
+                "the rules give {who} more peers than the {MAX_PEERS} that a node has: name fewer, or give nodes rules of \
+                 their own"
+            )),
+            Self::NotSensible(why) => Error::input(format!("no sensible configuration results: {why}")),
+        }
+    }
+}
+
+/// The preshared key of two members: each of theirs with the authority is part of it, so no third can know it.
+pub fn between(one: (i64, &Preshared), other: (i64, &Preshared)) -> Preshared {
+    let (low, high) = if one.0 < other.0 { (one.1, other.1) } else { (other.1, one.1) };
+    let mut text = zeroize::Zeroizing::new([0; 27 + 64]);
+    let (label, secrets) = text.split_at_mut(27);
+    label.copy_from_slice(b"os-network-admin preshared\0");
+    secrets[..32].copy_from_slice(&low.0);
+    secrets[32..].copy_from_slice(&high.0);
+    Preshared(crypto::sha256(&*text))
+}
+
+/// A member's rules, the fleet's if it has none of its own.
+pub fn rules<'a>(fleet: &'a Fleet, member: &'a Member) -> &'a Rules {
+    member.rules.as_ref().unwrap_or(&fleet.rules)
+}
+
+pub(super) fn configuration(
+    connection: &Connection,
+    fleet: &Fleet,
+    member: &Member,
+) -> rusqlite::Result<Result<Vec<u8>, Unworkable>> {
+    let Some(key) = fleet.authority else { return Ok(Err(Unworkable::NoAuthority)) };
+    let others = others(connection, fleet, member)?;
+    let allowed = |host| {
+        let (v4, v6) = fleet.addresses(host);
+        [Prefix::v4(v4.octets(), 32), Prefix { ip: v6.octets(), length: 128 }].into_iter().collect()
+    };
+    let authority = Peer {
+        key,
+        role: Role::Authority,
+        preshared: Some(member.preshared.clone()),
+        endpoint: member.authority,
+        allowed: allowed(AUTHORITY),
+        keepalive_s: KEEPALIVE_S,
+    };
+    let others = others.iter().map(|other| Peer {
+        key: other.key,
+        role: if other.is_node { Role::Node } else { Role::Peer },
+        preshared: Some(between((member.id, &member.preshared), (other.id, &other.preshared))),
+        endpoint: other.endpoint,
+        allowed: allowed(other.host),
+        keepalive_s: 0,
+    });
+    let mut made = Configuration { underlay: member.underlay, ..Configuration::default() };
+    let (v4, v6) = fleet.addresses(member.host);
+    let own = [Prefix::v4(v4.octets(), fleet.network.length), Prefix { ip: v6.octets(), length: 64 }];
+    made.addresses.extend(own);
+    made.rules.clone_from(rules(fleet, member));
+    for peer in [authority].into_iter().chain(others) {
+        if made.peers.push(peer).is_err() {
+            return Ok(Err(Unworkable::TooManyPeers));
+        }
+    }
+    if let Err(why) = made.check() {
+        return Ok(Err(Unworkable::NotSensible(format!("{why:?}"))));
+    }
+    let mut buffer = vec![0; MAX_CONFIGURATION];
+    let Some(length) = made.write(&mut buffer).map(<[u8]>::len) else { return Ok(Err(Unworkable::TooLong)) };
+    buffer.truncate(length);
+    Ok(Ok(buffer))
+}
+
+/// By their places, nodes first; cut off after as many as no node can have.
+pub(super) fn others(connection: &Connection, fleet: &Fleet, member: &Member) -> rusqlite::Result<Vec<Other>> {
+    let rules = rules(fleet, member);
+    let mut found = Vec::new();
+    if linked(rules, &fleet.rules) {
+        let sql =
+            format!("{NODES} m.fleet = ?2 AND m.rules IS NULL AND m.fiduciary IS NOT NULL ORDER BY m.host LIMIT ?3");
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![member.id, fleet.id.as_slice(), TOO_MANY], Other::read_or_damaged)?;
+        found.extend(rows.collect::<Result<Vec<_>, _>>()?);
+    }
+    let sql =
+        format!("{NODES} m.id IN (SELECT member FROM flow WHERE fleet = ?2 AND rule = ?3) ORDER BY m.host LIMIT ?4");
+    for rule in rules.iter().filter(|rule| rule.role == Role::Node) {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let parameters = params![member.id, fleet.id.as_slice(), pack(&flipped(rule)), TOO_MANY];
+        found.extend(statement.query_map(parameters, Other::read_or_damaged)?.collect::<Result<Vec<_>, _>>()?);
+    }
+    if is_about_peers(rules) {
+        let mut statement = connection.prepare_cached(PEERS)?;
+        let rows = statement.query_map(params![fleet.id.as_slice(), TOO_MANY], Other::read_or_damaged)?;
+        found.extend(rows.collect::<Result<Vec<_>, _>>()?);
+    }
+    // A damaged row is nobody's peer: it must not take the others' configurations with it.
+    let mut found: Vec<Other> = found.into_iter().flatten().collect();
+    found.sort_by_key(|other| (!other.is_node, other.host));
+    found.dedup_by_key(|other| other.id);
+    Ok(found)
+}
+
+/// Members that know this one once it is live, whatever they are now.
+fn known_by(connection: &Connection, fleet: &Fleet, member: &Member) -> rusqlite::Result<BTreeSet<i64>> {
+    let own = rules(fleet, member);
+    let is_node = member.fiduciary().is_some();
+    let inheriting = if is_node { linked(own, &fleet.rules) } else { is_about_peers(&fleet.rules) };
+    let mut known = BTreeSet::new();
+    if inheriting {
+        let sql = "SELECT id FROM member WHERE fleet = ?1 AND rules IS NULL AND fiduciary IS NOT NULL";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map([fleet.id.as_slice()], |row| row.get::<_, i64>(0))?;
+        known.extend(rows.collect::<Result<Vec<_>, _>>()?);
+    }
+    let named = own.iter().filter(|rule| is_node && rule.role == Role::Node).map(|rule| pack(&flipped(rule)));
+    let about = (!is_node).then(|| ABOUT_PEERS.to_vec());
+    for rule in named.chain(about) {
+        let mut statement = connection.prepare_cached("SELECT member FROM flow WHERE fleet = ?1 AND rule = ?2")?;
+        let rows = statement.query_map(params![fleet.id.as_slice(), rule], |row| row.get::<_, i64>(0))?;
+        known.extend(rows.collect::<Result<Vec<_>, _>>()?);
+    }
+    known.remove(&member.id);
+    Ok(known)
+}
+
+/// A member changes: its own hash, and those of the members that knew it or know it now.
+pub(super) fn changing(
+    connection: &Connection,
+    member: i64,
+    change: impl FnOnce() -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let whom = |connection: &Connection| -> rusqlite::Result<BTreeSet<i64>> {
+        let Some((fleet, member)) = with_fleet(connection, member)? else { return Ok(BTreeSet::new()) };
+        known_by(connection, &fleet, &member)
+    };
+    let mut touched = whom(connection)?;
+    change()?;
+    touched.extend(whom(connection)?);
+    touched.insert(member);
+    touched.into_iter().try_for_each(|id| refresh(connection, id))
+}
+
+/// Something changes that all members of a fleet depend on.
+pub(super) fn refresh_fleet(connection: &Connection, fleet: &[u8; 16]) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM member WHERE fleet = ?1 AND fiduciary IS NOT NULL")?;
+    let ids: Vec<i64> = statement.query_map([fleet.as_slice()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.into_iter().try_for_each(|id| refresh(connection, id))
+}
+
+fn refresh(connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    let Some((fleet, member)) = with_fleet(connection, id)? else { return Ok(()) };
+    if member.fiduciary().is_none() {
+        return Ok(());
+    }
+    let wanted = configuration(connection, &fleet, &member)?.ok().map(|bytes| configuration_hash(&bytes));
+    let mut statement = connection.prepare_cached("UPDATE member SET wanted = ?2 WHERE id = ?1")?;
+    statement.execute(params![id, wanted.as_ref().map(|hash| hash.as_slice())]).map(|_| ())
+}
+
+fn with_fleet(connection: &Connection, id: i64) -> rusqlite::Result<Option<(Fleet, Member)>> {
+    let member = Member::by_id(connection, id)?;
+    let Some(member) = member else { return Ok(None) };
+    Ok(Fleet::by_id(connection, &member.fleet)?.map(|fleet| (fleet, member)))
+}
+
+/// Notes which flows a member's own rules name, so that the other ends of them are found.
+pub(super) fn store_flows(
+    connection: &Connection,
+    fleet: &[u8],
+    member: i64,
+    rules: Option<&Rules>,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM flow WHERE member = ?1")?.execute([member])?;
+    let own = rules.into_iter().flatten();
+    let named = own.filter(|rule| rule.role == Role::Node).map(pack);
+    let about = rules.is_some_and(is_about_peers).then(|| ABOUT_PEERS.to_vec());
+    for rule in named.chain(about) {
+        let sql = "INSERT OR IGNORE INTO flow (fleet, rule, member) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(sql)?.execute(params![fleet, rule, member])?;
+    }
+    Ok(())
+}
+
+fn is_about_peers(rules: &Rules) -> bool {
+    rules.iter().any(|rule| rule.role == Role::Peer)
+}
+
+/// Whether one may open a flow that the other lets in.
+fn linked(one: &[Rule], other: &[Rule]) -> bool {
+    one.iter().any(|rule| rule.role == Role::Node && other.contains(&flipped(rule)))
+}
+
+/// The rule that names a flow at its other end.
+fn flipped(rule: &Rule) -> Rule {
+    let direction = match rule.direction {
+        Direction::In => Direction::Out,
+        Direction::Out => Direction::In,
+    };
+    Rule { direction, ..*rule }
+}
