@@ -162,7 +162,7 @@ fn a_set_with_one_key_at_two_places_or_a_useless_one_is_not_committed() {
         let mut binding = unsigned(&rig.identify().unwrap(), 10);
         (binding.needed, binding.count, binding.authorities[1]) = (2, 2, second);
         assert_eq!(rig.commit(&binding.sign(&admin())).err(), Some(Refusal::Forged));
-        assert_eq!(rig.status().ownership, ownership::UNCLAIMED);
+        assert_eq!(rig.status().ownership, Ownership::Unclaimed as u8);
     }
     let mut binding = unsigned(&rig.identify().unwrap(), 10);
     (binding.needed, binding.count, binding.authorities[1]) = (2, 2, other);
