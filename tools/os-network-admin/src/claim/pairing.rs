@@ -63,7 +63,8 @@ pub struct Grant<'a> {
     pub ahead: u64,
 }
 
-/// Whoever keeps what was claimed. All that is stored is durable before a function returns.
+/// Whoever keeps what was claimed. All that a function stores is durable before it returns, and whole or not there, wherever the
+/// process ends.
 pub trait Pairing {
     /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
     fn next_counter(&self, ahead: u64) -> Result<u64, Error>;

@@ -60,7 +60,7 @@ impl Pairing for Registry {
     }
 
     fn acknowledged(&self, node: &Node) -> Result<Node, Error> {
-        self.store_acknowledged(node)
+        self.whole(|registry| registry.store_acknowledged(node))
     }
 }
 

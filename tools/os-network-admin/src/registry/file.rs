@@ -195,6 +195,11 @@ impl Registry {
         Ok(rows)
     }
 
+    #[cfg(test)]
+    pub fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     pub(super) fn damaged(&self) -> Error {
         registry_error(&self.path, "has a damaged entry: restore it from a backup")
     }

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod cost;
+mod killed;
 mod wanted;
 
 const FLEET: [u8; 16] = [5; 16];
