@@ -50,13 +50,13 @@ pub trait Net {
     fn abandon(&self, stream: Self::Stream);
 }
 
-/// The real one.
-pub struct Link {
+/// The kernel's.
+pub struct Sockets {
     interface: Interface,
     udp: UdpSocket,
 }
 
-impl Link {
+impl Sockets {
     pub fn open(interface: Interface) -> Result<Self, Error> {
         let name = &interface.name;
         let open = || -> io::Result<UdpSocket> {
@@ -107,7 +107,7 @@ impl Link {
     }
 }
 
-impl Net for Link {
+impl Net for Sockets {
     type Stream = TcpStream;
 
     fn name(&self) -> &str {

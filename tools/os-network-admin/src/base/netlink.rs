@@ -25,7 +25,7 @@ pub struct Netlink(OwnedFd);
 
 /// An interface that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct Existing {
     pub index: u32,
     /// Made by this program.
     pub ours: bool,
@@ -37,13 +37,13 @@ impl Netlink {
         Ok(Self(socket))
     }
 
-    pub fn find(&self, name: &str) -> io::Result<Option<Found>> {
+    pub fn find(&self, name: &str) -> io::Result<Option<Existing>> {
         let mut message = LinkMessage::default();
         message.attributes = vec![LinkAttribute::IfName(name.into())];
         match self.exchange(RouteNetlinkMessage::GetLink(message), 0)? {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
                 let ours = link.attributes.contains(&LinkAttribute::IfAlias(ALIAS.into()));
-                Ok(Some(Found { index: link.header.index, ours }))
+                Ok(Some(Existing { index: link.header.index, ours }))
             }
             NetlinkPayload::Error(error) => {
                 let error = error.to_io();

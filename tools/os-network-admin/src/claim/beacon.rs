@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::{
     choose::{Chooser, Found, Unlisted},
-    claimer::{Claimed, Claimer, Context, read_hello},
+    claimer::{Claimer, Context, read_hello},
+    exchange::Claimed,
     pairing::{Pairing, Terms},
 };
 use crate::base::{

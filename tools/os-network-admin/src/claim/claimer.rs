@@ -21,7 +21,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     choose::{Chooser, Found},
-    exchange::{self, Failure, Outcome, Session},
+    exchange::{self, Claimed, Failure, Session},
     pairing::{Pairing, Terms},
 };
 use crate::{
@@ -69,13 +69,6 @@ pub struct Context<'a, N, P> {
     pub ahead: u64,
     pub host: &'a Arc<dyn Host>,
     pub progress: &'a Progress,
-}
-
-/// A finished claim.
-#[derive(Debug)]
-pub struct Claimed {
-    pub node: Node,
-    pub resumed: bool,
 }
 
 /// Lists the nodes that answer within `wait`. `seen` is told of each as it is heard first.
@@ -199,11 +192,11 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
     /// Claims one node. An attempt that runs when `wait` is over is brought to its end.
     pub async fn claim(mut self, wait: Duration) -> Result<Claimed, Error> {
         let mut until = Instant::now() + wait;
-        let mut unconfirmed: Option<Outcome> = None;
+        let mut unconfirmed: Option<Claimed> = None;
         loop {
-            let Some(answered) = self.court(&mut until).await? else {
+            let Some(answered) = self.open_gate(&mut until).await? else {
                 return Err(match (unconfirmed, &self.last) {
-                    (Some(outcome), _) => self.explain_unconfirmed(&outcome.node),
+                    (Some(claimed), _) => self.explain_unconfirmed(&claimed.node),
                     (None, Some(why)) => Error::failed(format!("nothing was claimed; at the last attempt {why}")),
                     (None, None) if !self.nonces.is_empty() => Error::failed(
                         "nothing was claimed; a node answered the find, but did not open its gate: another's claim may be \
@@ -213,13 +206,13 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                 });
             };
             let claim_key = answered.hello.claim_key;
-            let outcome = match self.attempt(&answered).await {
-                Ok((outcome, true)) => {
-                    let node = self.context.registry.acknowledged(&outcome.node)?;
-                    return Ok(Claimed { node, resumed: outcome.resumed });
+            let claimed = match self.attempt(&answered).await {
+                Ok((claimed, true)) => {
+                    let node = self.context.registry.acknowledged(&claimed.node)?;
+                    return Ok(Claimed { node, ..claimed });
                 }
-                Ok((outcome, false)) => Some(outcome),
-                Err(Failure::Unacknowledged(node)) => Some(Outcome { node: *node, resumed: true }),
+                Ok((claimed, false)) => Some(claimed),
+                Err(Failure::Unacknowledged(node)) => Some(Claimed { node: *node, resumed: true }),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Cut(why)) => {
                     self.failed(why);
@@ -232,9 +225,9 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                     None
                 }
             };
-            if outcome.is_some() {
+            if claimed.is_some() {
                 // If the node has not heard, it answers a find and the same grant ends it; if it has, it is silent.
-                unconfirmed = outcome;
+                unconfirmed = claimed;
                 self.finder = Finder::default();
                 until = until.min(Instant::now() + RECALL);
             }
@@ -272,8 +265,8 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
         Ok(error)
     }
 
-    /// Finds and opens until a node answers; `None` if the time is up.
-    async fn court(&mut self, until: &mut Instant) -> Result<Option<Answered>, Error> {
+    /// Finds nodes and asks them to open their gates until one answers; `None` if the time is up.
+    async fn open_gate(&mut self, until: &mut Instant) -> Result<Option<Answered>, Error> {
         let mut buffer = [0; BUFFER];
         loop {
             let now = Instant::now();
@@ -382,7 +375,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
     }
 
     /// Connects and claims; true if the acknowledgement is confirmed.
-    async fn attempt(&mut self, answered: &Answered) -> Result<(Outcome, bool), Failure> {
+    async fn attempt(&mut self, answered: &Answered) -> Result<(Claimed, bool), Failure> {
         let Context { net, registry, anchor, ahead, host, progress } = *self.context;
         let mut stream = self.connect(&answered.hello).await?;
         let session = Session {
@@ -401,10 +394,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
         };
         match exchange::run(&mut stream, &session).await {
             // The stream ends in the usual way; if need be the kernel goes on delivering.
-            Ok(outcome) => {
-                let confirmed = net.delivered(&stream, DELIVERY).await;
-                Ok((outcome, confirmed))
-            }
+            Ok(claimed) => Ok((claimed, net.delivered(&stream, DELIVERY).await)),
             Err(failure @ Failure::Unacknowledged(_)) => Err(failure),
             Err(failure) => {
                 // The node closes its gate at once, and is there for the next attempt.

@@ -86,28 +86,28 @@ impl From<Error> for Failure {
     }
 }
 
-/// The pairing is in the registry and the acknowledgement has been handed to the stream.
+/// A node whose pairing is in the registry, and whose acknowledgement has been handed to the stream.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Claimed {
     pub node: Node,
     /// The node had committed an earlier grant of this registry.
     pub resumed: bool,
 }
 
 /// Runs the exchange. May be dropped at any await: what was stored stays, and a later exchange resumes.
-pub async fn run<S, P: Pairing>(stream: &mut S, session: &Session<'_, P>) -> Result<Outcome, Failure>
+pub async fn run<S, P: Pairing>(stream: &mut S, session: &Session<'_, P>) -> Result<Claimed, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut channel, outcome, record) = match timeout(WHOLE, pair(stream, session)).await {
+    let (mut channel, claimed, record) = match timeout(WHOLE, pair(stream, session)).await {
         Ok(result) => result?,
         Err(_) => return Err(Failure::Cut("the node did not finish the claim in time".into())),
     };
     say(session, "paired; acknowledging");
     let acknowledgement = Acknowledgement { kind: kind::ACKNOWLEDGEMENT, zero: [0; 7], record };
     match timeout(UPGRADE, channel.send(acknowledgement.as_bytes())).await {
-        Ok(Ok(())) => Ok(outcome),
-        _ => Err(Failure::Unacknowledged(Box::new(outcome.node))),
+        Ok(Ok(())) => Ok(claimed),
+        _ => Err(Failure::Unacknowledged(Box::new(claimed.node))),
     }
 }
 
@@ -115,7 +115,7 @@ where
 async fn pair<'s, S, P: Pairing>(
     stream: &'s mut S,
     session: &Session<'_, P>,
-) -> Result<(Channel<'s, S>, Outcome, [u8; 32]), Failure>
+) -> Result<(Channel<'s, S>, Claimed, [u8; 32]), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -134,7 +134,7 @@ where
         )));
     }
     let node = session.registry.paired(&node, &message.record, message.rivals.get(), session.mac)?;
-    Ok((channel, Outcome { node, resumed }, message.record.hash()))
+    Ok((channel, Claimed { node, resumed }, message.record.hash()))
 }
 
 fn say<P>(session: &Session<'_, P>, text: &str) {

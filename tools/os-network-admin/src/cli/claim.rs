@@ -23,12 +23,12 @@ use crate::{
         input::{self, Print},
         interface::Interface,
         key::KeyFile,
-        link::Link,
+        link::Sockets,
         mesh_key::MeshKey,
         progress::Progress,
     },
     claim::{
-        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Terms as Granted, Unlisted,
+        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Terms, Unlisted,
         beacon::{self, Event},
     },
     output,
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Args)]
 #[command(group = ArgGroup::new("which").multiple(false))]
 #[command(group = ArgGroup::new("by_ticket").args(["ticket", "ticket_file"]))]
-pub struct Claim {
+pub struct ClaimArguments {
     /// Claim the node that showed this ticket; others on this host can see it, --ticket-file is better
     #[arg(long, value_name = "TEXT", group = "which", value_parser = secret_text, conflicts_with_all = ["expect", "expect_file"])]
     pub ticket: Option<Zeroizing<String>>,
@@ -52,12 +52,12 @@ pub struct Claim {
     #[arg(long, group = "which")]
     pub any_listed: bool,
     #[command(flatten)]
-    pub expected: Expected,
+    pub expected: ExpectedArguments,
     /// Claim any node that answers, without looking at its fingerprint; the pairing records this
     #[arg(long, conflicts_with_all = ["by_ticket", "fingerprint", "any_listed"])]
     pub accept_any: bool,
     #[command(flatten)]
-    pub terms: Terms,
+    pub terms: TermsArguments,
     /// Static IPv6 address that the node takes on its link
     #[arg(long, value_name = "IP/LENGTH", value_parser = input::underlay, conflicts_with = "config")]
     pub underlay: Option<Prefix>,
@@ -65,14 +65,14 @@ pub struct Claim {
     #[arg(long, value_name = "IP", requires = "underlay")]
     pub gateway: Option<Ipv6Addr>,
     #[command(flatten)]
-    pub find: Find,
+    pub find: FindArguments,
     /// How long to try, in seconds; the time you take to answer a question is not counted
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub wait: u64,
 }
 
 #[derive(Args)]
-pub struct Expected {
+pub struct ExpectedArguments {
     /// Fingerprint of a node that may be claimed, as its console shows it
     #[arg(long, value_name = "FP", value_parser = input::fingerprint)]
     pub expect: Vec<Print>,
@@ -82,14 +82,14 @@ pub struct Expected {
 }
 
 #[derive(Args)]
-pub struct Find {
+pub struct FindArguments {
     /// Skip the counter so many milliseconds ahead, if another holder of the key has used higher ones
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1 << 62))]
     pub counter_ahead: u64,
 }
 
 #[derive(Args)]
-pub struct Terms {
+pub struct TermsArguments {
     /// Configuration to grant in place of one with a place in the mesh: bytes as docs/protocol.md has them; empty: no mesh
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -111,7 +111,7 @@ fn secret_text(text: &str) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(text.into()))
 }
 
-pub async fn discover(common: &Common, find: &Find, wait: Duration) -> Result<(), Error> {
+pub async fn discover(common: &Common, find: &FindArguments, wait: Duration) -> Result<(), Error> {
     let anchor = KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
@@ -136,7 +136,7 @@ pub async fn discover(common: &Common, find: &Find, wait: Duration) -> Result<()
     print(common, &output::Nodes { nodes })
 }
 
-pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
+pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Error> {
     let ticket = match (&arguments.ticket, &arguments.ticket_file) {
         (Some(text), _) => Some(input::ticket(text)?),
         (None, Some(file)) => Some(input::ticket_file(file)?),
@@ -191,9 +191,9 @@ pub async fn claim(common: &Common, arguments: Claim) -> Result<(), Error> {
 
 pub async fn beacon(
     common: &Common,
-    find: &Find,
-    arguments: &Terms,
-    listed: &Expected,
+    find: &FindArguments,
+    arguments: &TermsArguments,
+    listed: &ExpectedArguments,
     once: bool,
 ) -> Result<(), Error> {
     let listed = expected(listed)?;
@@ -249,11 +249,11 @@ fn answered(found: &Found, known: Option<State>) -> output::Found {
 }
 
 fn paired(registry: &Registry, claimed: &Claimed) -> Result<output::Claimed, Error> {
-    let inner = registry.place(&claimed.node.binding.fiduciary)?;
+    let inner = registry.mesh_address(&claimed.node.binding.fiduciary)?;
     Ok(output::Claimed { resumed: claimed.resumed, node: output::Node::new(&claimed.node, inner.as_ref()) })
 }
 
-fn expected(arguments: &Expected) -> Result<BTreeSet<Print>, Error> {
+fn expected(arguments: &ExpectedArguments) -> Result<BTreeSet<Print>, Error> {
     let mut prints = match &arguments.expect_file {
         Some(file) => input::fingerprints(file)?,
         None => BTreeSet::new(),
@@ -262,13 +262,13 @@ fn expected(arguments: &Expected) -> Result<BTreeSet<Print>, Error> {
     Ok(prints)
 }
 
-fn terms(arguments: &Terms, own: &AnchorPublic, anchor: AnchorKind) -> Result<Granted, Error> {
+fn terms(arguments: &TermsArguments, own: &AnchorPublic, anchor: AnchorKind) -> Result<Terms, Error> {
     let authorities: Vec<Authority> = input::authorities(own, &arguments.authority, arguments.needed)?;
     let configuration = match &arguments.config {
         Some(file) => Configure::Bytes(input::configuration(file)?),
         None => Configure::Mesh(MeshTerms { endpoint: arguments.endpoint, ..MeshTerms::default() }),
     };
-    Ok(Granted {
+    Ok(Terms {
         fleet: arguments.fleet.clone(),
         fleet_id: fleet_id(own, &arguments.fleet),
         needed: arguments.needed,
@@ -279,19 +279,19 @@ fn terms(arguments: &Terms, own: &AnchorPublic, anchor: AnchorKind) -> Result<Gr
 }
 
 /// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.
-fn authority(common: &Common, terms: &mut Granted) -> Result<(), Error> {
+fn authority(common: &Common, terms: &mut Terms) -> Result<(), Error> {
     if let Configure::Mesh(mesh) = &mut terms.configuration {
         mesh.authority = MeshKey::of_registry(&registry_path(common)?)?.public();
     }
     Ok(())
 }
 
-async fn link(common: &Common) -> Result<Link, Error> {
+async fn link(common: &Common) -> Result<Sockets, Error> {
     let name = common
         .interface
         .as_deref()
         .ok_or_else(|| Error::new(Exit::Usage, "name the network interface on the nodes' segment: --interface IF"))?;
-    Link::open(Interface::find(name).await?)
+    Sockets::open(Interface::find(name).await?)
 }
 
 fn ask(found: &Found) -> bool {

@@ -12,7 +12,7 @@ use crate::{
         delivery::{self, Outcome, Task},
         show,
     },
-    mesh::control::Mesh,
+    mesh::control::DaemonLane,
     output::{Done, millis},
 };
 
@@ -33,7 +33,7 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     let member = view.find(node)?;
     view.paired(&member)?;
     let authority = unlock(common)?;
-    let mut mesh = Mesh::connect(&registry_path(common)?).await?;
+    let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
     let operation = match operation {
         Operation::Status => command::Operation::Status,
         Operation::Isolate => command::Operation::Isolate,

@@ -22,24 +22,24 @@ use crate::{
     },
     mesh::{
         control::{Client, Request},
-        daemon::{self, Choice, Plan},
-        run_files::{Condition, Paths, State},
+        daemon::{self, EngineChoice, Plan},
+        run_files::{Condition, DaemonState, Paths},
     },
     output::{self, Died, Failed, Ready, Status},
     registry::{Changed, Fleet, NETWORK, Network, Registry},
 };
 
 #[derive(Subcommand)]
-pub enum Mesh {
+pub enum MeshVerb {
     /// Make the interface, and keep it as the registry says
     Up {
         /// Name of the interface
         #[arg(long, value_name = "IF", default_value = "genesis0", value_parser = interface_name)]
         name: String,
         /// Which WireGuard
-        #[arg(long, value_enum, default_value_t = Choice::Auto)]
-        engine: Choice,
-        /// Inner network of the fleet; only while it has no members [default: 10.8.0.0/24]
+        #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+        engine: EngineChoice,
+        /// MeshAddress network of the fleet; only while it has no members [default: 10.8.0.0/24]
         #[arg(long, value_name = "NET")]
         network: Option<Network>,
         /// This host's WireGuard port; only while the fleet has no members [default: 51820]
@@ -70,17 +70,17 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a process that was killed may take to end.
 const GONE: Duration = Duration::from_secs(2);
 
-pub async fn run(common: &Common, command: Mesh) -> Result<(), Error> {
+pub async fn run(common: &Common, command: MeshVerb) -> Result<(), Error> {
     match command {
-        Mesh::Up { name, engine, network, port, foreground, fleet } => {
+        MeshVerb::Up { name, engine, network, port, foreground, fleet } => {
             let path = registry_path(common)?;
             files::make_parent(&path)?;
             // The child does it again; here its refusals are told at once, and nothing is left behind by them.
             let fleet = prepare(common, &path, &fleet.fleet, network, port)?;
             if foreground { stay(common, path, &fleet, name, engine).await } else { up(common, &path).await }
         }
-        Mesh::Down => down(common).await,
-        Mesh::Status => status(common).await,
+        MeshVerb::Down => down(common).await,
+        MeshVerb::Status => status(common).await,
     }
 }
 
@@ -126,11 +126,11 @@ async fn stay(
     registry: std::path::PathBuf,
     fleet: &Fleet,
     interface: String,
-    choice: Choice,
+    choice: EngineChoice,
 ) -> Result<(), Error> {
     let plan = Plan { registry, fleet: fleet.id, interface, choice };
     let json = common.json;
-    let ready = |state: &State| {
+    let ready = |state: &DaemonState| {
         let (interface, engine) = (state.interface.clone(), state.engine.clone());
         // If nobody reads it, the mesh is up all the same.
         let _ = output::print(json, &Ready { up: true, interface, engine, pid: state.pid });
@@ -225,7 +225,7 @@ async fn status(common: &Common) -> Result<(), Error> {
     print(common, &status)
 }
 
-fn died(paths: &Paths, state: State) -> Died {
+fn died(paths: &Paths, state: DaemonState) -> Died {
     let said = std::fs::read_to_string(&paths.log).unwrap_or_default();
     Died {
         pid: state.pid,

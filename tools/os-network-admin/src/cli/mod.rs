@@ -18,13 +18,13 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 use self::{
-    claim::{Claim, Expected, Find, Terms},
+    claim::{ClaimArguments, ExpectedArguments, FindArguments, TermsArguments},
     command::Operation,
     common::{Common, InFleet, Wait},
     export::peer_name,
-    mesh::Mesh,
-    nodes::Nodes,
-    policy::Policy,
+    mesh::MeshVerb,
+    nodes::NodesVerb,
+    policy::PolicyVerb,
 };
 use crate::base::{error::Error, input};
 
@@ -72,21 +72,21 @@ pub enum Command {
     /// List the unclaimed nodes of the segment that are anchored to the key
     Discover {
         #[command(flatten)]
-        find: Find,
+        find: FindArguments,
         /// How long to listen, in seconds
         #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         wait: u64,
     },
     /// Claim a node
-    Claim(Box<Claim>),
+    Claim(Box<ClaimArguments>),
     /// Answer scans: claim listed nodes as they appear, until interrupted
     Beacon {
         #[command(flatten)]
-        find: Find,
+        find: FindArguments,
         #[command(flatten)]
-        terms: Terms,
+        terms: TermsArguments,
         #[command(flatten)]
-        expected: Expected,
+        expected: ExpectedArguments,
         /// End after the first node that was claimed
         #[arg(long)]
         once: bool,
@@ -94,17 +94,17 @@ pub enum Command {
     /// Show what was claimed
     Nodes {
         #[command(subcommand)]
-        command: Nodes,
+        command: NodesVerb,
     },
     /// This host's end of the mesh
     Mesh {
         #[command(subcommand)]
-        command: Mesh,
+        command: MeshVerb,
     },
     /// What nodes let in and out
     Policy {
         #[command(subcommand)]
-        command: Policy,
+        command: PolicyVerb,
     },
     /// Tell a node to do something, and wait until it shows that it has
     Command {

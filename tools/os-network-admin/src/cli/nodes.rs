@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[derive(Subcommand)]
-pub enum Nodes {
+pub enum NodesVerb {
     /// One line a node
     List,
     /// All that is known of a node
@@ -25,16 +25,16 @@ pub enum Nodes {
     },
 }
 
-pub fn run(common: &Common, command: Nodes) -> Result<(), Error> {
+pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
     match command {
-        Nodes::List => list(common),
-        Nodes::Show { fingerprint } => show(common, &fingerprint),
+        NodesVerb::List => list(common),
+        NodesVerb::Show { fingerprint } => show(common, &fingerprint),
     }
 }
 
 fn list(common: &Common) -> Result<(), Error> {
     let nodes = match Registry::open_existing(&registry_path(common)?)? {
-        Some(registry) => registry.nodes_and_places()?,
+        Some(registry) => registry.nodes_and_addresses()?,
         None => Vec::new(),
     };
     let nodes = nodes.iter().map(|(node, inner)| output::Node::new(node, inner.as_ref())).collect();
@@ -48,6 +48,6 @@ fn show(common: &Common, fingerprint: &Print) -> Result<(), Error> {
         let message = "the registry has no node with this fingerprint: see `os-network-admin nodes list`";
         return Err(Error::new(Exit::Other, message));
     };
-    let inner = registry.place(&node.binding.fiduciary)?;
+    let inner = registry.mesh_address(&node.binding.fiduciary)?;
     print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
 }

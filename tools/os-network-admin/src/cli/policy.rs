@@ -10,13 +10,13 @@ use super::{
 use crate::{
     base::error::Error,
     fleet::{rules, show},
-    mesh::control::Mesh,
+    mesh::control::DaemonLane,
     output::Pushed,
     registry::{Registry, Rules},
 };
 
 #[derive(Subcommand)]
-pub enum Policy {
+pub enum PolicyVerb {
     /// Set the rules of the fleet, or of one node, and tell the nodes
     Set {
         /// Rules, each in quotes, such as 'in authority tcp 80'; or one file with a rule a line
@@ -61,24 +61,24 @@ pub enum Policy {
     },
 }
 
-pub async fn run(common: &Common, command: Policy) -> Result<(), Error> {
+pub async fn run(common: &Common, command: PolicyVerb) -> Result<(), Error> {
     match command {
-        Policy::Set { rules, none: _, node, inherit, fleet, wait } => {
+        PolicyVerb::Set { rules, none: _, node, inherit, fleet, wait } => {
             let rules = if inherit { None } else { Some(rules::read(&rules)?) };
             set(common, rules, node.as_deref(), &fleet, &wait).await
         }
-        Policy::Push { fleet, wait } => {
+        PolicyVerb::Push { fleet, wait } => {
             let registry = open(common)?;
             let told = bring_up_to_date(common, &view(common, &registry, &fleet)?, &wait).await?;
             report(common, Pushed {}, told)
         }
-        Policy::Show { node, fleet } => {
+        PolicyVerb::Show { node, fleet } => {
             let registry = open(common)?;
             let view = view(common, &registry, &fleet)?;
             let one = node.as_deref().map(|text| view.find(text)).transpose()?;
             print(common, &show::policy(&view, one.as_ref())?)
         }
-        Policy::Explain { node, flow, fleet } => {
+        PolicyVerb::Explain { node, flow, fleet } => {
             let flow: Flow = flow.join(" ").parse().map_err(|why| Error::input(format!("no flow: {why}")))?;
             let registry = open(common)?;
             let view = view(common, &registry, &fleet)?;
@@ -110,7 +110,7 @@ async fn set(
     })?;
     let mut told = None;
     if is_told {
-        told = Some((unlock(common)?, Mesh::connect(&registry_path(common)?).await?));
+        told = Some((unlock(common)?, DaemonLane::connect(&registry_path(common)?).await?));
     }
     change(&registry)?;
     let view = view.again()?;

@@ -13,7 +13,7 @@ use crate::{
         delivery::{self, Lane, Outcome},
         show,
     },
-    mesh::control::Mesh,
+    mesh::control::DaemonLane,
     output::{self, Document, Failure, Report, Told},
 };
 
@@ -23,7 +23,7 @@ pub async fn bring_up_to_date(common: &Common, view: &View<'_>, wait: &Wait) -> 
         return Ok(Vec::new());
     }
     let authority = unlock(common)?;
-    let mut mesh = Mesh::connect(&registry_path(common)?).await?;
+    let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
     mesh.reload().await?;
     push(&mut mesh, view, &authority, wait).await
 }

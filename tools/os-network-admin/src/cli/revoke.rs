@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::error::Error,
-    mesh::control::Mesh,
+    mesh::control::DaemonLane,
     output::{Outcome, Revoked, Told, millis},
 };
 
@@ -57,8 +57,8 @@ pub async fn run(common: &Common, text: &str, fleet: &InFleet, wait: &Wait) -> R
 }
 
 /// The own interface refuses from here on.
-async fn cut(registry: &Path) -> Result<Mesh, Error> {
-    let mut mesh = Mesh::connect(registry).await?;
+async fn cut(registry: &Path) -> Result<DaemonLane, Error> {
+    let mut mesh = DaemonLane::connect(registry).await?;
     mesh.reload().await?;
     Ok(mesh)
 }

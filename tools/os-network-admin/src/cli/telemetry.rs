@@ -14,7 +14,7 @@ use crate::{
         host::{Host, System},
     },
     fleet::{View, show},
-    mesh::control::Mesh,
+    mesh::control::DaemonLane,
     output,
 };
 
@@ -34,7 +34,7 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
             .filter_map(|node| show::last(&view, &node.member))
             .try_for_each(|last| print(common, &last));
     }
-    let mut mesh = Mesh::connect(&registry_path(common)?).await?;
+    let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
     let is_table = !common.json && io::stdout().is_terminal();
     let mut drawn: Option<Instant> = None;
     loop {

@@ -9,7 +9,7 @@ use wire::{Key, MESH_PORT};
 
 use crate::{
     base::error::{Error, Exit},
-    registry::{self, Fleet, Link, Member, Node, Other, Placed, Registry, Rules},
+    registry::{self, ClaimedAt, Fleet, Member, Node, NodeMember, Other, Registry, Rules},
 };
 
 /// The shortest beginning of a fingerprint that names a node.
@@ -48,13 +48,13 @@ impl<'r> View<'r> {
     }
 
     /// Its nodes, whether or not they are live.
-    pub fn nodes(&self) -> Result<Vec<Placed>, Error> {
-        self.registry.placed(&self.fleet.id)
+    pub fn nodes(&self) -> Result<Vec<NodeMember>, Error> {
+        self.registry.node_members(&self.fleet.id)
     }
 
     /// Nodes that are members: claimed and not revoked.
-    pub fn live(&self) -> Result<Vec<Placed>, Error> {
-        Ok(self.nodes()?.into_iter().filter(Placed::is_live).collect())
+    pub fn live(&self) -> Result<Vec<NodeMember>, Error> {
+        Ok(self.nodes()?.into_iter().filter(NodeMember::is_live).collect())
     }
 
     /// Live nodes that have not shown what they should have.
@@ -126,16 +126,16 @@ impl<'r> View<'r> {
 }
 
 /// Where a node is outside the tunnel, and on which of our interfaces if it is on our link.
-pub fn endpoint(node: &Placed) -> Option<(Endpoint, Option<&str>)> {
+pub fn endpoint(node: &NodeMember) -> Option<(Endpoint, Option<&str>)> {
     if let Some(underlay) = &node.member.underlay {
         return Some((Endpoint { ip: underlay.address.ip, port: MESH_PORT }, None));
     }
-    let Link { address, interface } = node.link.as_ref()?;
+    let ClaimedAt { address, interface } = node.claimed_at.as_ref()?;
     Some((Endpoint { ip: *address, port: MESH_PORT }, Some(interface)))
 }
 
 /// The same, as a socket sees it. An interface that is not there now has no index.
-pub fn socket(node: &Placed) -> Option<SocketAddrV6> {
+pub fn socket(node: &NodeMember) -> Option<SocketAddrV6> {
     let (endpoint, interface) = endpoint(node)?;
     let scope = interface.map_or(0, |name| if_nametoindex(name).unwrap_or(0));
     Some(SocketAddrV6::new(endpoint.ip.into(), endpoint.port, 0, scope))

@@ -171,12 +171,12 @@ fn lost(error: &io::Error) -> Error {
 }
 
 /// The mesh as commands use it: datagrams out by the daemon, records in from it.
-pub struct Mesh {
+pub struct DaemonLane {
     asks: Client,
     heard: Client,
 }
 
-impl Mesh {
+impl DaemonLane {
     pub async fn connect(registry: &Path) -> Result<Self, Error> {
         let (asks, mut heard) = (Client::connect(registry).await?, Client::connect(registry).await?);
         heard.ask(&Request::Watch).await?;
@@ -202,7 +202,7 @@ impl Mesh {
     }
 }
 
-impl Lane for Mesh {
+impl Lane for DaemonLane {
     async fn send(&mut self, _: &Member, to: Ipv6Addr, datagram: &[u8]) -> Result<(), Error> {
         let data = base16ct::lower::encode_string(datagram);
         self.asks.ask(&Request::Send { to, data }).await.map(|_| ())

@@ -23,11 +23,11 @@ use super::{
     control::{self, Heard, Reply, Request},
     device::Device,
     engine::{BUFFER, Engine, MTU, Out, PeerSetup, Seen, Setup},
-    keeper::{Done, Keeper, Teller},
     kernel,
-    known::{KEEPALIVE_S, Known, Node},
-    run_files::{Hold, Paths, State},
+    registry_thread::{Done, RegistryThread, Teller},
+    run_files::{DaemonState, Lock, Paths},
     server::{Asked, listen},
+    snapshot::{KEEPALIVE_S, Node, Snapshot},
 };
 use crate::{
     base::{
@@ -51,7 +51,7 @@ const BEHIND: usize = 256;
 
 /// Which WireGuard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Choice {
+pub enum EngineChoice {
     /// The kernel's where there is one and `wg` to set it up; else this program's own.
     Auto,
     /// The kernel's.
@@ -66,7 +66,7 @@ pub struct Plan {
     pub registry: PathBuf,
     pub fleet: [u8; 16],
     pub interface: String,
-    pub choice: Choice,
+    pub choice: EngineChoice,
 }
 
 enum Backend {
@@ -75,8 +75,8 @@ enum Backend {
 }
 
 struct Daemon {
-    keeper: Keeper,
-    known: Known,
+    registry: RegistryThread,
+    snapshot: Snapshot,
     /// The last record of each member that is not on its way to the disk.
     said: HashMap<i64, Said>,
     /// Some are.
@@ -84,7 +84,7 @@ struct Daemon {
     interface: String,
     index: u32,
     backend: Backend,
-    state: State,
+    state: DaemonState,
     telemetry: [UdpSocket; 2],
     commands: UdpSocket,
     heard: broadcast::Sender<String>,
@@ -107,10 +107,10 @@ impl Out for Sink<'_> {
 }
 
 /// Runs until it is told to end. `ready` is told when the mesh is up.
-pub async fn run(plan: Plan, ready: impl FnOnce(&State)) -> Result<(), Error> {
+pub async fn run(plan: Plan, ready: impl FnOnce(&DaemonState)) -> Result<(), Error> {
     let paths = Paths::beside(&plan.registry);
     let mine = |error: io::Error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display()));
-    let Some(mut hold) = Hold::take(&paths).map_err(mine)? else {
+    let Some(mut lock) = Lock::take(&paths).map_err(mine)? else {
         return Err(Error::network("the mesh of this registry is up already: see `os-network-admin mesh status`"));
     };
     let stop = |error: io::Error| Error::new(Exit::Other, format!("signals cannot be awaited: {error}"));
@@ -122,13 +122,13 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&State)) -> Result<(), Error> {
         Ok(daemon) => daemon,
         Err(error) => {
             // The first error says more than one of cleaning up.
-            let _ = hold.release();
+            let _ = lock.release();
             return Err(error);
         }
     };
     let (asks, mut asked) = mpsc::channel(16);
     let listening = listen(&paths, asks, daemon.heard.clone());
-    let ended = match listening.and_then(|()| hold.write(&daemon.state)) {
+    let ended = match listening.and_then(|()| lock.write(&daemon.state)) {
         Ok(()) => {
             ready(&daemon.state);
             tokio::select! {
@@ -139,7 +139,7 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&State)) -> Result<(), Error> {
         }
         Err(error) => Err(Error::network(format!("the control socket {}: {error}", paths.socket.display()))),
     };
-    let cleaned = daemon.end().and_then(|()| hold.release());
+    let cleaned = daemon.end().and_then(|()| lock.release());
     let teller = ended?;
     let result = cleaned.map_err(|error| Error::network(format!("the interface cannot be removed: {error}")));
     if let Some(teller) = teller {
@@ -155,11 +155,11 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&State)) -> Result<(), Error> {
 }
 
 /// Removes what a daemon that died has left.
-pub fn remove_leftovers(paths: &Paths, state: &State) -> Result<(), Error> {
+pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error> {
     let clean = || {
-        let Some(hold) = Hold::take(paths)? else { return Ok(()) };
+        let Some(lock) = Lock::take(paths)? else { return Ok(()) };
         remove_ours(&Netlink::open()?, &state.interface)?;
-        hold.release()
+        lock.release()
     };
     clean().map_err(|error: io::Error| refused(&state.interface, &error))
 }
@@ -185,8 +185,8 @@ impl Daemon {
     async fn start(plan: &Plan) -> Result<Self, Error> {
         let registry = Registry::open(&plan.registry)?;
         let key = MeshKey::of_registry(&plan.registry)?;
-        let (keeper, known) = Keeper::start(registry, key, &plan.fleet)?;
-        let (setup, fleet) = (&known.setup, &known.fleet);
+        let (registry, snapshot) = RegistryThread::start(registry, key, &plan.fleet)?;
+        let (setup, fleet) = (&snapshot.setup, &snapshot.fleet);
         let name = &plan.interface;
         let outer = outer(setup.port)?;
         let make = || -> io::Result<(Backend, u32, String)> {
@@ -207,7 +207,7 @@ impl Daemon {
         };
         let (backend, index, engine) = make().map_err(|error| refused(name, &error))?;
         let (interface, since_ms) = (name.clone(), System.now_ms());
-        let state = State { pid: std::process::id(), fleet: fleet.name.clone(), interface, engine, since_ms };
+        let state = DaemonState { pid: std::process::id(), fleet: fleet.name.clone(), interface, engine, since_ms };
         let (v4, v6) = fleet.addresses(AUTHORITY);
         let bind = |ip: IpAddr, port: u16| {
             let bound = std::net::UdpSocket::bind((ip, port)).and_then(|socket| {
@@ -229,8 +229,8 @@ impl Daemon {
         };
         let (heard, _) = broadcast::channel(BEHIND);
         Ok(Self {
-            keeper,
-            known,
+            registry,
+            snapshot,
             said: HashMap::new(),
             is_writing: false,
             interface: name.clone(),
@@ -270,13 +270,13 @@ impl Daemon {
                 }
                 _ = greet.tick() => self.greet(),
                 _ = write.tick() => self.write(),
-                done = self.keeper.done() => match done {
+                done = self.registry.done() => match done {
                     Some(done) => self.take(done),
                     None => return Err(Error::new(Exit::Registry, "the registry's thread has died")),
                 },
                 Some((request, teller)) = asked.recv() => match request {
                     Request::Down => return Ok(Some(teller)),
-                    Request::Reload => self.keeper.read(teller),
+                    Request::Reload => self.registry.read(teller),
                     request => {
                         let _ = teller.send(self.answer(request));
                     }
@@ -290,7 +290,7 @@ impl Daemon {
     /// our new one: so the kernel is told where the node was.
     fn greet(&mut self) {
         if let Ok(netlink) = Netlink::open() {
-            for (peer, node) in self.known.setup.peers.iter().zip(&self.known.nodes) {
+            for (peer, node) in self.snapshot.setup.peers.iter().zip(&self.snapshot.nodes) {
                 let (Some(at), Some(mac)) = (peer.endpoint, node.mac) else { continue };
                 let (index, ip) = (at.scope_id(), at.ip().octets());
                 let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
@@ -339,7 +339,7 @@ impl Daemon {
             for _ in 0..TURN {
                 let Ok((length, from)) = socket.try_recv_from(buffer) else { break };
                 let Some(record) = buffer.get(..length).and_then(Telemetry::parse) else { continue };
-                let Some(node) = self.known.whose(record, from.ip()) else { continue };
+                let Some(node) = self.snapshot.whose(record, from.ip()) else { continue };
                 let (member, ms) = (node.member, System.now_ms());
                 self.said.insert(member, Said { member, record: *record, ms });
                 let heard = Heard { member, heard_ms: ms, record: Hex(record.as_bytes()).to_string() };
@@ -353,7 +353,7 @@ impl Daemon {
     fn write(&mut self) {
         if !self.said.is_empty() && !self.is_writing {
             self.is_writing = true;
-            self.keeper.write(self.said.drain().map(|(_, said)| said).collect());
+            self.registry.write(self.said.drain().map(|(_, said)| said).collect());
         }
     }
 
@@ -366,8 +366,8 @@ impl Daemon {
                     self.said.entry(said.member).or_insert(said);
                 }
             }
-            Done::Read(known, teller) => {
-                self.known = *known;
+            Done::Read(snapshot, teller) => {
+                self.snapshot = *snapshot;
                 self.apply();
                 if let Some(teller) = teller {
                     // Whoever asked may be gone.
@@ -381,11 +381,11 @@ impl Daemon {
     fn apply(&mut self) {
         match &mut self.backend {
             Backend::Kernel => {
-                if let Err(error) = kernel::configure(&self.interface, &self.known.setup) {
+                if let Err(error) = kernel::configure(&self.interface, &self.snapshot.setup) {
                     eprintln!("the interface is not as the registry says: {error}");
                 }
             }
-            Backend::User { engine, .. } => engine.set_peers(&self.known.setup.peers),
+            Backend::User { engine, .. } => engine.set_peers(&self.snapshot.setup.peers),
         }
         self.greet();
     }
@@ -402,7 +402,7 @@ impl Daemon {
     }
 
     fn send(&self, to: Ipv6Addr, data: &str) -> Result<(), String> {
-        if self.known.at(to.into()).is_none() {
+        if self.snapshot.at(to.into()).is_none() {
             return Err(format!("{to} is no member's address"));
         }
         let bytes = base16ct::lower::decode_vec(data).map_err(|_| "the datagram is not in hex")?;
@@ -413,7 +413,7 @@ impl Daemon {
     }
 
     fn status(&self) -> Up {
-        let Known { fleet, setup, nodes, public, .. } = &self.known;
+        let Snapshot { fleet, setup, nodes, public, .. } = &self.snapshot;
         let (v4, v6) = fleet.addresses(AUTHORITY);
         Up {
             pid: self.state.pid,
@@ -434,7 +434,7 @@ impl Daemon {
             Backend::Kernel => kernel::seen(&self.interface, peer).unwrap_or_default(),
             Backend::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
         };
-        let (v4, v6) = self.known.fleet.addresses(node.host);
+        let (v4, v6) = self.snapshot.fleet.addresses(node.host);
         let Seen { endpoint, handshake, received, sent, dropped } = seen;
         output::Peer {
             fingerprint: Some(Fingerprint::of(&node.fiduciary).to_string()),
@@ -459,15 +459,15 @@ impl Daemon {
             }
         };
         let gone = gone();
-        self.keeper.write(self.said.into_values().collect());
-        self.keeper.end();
+        self.registry.write(self.said.into_values().collect());
+        self.registry.end();
         gone
     }
 }
 
 fn backend(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> io::Result<(Backend, u32, String)> {
     let name = &plan.interface;
-    let may_be_kernel = plan.choice == Choice::Kernel || (plan.choice == Choice::Auto && kernel::has_wg());
+    let may_be_kernel = plan.choice == EngineChoice::Kernel || (plan.choice == EngineChoice::Auto && kernel::has_wg());
     if may_be_kernel {
         if !kernel::has_wg() {
             return Err(io::Error::other("`wg` is needed to set the kernel's WireGuard up: install wireguard-tools"));
@@ -489,12 +489,12 @@ fn backend(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> i
             }
             return made.map(|index| (Backend::Kernel, index, "kernel".into()));
         }
-        if plan.choice == Choice::Kernel {
+        if plan.choice == EngineChoice::Kernel {
             return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
         }
     }
     let device =
-        if plan.choice == Choice::UserVeth { Device::pair(netlink, name)? } else { Device::make(netlink, name)? };
+        if plan.choice == EngineChoice::UserVeth { Device::pair(netlink, name)? } else { Device::make(netlink, name)? };
     let (index, engine) = (device.index, format!("user ({})", device.kind()));
     Ok((Backend::User { engine: Box::new(Engine::new(setup)), device, outer }, index, engine))
 }

@@ -17,10 +17,10 @@ use crypto::Secret;
 use policy::{Prefix, Preshared};
 use wire::{Ip, Key};
 
-use super::gate::Gate;
+use super::filter::Filter;
 use crate::registry::Rules;
 
-/// Inner packets of up to this length, so that outer ones are of 1500 bytes.
+/// MeshAddress packets of up to this length, so that outer ones are of 1500 bytes.
 pub const MTU: u32 = 1420;
 /// The longest datagram or packet.
 pub const BUFFER: usize = 2048;
@@ -71,7 +71,7 @@ struct Peer {
     setup: PeerSetup,
     tunnel: Tunn,
     index: u32,
-    gate: Option<Gate>,
+    filter: Option<Filter>,
     seen: Seen,
 }
 
@@ -118,9 +118,9 @@ impl Engine {
             let keepalive = (setup.keepalive_s > 0).then_some(setup.keepalive_s);
             let (secret, limiter) = (self.secret.clone(), Arc::clone(&self.limiter));
             let tunnel = Tunn::new(secret, setup.key.into(), preshared, keepalive, index, Some(limiter));
-            let gate = setup.rules.as_ref().map(|rules| Gate::new(&self.addresses, &setup.allowed, rules));
+            let filter = setup.rules.as_ref().map(|rules| Filter::new(&self.addresses, &setup.allowed, rules));
             let seen = Seen { endpoint: setup.endpoint, ..Seen::default() };
-            self.peers.push(Peer { setup: setup.clone(), tunnel, index, gate, seen });
+            self.peers.push(Peer { setup: setup.clone(), tunnel, index, filter, seen });
         }
     }
 
@@ -145,7 +145,7 @@ impl Engine {
         // Longest prefix first, as everywhere.
         let routes = self.peers.iter_mut().filter_map(|peer| Some((peer.covers(&to)?, peer)));
         let Some((_, peer)) = routes.max_by_key(|(length, _)| *length) else { return };
-        if packet.len() > MTU as usize || peer.gate.as_mut().is_some_and(|gate| !gate.outbound(packet)) {
+        if packet.len() > MTU as usize || peer.filter.as_mut().is_some_and(|filter| !filter.outbound(packet)) {
             peer.seen.dropped += 1;
             return;
         }
@@ -179,12 +179,12 @@ impl Engine {
                 let source = mapped(IpAddr::V4(source));
                 peer.seen.received += packet.len() as u64;
                 let allowed = peer.setup.allowed.iter().any(|prefix| prefix.contains(&source));
-                deliver(allowed, peer.gate.as_mut(), &mut peer.seen, packet, out);
+                deliver(allowed, peer.filter.as_mut(), &mut peer.seen, packet, out);
             }
             TunnResult::WriteToTunnelV6(packet, source) => {
                 peer.seen.received += packet.len() as u64;
                 let allowed = peer.setup.allowed.iter().any(|prefix| prefix.contains(&source.octets()));
-                deliver(allowed, peer.gate.as_mut(), &mut peer.seen, packet, out);
+                deliver(allowed, peer.filter.as_mut(), &mut peer.seen, packet, out);
             }
         }
         // It was authentic: this is where the peer is now.
@@ -230,9 +230,9 @@ impl Peer {
         if self.setup == *setup {
             return;
         }
-        match (&mut self.gate, &setup.rules) {
-            (Some(gate), Some(rules)) => gate.revise(own, &setup.allowed, rules),
-            (gate, rules) => *gate = rules.as_ref().map(|rules| Gate::new(own, &setup.allowed, rules)),
+        match (&mut self.filter, &setup.rules) {
+            (Some(filter), Some(rules)) => filter.revise(own, &setup.allowed, rules),
+            (filter, rules) => *filter = rules.as_ref().map(|rules| Filter::new(own, &setup.allowed, rules)),
         }
         // Where it has shown itself counts for more than where it was said to be, unless that has changed.
         if setup.endpoint.is_some() && setup.endpoint != self.setup.endpoint {
@@ -247,8 +247,8 @@ impl Peer {
     }
 }
 
-fn deliver(allowed: bool, gate: Option<&mut Gate>, seen: &mut Seen, packet: &[u8], out: &mut impl Out) {
-    if allowed && gate.is_none_or(|gate| gate.inbound(packet)) {
+fn deliver(allowed: bool, filter: Option<&mut Filter>, seen: &mut Seen, packet: &[u8], out: &mut impl Out) {
+    if allowed && filter.is_none_or(|filter| filter.inbound(packet)) {
         out.device(packet);
     } else {
         seen.dropped += 1;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the state file says of the daemon that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct DaemonState {
     pub pid: u32,
     pub fleet: String,
     pub interface: String,
@@ -29,7 +29,7 @@ pub enum Condition {
     /// Its daemon lives.
     Up,
     /// Its daemon has died and left this.
-    Died(State),
+    Died(DaemonState),
 }
 
 #[derive(Debug, Clone)]
@@ -64,12 +64,12 @@ impl Paths {
 }
 
 /// Held by the one daemon of a registry.
-pub struct Hold {
+pub struct Lock {
     file: File,
     paths: Paths,
 }
 
-impl Hold {
+impl Lock {
     /// `None`: another holds it.
     pub fn take(paths: &Paths) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
@@ -81,7 +81,7 @@ impl Hold {
         }
     }
 
-    pub fn write(&mut self, state: &State) -> io::Result<()> {
+    pub fn write(&mut self, state: &DaemonState) -> io::Result<()> {
         self.file.rewind()?;
         self.file.set_len(0)?;
         self.file.write_all(serde_json::to_string(state)?.as_bytes())?;
@@ -108,14 +108,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::beside(&folder.path().join("registry"));
         assert_eq!(paths.condition().unwrap(), Condition::Down);
-        let mut hold = Hold::take(&paths).unwrap().unwrap();
-        assert!(Hold::take(&paths).unwrap().is_none());
-        let state = State { pid: 1, fleet: "lab".into(), interface: "g".into(), engine: "kernel".into(), since_ms: 5 };
-        hold.write(&state).unwrap();
+        let mut lock = Lock::take(&paths).unwrap().unwrap();
+        assert!(Lock::take(&paths).unwrap().is_none());
+        let state =
+            DaemonState { pid: 1, fleet: "lab".into(), interface: "g".into(), engine: "kernel".into(), since_ms: 5 };
+        lock.write(&state).unwrap();
         assert_eq!(paths.condition().unwrap(), Condition::Up);
-        drop(hold);
+        drop(lock);
         assert_eq!(paths.condition().unwrap(), Condition::Died(state));
-        Hold::take(&paths).unwrap().unwrap().release().unwrap();
+        Lock::take(&paths).unwrap().unwrap().release().unwrap();
         assert_eq!(paths.condition().unwrap(), Condition::Down);
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     control::{Reply, Request, read_request, write},
-    keeper::Teller,
+    registry_thread::Teller,
     run_files::Paths,
 };
 

@@ -17,7 +17,7 @@ pub use self::{
         Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,
     },
     mesh::{Died, Down, Peer, Ready, Status, Up},
-    node::{Authority, Claimed, Configuration, Event, Fleet, Found, Inner, KeyFile, Node, Nodes, OneNode, Role},
+    node::{Authority, Claimed, Configuration, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode, Role},
 };
 use crate::base::error::{Error, Exit};
 

@@ -106,7 +106,7 @@ pub struct Node {
     pub accepted: Accepted,
     pub address: Ipv6Addr,
     pub interface: String,
-    pub mesh: Option<Inner>,
+    pub mesh: Option<MeshAddress>,
     pub rivals: Option<u32>,
     pub pending_ms: i64,
     pub paired_ms: Option<i64>,
@@ -139,17 +139,17 @@ pub struct Configuration {
 
 /// Where a node is inside the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inner {
+pub struct MeshAddress {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
     pub revoked_ms: Option<i64>,
 }
 
 impl Node {
-    pub fn new(node: &registry::Node, inner: Option<&registry::Inner>) -> Self {
+    pub fn new(node: &registry::Node, inner: Option<&registry::MeshAddress>) -> Self {
         let binding = &node.binding;
         let keys = binding.authorities.iter().take(binding.count.into());
-        let inner = inner.map(|inner| Inner { v4: inner.v4, v6: inner.v6, revoked_ms: inner.revoked_ms });
+        let inner = inner.map(|inner| MeshAddress { v4: inner.v4, v6: inner.v6, revoked_ms: inner.revoked_ms });
         Self {
             fingerprint: Fingerprint::of(&binding.fiduciary).to_string(),
             state: node.state,
@@ -196,8 +196,9 @@ impl Node {
     /// All of a node, a line each.
     fn text(&self) -> String {
         let paired = self.state == State::Paired;
-        let inner =
-            |address: &dyn Fn(&Inner) -> String| self.mesh.as_ref().map_or("none: not in the mesh".into(), address);
+        let inner = |address: &dyn Fn(&MeshAddress) -> String| {
+            self.mesh.as_ref().map_or("none: not in the mesh".into(), address)
+        };
         let mut lines = vec![
             ("fingerprint", self.fingerprint.clone()),
             ("state", if paired { "paired, ADMIN".into() } else { self.state.word().into() }),

@@ -6,7 +6,7 @@ use wire::{Ip, Key};
 use super::{
     file::Registry,
     fleet::Fleet,
-    member::{COLUMNS, Inner, Member},
+    member::{COLUMNS, Member, MeshAddress},
     node::{self, Node, State},
     wanted::{self, Other},
 };
@@ -14,7 +14,7 @@ use crate::base::error::Error;
 
 /// Where a node was claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct ClaimedAt {
     pub address: Ip,
     /// Ours.
     pub interface: String,
@@ -22,13 +22,13 @@ pub struct Link {
 
 /// A member that is a node, and what its pairing says of it.
 #[derive(Clone)]
-pub struct Placed {
+pub struct NodeMember {
     pub member: Member,
-    pub link: Option<Link>,
+    pub claimed_at: Option<ClaimedAt>,
     pub is_paired: bool,
 }
 
-impl Placed {
+impl NodeMember {
     /// Claimed and not revoked.
     pub fn is_live(&self) -> bool {
         self.is_paired && self.member.revoked_ms.is_none() && self.member.configuration.is_some()
@@ -40,8 +40,8 @@ impl Placed {
         let Some(member) = Member::read(row)? else { return Ok(None) };
         let whole = || {
             let address = address.map(Ip::try_from).transpose().ok()?;
-            let link = address.zip(interface).map(|(address, interface)| Link { address, interface });
-            Some(Self { member, link, is_paired: state.as_deref() == Some(State::Paired.word()) })
+            let claimed_at = address.zip(interface).map(|(address, interface)| ClaimedAt { address, interface });
+            Some(Self { member, claimed_at, is_paired: state.as_deref() == Some(State::Paired.word()) })
         };
         Ok(whole())
     }
@@ -55,7 +55,7 @@ impl Registry {
     }
 
     /// The same, and where each is in the mesh.
-    pub fn nodes_and_places(&self) -> Result<Vec<(Node, Option<Inner>)>, Error> {
+    pub fn nodes_and_addresses(&self) -> Result<Vec<(Node, Option<MeshAddress>)>, Error> {
         let columns: Vec<String> = node::COLUMNS.split(", ").map(|name| format!("n.{name} AS {name}")).collect();
         let sql = format!(
             "SELECT {}, m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
@@ -63,14 +63,14 @@ impl Registry {
              WHERE n.state <> 'superseded' ORDER BY n.id",
             columns.join(", ")
         );
-        self.list(&sql, [], |row| Ok(Node::read(row)?.zip(inner(row)?)))
+        self.list(&sql, [], |row| Ok(Node::read(row)?.zip(address(row)?)))
     }
 
     /// The place of a node in the mesh, if it has one.
-    pub fn place(&self, fiduciary: &Key) -> Result<Option<Inner>, Error> {
+    pub fn mesh_address(&self, fiduciary: &Key) -> Result<Option<MeshAddress>, Error> {
         let sql = "SELECT m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
                    FROM member m JOIN fleet f ON f.id = m.fleet WHERE m.fiduciary = ?1";
-        self.one(sql, [fiduciary.as_slice()], inner).map(Option::flatten)
+        self.one(sql, [fiduciary.as_slice()], address).map(Option::flatten)
     }
 
     pub fn member(&self, id: i64) -> Result<Option<Member>, Error> {
@@ -123,22 +123,22 @@ impl Registry {
     }
 
     /// All nodes of a fleet by their places, the revoked and the pending among them.
-    pub fn placed(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
-        self.some_placed("m.fiduciary IS NOT NULL", fleet)
+    pub fn node_members(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+        self.some_node_members("m.fiduciary IS NOT NULL", fleet)
     }
 
     /// Live nodes that have not shown what they should have.
-    pub fn behind(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
-        let mut placed = self.some_placed("m.wanted <> m.shown", fleet)?;
-        placed.retain(Placed::is_live);
-        Ok(placed)
+    pub fn behind(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+        let mut nodes = self.some_node_members("m.wanted <> m.shown", fleet)?;
+        nodes.retain(NodeMember::is_live);
+        Ok(nodes)
     }
 
     /// Live nodes for which no configuration follows.
-    pub fn unworkable(&self, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
-        let mut placed = self.some_placed("m.wanted IS NULL AND m.fiduciary IS NOT NULL", fleet)?;
-        placed.retain(Placed::is_live);
-        Ok(placed)
+    pub fn unworkable(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+        let mut nodes = self.some_node_members("m.wanted IS NULL AND m.fiduciary IS NOT NULL", fleet)?;
+        nodes.retain(NodeMember::is_live);
+        Ok(nodes)
     }
 
     /// The configuration that a node should have.
@@ -153,25 +153,25 @@ impl Registry {
         self.read(|connection| wanted::others(connection, fleet, member))
     }
 
-    fn some_placed(&self, which: &str, fleet: &[u8; 16]) -> Result<Vec<Placed>, Error> {
+    fn some_node_members(&self, which: &str, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
         let sql = format!(
             "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state FROM member m \
              LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
              WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
         );
-        self.list(&sql, [fleet.as_slice()], Placed::read)
+        self.list(&sql, [fleet.as_slice()], NodeMember::read)
     }
 }
 
 /// The outer `None` is damage.
-fn inner(row: &Row<'_>) -> rusqlite::Result<Option<Option<Inner>>> {
+fn address(row: &Row<'_>) -> rusqlite::Result<Option<Option<MeshAddress>>> {
     let (host, revoked_ms): (Option<u32>, _) = (row.get("host")?, row.get("revoked_ms")?);
     let (fleet, network): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get("its_fleet")?, row.get("network")?);
     let (Some(host), Some(fleet), Some(network)) = (host, fleet, network) else { return Ok(Some(None)) };
     let whole = || {
         let (fleet, network) = (<[u8; 16]>::try_from(fleet).ok()?, <[u8; 4]>::try_from(network).ok()?);
         let (v4, v6) = Fleet::addresses_in(&fleet, network.into(), host);
-        Some(Some(Inner { v4, v6, revoked_ms }))
+        Some(Some(MeshAddress { v4, v6, revoked_ms }))
     };
     Ok(whole())
 }

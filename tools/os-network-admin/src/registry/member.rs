@@ -144,7 +144,7 @@ pub struct Said {
 
 /// Where a node is inside the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inner {
+pub struct MeshAddress {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
     pub revoked_ms: Option<i64>,

@@ -18,8 +18,8 @@ pub use cost::{Cost, Counter};
 pub use file::Registry;
 pub use fleet::{AUTHORITY, Fleet, NETWORK, Network, Rules};
 pub use fleets::Changed;
-pub use list::{Link, Placed};
-pub use member::{COUNTER_AHEAD, Inner, Member, NewMember, Said, Who};
+pub use list::{ClaimedAt, NodeMember};
+pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
 pub use wanted::{Other, between, rules};
 

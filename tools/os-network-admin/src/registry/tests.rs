@@ -208,7 +208,7 @@ fn a_registry_of_the_first_version_goes_on_with_what_it_has() {
     assert_eq!(registry.node(&fiduciary).unwrap().unwrap().configuration(), b"abc");
     assert_eq!(registry.node_with(&Fingerprint::of(&fiduciary)).unwrap().unwrap().pending_ms, 7);
     assert!(registry.next_counter(0).unwrap() > 1 << 50);
-    assert!(registry.place(&fiduciary).unwrap().is_none());
+    assert!(registry.mesh_address(&fiduciary).unwrap().is_none());
     assert_eq!(registry.make_fleet(&[5; 16], "lab").unwrap().network.to_string(), "10.8.0.0/24");
     drop(registry);
     assert_eq!(Registry::open(&path).unwrap().fleets_named("lab").unwrap().len(), 1);
@@ -285,7 +285,8 @@ fn a_damaged_row_hides_no_other() {
     }
     let damage = format!("UPDATE node SET address = x'00' WHERE fiduciary = x'{}'", "02".repeat(32));
     registry.connection.execute_batch(&damage).unwrap();
-    let left: Vec<Key> = registry.nodes_and_places().unwrap().iter().map(|(node, _)| node.binding.fiduciary).collect();
+    let left: Vec<Key> =
+        registry.nodes_and_addresses().unwrap().iter().map(|(node, _)| node.binding.fiduciary).collect();
     assert_eq!(left, [[1; 32], [3; 32]]);
 }
 

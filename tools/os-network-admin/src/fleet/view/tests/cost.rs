@@ -63,7 +63,7 @@ fn costs(members: u32) -> [Cost; 4] {
         assert_eq!(listed as u64, rows);
         Cost { statements: cost.statements, steps: cost.steps.div_ceil(rows), scanned: cost.scanned.div_ceil(rows) }
     };
-    let nodes = registry.nodes_and_places().unwrap().len();
+    let nodes = registry.nodes_and_addresses().unwrap().len();
     let listed = each(counter.take(), nodes);
     let view = View { registry: &registry, fleet: registry.fleet(&FLEET).unwrap().unwrap() };
     counter.take();

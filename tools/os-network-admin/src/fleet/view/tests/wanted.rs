@@ -112,7 +112,7 @@ proptest! {
                 prop_assert_eq!(keys, others(&view, &node.member), "{} after {:?}", node.member.who, change);
             }
             let behind = view.behind().unwrap().into_iter().map(|member| member.id).collect::<Vec<_>>();
-            let lack = |node: &Placed| node.member.configuration != view.configuration(&node.member).ok();
+            let lack = |node: &NodeMember| node.member.configuration != view.configuration(&node.member).ok();
             let lacking: Vec<i64> = view.live().unwrap().iter().filter(|node| lack(node)).map(|node| node.member.id).collect();
             prop_assert_eq!(behind, lacking);
         }

@@ -9,19 +9,19 @@ use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
 use crate::registry::Rules;
 
-pub struct Gate {
+pub struct Filter {
     flows: Box<Flows>,
     /// Ours, with the node as the only peer.
     mirrored: Box<Configuration>,
     since: Instant,
 }
 
-impl Gate {
+impl Filter {
     /// Between our addresses and those of a node with these rules.
     pub fn new(own: &[Prefix], node: &[Prefix], rules: &Rules) -> Self {
-        let mut gate = Self { flows: Box::default(), mirrored: Box::default(), since: Instant::now() };
-        gate.revise(own, node, rules);
-        gate
+        let mut filter = Self { flows: Box::default(), mirrored: Box::default(), since: Instant::now() };
+        filter.revise(own, node, rules);
+        filter
     }
 
     /// Rules or addresses have changed: what is no flow any more is forgotten.
@@ -147,9 +147,9 @@ mod tests {
         })
     }
 
-    fn gate(rules: &[Rule]) -> Gate {
+    fn filter(rules: &[Rule]) -> Filter {
         let rules = rules.iter().copied().collect();
-        Gate::new(&[Prefix::v4(OWN, 24)], &[Prefix::v4(NODE, 32)], &rules)
+        Filter::new(&[Prefix::v4(OWN, 24)], &[Prefix::v4(NODE, 32)], &rules)
     }
 
     fn rule(direction: Direction, protocol: Protocol, port: u16) -> Rule {
@@ -158,44 +158,44 @@ mod tests {
 
     #[test]
     fn with_no_rule_commands_go_and_telemetry_comes_and_nothing_else() {
-        let mut gate = gate(&[]);
-        assert!(gate.outbound(&udp((OWN, 4000), (NODE, 8090))));
-        assert!(!gate.inbound(&udp((NODE, 8090), (OWN, 4000))), "a command is not answered");
-        assert!(gate.inbound(&udp((NODE, 8091), (OWN, 8091))));
-        assert!(gate.inbound(&udp((NODE, 5), (OWN, 8091))));
-        assert!(!gate.inbound(&udp((NODE, 5), ([10, 8, 0, 3], 8091))), "another's");
+        let mut filter = filter(&[]);
+        assert!(filter.outbound(&udp((OWN, 4000), (NODE, 8090))));
+        assert!(!filter.inbound(&udp((NODE, 8090), (OWN, 4000))), "a command is not answered");
+        assert!(filter.inbound(&udp((NODE, 8091), (OWN, 8091))));
+        assert!(filter.inbound(&udp((NODE, 5), (OWN, 8091))));
+        assert!(!filter.inbound(&udp((NODE, 5), ([10, 8, 0, 3], 8091))), "another's");
         for port in [8090, 22, 53] {
-            assert!(!gate.inbound(&udp((NODE, 8091), (OWN, port))), "{port}");
-            assert!(!gate.inbound(&tcp((NODE, 4000), (OWN, port), true, false)), "{port}");
+            assert!(!filter.inbound(&udp((NODE, 8091), (OWN, port))), "{port}");
+            assert!(!filter.inbound(&tcp((NODE, 4000), (OWN, port), true, false)), "{port}");
         }
-        assert!(!gate.outbound(&tcp((OWN, 4000), (NODE, 80), true, false)));
-        assert!(!gate.outbound(&udp((OWN, 4000), (NODE, 8091))));
-        assert!(!gate.outbound(b"no packet") && !gate.inbound(&[]));
+        assert!(!filter.outbound(&tcp((OWN, 4000), (NODE, 80), true, false)));
+        assert!(!filter.outbound(&udp((OWN, 4000), (NODE, 8091))));
+        assert!(!filter.outbound(b"no packet") && !filter.inbound(&[]));
     }
 
     #[test]
     fn what_a_rule_lets_in_at_the_node_is_opened_here_and_answered_there() {
-        let mut gate = gate(&[rule(Direction::In, Protocol::Tcp, 80)]);
+        let mut filter = filter(&[rule(Direction::In, Protocol::Tcp, 80)]);
         let answer = tcp((NODE, 80), (OWN, 4000), true, true);
-        assert!(!gate.inbound(&answer), "an answer to nothing");
-        assert!(!gate.inbound(&tcp((NODE, 4000), (OWN, 80), true, false)), "the node opens nothing");
-        assert!(gate.outbound(&tcp((OWN, 4000), (NODE, 80), true, false)));
-        assert!(gate.inbound(&answer));
-        assert!(!gate.outbound(&tcp((OWN, 4000), (NODE, 81), true, false)));
+        assert!(!filter.inbound(&answer), "an answer to nothing");
+        assert!(!filter.inbound(&tcp((NODE, 4000), (OWN, 80), true, false)), "the node opens nothing");
+        assert!(filter.outbound(&tcp((OWN, 4000), (NODE, 80), true, false)));
+        assert!(filter.inbound(&answer));
+        assert!(!filter.outbound(&tcp((OWN, 4000), (NODE, 81), true, false)));
         // The rule goes, and the connection with it.
-        gate.revise(&[Prefix::v4(OWN, 24)], &[Prefix::v4(NODE, 32)], &Rules::new());
-        assert!(!gate.inbound(&tcp((NODE, 80), (OWN, 4000), false, true)));
+        filter.revise(&[Prefix::v4(OWN, 24)], &[Prefix::v4(NODE, 32)], &Rules::new());
+        assert!(!filter.inbound(&tcp((NODE, 80), (OWN, 4000), false, true)));
     }
 
     #[test]
     fn what_a_rule_lets_out_of_the_node_is_taken_here() {
-        let mut gate = gate(&[rule(Direction::Out, Protocol::Udp, 514)]);
-        assert!(gate.inbound(&udp((NODE, 4000), (OWN, 514))));
-        assert!(gate.outbound(&udp((OWN, 514), (NODE, 4000))));
-        assert!(!gate.inbound(&udp((NODE, 4000), (OWN, 515))));
-        assert!(!gate.outbound(&udp((OWN, 4000), (NODE, 514))));
+        let mut filter = filter(&[rule(Direction::Out, Protocol::Udp, 514)]);
+        assert!(filter.inbound(&udp((NODE, 4000), (OWN, 514))));
+        assert!(filter.outbound(&udp((OWN, 514), (NODE, 4000))));
+        assert!(!filter.inbound(&udp((NODE, 4000), (OWN, 515))));
+        assert!(!filter.outbound(&udp((OWN, 4000), (NODE, 514))));
         // A rule about others opens nothing here.
         let peers = Rule { role: Role::Peer, ..rule(Direction::Out, Protocol::Udp, 514) };
-        assert!(!self::gate(&[peers]).inbound(&udp((NODE, 4000), (OWN, 514))));
+        assert!(!self::filter(&[peers]).inbound(&udp((NODE, 4000), (OWN, 514))));
     }
 }

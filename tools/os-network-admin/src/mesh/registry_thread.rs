@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{mpsc as answers, oneshot};
 
-use super::{control::Reply, known::Known};
+use super::{control::Reply, snapshot::Snapshot};
 use crate::{
     base::{
         error::{Error, Exit},
@@ -36,11 +36,11 @@ pub enum Done {
     /// All is written but these.
     Written(Vec<Said>),
     /// This is how the registry is now.
-    Read(Box<Known>, Option<Teller>),
+    Read(Box<Snapshot>, Option<Teller>),
 }
 
 /// The other end of the thread.
-pub struct Keeper {
+pub struct RegistryThread {
     jobs: mpsc::Sender<Job>,
     done: answers::UnboundedReceiver<Done>,
     thread: JoinHandle<()>,
@@ -54,9 +54,9 @@ struct Kept {
     version: i64,
 }
 
-impl Keeper {
+impl RegistryThread {
     /// Reads the registry for the first time.
-    pub fn start(registry: Registry, key: MeshKey, fleet: &[u8; 16]) -> Result<(Self, Known), Error> {
+    pub fn start(registry: Registry, key: MeshKey, fleet: &[u8; 16]) -> Result<(Self, Snapshot), Error> {
         let fleet = registry.fleet(fleet)?;
         let fleet =
             fleet.ok_or_else(|| Error::new(Exit::Registry, "the registry does not have this fleet any more"))?;
@@ -138,10 +138,10 @@ impl Kept {
         }
     }
 
-    fn read(&mut self) -> Result<Known, Error> {
+    fn read(&mut self) -> Result<Snapshot, Error> {
         // Before the rest: a change meanwhile is seen at the next look.
         let version = self.registry.version()?;
-        let known = Known::load(&self.registry, &self.fleet, &self.key)?;
+        let known = Snapshot::load(&self.registry, &self.fleet, &self.key)?;
         self.version = version;
         self.fleet.clone_from(&known.fleet);
         Ok(known)

@@ -15,7 +15,7 @@ use crate::{
 /// How often a peer hears from us, so that one that has lost its session, or where we are, has them again.
 pub const KEEPALIVE_S: u16 = 25;
 
-pub struct Known {
+pub struct Snapshot {
     pub fleet: Fleet,
     /// Our key.
     pub public: Key,
@@ -34,7 +34,7 @@ pub struct Node {
     pub mac: Option<Mac>,
 }
 
-impl Known {
+impl Snapshot {
     pub fn load(registry: &Registry, fleet: &Fleet, key: &MeshKey) -> Result<Self, Error> {
         let view = View::load(registry, fleet, key.public())?;
         let (v4, v6) = view.fleet.addresses(AUTHORITY);
