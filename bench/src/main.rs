@@ -12,6 +12,7 @@ mod machine;
 mod mailbox;
 mod memory;
 mod packet;
+mod registry;
 mod systems;
 mod wireguard;
 
@@ -45,6 +46,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "drop", goals: drop::GOALS, run: drop::run },
     Section { name: "packet", goals: packet::GOALS, run: packet::run },
     Section { name: "wireguard", goals: wireguard::GOALS, run: wireguard::run },
+    Section { name: "registry", goals: registry::GOALS, run: registry::run },
 ];
 
 #[derive(Parser)]
