@@ -1,30 +1,26 @@
 //! What lifecycle does for `mesh`: membership, the first handshake, updates.
 
 use calls::{
-    Domain,
     console::{Code, Event},
-    keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply, for_lifecycle as keystore},
+    keystore::{Ownership, Refusal as KeystoreRefusal, StatusReply},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
     mesh::Membership,
-    rules::MeshLink,
 };
 use link::Station;
-use shm::{Micros, mailbox::CallError};
+use shm::{cell, mailbox::Incoming};
 use wire::{
-    Hash, Phase,
+    Hash, Key, Phase,
     claim::MAX_CONFIGURATION,
     telemetry::CommandResult,
     update::{self, UpdateHead},
 };
 
-use crate::{Lifecycle, Ports, configuration::Kept};
+use crate::{configuration::Kept, events::Events, keystore::Errand, ports::MeshServer, waiting::Waiting};
 
-/// A call of mesh that is answered when the keystore has confirmed it: [`for_mesh::Joined`], or the update of a
-/// [`for_mesh::Apply`].
-pub struct Pending {
-    update: Option<Update>,
-    /// The keystore has done it; its status is asked for, and every answer is younger than that.
-    done: bool,
+/// A call of `mesh` that waits for the keystore.
+enum Call {
+    Joined,
+    Apply(Update),
 }
 
 struct Update {
@@ -32,53 +28,151 @@ struct Update {
     next: Kept,
 }
 
-impl Pending {
-    /// Of the update that waits to be committed.
-    pub fn head(&self) -> Option<&UpdateHead> {
-        self.update.as_ref().map(|update| &update.head)
-    }
+/// What `mesh` is answered.
+pub enum Answer {
+    Joined,
+    Applied(CommandResult),
+    Refused(Refusal),
+}
+
+/// What a status of the keystore means for the call that waited for it.
+pub enum Shown {
+    Answer(Answer),
+    /// The update is committed: this is the configuration that is in force.
+    InForce(Kept),
 }
 
 /// What makes one membership differ from the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    phase: Phase,
-    isolated: u8,
-    epoch: u64,
-    link: Station,
-    configuration: Option<Hash>,
+    pub phase: Phase,
+    pub isolated: u8,
+    pub epoch: u64,
+    pub fiduciary: Key,
+    pub link: Station,
+    pub configuration: Option<Hash>,
 }
 
-impl Lifecycle {
-    /// The configuration that the keystore has committed, if it is here.
-    pub(crate) fn in_force(&self) -> Option<&Kept> {
-        let status = self.status?;
-        let committed = status.ownership() != Ownership::Unclaimed && status.configuration == self.staged.hash;
-        committed.then_some(&self.staged)
+pub struct Mesh {
+    waiting: Waiting<Call>,
+    told: Option<Told>,
+    joined: bool,
+}
+
+impl Mesh {
+    pub const fn new() -> Self {
+        Self { waiting: Waiting::nothing(), told: None, joined: false }
     }
 
-    /// The link of a member; without a mesh nobody is one.
-    pub(crate) fn mesh_link(&self) -> MeshLink {
-        let lives = self.phase.has_mesh() && !self.is_dead(Domain::Mesh);
-        self.in_force().filter(|_| lives).map_or(MeshLink::NONE, |kept| kept.link)
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Takes a call. Returns what answers it at once, if anything does.
+    pub fn take(&mut self, call: &Incoming<{ for_mesh::MAX_REQUEST }>, phase: Phase) -> Option<Answer> {
+        if call.parse::<for_mesh::Joined>().is_some() {
+            match phase {
+                Phase::Claimed => return Some(Answer::Joined),
+                Phase::Committed => self.waiting.act(Call::Joined),
+                _ => return Some(Answer::Refused(Refusal::Phase)),
+            }
+        } else if let Some(request) = call.parse::<for_mesh::Apply>() {
+            match read(&request) {
+                // Who can command has made a handshake, and has said so.
+                _ if phase != Phase::Claimed => return Some(Answer::Refused(Refusal::Phase)),
+                Ok(update) => self.waiting.act(Call::Apply(update)),
+                Err(result) => return Some(Answer::Applied(result)),
+            }
+        } else {
+            return Some(Answer::Refused(Refusal::NotAllowed));
+        }
+        None
+    }
+
+    /// What the keystore has to do for the call that waits.
+    pub fn errand(&self) -> Option<Errand<'_>> {
+        Some(match self.waiting.undone()? {
+            Call::Joined => Errand::Settle,
+            Call::Apply(update) => Errand::Update(&update.head),
+        })
+    }
+
+    /// The keystore has done it; its status is to show it.
+    pub fn done(&mut self) {
+        self.waiting.done();
+    }
+
+    /// Whether the call that waits needs a status.
+    pub fn is_due(&self) -> bool {
+        self.waiting.is_due()
+    }
+
+    pub fn asked(&mut self) {
+        self.waiting.asked();
+    }
+
+    /// The keystore refuses what the call needs. Only its word about the update is a word against the update.
+    pub fn refused(&mut self, refusal: Option<KeystoreRefusal>) -> Option<Answer> {
+        use KeystoreRefusal::{Forged, NotMine, Stale};
+        Some(match self.waiting.take()? {
+            Call::Joined => Answer::Refused(Refusal::Phase),
+            Call::Apply(_) if matches!(refusal, Some(Forged | Stale | NotMine)) => {
+                Answer::Applied(CommandResult::Refused)
+            }
+            Call::Apply(_) => Answer::Applied(CommandResult::Store),
+        })
+    }
+
+    pub fn shown(&mut self, status: &StatusReply) -> Option<Shown> {
+        Some(match self.waiting.shown()? {
+            Call::Joined if status.ownership() == Ownership::Claimed => Shown::Answer(Answer::Joined),
+            Call::Joined => Shown::Answer(Answer::Refused(Refusal::Phase)),
+            Call::Apply(Update { next, .. }) if status.configuration == next.hash => Shown::InForce(next),
+            Call::Apply(_) => Shown::Answer(Answer::Applied(CommandResult::Store)),
+        })
+    }
+
+    /// Forgets the call that waits. Returns what answers it.
+    pub fn give_up(&mut self) -> Option<Answer> {
+        self.waiting.take().map(|_| Answer::Refused(Refusal::Phase))
+    }
+
+    pub fn answer(&mut self, answer: &Answer, server: &mut MeshServer<'_>, events: &mut Events) {
+        match answer {
+            Answer::Joined => {
+                if !core::mem::replace(&mut self.joined, true) {
+                    events.say(Event::new(Code::Joined, 0, &[]));
+                }
+                server.reply::<for_mesh::Joined>(&());
+            }
+            Answer::Applied(result) => {
+                if *result != CommandResult::Done {
+                    events.say(Event::new(Code::UpdateRefused, *result as u32, &[]));
+                }
+                server.reply::<for_mesh::Apply>(&(*result as u32));
+            }
+            Answer::Refused(refusal) => server.refuse(refusal.code()),
+        }
     }
 
     /// Publishes the membership if it has changed.
-    pub(crate) fn tell_mesh(&mut self, ports: &mut Ports<'_>) {
-        let Some(status) = self.status.filter(|status| status.state() == Some(State::Ready)) else { return };
-        let kept = self.in_force().filter(|_| self.phase.has_mesh());
-        let configuration = kept.map(|kept| kept.hash);
-        let StatusReply { isolated, epoch, fiduciary, .. } = status;
-        let told = Told { phase: self.phase, isolated, epoch, link: self.link, configuration };
+    pub fn tell(
+        &mut self,
+        told: Told,
+        kept: Option<&Kept>,
+        cell: &mut cell::Writer<'_, Membership>,
+        events: &mut Events,
+    ) {
         if self.told == Some(told) {
             return;
         }
+        let Told { phase, isolated, epoch, fiduciary, link, configuration } = told;
         let mut membership = Membership {
-            phase: self.phase as u64,
-            isolated: u64::from(isolated),
+            phase: phase as u64,
+            isolated: isolated.into(),
             epoch,
             fiduciary,
-            link: self.link,
+            link,
             length: 0,
             configuration: [0; MAX_CONFIGURATION],
         };
@@ -86,116 +180,11 @@ impl Lifecycle {
             membership.length = kept.bytes().len() as u64;
             membership.configuration = *kept.padded();
         }
-        ports.membership.publish(&membership);
+        cell.publish(&membership);
         let peers = kept.map_or(0, |kept| kept.peers);
         let before = self.told.replace(told).and_then(|told| told.configuration);
         if let Some(hash) = configuration.filter(|hash| before != Some(*hash)) {
-            self.events.say(Event::new(Code::Configured, peers, &[&hash, &epoch.to_be_bytes()]));
-        }
-    }
-
-    pub(crate) fn serve_mesh(&mut self, ports: &mut Ports<'_>) {
-        if self.pending.is_some() {
-            return;
-        }
-        let call = match ports.mesh.take() {
-            Ok(None) => return,
-            Err(_) => return self.events.say(Event::new(Code::Misbehaved, Domain::Mesh as u32, &[])),
-            Ok(Some(call)) => call,
-        };
-        if call.parse::<for_mesh::Joined>().is_some() {
-            match self.phase {
-                Phase::Claimed => self.welcome(ports),
-                Phase::Committed => {
-                    self.pending = Some(Pending { update: None, done: false });
-                    self.wanted.settle = true;
-                }
-                _ => ports.mesh.refuse(Refusal::Phase.code()),
-            }
-        } else if let Some(request) = call.parse::<for_mesh::Apply>() {
-            match read(&request) {
-                // Who can command has made a handshake, and has said so.
-                _ if self.phase != Phase::Claimed => ports.mesh.refuse(Refusal::Phase.code()),
-                Ok(update) => {
-                    self.pending = Some(Pending { update: Some(update), done: false });
-                    self.wanted.update = true;
-                }
-                Err(result) => self.answer_apply(result, ports),
-            }
-        } else {
-            ports.mesh.refuse(Refusal::NotAllowed.code());
-        }
-    }
-
-    /// What the keystore has said about a pending call.
-    pub(crate) fn hear_about_mesh(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        if let Some(outcome) = ports.keystore.poll::<keystore::Settle>(now) {
-            self.wanted.settle = false;
-            match outcome {
-                Err(CallError::Refused(_)) => self.drop_pending(ports),
-                outcome => {
-                    if self.said(outcome, ports).is_some() {
-                        self.done();
-                    }
-                }
-            }
-        }
-        if let Some(outcome) = ports.keystore.poll::<keystore::Update>(now) {
-            self.wanted.update = false;
-            match outcome {
-                Err(CallError::Refused(code)) if self.pending.take().is_some() => {
-                    let store = code == KeystoreRefusal::Store.code();
-                    self.answer_apply(if store { CommandResult::Store } else { CommandResult::Refused }, ports);
-                }
-                Err(CallError::Refused(_)) => {}
-                outcome => {
-                    if self.said(outcome, ports).is_some() {
-                        self.done();
-                    }
-                }
-            }
-        }
-    }
-
-    /// The keystore has done what was asked; its status shows it.
-    fn done(&mut self) {
-        if let Some(pending) = &mut self.pending {
-            pending.done = true;
-            self.wanted.status = true;
-        }
-    }
-
-    pub(crate) fn confirm_mesh(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
-        let Some(pending) = self.pending.take_if(|pending| pending.done) else { return };
-        match pending.update {
-            None if status.ownership() == Ownership::Claimed => self.welcome(ports),
-            None => ports.mesh.refuse(Refusal::Phase.code()),
-            Some(Update { next, .. }) if status.configuration == next.hash => {
-                self.staged = next;
-                self.publish(ports);
-                self.answer_apply(CommandResult::Done, ports);
-            }
-            Some(_) => self.answer_apply(CommandResult::Store, ports),
-        }
-    }
-
-    fn welcome(&mut self, ports: &mut Ports<'_>) {
-        if !core::mem::replace(&mut self.joined, true) {
-            self.events.say(Event::new(Code::Joined, 0, &[]));
-        }
-        ports.mesh.reply::<for_mesh::Joined>(&());
-    }
-
-    fn answer_apply(&mut self, result: CommandResult, ports: &mut Ports<'_>) {
-        if result != CommandResult::Done {
-            self.events.say(Event::new(Code::UpdateRefused, result as u32, &[]));
-        }
-        ports.mesh.reply::<for_mesh::Apply>(&(result as u32));
-    }
-
-    pub(crate) fn drop_pending(&mut self, ports: &mut Ports<'_>) {
-        if self.pending.take().is_some() {
-            ports.mesh.refuse(Refusal::Phase.code());
+            events.say(Event::new(Code::Configured, peers, &[&hash, &epoch.to_be_bytes()]));
         }
     }
 }

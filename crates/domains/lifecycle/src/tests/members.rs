@@ -3,6 +3,8 @@
 use wire::{telemetry::CommandResult, update::UpdateHead};
 use zerocopy::IntoBytes;
 
+use shm::mailbox::Operation as _;
+
 use super::*;
 
 /// As mesh has staged it.
@@ -175,8 +177,10 @@ fn an_update_that_does_not_hold_changes_nothing() {
         (KeystoreRefusal::Stale, CommandResult::Refused),
         (KeystoreRefusal::NotMine, CommandResult::Refused),
         (KeystoreRefusal::Store, CommandResult::Store),
+        // The update may be good.
+        (KeystoreRefusal::NotReady, CommandResult::Store),
     ] {
-        rig.refuses = Some(refusal);
+        rig.refuses = Some((keystore::Update::OP, refusal));
         assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(expected));
     }
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
@@ -215,7 +219,7 @@ fn an_update_is_asked_again_when_the_keystore_is_late() {
     // One that never answers seals the node, and mesh is not left without a word.
     rig.keystore_answers = false;
     rig.mesh.call::<for_mesh::Apply>(&update(&configuration(82)), 0, Patience::ENDLESS);
-    for _ in 0..PATIENCE.tries {
+    for _ in 0..crate::keystore::PATIENCE.tries {
         rig.run();
         let at = rig.alarm().unwrap();
         rig.pass(at - rig.now);

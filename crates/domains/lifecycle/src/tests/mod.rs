@@ -1,15 +1,22 @@
 mod members;
+mod refusals;
 
 use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, format, vec::Vec};
 
 use calls::{
-    alarm::AlarmOf,
-    keystore::{AnchorKind, HealthTest, Refusal as KeystoreRefusal},
-    lifecycle::ApplyRequest,
-    rules::MeshLink,
+    alarm::{Alarm, AlarmOf},
+    console::SLOT,
+    keystore::{AnchorKind, HealthTest, for_lifecycle as keystore},
+    lifecycle::{ApplyRequest, for_mesh},
+    mesh::Membership,
+    rules::{Gate as ClaimRules, Report},
 };
-use shm::{ReadOnly, ReadWrite};
+use shm::{
+    ReadOnly, ReadWrite, cell,
+    mailbox::{CallError, Patience},
+    ring,
+};
 use zerocopy::{FromBytes, FromZeros};
 
 use members::update;
@@ -24,15 +31,15 @@ struct Rig {
     ports: Ports<'static>,
     now: Micros,
     keystore: mailbox::Server<'static, { keystore::MAX_REQUEST }>,
-    /// Why it refuses updates, if it does.
-    refuses: Option<KeystoreRefusal>,
+    /// The operation that it refuses, and why.
+    refuses: Option<(u32, KeystoreRefusal)>,
     keystore_answers: bool,
     status: StatusReply,
     asked: Vec<u32>,
     report: cell::Writer<'static, Report>,
     perimeter: cell::Reader<'static, Rules>,
     rules: Rules,
-    claim_gate: cell::Reader<'static, Gate>,
+    claim_gate: cell::Reader<'static, ClaimRules>,
     beacon: mailbox::Client<'static>,
     claim: mailbox::Client<'static>,
     membership: cell::Reader<'static, Membership>,
@@ -123,7 +130,9 @@ impl Rig {
                 && let Some(call) = self.keystore.take().unwrap()
             {
                 self.asked.push(call.op);
-                if call.parse::<keystore::Status>().is_some() {
+                if let Some((_, refusal)) = self.refuses.filter(|(op, _)| *op == call.op) {
+                    self.keystore.refuse(refusal.code());
+                } else if call.parse::<keystore::Status>().is_some() {
                     self.keystore.reply::<keystore::Status>(&self.status);
                 } else if call.parse::<keystore::Fork>().is_some() {
                     if self.status.ownership() == Ownership::Unclaimed {
@@ -138,13 +147,8 @@ impl Rig {
                     self.status.ownership = Ownership::Claimed as u8;
                     self.keystore.reply::<keystore::Settle>(&());
                 } else if let Some(head) = call.parse::<keystore::Update>() {
-                    match self.refuses {
-                        Some(refusal) => self.keystore.refuse(refusal.code()),
-                        None => {
-                            self.status.configuration = head.configuration;
-                            self.keystore.reply::<keystore::Update>(&());
-                        }
-                    }
+                    self.status.configuration = head.configuration;
+                    self.keystore.reply::<keystore::Update>(&());
                 } else {
                     self.keystore.refuse(KeystoreRefusal::NotAllowed.code());
                 }
@@ -320,7 +324,7 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
     let mut rig = Rig::new(0);
     rig.keystore_answers = false;
     rig.run();
-    for _ in 0..PATIENCE.tries {
+    for _ in 0..crate::keystore::PATIENCE.tries {
         let at = rig.alarm().unwrap();
         assert_eq!(rig.core.phase(), Phase::Blind);
         rig.pass(at - rig.now);
@@ -415,27 +419,6 @@ fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
 }
 
 #[test]
-fn a_binding_that_is_committed_while_the_gate_closes_is_followed_and_not_forked_over() {
-    for owner in [Ownership::Committed, Ownership::Claimed] {
-        let mut rig = Rig::new(60_000);
-        rig.become_ready();
-        rig.open(1).unwrap();
-        let gate = rig.rules.gate;
-        rig.claim::<for_claim::Started>(&gate).unwrap();
-        rig.stage(&configuration(80)).unwrap();
-        // The keystore commits at the last moment; lifecycle hears of the deadline first.
-        rig.status.ownership = owner as u8;
-        rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
-        rig.pass(20_000 * MS);
-        let phase = if owner == Ownership::Committed { Phase::Committed } else { Phase::Claimed };
-        assert_eq!((rig.core.phase(), rig.rules.gate), (phase, 0));
-        assert!(!rig.said.contains(&(Code::KeystoreSilent, 0)));
-        assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
-        assert_eq!(rig.rules.mesh.member, 1);
-    }
-}
-
-#[test]
 fn a_claim_is_final_only_when_the_keystore_says_so() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
@@ -458,6 +441,44 @@ fn a_claim_is_final_only_when_the_keystore_says_so() {
     assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
     // Said again, because the reply was lost.
     rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
+}
+
+#[test]
+fn an_older_status_answers_no_call_of_claim() {
+    for late in [false, true] {
+        let mut rig = Rig::holding();
+        rig.open(1).unwrap();
+        let gate = rig.rules.gate;
+        rig.stage(&configuration(80)).unwrap();
+        rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+        // The keystore is asked before the call comes; it answers with what was before the commit, or with what is after.
+        rig.keystore_answers = false;
+        rig.change();
+        rig.claim.call::<for_claim::Committed>(&gate, 0, Patience::ENDLESS);
+        rig.run();
+        rig.keystore.take().unwrap().unwrap().parse::<keystore::Status>().unwrap();
+        rig.status.ownership = if late { Ownership::Committed } else { Ownership::Unclaimed } as u8;
+        rig.keystore.reply::<keystore::Status>(&rig.status);
+        rig.run();
+        assert_eq!(rig.claim.poll::<for_claim::Committed>(0), None);
+        rig.status.ownership = Ownership::Committed as u8;
+        rig.keystore_answers = true;
+        rig.run();
+        assert_eq!(rig.claim.poll::<for_claim::Committed>(0), Some(Ok(0)));
+        rig.keystore_answers = false;
+        rig.change();
+        rig.claim.call::<for_claim::Acknowledged>(&gate, 0, Patience::ENDLESS);
+        rig.run();
+        rig.keystore.take().unwrap().unwrap().parse::<keystore::Status>().unwrap();
+        rig.status.ownership = if late { Ownership::Claimed } else { Ownership::Committed } as u8;
+        rig.keystore.reply::<keystore::Status>(&rig.status);
+        rig.run();
+        assert_eq!(rig.claim.poll::<for_claim::Acknowledged>(0), None);
+        rig.status.ownership = Ownership::Claimed as u8;
+        rig.keystore_answers = true;
+        rig.run();
+        assert_eq!(rig.claim.poll::<for_claim::Acknowledged>(0), Some(Ok(())));
+    }
 }
 
 #[test]
@@ -539,7 +560,7 @@ proptest::proptest! {
             proptest::prop_assert!(allowed, "{before:?} to {after:?}");
             proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership() == Ownership::Claimed);
             proptest::prop_assert!(after != Phase::Committed || rig.status.ownership() != Ownership::Unclaimed);
-            proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_some());
+            proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_open());
             let member = rig.core.configuration().filter(|bytes| after.has_mesh() && !bytes.is_empty());
             proptest::prop_assert_eq!(rig.rules.mesh.member == 1, member.is_some());
             proptest::prop_assert_eq!(rig.member.configuration(), member);

@@ -1,0 +1,123 @@
+//! The keystore's client: what is to be asked, the most urgent first, and what the keystore has said.
+
+use calls::keystore::{
+    Refusal, StatusReply,
+    for_lifecycle::{CloseGate, Fork, Settle, Status, Update},
+};
+use shm::{
+    Micros,
+    mailbox::{CallError, Client, Patience},
+};
+use wire::update::UpdateHead;
+
+/// How long the keystore may take to answer, and how often it is asked before it counts as silent.
+pub const PATIENCE: Patience = Patience { each: 5_000_000, tries: 3 };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    CloseGate,
+    Fork,
+    Settle,
+    Update,
+    Status,
+}
+
+/// What the keystore has to do for a call of `mesh`.
+pub enum Errand<'e> {
+    Settle,
+    Update(&'e UpdateHead),
+}
+
+pub enum Answer {
+    Status(StatusReply),
+    /// The keystore has done what any other question asks for.
+    Done(Question),
+    /// `None` is a code that the interface does not have.
+    Refused(Question, Option<Refusal>),
+    /// No answer came, however often the keystore was asked.
+    Silent,
+    Misbehaved,
+}
+
+pub struct Keystore {
+    asked: Option<Question>,
+    /// The gate has closed since the keystore was last told so.
+    close_gate: bool,
+    /// The fork is asked for from this time on.
+    fork_at: Option<Micros>,
+    status: bool,
+}
+
+impl Keystore {
+    pub const fn new() -> Self {
+        Self { asked: None, close_gate: false, fork_at: None, status: true }
+    }
+
+    pub fn close_gate(&mut self) {
+        self.close_gate = true;
+    }
+
+    /// The fork is wanted from this time on, or not at all.
+    pub fn fork(&mut self, at: Option<Micros>) {
+        self.fork_at = at;
+    }
+
+    pub fn want_status(&mut self) {
+        self.status = true;
+    }
+
+    /// Asks what is most urgent, if nothing is outstanding. Returns whether it is the status. `due`: a call waits for one.
+    pub fn ask(&mut self, now: Micros, client: &mut Client<'_>, errand: Option<Errand<'_>>, due: bool) -> bool {
+        if self.asked.is_some() {
+            return false;
+        }
+        let question = if core::mem::take(&mut self.close_gate) {
+            client.call::<CloseGate>(&(), now, PATIENCE);
+            Question::CloseGate
+        } else if self.fork_at.take_if(|at| *at <= now).is_some() {
+            client.call::<Fork>(&(), now, PATIENCE);
+            Question::Fork
+        } else if let Some(errand) = errand {
+            match errand {
+                Errand::Settle => {
+                    client.call::<Settle>(&(), now, PATIENCE);
+                    Question::Settle
+                }
+                Errand::Update(head) => {
+                    client.call::<Update>(head, now, PATIENCE);
+                    Question::Update
+                }
+            }
+        } else if core::mem::take(&mut self.status) || due {
+            client.call::<Status>(&(), now, PATIENCE);
+            Question::Status
+        } else {
+            return false;
+        };
+        self.asked = Some(question);
+        question == Question::Status
+    }
+
+    /// What has come of the question, once.
+    pub fn hear(&mut self, now: Micros, client: &mut Client<'_>) -> Option<Answer> {
+        let question = self.asked?;
+        let outcome = match question {
+            Question::CloseGate => client.poll::<CloseGate>(now)?.map(|()| Answer::Done(question)),
+            Question::Fork => client.poll::<Fork>(now)?.map(|()| Answer::Done(question)),
+            Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
+            Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
+            Question::Status => client.poll::<Status>(now)?.map(Answer::Status),
+        };
+        self.asked = None;
+        Some(outcome.unwrap_or_else(|error| match error {
+            CallError::Refused(code) => Answer::Refused(question, Refusal::from_number(code.into())),
+            CallError::Timeout | CallError::Restarted => Answer::Silent,
+            CallError::Misbehaved => Answer::Misbehaved,
+        }))
+    }
+
+    /// When the keystore is to be heard or asked at the latest.
+    pub fn deadline(&self, client: &Client<'_>) -> Option<Micros> {
+        client.deadline().or(self.fork_at)
+    }
+}
