@@ -1,5 +1,5 @@
-//! All domains of a node in one place, for whatever runs them: the seL4 programs take each shell from here, a platform
-//! that looks up by name (the native one, the simulator) starts one by [`start`].
+//! All domains of a node in one place, for a platform that looks up by name (the native one, the simulator): it starts
+//! one by [`start`]. A seL4 program takes its one shell from the domain's own crate: there is no allocator there.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -97,12 +97,11 @@ pub fn missing(domain: impl fmt::Display, what: &str, symbol: &str) -> ! {
 /// name binds with `Wires::bind`. On seL4 each symbol is a static that the Microkit tool fills: there the crate's macro
 /// `wires!()` makes the same value with the macros of the crate `platform`.
 ///
-/// `$` stands for itself: the macro defines another one.
-#[expect(clippy::crate_in_macro_def, reason = "`$dollar crate` is the inner macro's `$crate`")]
+/// It begins with `$crate`, which stands for itself: the macro defines another one, whose `$crate` is the domain's.
 #[macro_export]
 macro_rules! wires {
     (
-        $dollar:tt
+        $dollar:tt $krate:tt
         read { $($read:ident),* $(,)? }
         write { $($write:ident),* $(,)? }
         channels { $($channel:ident),* $(,)? }
@@ -132,7 +131,7 @@ macro_rules! wires {
         #[macro_export]
         macro_rules! wires {
             () => {
-                $dollar crate::shell::Wires {
+                $dollar $krate::shell::Wires {
                     $($read: ::platform::read_only!($read),)*
                     $($write: ::platform::read_write!($write),)*
                     $($channel: ::platform::channel!($channel),)*

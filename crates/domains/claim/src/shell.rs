@@ -6,7 +6,7 @@ use shm::{cell::Reader, mailbox::Client, ring::Duplex};
 
 use crate::{Channel, Claim, Memory, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { params, lifecycle_in, lifecycle_rep, keystore_rep, perimeter_in }
     write { lifecycle_req, keystore_req, perimeter_out, timer_out }
     channels { keystore_id, perimeter_id, lifecycle_id, timer_id }

@@ -5,7 +5,7 @@ use shm::{cell::Reader, ring::Duplex};
 
 use crate::{Channel, Console, Ports, Serial};
 
-pd::wires! { $
+pd::wires! { $crate
     read { ticket_in, lifecycle_in, workload_beat }
     write { lifecycle_out }
     channels { keystore_id, lifecycle_id }

@@ -5,7 +5,7 @@ use shm::cell::Writer;
 
 use crate::{Channel, Entropy, Ports, Source};
 
-pd::wires! { $
+pd::wires! { $crate
     read {}
     write { keystore_out }
     channels { keystore_id }

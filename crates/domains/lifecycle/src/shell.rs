@@ -10,7 +10,7 @@ use shm::{
 
 use crate::{Channel, Lifecycle, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in }
     write {
         keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, console_out,

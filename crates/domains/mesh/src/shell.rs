@@ -10,7 +10,7 @@ use shm::{
 
 use crate::{Channel, Memory, Mesh, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { params, keystore_rep, lifecycle_in, lifecycle_rep, perimeter_in, workload_in, workload_beat }
     write {
         keystore_req, lifecycle_req, perimeter_out, perimeter_stations, workload_out, workload_tenancy, timer_out,

@@ -5,7 +5,7 @@ use shm::{cell::Writer, ring::Duplex};
 
 use crate::{Channel, Device, Net, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { perimeter_in }
     write { perimeter_nic, perimeter_out }
     channels { perimeter_id }

@@ -8,7 +8,7 @@ use shm::{
 
 use crate::{Channel, Perimeter, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { net_nic, lifecycle_in, mesh_stations, net_in, beacon_in, claim_in, mesh_in }
     write { lifecycle_out, net_out, beacon_out, claim_out, mesh_out }
     channels { net_id, beacon_id, claim_id, mesh_id, lifecycle_id }

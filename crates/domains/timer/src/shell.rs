@@ -5,7 +5,7 @@ use pd::{Domain, Wake, fits};
 
 use crate::{Channel, Clock, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { beacon_in, claim_in, lifecycle_in, mesh_in, workload_in }
     write {}
     channels { beacon_id, claim_id, lifecycle_id, mesh_id, workload_id }

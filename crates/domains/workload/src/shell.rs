@@ -10,7 +10,7 @@ use shm::{
 
 use crate::{Channel, Ports};
 
-pd::wires! { $
+pd::wires! { $crate
     read { params, mesh_tenancy, mesh_in }
     write { mesh_beat, console_beat, mesh_out, timer_out }
     channels { mesh_id, console_id, timer_id }
