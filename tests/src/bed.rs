@@ -7,7 +7,7 @@ use std::{cell::Cell, net::Ipv6Addr, path::Path, thread, time::Instant};
 
 use crypto::AnchorPublic;
 use lab::{Lab, NATIVE, NodeOptions, Seen};
-use native::switch::{Impairment, MAX_FRAME};
+use segment::switch::{Impairment, MAX_FRAME};
 use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
 use zerocopy::IntoBytes;

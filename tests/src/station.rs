@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use native::switch::Port;
+use segment::switch::Port;
 use smoltcp::{
     iface::{Config, Interface, PollResult, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},

@@ -8,8 +8,8 @@ use genesis_tests::{
     bed::Bed,
     member::{Claimed, Implementation, Member, NODE, inner4, outer6},
 };
-use native::switch::{Fate, Way};
 use policy::Role;
+use segment::switch::{Fate, Way};
 
 const BOTH: [Implementation; 2] = [Implementation::WireguardGo, Implementation::Boringtun];
 const ECHO: &str = "in authority icmp";

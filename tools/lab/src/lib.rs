@@ -19,7 +19,7 @@ mod visit;
 use std::{cell::Cell, path::Path};
 
 use anyhow::{Context, Result};
-use native::switch::{Options, Switch};
+use segment::switch::{Options, Switch};
 use tempfile::TempDir;
 
 pub use self::{

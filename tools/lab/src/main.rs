@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use lab::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up, Visit};
-use native::enter;
+use segment::enter;
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -13,12 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use calls::params::Params;
-use native::{
-    runner::{Entropy, Stopper, System},
-    switch::Switch,
-};
+use native::runner::{Entropy, Stopper, System};
 use qemu::Memory;
 use rustix::process::{Pid, Signal, kill_process};
+use segment::switch::Switch;
 use zerocopy::IntoBytes;
 
 use crate::{

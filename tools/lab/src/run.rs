@@ -15,7 +15,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use calls::params::Params;
 use clap::Args;
-use native::{enter::INTERFACE, runner::program_dir, switch::Frame};
+use native::runner::program_dir;
+use segment::{enter::INTERFACE, switch::Frame};
 
 use crate::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT};
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, ipproto, sockopt};
 
-use native::enter::VARIABLE;
+use segment::enter::VARIABLE;
 
 const PORTS: [u16; 8] = [22, 23, 80, 443, 5353, 8080, 8090, 9443];
 const BEACON_PORT: u16 = 8090;

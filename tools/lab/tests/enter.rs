@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use native::switch::Switch;
+use segment::switch::Switch;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, Icmpv6Packet, IpProtocol, Ipv6Packet, TcpPacket, UdpPacket};
 use tempfile::TempDir;
 
@@ -195,7 +195,7 @@ fn a_bulk_transfer_makes_only_whole_frames_with_good_checksums() {
 fn what_a_program_says_last_is_heard() {
     let (dir, switch) = switch();
     succeed(role(dir.path(), "shouter", "shout").output().unwrap());
-    let shouted = |frames: &[native::switch::Frame]| frames.iter().find_map(|frame| udp_to_everyone(&frame.bytes));
+    let shouted = |frames: &[segment::switch::Frame]| frames.iter().find_map(|frame| udp_to_everyone(&frame.bytes));
     assert_eq!(switch.wait(PATIENCE, shouted).unwrap().1, [7; 500]);
     assert!(!switch.detach("shouter"), "the port ends with the program");
 }
@@ -204,7 +204,7 @@ fn what_a_program_says_last_is_heard() {
 fn a_vlan_tag_is_kept() {
     let (dir, switch) = switch();
     succeed(role(dir.path(), "tagger", "tags").output().unwrap());
-    let tagged = |frames: &[native::switch::Frame]| frames.iter().find(|frame| frame.bytes[..] == TAGGED).map(|_| ());
+    let tagged = |frames: &[segment::switch::Frame]| frames.iter().find(|frame| frame.bytes[..] == TAGGED).map(|_| ());
     let found = switch.wait(PATIENCE, tagged);
     assert!(found.is_some(), "{:02x?}", switch.frames_from("tagger"));
 }

@@ -21,14 +21,12 @@ use std::{
 use crypto::Secret;
 use fake::{mesh_secret, step};
 use member::Member;
+use netdev::netlink::Netlink;
 use nix::net::if_::if_nametoindex;
 use os_network_admin::{
-    base::{
-        key::{Cost, KeyFile},
-        netlink::Netlink,
-    },
+    base::key::{Cost, KeyFile},
     mesh::{
-        device::Device,
+        device::{self, Device},
         engine::{BUFFER, Engine, Out, PeerSetup, Setup},
     },
 };
@@ -126,9 +124,9 @@ async fn live(mut node: Member) {
     let device = Device::pair(&netlink, "inner").unwrap();
     let configuration = node.parsed();
     for address in &configuration.addresses {
-        netlink.address(device.index, address).unwrap();
+        device::add_address(&netlink, device.index, address).unwrap();
     }
-    netlink.up(device.index).unwrap();
+    netlink.up_without_arp(device.index).unwrap();
     let index = if_nametoindex("node").unwrap();
     let peer = |node: &Member| {
         let authority = node.parsed().peers[0].clone();

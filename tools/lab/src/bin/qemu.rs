@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,6 +11,7 @@ use clap::Parser;
 use lab::Source;
 use native::runner::Entropy;
 use qemu::Setup;
+use segment::switch::Held;
 
 #[derive(Parser)]
 #[command(about = "Boots a node on seL4 with its console on this terminal; Ctrl-A X ends it")]
@@ -49,7 +48,7 @@ fn main() -> Result<ExitCode> {
         dir: &dir,
         device_secret: &device_secret,
         mac,
-        net: port.as_ref().map(|port| (port.own.as_path(), port.switch.as_path())),
+        net: port.as_ref().map(|port| (port.own.as_path(), port.held.own.as_path())),
         entropy: source.path(),
     };
     // The terminal is QEMU's meanwhile, its signals too.
@@ -57,23 +56,17 @@ fn main() -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A port of the lab's switch: the socket to bind, and the one to send to.
+/// A port of the lab's switch, which lasts as long as this: its own socket's path, and the switch's.
 struct Port {
     own: PathBuf,
-    switch: PathBuf,
-    /// The port lasts as long as this.
-    _held: UnixStream,
+    held: Held,
 }
 
 fn join(lab: &Path, name: &str) -> Result<Port> {
     let switch = lab::switch_of(lab)?;
     let own = switch.join(name);
-    let mut held = UnixStream::connect(switch.join("control.sock")).context("the lab's switch")?;
-    writeln!(held, "hold {name} {}", own.display())?;
-    let mut answer = String::new();
-    BufReader::new(&held).read_line(&mut answer)?;
-    let behind = answer.trim_end().strip_prefix("ok ").with_context(|| format!("the lab's switch: {answer}"))?;
-    Ok(Port { own, switch: behind.into(), _held: held })
+    let held = Held::attach(&switch, name, &own).context("the lab's switch")?;
+    Ok(Port { own, held })
 }
 
 fn identity(dir: &Path) -> Result<[u8; 32]> {

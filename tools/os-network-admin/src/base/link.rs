@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use netdev::netlink::Netlink;
 use nix::{
     errno::Errno,
     libc,
@@ -23,7 +24,7 @@ use tokio::{
 };
 use wire::{ALL_NODES, BEACON_PORT, CLAIM_PORT, Ip, Mac};
 
-use super::{error::Error, interface::Interface, netlink::Netlink};
+use super::{error::Error, interface::Interface};
 
 /// More than any datagram of the protocol, so that a longer one is not mistaken for it.
 pub const BUFFER: usize = 512;
@@ -146,7 +147,7 @@ impl Net for Sockets {
     }
 
     fn neighbour(&self, node: Ip) -> Option<Mac> {
-        Netlink::open().and_then(|netlink| netlink.neighbour(self.interface.index, node)).ok().flatten()
+        Netlink::open().and_then(|netlink| netlink.neighbour(self.interface.index, node.into())).ok().flatten()
     }
 
     async fn connect(&self, node: Ip) -> io::Result<TcpStream> {

@@ -8,5 +8,4 @@ pub mod interface;
 pub mod key;
 pub mod link;
 pub mod mesh_key;
-pub mod netlink;
 pub mod progress;

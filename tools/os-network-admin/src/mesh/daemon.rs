@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use netdev::netlink::Netlink;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::UdpSocket,
@@ -21,7 +22,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     control::{self, Heard, Reply, Request},
-    device::Device,
+    device::{self, Device},
     engine::{BUFFER, Engine, MTU, Out, PeerSetup, Seen, Setup},
     kernel,
     registry_thread::{Done, RegistryThread, Teller},
@@ -34,7 +35,6 @@ use crate::{
         error::{Error, Exit},
         host::{Host, System},
         mesh_key::{self, MeshKey},
-        netlink::Netlink,
     },
     output::{self, Up},
     registry::{AUTHORITY, Registry, Said},
@@ -166,7 +166,7 @@ pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error>
 
 fn remove_ours(netlink: &Netlink, name: &str) -> io::Result<()> {
     match netlink.find(name)? {
-        Some(found) if found.ours => netlink.delete(found.index),
+        Some(found) if device::is_ours(&found) => netlink.delete(found.index),
         Some(_) => Err(io::Error::other("there is an interface of this name already, not made by os-network-admin")),
         None => Ok(()),
     }
@@ -195,9 +195,9 @@ impl Daemon {
             let (backend, index, engine) = backend(plan, &netlink, setup, outer)?;
             let finish = || {
                 for address in &setup.addresses {
-                    netlink.address(index, address)?;
+                    device::add_address(&netlink, index, address)?;
                 }
-                netlink.up(index)
+                netlink.up_without_arp(index)
             };
             if let Err(error) = finish() {
                 let _ = netlink.delete(index);
@@ -292,7 +292,7 @@ impl Daemon {
         if let Ok(netlink) = Netlink::open() {
             for (peer, node) in self.snapshot.setup.peers.iter().zip(&self.snapshot.nodes) {
                 let (Some(at), Some(mac)) = (peer.endpoint, node.mac) else { continue };
-                let (index, ip) = (at.scope_id(), at.ip().octets());
+                let (index, ip) = (at.scope_id(), *at.ip());
                 let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
                 if index != 0 && !self.has_session(peer) && unknown() {
                     // Without the right to do so the kernel's own way is left, which works where we have not moved.
@@ -474,8 +474,8 @@ fn backend(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> i
         }
         if netlink.make_wireguard(name, MTU)? {
             let made = || {
-                let index = netlink.find(name)?.ok_or(io::ErrorKind::NotFound)?.index;
-                netlink.mark(index, MTU)?;
+                let index = netlink.index(name)?;
+                device::mark(netlink, index)?;
                 // The port is the kernel's from here on.
                 drop(outer);
                 kernel::configure(name, setup)?;

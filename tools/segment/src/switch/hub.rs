@@ -1,4 +1,4 @@
-//! The ports, their queues, and the loop that moves frames between them.
+//! The ports, and their queues: how frames get from one to all others.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,17 +8,17 @@ use std::{
         unix::net::UnixDatagram,
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::{
-    event::{Timespec, epoll},
-    io::Errno,
-};
+use rustix::event::epoll;
 
-use super::{Counters, Fate, Frame, Impairment, MAX_FRAME, MAX_WAITING, Shared, Way, control::Control, port};
-use crate::segment::Recorder;
+use super::{
+    cable::{Counters, Fate, Frame, Impairment, MAX_FRAME, MAX_WAITING, Way},
+    port,
+};
+use crate::record::Recorder;
 
 /// What an epoll event is about, where it is neither a port nor a connection.
 pub(super) const WAKE: u64 = 0;
@@ -32,7 +32,7 @@ const MAX_NAME: usize = 32;
 
 pub(super) struct Hub {
     dir: PathBuf,
-    epoll: OwnedFd,
+    pub epoll: OwnedFd,
     next: u64,
     ports: BTreeMap<u64, PortOf>,
     recorder: Recorder,
@@ -159,11 +159,21 @@ impl Hub {
         recorded
     }
 
-    fn fail(&mut self, error: &io::Error) {
+    pub fn fail(&mut self, error: &io::Error) {
         if self.failure.is_none() {
             eprintln!("switch: the record of the segment is not complete: {error}");
             self.failure = Some(error.to_string());
         }
+    }
+
+    /// Takes what a port has sent, up to one turn; none if there is no such port. True if a frame was recorded.
+    pub fn turn(&mut self, id: u64) -> Option<bool> {
+        self.ports.contains_key(&id).then(|| self.receive(id, TURN))
+    }
+
+    /// The end of all ports.
+    pub fn close(&mut self) {
+        self.ports.clear();
     }
 
     /// Puts a frame into the queue of every port but its sender's.
@@ -185,7 +195,7 @@ impl Hub {
     }
 
     /// Sends what can be sent, and says when to come again.
-    fn flush(&mut self) -> Option<Duration> {
+    pub fn flush(&mut self) -> Option<Duration> {
         let now = Instant::now();
         self.ports.values_mut().filter_map(|port| port.flush(now)).min()
     }
@@ -226,45 +236,5 @@ impl PortOf {
 impl Drop for PortOf {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.own);
-    }
-}
-
-/// The switch's thread.
-pub(super) fn run(shared: &Shared, mut control: Control) {
-    let mut events = Vec::with_capacity(64);
-    let mut again = None;
-    let Ok(epoll) = shared.hub().epoll.try_clone() else { return };
-    loop {
-        events.clear();
-        let timeout = again.and_then(|wait: Duration| Timespec::try_from(wait).ok());
-        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                // Nothing can be waited for any more. The epoll set is this process's own: it cannot be.
-                shared.hub().fail(&error.into());
-                return;
-            }
-        }
-        let mut hub = shared.hub();
-        if shared.stop.load(Ordering::Acquire) {
-            hub.ports.clear();
-            return;
-        }
-        let mut recorded = false;
-        for event in &events {
-            match event.data.u64() {
-                WAKE => {
-                    let _ = rustix::io::read(&shared.wake, &mut [0; 8]);
-                }
-                LISTENER => control.accept(&mut hub),
-                id if hub.ports.contains_key(&id) => recorded |= hub.receive(id, TURN),
-                id => control.serve(id, &mut hub),
-            }
-        }
-        again = hub.flush();
-        drop(hub);
-        if recorded {
-            shared.recorded.notify_all();
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::MAX_FRAME;
+use super::cable::MAX_FRAME;
 
 /// Longest path of a Unix socket, without the final zero.
 const MAX_PATH: usize = 107;

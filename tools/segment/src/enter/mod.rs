@@ -7,13 +7,12 @@
 //!
 //! It refuses to guess: where the kernel does not allow this, the error says what to change.
 
-mod link;
 mod namespace;
-mod packet;
+mod plug;
 
 use std::{
     ffi::OsString,
-    io,
+    io::ErrorKind,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command},
@@ -21,12 +20,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use netdev::packet::PacketSocket;
 use rustix::{
     event::{PollFd, PollFlags},
     process::{Pid, PidfdFlags, Signal},
 };
 
-use self::packet::Wire;
 use crate::switch::{Port, join};
 
 /// The program's interface.
@@ -53,7 +52,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
     // Before the new namespace, where the kernel's default would let fewer datagrams wait.
     let (_held, port) = join(dir, &name).with_context(|| format!("cannot join the switch in {}", dir.display()))?;
     port.set_write_timeout(SWITCH_PATIENCE)?;
-    let wire = link::plug(&name)?;
+    let wire = plug::plug(&name, INTERFACE)?;
 
     let mut command = Command::new(program);
     command.args(arguments).env(VARIABLE, INTERFACE);
@@ -66,7 +65,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
         Ok(child) => child,
         Err(error) => {
             eprintln!("lab enter: {}: {error}", program.display());
-            let missing = error.kind() == io::ErrorKind::NotFound;
+            let missing = error.kind() == ErrorKind::NotFound;
             return Ok(if missing { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE });
         }
     };
@@ -78,7 +77,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
 }
 
 /// Moves frames until the child has ended.
-fn bridge(wire: &Wire, port: &Port, child: &Child) -> Result<()> {
+fn bridge(wire: &PacketSocket, port: &Port, child: &Child) -> Result<()> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the child has no process id")?;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the program")?;
     let mut buffer = vec![0; BUFFER];
@@ -93,9 +92,16 @@ fn bridge(wire: &Wire, port: &Port, child: &Child) -> Result<()> {
         }
         let over = !watched[0].revents().is_empty();
         for _ in 0..TURN {
-            let Some(length) = wire.receive(&mut buffer)? else { break };
+            let length = match wire.receive(&mut buffer) {
+                Ok(length) => length,
+                Err(error) => match error.kind() {
+                    // The program took its interface down. It may bring it up again.
+                    ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NetworkDown => break,
+                    _ => return Err(error.into()),
+                },
+            };
             if let Err(error) = port.send(&buffer[..length])
-                && error.kind() != io::ErrorKind::WouldBlock
+                && error.kind() != ErrorKind::WouldBlock
                 && std::mem::take(&mut switch_is_there)
             {
                 eprintln!("lab enter: the switch has gone; the program is on no network any more");

@@ -1,7 +1,7 @@
 //! The switch: joins nodes, host programs and QEMU machines to one Ethernet segment, without root.
 //!
 //! It is a hub: every frame goes to every other port, whatever its addresses. For secrecy that is the worst
-//! case, and the one to test against. It records all it receives ([`crate::segment`]). It refuses to learn
+//! case, and the one to test against. It records all it receives ([`crate::record`]). It refuses to learn
 //! addresses, to answer anything, and to wait for anybody: a port that does not read loses its own frames
 //! and nobody else's.
 //!
@@ -13,81 +13,30 @@
 //!
 //! For QEMU: `-netdev dgram,id=n,local.type=unix,local.path=ENDPOINT,remote.type=unix,remote.path=OWN`.
 
+mod cable;
+mod client;
 mod control;
 mod hub;
 mod port;
+mod server;
 
 use std::{
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use rustix::event::EventfdFlags;
-
-use self::{control::Control, hub::Hub};
+use self::server::Shared;
 pub use self::{
-    control::{CONTROL, Held, attach, detach, join},
+    cable::{Counters, Fate, Frame, Impairment, MAX_FRAME, MAX_WAITING, Way},
+    client::{Held, attach, detach, join},
+    control::CONTROL,
     port::Port,
 };
-
-/// The longest frame that is passed on: a jumbo frame. Longer ones are dropped and counted.
-pub const MAX_FRAME: usize = 9216;
-/// Frames that wait for a port. More are dropped and counted.
-pub const MAX_WAITING: usize = 1024;
-
-/// Where a frame is, as an impairment sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// The port has sent it. It is recorded already.
-    FromPort,
-    /// It is about to go to the port.
-    ToPort,
-}
-
-/// What an impairment makes of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    Pass,
-    Drop,
-    /// Passes after a while. The order of a port's frames is kept.
-    After(Duration),
-}
-
-/// A bad cable between a port and the hub: sees each frame, may change it, and says what becomes of it.
-pub type Impairment = Box<dyn FnMut(Way, &mut Vec<u8>) -> Fate + Send>;
-
-/// A recorded frame, and the port that sent it.
-#[derive(Debug, Clone)]
-pub struct Frame {
-    pub port: Arc<str>,
-    pub at: SystemTime,
-    pub bytes: Arc<[u8]>,
-}
-
-/// What happened to a port's frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Frames from the port.
-    pub received: u64,
-    /// Frames that the port's endpoint took.
-    pub delivered: u64,
-    /// Frames lost because the port did not read.
-    pub overrun: u64,
-    /// Frames lost because nobody was at the endpoint.
-    pub absent: u64,
-    /// Datagrams from another path than the port's, empty or too long.
-    pub stray: u64,
-    /// Frames lost to the impairment.
-    pub impaired: u64,
-}
 
 /// How a switch starts.
 pub struct Options {
@@ -106,38 +55,6 @@ pub struct Switch {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    hub: Mutex<Hub>,
-    /// Frames were recorded.
-    recorded: Condvar,
-    stop: AtomicBool,
-    /// Makes the thread look up.
-    wake: rustix::fd::OwnedFd,
-}
-
-impl Shared {
-    /// A test that panicked while it looked at frames has broken nothing.
-    fn hub(&self) -> MutexGuard<'_, Hub> {
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The hub, after all that any port has sent by now has been received.
-    fn hub_now(&self) -> MutexGuard<'_, Hub> {
-        let mut hub = self.hub();
-        if hub.receive_all() {
-            self.recorded.notify_all();
-            // What is to be passed on is the thread's to do.
-            self.wake();
-        }
-        hub
-    }
-
-    fn wake(&self) {
-        // Full is awake.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-    }
-}
-
 impl Switch {
     /// A switch in `dir` that keeps its record in `dir/segment.pcapng` and in memory, for tests.
     pub fn start(dir: &Path) -> io::Result<Self> {
@@ -149,14 +66,7 @@ impl Switch {
         if !dir.is_dir() {
             DirBuilder::new().mode(0o700).create(&dir)?;
         }
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let hub = Hub::new(&dir, &record, tap, &wake)?;
-        let control = Control::listen(&dir, &hub)?;
-        let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { hub: Mutex::new(hub), recorded: Condvar::new(), stop, wake });
-        let of_thread = Arc::clone(&shared);
-        let run = move || hub::run(&of_thread, control);
-        let thread = std::thread::Builder::new().name("switch".into()).spawn(run)?;
+        let (shared, thread) = server::start(&dir, &record, tap)?;
         Ok(Self { shared, dir, thread: Some(thread) })
     }
 
@@ -223,15 +133,14 @@ impl Switch {
                 return Some(found);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            hub = self.shared.recorded.wait_timeout(hub, left).unwrap_or_else(PoisonError::into_inner).0;
+            hub = self.shared.wait_recorded(hub, left);
         }
     }
 }
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake();
+        self.shared.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
