@@ -114,7 +114,7 @@ fn without_a_rule_a_claimed_node_is_as_silent_as_in_hold() {
     for port in [80, 22, 8090, 8091, 9443] {
         assert_eq!(tcp(&mut fleet.authority, port), "no word", "port {port}");
     }
-    fleet.telemetry(|record| record.policy_dropped.get() > before);
+    let quiet = fleet.telemetry(|record| record.policy_dropped.get() > before);
     // Outside the tunnel, from a stranger: everything there is, and datagrams to WireGuard's port.
     let target = fleet.node.node.target();
     let stranger = fleet.bed.station("stranger", 66);
@@ -133,9 +133,12 @@ fn without_a_rule_a_claimed_node_is_as_silent_as_in_hold() {
         udp_frame(from, (target.mac, target.ip), (MESH_PORT, MESH_PORT), &payload)
     });
     fleet.bed.deliver(&fleet.node.node, &stranger, junk);
-    // What was sent is behind us when a later record comes.
+    // What was sent is behind us when a later record comes. The frames that were dropped are in it.
     let sequence = fleet.telemetry(|_| true).sequence.get();
-    fleet.telemetry(|record| record.sequence.get() > sequence + 1);
+    let counts = |record: &Telemetry| [record.frames_malformed, record.frames_refused].map(|count| count.get());
+    let after = fleet.telemetry(|record| record.sequence.get() > sequence + 1);
+    assert!(counts(&after).into_iter().zip(counts(&quiet)).all(|(after, before)| after > before + 10), "{after:?}");
+    assert_eq!(after.frames_own.get(), quiet.frames_own.get(), "the node's own domains keep to the rules");
     let host = fleet.authority.host.link_local();
     for frame in fleet.bed.frames_from(&fleet.node.node) {
         let (next, to) = (frame[20], Ipv6Addr::from(<[u8; 16]>::try_from(&frame[38..54]).expect("16 bytes")));

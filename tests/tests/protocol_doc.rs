@@ -62,7 +62,7 @@ fn datagrams_are_laid_out_as_documented() {
     check!(
         "telemetry",
         Telemetry,
-        120,
+        160,
         [
             schema,
             phase,
@@ -84,7 +84,12 @@ fn datagrams_are_laid_out_as_documented() {
             outer_dropped,
             policy_dropped,
             commands_dropped,
-            heartbeat
+            heartbeat,
+            frames_malformed,
+            frames_refused,
+            frames_own,
+            frames_full,
+            lost
         ]
     );
 }

@@ -90,7 +90,7 @@ impl Bench {
                 report.figure("frames", BURSTS * frames as u64);
             }
         }
-        report.figure("lost", self.net.dropped());
+        report.figure("lost", self.net.drops().full);
     }
 }
 
@@ -101,6 +101,7 @@ fn init() -> impl Handler {
     rules.publish(&Rules { phase: wire::Phase::Hold as u64, link: LINK, ..Rules::CLOSED });
     let ports = Ports {
         nic: fits(Writer::new(read_write!(perimeter_nic))),
+        drops: fits(Writer::new(read_write!(perimeter_drops))),
         perimeter: fits(Duplex::new(read_write!(perimeter_out), read_only!(perimeter_in))),
     };
     let (perimeter, beacon, claim) = (channel!(perimeter_id), channel!(beacon_id), channel!(claim_id));

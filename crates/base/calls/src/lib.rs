@@ -49,6 +49,7 @@ macro_rules! refusals {
 pub mod alarm;
 pub mod console;
 mod domain;
+pub mod drops;
 pub mod entropy;
 pub mod keystore;
 pub mod lifecycle;

@@ -28,6 +28,7 @@ mod tunnel;
 
 use calls::{
     alarm::Alarm,
+    drops::Drops,
     keystore::CommandReply,
     lifecycle::{ApplyRequest, for_mesh as lifecycle},
     mesh::{Heartbeat, Membership, Stations, Tenancy},
@@ -81,6 +82,8 @@ pub struct Ports<'a> {
     /// Ethernet frames.
     pub perimeter: ring::Duplex<'a, { ring::FRAME_SLOT }>,
     pub stations: cell::Writer<'a, Stations>,
+    /// Frames that never came here. Looked at when a record is made: nobody is woken for it.
+    pub drops: cell::Reader<'a, Drops>,
     /// Inner IP packets.
     pub workload: ring::Duplex<'a, { ring::FRAME_SLOT }>,
     pub tenancy: cell::Writer<'a, Tenancy>,
@@ -163,6 +166,7 @@ pub struct Mesh<'a> {
     report_at: Micros,
     sequence: u32,
     beats: u64,
+    drops: Drops,
 }
 
 impl<'a> Mesh<'a> {
@@ -181,6 +185,7 @@ impl<'a> Mesh<'a> {
             report_at: 0,
             sequence: 0,
             beats: 0,
+            drops: Drops::NONE,
         }
     }
 
@@ -473,6 +478,9 @@ impl<'a> Mesh<'a> {
         let Some(member) = self.member.filter(|_| now >= self.report_at) else { return };
         self.report_at = now.saturating_add(self.every);
         self.sequence = self.sequence.wrapping_add(1);
+        if let Some(drops) = ports.drops.poll() {
+            self.drops = drops;
+        }
         let record = self.record(now, &member);
         let Memory { tunnel, inner: Inner { configuration, .. }, .. } = &mut *self.memory;
         for (place, peer) in configuration.peers.iter().enumerate() {
@@ -512,6 +520,11 @@ impl<'a> Mesh<'a> {
             policy_dropped: U64::new(inner.dropped),
             commands_dropped: U64::new(inner.commands.dropped),
             heartbeat: U64::new(self.beats),
+            frames_malformed: U64::new(self.drops.malformed),
+            frames_refused: U64::new(self.drops.refused),
+            frames_own: U64::new(self.drops.own),
+            frames_full: U64::new(self.drops.full),
+            lost: U64::new(tunnel.lost().saturating_add(inner.lost)),
         }
     }
 }

@@ -240,6 +240,11 @@ impl Tunnel {
         dropped.fold(self.outer.dropped, u64::wrapping_add)
     }
 
+    /// Datagrams that should have gone out and did not.
+    pub fn lost(&self) -> u64 {
+        self.outer.lost
+    }
+
     pub fn deadline(&self) -> Option<Micros> {
         let engine = self.engine.as_ref()?;
         [engine.deadline(), self.outer.deadline()].into_iter().flatten().min()

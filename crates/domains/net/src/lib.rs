@@ -10,7 +10,7 @@ pub mod shell;
 #[cfg(test)]
 mod tests;
 
-use calls::rules::Nic;
+use calls::{drops::Drops, rules::Nic};
 use link::MAX_FRAME;
 use shm::{
     cell,
@@ -31,6 +31,8 @@ pub enum Channel {
 
 pub struct Ports<'a> {
     pub nic: cell::Writer<'a, Nic>,
+    /// Its signal is not taken: nobody is woken for it.
+    pub drops: cell::Writer<'a, Drops>,
     pub perimeter: ring::Duplex<'a, FRAME_SLOT>,
 }
 
@@ -59,7 +61,9 @@ pub struct Net {
     /// `frame[..held]` waits for room in the device.
     frame: [u8; ROOM],
     held: usize,
-    dropped: u64,
+    drops: Drops,
+    /// As it was published last.
+    told: Drops,
 }
 
 impl Default for Net {
@@ -70,7 +74,7 @@ impl Default for Net {
 
 impl Net {
     pub const fn new() -> Self {
-        Self { announced: false, frame: [0; ROOM], held: 0, dropped: 0 }
+        Self { announced: false, frame: [0; ROOM], held: 0, drops: Drops::NONE, told: Drops::NONE }
     }
 
     /// Returns true while frames may be waiting that could be moved at once.
@@ -81,6 +85,10 @@ impl Net {
         }
         let more_out = self.outward(ports, device);
         let more_in = self.inward(ports, device);
+        if self.drops != self.told {
+            ports.drops.publish(&self.drops);
+            self.told = self.drops;
+        }
         more_out || more_in
     }
 
@@ -89,9 +97,9 @@ impl Net {
         self.held > 0
     }
 
-    /// Frames of a length that does not pass, or for which `perimeter` had no room.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// What has been dropped since the start.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
     }
 
     fn outward(&mut self, ports: &mut Ports<'_>, device: &mut impl Device) -> bool {
@@ -101,7 +109,7 @@ impl Net {
                     Ok(None) => return false,
                     Ok(Some(len)) if passes(len) => self.held = len,
                     Ok(Some(_)) | Err(_) => {
-                        self.drop_one();
+                        count(&mut self.drops.own);
                         continue;
                     }
                 }
@@ -121,15 +129,16 @@ impl Net {
             match buf.get(..len).filter(|_| passes(len)) {
                 Some(frame) if ports.perimeter.send(frame).is_ok() => {}
                 // A full ring is not waited for: what is late is as good as lost.
-                _ => self.drop_one(),
+                Some(_) => count(&mut self.drops.full),
+                None => count(&mut self.drops.malformed),
             }
         }
         true
     }
+}
 
-    fn drop_one(&mut self) {
-        self.dropped = self.dropped.saturating_add(1);
-    }
+fn count(drops: &mut u64) {
+    *drops = drops.saturating_add(1);
 }
 
 fn passes(len: usize) -> bool {

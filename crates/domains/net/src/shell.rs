@@ -7,7 +7,7 @@ use crate::{Channel, Device, Net, Ports};
 
 pd::wires! { $crate
     read { perimeter_in }
-    write { perimeter_nic, perimeter_out }
+    write { perimeter_nic, perimeter_drops, perimeter_out }
     channels { perimeter_id }
 }
 
@@ -25,6 +25,7 @@ impl<'a, C, D> Shell<'a, C, D> {
             core: Net::new(),
             ports: Ports {
                 nic: fits(Writer::new(wires.perimeter_nic)),
+                drops: fits(Writer::new(wires.perimeter_drops)),
                 perimeter: fits(Duplex::new(wires.perimeter_out, wires.perimeter_in)),
             },
             device,

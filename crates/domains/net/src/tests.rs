@@ -44,6 +44,7 @@ struct Rig {
     ports: Ports<'static>,
     wire: Wire,
     nic: cell::Reader<'static, Nic>,
+    drops: cell::Reader<'static, Drops>,
     perimeter: ring::Duplex<'static, FRAME_SLOT>,
     /// What `net` reads.
     theirs: &'static [AtomicU64],
@@ -54,15 +55,17 @@ impl Rig {
         let region = |len: usize| -> &'static [AtomicU64] {
             Box::leak((0..len / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().into_boxed_slice())
         };
-        let (nic, out, theirs) = (region(0x1000), region(0x20000), region(0x20000));
+        let (nic, drops, out, theirs) = (region(0x1000), region(0x1000), region(0x20000), region(0x20000));
         Self {
             net: Net::new(),
             ports: Ports {
                 nic: cell::Writer::new(ReadWrite::new(nic)).unwrap(),
+                drops: cell::Writer::new(ReadWrite::new(drops)).unwrap(),
                 perimeter: ring::Duplex::new(ReadWrite::new(out), ReadOnly::new(theirs)).unwrap(),
             },
             wire: Wire::default(),
             nic: cell::Reader::new(ReadOnly::new(nic)).unwrap(),
+            drops: cell::Reader::new(ReadOnly::new(drops)).unwrap(),
             perimeter: ring::Duplex::new(ReadWrite::new(theirs), ReadOnly::new(out)).unwrap(),
             theirs,
         }
@@ -109,7 +112,7 @@ fn only_lengths_of_an_ethernet_frame_pass_either_way() {
     let lengths = |frames: Vec<Vec<u8>>| frames.iter().map(Vec::len).collect::<Vec<_>>();
     assert_eq!(lengths(rig.passed_in()), [1, 1514]);
     assert_eq!(lengths(core::mem::take(&mut rig.wire.sent)), [1, 1514]);
-    assert_eq!(rig.net.dropped(), 5 + 3);
+    assert_eq!(rig.drops.poll(), Some(Drops { malformed: 5, own: 3, ..Drops::NONE }));
 }
 
 #[test]
@@ -144,11 +147,27 @@ fn a_full_ring_loses_frames_and_nothing_else() {
     let mut rig = Rig::new();
     rig.wire.arriving = (0..100).map(|n| vec![n]).collect();
     while rig.step() {}
-    assert_eq!(rig.net.dropped(), 100 - SLOTS as u64);
+    assert_eq!(rig.drops.poll(), Some(Drops { full: 100 - SLOTS as u64, ..Drops::NONE }));
     assert_eq!(rig.passed_in().len(), SLOTS);
     rig.wire.arriving.push_back(vec![1]);
     rig.step();
     assert_eq!(rig.passed_in().len(), 1);
+}
+
+#[test]
+fn a_dropped_frame_is_told_and_wakes_nobody() {
+    let mut rig = Rig::new();
+    rig.step();
+    assert!(rig.notified());
+    assert_eq!(rig.drops.poll(), None);
+    for all in 1..3 {
+        rig.wire.arriving.push_back(vec![0; 2000]);
+        rig.step();
+        assert!(!rig.notified());
+        assert_eq!(rig.drops.poll(), Some(Drops { malformed: all, ..Drops::NONE }));
+    }
+    rig.step();
+    assert_eq!(rig.drops.poll(), None);
 }
 
 proptest! {

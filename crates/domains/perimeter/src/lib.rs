@@ -1,6 +1,6 @@
 //! `perimeter`: decides about every frame, both ways, and moves those that may pass. What may pass is one
-//! pure function of the frame and of lifecycle's rules ([`decide()`]); everything else is dropped and counted.
-//! It answers nothing, keeps no state of any connection, and holds no secret.
+//! pure function of the frame and of lifecycle's rules ([`decide()`]); everything else is dropped, counted, and the counts
+//! told to `mesh` for telemetry. It answers nothing, keeps no state of any connection, and holds no secret.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod shell;
 mod tests;
 
 use calls::{
+    drops::Drops,
     mesh::Stations,
     rules::{Nic, Report, Rules},
 };
@@ -43,9 +44,13 @@ type Frames<'a> = ring::Duplex<'a, FRAME_SLOT>;
 
 pub struct Ports<'a> {
     pub nic: cell::Reader<'a, Nic>,
+    /// What `net` dropped. Nobody is woken for it.
+    pub net_drops: cell::Reader<'a, Drops>,
     pub rules: cell::Reader<'a, Rules>,
     pub stations: cell::Reader<'a, Stations>,
     pub report: cell::Writer<'a, Report>,
+    /// Its signal is not taken: nobody is woken for it.
+    pub drops: cell::Writer<'a, Drops>,
     pub net: Frames<'a>,
     pub beacon: Frames<'a>,
     pub claim: Frames<'a>,
@@ -77,8 +82,11 @@ impl<'a> Ports<'a> {
 pub struct Perimeter {
     rules: Rules,
     stations: Stations,
-    passed: u64,
-    dropped: [u64; Reason::COUNT],
+    drops: Drops,
+    /// As `net` told them last.
+    net_drops: Drops,
+    /// Both together, as they were published last.
+    told: Drops,
 }
 
 impl Default for Perimeter {
@@ -90,7 +98,13 @@ impl Default for Perimeter {
 impl Perimeter {
     /// Closed, until lifecycle says otherwise.
     pub const fn new() -> Self {
-        Self { rules: Rules::CLOSED, stations: Stations::NONE, passed: 0, dropped: [0; Reason::COUNT] }
+        Self {
+            rules: Rules::CLOSED,
+            stations: Stations::NONE,
+            drops: Drops::NONE,
+            net_drops: Drops::NONE,
+            told: Drops::NONE,
+        }
     }
 
     /// Returns true while frames may be waiting.
@@ -103,17 +117,8 @@ impl Perimeter {
         for side in [Side::Claim, Side::Beacon, Side::Mesh, Side::Net] {
             more |= self.drain(now, side, ports);
         }
+        self.tell(ports);
         more
-    }
-
-    /// Frames that passed, both ways.
-    pub fn passed(&self) -> u64 {
-        self.passed
-    }
-
-    /// Frames that were dropped for this reason.
-    pub fn dropped(&self, reason: Reason) -> u64 {
-        self.dropped.get(reason as usize).copied().unwrap_or_default()
     }
 
     fn drain(&mut self, now: Micros, side: Side, ports: &mut Ports<'_>) -> bool {
@@ -125,7 +130,7 @@ impl Perimeter {
                 Err(_) => None,
             };
             let Some(frame) = frame else {
-                self.count(Reason::Misbehaved);
+                count(&mut self.drops.own);
                 continue;
             };
             // After the frame was taken: whoever sent it under new rules heard of them after they were published.
@@ -138,21 +143,39 @@ impl Perimeter {
             let to = match decide(&self.rules, &self.stations, now, side, frame) {
                 Ok(to) => to,
                 Err(reason) => {
-                    self.count(reason);
+                    count(self.concerned(side, reason));
                     continue;
                 }
             };
-            match ports.ring(to).send(frame) {
-                Ok(()) => self.passed = self.passed.saturating_add(1),
-                Err(_) => self.count(Reason::Full),
+            if ports.ring(to).send(frame).is_err() {
+                count(&mut self.drops.full);
             }
         }
         true
     }
 
-    fn count(&mut self, reason: Reason) {
-        if let Some(count) = self.dropped.get_mut(reason as usize) {
-            *count = count.saturating_add(1);
+    /// Where a frame from that side is counted.
+    fn concerned(&mut self, side: Side, reason: Reason) -> &mut u64 {
+        match (side, reason) {
+            (Side::Net, Reason::Length | Reason::Checksum) => &mut self.drops.malformed,
+            (Side::Net, _) => &mut self.drops.refused,
+            (Side::Beacon | Side::Claim | Side::Mesh, _) => &mut self.drops.own,
         }
     }
+
+    /// Publishes what has been dropped so far, if that has changed.
+    fn tell(&mut self, ports: &mut Ports<'_>) {
+        if let Some(drops) = ports.net_drops.poll() {
+            self.net_drops = drops;
+        }
+        let drops = self.drops.plus(&self.net_drops);
+        if drops != self.told {
+            ports.drops.publish(&drops);
+            self.told = drops;
+        }
+    }
+}
+
+fn count(drops: &mut u64) {
+    *drops = drops.saturating_add(1);
 }

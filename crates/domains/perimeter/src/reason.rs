@@ -29,12 +29,4 @@ pub enum Reason {
     Receiver,
     /// Needs an open gate.
     Gate,
-    /// The destination's ring was full.
-    Full,
-    /// A ring's other end broke its rules.
-    Misbehaved,
-}
-
-impl Reason {
-    pub const COUNT: usize = Self::Misbehaved as usize + 1;
 }

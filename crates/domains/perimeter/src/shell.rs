@@ -9,8 +9,8 @@ use shm::{
 use crate::{Channel, Perimeter, Ports};
 
 pd::wires! { $crate
-    read { net_nic, lifecycle_in, mesh_stations, net_in, beacon_in, claim_in, mesh_in }
-    write { lifecycle_out, net_out, beacon_out, claim_out, mesh_out }
+    read { net_nic, net_drops, lifecycle_in, mesh_stations, net_in, beacon_in, claim_in, mesh_in }
+    write { lifecycle_out, mesh_drops, net_out, beacon_out, claim_out, mesh_out }
     channels { net_id, beacon_id, claim_id, mesh_id, lifecycle_id }
 }
 
@@ -30,9 +30,11 @@ impl<'a, C> Shell<'a, C> {
             core: Perimeter::new(),
             ports: Ports {
                 nic: fits(Reader::new(wires.net_nic)),
+                net_drops: fits(Reader::new(wires.net_drops)),
                 rules: fits(Reader::new(wires.lifecycle_in)),
                 stations: fits(Reader::new(wires.mesh_stations)),
                 report: fits(Writer::new(wires.lifecycle_out)),
+                drops: fits(Writer::new(wires.mesh_drops)),
                 net: fits(Duplex::new(wires.net_out, wires.net_in)),
                 beacon: fits(Duplex::new(wires.beacon_out, wires.beacon_in)),
                 claim: fits(Duplex::new(wires.claim_out, wires.claim_in)),

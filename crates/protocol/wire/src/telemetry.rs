@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{Phase, U16, U32, U64, command::Operation};
 
-pub const SCHEMA: u16 = 1;
+pub const SCHEMA: u16 = 2;
 
 crate::numbers! {
     /// What became of a command.
@@ -78,9 +78,20 @@ pub struct Telemetry {
     pub commands_dropped: U64,
     /// Heartbeat of the workload.
     pub heartbeat: U64,
+    /// Frames from the link that were not whole: lengths that disagree or that no frame has, a checksum that does not fit.
+    /// This and the next three count since the domain that dropped them was started, up to the record before.
+    pub frames_malformed: U64,
+    /// Frames from the link that the phase, the gate or the configuration does not let in.
+    pub frames_refused: U64,
+    /// Frames that a domain of the node should not have handed over, and broken rings. A sound node has next to none.
+    pub frames_own: U64,
+    /// Frames for which a ring in the node had no room, either way.
+    pub frames_full: U64,
+    /// Datagrams and packets that passed and were lost: no way to the peer, no neighbour, no room in the next ring.
+    pub lost: U64,
 }
 
-const _: () = assert!(size_of::<Telemetry>() == 120);
+const _: () = assert!(size_of::<Telemetry>() == 160);
 
 impl Telemetry {
     pub fn parse(bytes: &[u8]) -> Option<&Self> {
@@ -112,7 +123,7 @@ mod tests {
         assert!(Telemetry::parse(record.as_bytes()).is_none());
         record.schema = U16::new(SCHEMA);
         assert_eq!(Telemetry::parse(record.as_bytes()), Some(&record));
-        assert!(Telemetry::parse(&record.as_bytes()[..119]).is_none());
+        assert!(Telemetry::parse(&record.as_bytes()[..159]).is_none());
         assert!(Telemetry::parse(&[record.as_bytes(), &[0]].concat()).is_none());
     }
 }

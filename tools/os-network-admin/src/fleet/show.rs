@@ -75,6 +75,11 @@ pub fn record(view: &View<'_>, member: &Member, record: &Telemetry, heard_ms: Op
         policy_dropped: record.policy_dropped.get(),
         commands_dropped: record.commands_dropped.get(),
         heartbeat: record.heartbeat.get(),
+        frames_malformed: record.frames_malformed.get(),
+        frames_refused: record.frames_refused.get(),
+        frames_own: record.frames_own.get(),
+        frames_full: record.frames_full.get(),
+        lost: record.lost.get(),
     }
 }
 

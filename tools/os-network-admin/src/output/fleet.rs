@@ -158,6 +158,11 @@ pub struct Record {
     pub policy_dropped: u64,
     pub commands_dropped: u64,
     pub heartbeat: u64,
+    pub frames_malformed: u64,
+    pub frames_refused: u64,
+    pub frames_own: u64,
+    pub frames_full: u64,
+    pub lost: u64,
 }
 
 impl Document for Record {
@@ -166,7 +171,8 @@ impl Document for Record {
         let current = if self.current { "current" } else { "not what it should have" };
         format!(
             "{}  {}  {}{isolated}, up {} s, configuration {current}\n  received {} packets ({} bytes), sent {} ({} bytes), \
-             handshakes {}\n  dropped: outside {}, by policy {}, commands {}; heartbeat {}; last command {} {}, counter {}",
+             handshakes {}\n  dropped: outside {}, by policy {}, commands {}; heartbeat {}; last command {} {}, counter {}\n  \
+             frames dropped: malformed {}, refused {}, the node's own {}, no room {}; lost {}",
             self.node,
             self.v4,
             self.phase,
@@ -183,6 +189,11 @@ impl Document for Record {
             self.operation.as_deref().unwrap_or("none"),
             self.result,
             self.counter,
+            self.frames_malformed,
+            self.frames_refused,
+            self.frames_own,
+            self.frames_full,
+            self.lost,
         )
     }
 }

@@ -2,9 +2,10 @@
 
 use std::vec::Vec;
 
+use calls::drops::Drops;
 use policy::{Prefix, Underlay};
 use smoltcp::wire::{NdiscNeighborFlags, NdiscRepr};
-use wire::{Ip, MESH_PORT};
+use wire::{Ip, MESH_PORT, telemetry::Telemetry};
 use wireguard::Endpoint;
 
 use super::{
@@ -341,13 +342,25 @@ fn under_load_a_station_gets_a_cookie_and_a_stranger_nothing() {
 fn a_full_ring_loses_frames_and_nothing_else() {
     let mut world = World::joined(&[rule(policy::Direction::Out, policy::Role::Authority, policy::Protocol::Udp, 9)]);
     world.authority.take();
-    // More than the ring to the perimeter holds in one step.
-    for at in 0..31_u8 {
+    // The ring to the perimeter holds 31 frames, and nobody takes one.
+    for at in 0..41_u8 {
         world.node.emit(&packets::udp(V4(NODE), V4(AUTHORITY), (1000, 9), &[at; 1000]));
+        world.node.mesh.step(world.now, &mut world.node.ports);
     }
     world.pump();
-    let got = world.authority.take();
-    assert!(!got.is_empty() && got.len() <= 31);
-    world.run_for(11_000);
-    assert!(!world.telemetry().is_empty());
+    assert_eq!(world.authority.take().len(), 31);
+    assert_eq!(world.now_telemetry().lost.get(), 10);
+}
+
+#[test]
+fn what_others_dropped_is_in_the_next_record_whatever_they_say() {
+    let counts = |record: &Telemetry| {
+        [record.frames_malformed, record.frames_refused, record.frames_own, record.frames_full].map(|count| count.get())
+    };
+    let mut world = World::joined(&[]);
+    assert_eq!(counts(&world.now_telemetry()), [0; 4]);
+    for (malformed, refused, own, full) in [(1, 2, 3, 4), (u64::MAX, 0, u64::MAX, 7), (0, 0, 0, 0)] {
+        world.node.drops.publish(&Drops { malformed, refused, own, full });
+        assert_eq!(counts(&world.now_telemetry()), [malformed, refused, own, full]);
+    }
 }

@@ -5,6 +5,7 @@ use std::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 
 use calls::{
     alarm::{Alarm, AlarmOf},
+    drops::Drops,
     mesh::{Heartbeat, Membership, Stations, Tenancy},
     params::Params,
     rules::{MeshLink, Rules},
@@ -50,6 +51,7 @@ struct Regions {
     membership: Words,
     perimeter: [Words; 2],
     stations: Words,
+    drops: Words,
     workload: [Words; 2],
     tenancy: Words,
     heartbeat: Words,
@@ -64,6 +66,7 @@ impl Regions {
             membership: region(0x2000),
             perimeter: [region(0x10000), region(0x10000)],
             stations: region(0x1000),
+            drops: region(0x1000),
             workload: [region(0x10000), region(0x10000)],
             tenancy: region(0x1000),
             heartbeat: region(0x1000),
@@ -79,6 +82,7 @@ impl Regions {
             membership: cell::Reader::new(ReadOnly::new(self.membership)).unwrap(),
             perimeter: near(self.perimeter),
             stations: cell::Writer::new(ReadWrite::new(self.stations)).unwrap(),
+            drops: cell::Reader::new(ReadOnly::new(self.drops)).unwrap(),
             workload: near(self.workload),
             tenancy: cell::Writer::new(ReadWrite::new(self.tenancy)).unwrap(),
             heartbeat: cell::Reader::new(ReadOnly::new(self.heartbeat)).unwrap(),
@@ -119,6 +123,8 @@ pub struct Node {
     pub workload: Duplex<'static, FRAME_SLOT>,
     pub heartbeat: cell::Writer<'static, Heartbeat>,
     pub stations: Stations,
+    /// What the perimeter says.
+    pub drops: cell::Writer<'static, Drops>,
     pub tenancy: Tenancy,
     /// Frames that left.
     pub left: Vec<Vec<u8>>,
@@ -159,6 +165,7 @@ impl Node {
             workload: far(regions.workload),
             heartbeat: cell::Writer::new(ReadWrite::new(regions.heartbeat)).unwrap(),
             stations: Stations::NONE,
+            drops: cell::Writer::new(ReadWrite::new(regions.drops)).unwrap(),
             tenancy: Tenancy::new_zeroed(),
             left: Vec::new(),
             notified: true,

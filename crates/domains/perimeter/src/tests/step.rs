@@ -4,6 +4,7 @@ use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, vec::Vec};
 
 use calls::{
+    drops::Drops,
     mesh::Stations,
     rules::{Nic, Report, Rules},
 };
@@ -14,7 +15,7 @@ use shm::{
 use wire::Phase;
 
 use super::*;
-use crate::{BATCH, Channel, Perimeter, Ports, Reason};
+use crate::{BATCH, Channel, Perimeter, Ports};
 
 type Region = &'static [AtomicU64];
 
@@ -40,6 +41,8 @@ struct Rig {
     rules: cell::Writer<'static, Rules>,
     stations: cell::Writer<'static, Stations>,
     report: cell::Reader<'static, Report>,
+    net_drops: cell::Writer<'static, Drops>,
+    drops: cell::Reader<'static, Drops>,
     net: Duplex<'static, FRAME_SLOT>,
     net_region: Region,
     beacon: Duplex<'static, FRAME_SLOT>,
@@ -57,8 +60,20 @@ impl Rig {
         let (rules, rules_in) = cells();
         let (stations, stations_in) = cells();
         let (report_out, report) = cells();
-        let ports =
-            Ports { nic: nic_in, rules: rules_in, stations: stations_in, report: report_out, net, beacon, claim, mesh };
+        let (net_drops, net_drops_in) = cells();
+        let (drops_out, drops) = cells();
+        let ports = Ports {
+            nic: nic_in,
+            net_drops: net_drops_in,
+            rules: rules_in,
+            stations: stations_in,
+            report: report_out,
+            drops: drops_out,
+            net,
+            beacon,
+            claim,
+            mesh,
+        };
         Self {
             core: Perimeter::new(),
             ports,
@@ -66,6 +81,8 @@ impl Rig {
             rules,
             stations,
             report,
+            net_drops,
+            drops,
             net: their_net,
             net_region,
             beacon: their_beacon,
@@ -109,21 +126,20 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
     send(&mut rig);
     rig.run(0);
     assert_eq!(passed(&mut rig), [0; 3]);
-    assert_eq!(rig.core.dropped(Reason::Closed), 19);
+    assert_eq!(rig.drops.poll(), Some(Drops { refused: 11, own: 8, ..Drops::NONE }));
     assert_eq!(rig.notified(), []);
 
     rig.rules.publish(&rules(Phase::Hold, true));
     send(&mut rig);
     rig.run(0);
     assert_eq!(passed(&mut rig), [8, 3, 8]);
-    assert_eq!(rig.core.passed(), 19);
     assert_eq!(rig.notified(), [Channel::Net, Channel::Beacon, Channel::Claim]);
 
     // Its own clock closes the gate.
     send(&mut rig);
     rig.run(UNTIL);
     assert_eq!(passed(&mut rig), [1, 3, 0]);
-    assert_eq!(rig.core.dropped(Reason::Gate), 15);
+    assert_eq!(rig.drops.poll(), Some(Drops { refused: 11 + 8, own: 8 + 7, ..Drops::NONE }));
 }
 
 #[test]
@@ -147,9 +163,9 @@ fn a_step_is_bounded_for_each_ring() {
         rig.net.send(&[n as u8]).unwrap();
     }
     assert!(rig.core.step(0, &mut rig.ports));
-    assert_eq!(rig.core.dropped(Reason::Closed), BATCH as u64);
+    assert_eq!(rig.drops.poll().unwrap().refused, BATCH as u64);
     assert!(!rig.core.step(0, &mut rig.ports));
-    assert_eq!(rig.core.dropped(Reason::Closed), BATCH as u64 + 1);
+    assert_eq!(rig.drops.poll().unwrap().refused, BATCH as u64 + 1);
 }
 
 #[test]
@@ -162,10 +178,11 @@ fn a_full_ring_and_a_lying_one_are_counted() {
     }
     rig.run(0);
     // Beacon's ring holds 31 frames.
-    assert_eq!((rig.core.passed(), rig.core.dropped(Reason::Full)), (31, 29));
+    assert_eq!(received(&mut rig.beacon).len(), 31);
+    assert_eq!(rig.drops.poll(), Some(Drops { full: 29, ..Drops::NONE }));
     ReadWrite::new(rig.net_region).store(0, u64::MAX);
     rig.run(0);
-    assert_eq!(rig.core.dropped(Reason::Misbehaved), 1);
+    assert_eq!(rig.drops.poll(), Some(Drops { full: 29, own: 1, ..Drops::NONE }));
 }
 
 #[test]
@@ -179,7 +196,7 @@ fn a_frame_meets_the_rules_that_were_published_before_it() {
     rig.beacon.send(&hello).unwrap();
     rig.run(0);
     assert_eq!(received(&mut rig.net).len(), 1);
-    assert_eq!(rig.core.dropped(Reason::Closed), 1);
+    assert_eq!(rig.drops.poll(), Some(Drops { own: 1, ..Drops::NONE }));
 }
 
 #[test]
@@ -200,6 +217,32 @@ fn a_member_talks_to_the_stations_that_its_mesh_names_now() {
     assert_eq!(rig.notified(), [Channel::Net, Channel::Mesh]);
     rig.stations.publish(&Stations::NONE);
     assert_eq!(exchange(&mut rig), (0, 1));
-    assert_eq!(rig.core.dropped(Reason::Receiver), 1);
+    assert_eq!(rig.drops.poll(), Some(Drops { refused: 1, own: 2, ..Drops::NONE }));
     assert_eq!((received(&mut rig.beacon).len(), received(&mut rig.claim).len()), (0, 0));
+}
+
+#[test]
+fn dropped_frames_are_told_with_those_of_net_and_wake_nobody() {
+    let mut rig = Rig::new();
+    rig.rules.publish(&rules(Phase::Hold, false));
+    rig.run(0);
+    assert_eq!(rig.drops.poll(), None);
+    let find = beacon(ADMIN, EVERYONE, zerocopy::IntoBytes::as_bytes(&find()));
+    let (mut torn, mut cut) = (find.clone(), find.clone());
+    torn[80] ^= 1;
+    cut.pop();
+    for frame in [&torn, &cut, &frame(STRANGER, US, TCP, 64, &tcp(1, 9443, 2, b""))] {
+        rig.net.send(frame).unwrap();
+    }
+    rig.claim.send(&find).unwrap();
+    rig.run(0);
+    let mine = Drops { malformed: 2, refused: 1, own: 1, full: 0 };
+    assert_eq!((rig.drops.poll(), rig.notified()), (Some(mine), Vec::new()));
+    // What net says is added, and is not asked whether it can be.
+    rig.net_drops.publish(&Drops { malformed: 5, refused: u64::MAX, own: 0, full: 7 });
+    rig.run(0);
+    let both = Drops { malformed: 7, refused: u64::MAX, own: 1, full: 7 };
+    assert_eq!((rig.drops.poll(), rig.notified()), (Some(both), Vec::new()));
+    rig.run(0);
+    assert_eq!(rig.drops.poll(), None);
 }
