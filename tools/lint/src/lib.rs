@@ -4,6 +4,7 @@
 
 mod circles;
 mod docs;
+mod drawing;
 mod exceptions;
 mod manifests;
 mod paths;
@@ -49,6 +50,7 @@ pub fn check(tree: &Tree) -> Result<Vec<Breach>> {
     breaches.extend(circles::check(tree)?);
     breaches.extend(docs::check(tree));
     breaches.extend(paths::check(tree));
+    breaches.extend(drawing::check(tree)?);
     let mut breaches = exceptions::excuse(tree, breaches)?;
     breaches.sort();
     Ok(breaches)

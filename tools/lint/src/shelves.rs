@@ -14,7 +14,6 @@ use crate::{
     manifests::{self, Dependency, Package},
 };
 
-pub(crate) const DOMAINS: &str = "crates/domains";
 const SHARED_MEMORY: &str = "crates/base/shm";
 const TOOL: &str = "os-network-admin";
 
