@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use node::keystore::{Progress, Sealed, Slot, Store};
+use calls::store::{Progress, Sealed, Slot, Store};
 
 /// A flash; copies of the handle are the same one.
 #[derive(Clone, Default)]

@@ -36,20 +36,23 @@ impl fmt::Display for Trace {
 
 /// The name of an operation that `server` is asked for.
 pub fn operation(server: &str, number: u64) -> String {
-    let tables: &[&[(u32, &str)]] = match server {
-        "keystore" => &[
-            keystore::for_lifecycle::OPERATIONS,
-            keystore::for_beacon::OPERATIONS,
-            keystore::for_claim::OPERATIONS,
-            keystore::for_mesh::OPERATIONS,
-        ],
-        "lifecycle" => {
-            &[lifecycle::for_beacon::OPERATIONS, lifecycle::for_claim::OPERATIONS, lifecycle::for_mesh::OPERATIONS]
+    let name = match server {
+        "keystore" => {
+            let lifecycle = keystore::for_lifecycle::Op::from_number(number).map(keystore::for_lifecycle::Op::name);
+            let beacon = keystore::for_beacon::Op::from_number(number).map(keystore::for_beacon::Op::name);
+            let claim = keystore::for_claim::Op::from_number(number).map(keystore::for_claim::Op::name);
+            let mesh = keystore::for_mesh::Op::from_number(number).map(keystore::for_mesh::Op::name);
+            lifecycle.or(beacon).or(claim).or(mesh)
         }
-        _ => &[],
+        "lifecycle" => {
+            let beacon = lifecycle::for_beacon::Op::from_number(number).map(lifecycle::for_beacon::Op::name);
+            let claim = lifecycle::for_claim::Op::from_number(number).map(lifecycle::for_claim::Op::name);
+            let mesh = lifecycle::for_mesh::Op::from_number(number).map(lifecycle::for_mesh::Op::name);
+            beacon.or(claim).or(mesh)
+        }
+        _ => None,
     };
-    let named = tables.iter().copied().flatten().find(|(op, _)| u64::from(*op) == number);
-    named.map_or_else(|| format!("operation {number}"), |(_, name)| (*name).to_owned())
+    name.map_or_else(|| format!("operation {number}"), str::to_owned)
 }
 
 /// How `server` has answered.

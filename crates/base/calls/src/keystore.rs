@@ -47,6 +47,9 @@ wire::numbers! {
         NoStore = 4, "no store";
         /// The image's anchor is damaged: the node stays blind.
         BadAnchor = 5, "bad anchor";
+        /// The store holds a record of a format that this version does not know, sealed by a later one of this node. It is
+        /// neither used nor overwritten.
+        UnknownFormat = 6, "unknown format";
     }
 }
 

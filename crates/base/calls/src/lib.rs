@@ -19,8 +19,10 @@ macro_rules! operations {
                 type Reply = $reply;
             }
         )*
-        /// Number and name of each operation of the interface.
-        pub const OPERATIONS: &[(u32, &str)] = &[$(($op, stringify!($name)),)*];
+        wire::numbers! {
+            /// An operation of the interface: a server that forgets one does not compile.
+            Op { $($(#[$doc])* $name = $op, stringify!($name);)* }
+        }
         /// The largest request body of the interface.
         pub const MAX_REQUEST: usize = {
             let mut max = 0;
@@ -56,5 +58,6 @@ pub mod lifecycle;
 pub mod mesh;
 pub mod params;
 pub mod rules;
+pub mod store;
 
 pub use domain::Domain;

@@ -128,6 +128,10 @@ fn fault(out: &mut impl Write, state: u32, failed: u8) -> Result {
         Some(State::BadAnchor) => {
             line(out, format_args!("fault the image's anchor is damaged: the node stays blind; rebuild it"))
         }
+        Some(State::UnknownFormat) => line(
+            out,
+            format_args!("fault the store holds records of a later version: the node stays blind and leaves them"),
+        ),
         Some(State::Testing | State::Ready) | None => line(out, format_args!("fault unknown")),
     }
 }

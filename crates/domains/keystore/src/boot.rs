@@ -1,20 +1,21 @@
 //! From power-up to keys: the records are looked for, samples are collected, and the identity is made
 //! if there is none yet. Its root seed is all there is of it until the record is committed.
 
-use crypto::{Secret, label};
+use calls::store::{Record, Store};
+use crypto::Secret;
 use wire::anchor::AnchorIn;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{
-    drbg::{Drbg, Pool},
     record::{Identity, Ownership, ticket},
-    store::{Failed, Record, Store, Vault},
+    source::{Collecting, Source},
+    vault::{Failed, Vault},
 };
 
 /// Records are being looked for, samples are being collected.
 pub struct Start {
     device_secret: Secret,
-    pub pool: Pool,
+    pub samples: Collecting,
     identity: Option<Identity>,
     /// Known once both records have been looked for.
     owner: Option<Ownership>,
@@ -24,7 +25,7 @@ pub struct Start {
 pub struct Make {
     pub identity: Identity,
     pub owner: Ownership,
-    pub drbg: Drbg,
+    pub source: Source,
     /// The identity differs from what is stored.
     pub changed: bool,
 }
@@ -36,7 +37,7 @@ pub struct BadAnchor;
 impl Start {
     pub fn new<S: Store>(device_secret: Secret, vault: &mut Vault<S>) -> Self {
         vault.load(Record::Identity);
-        Self { device_secret, pool: Pool::new(), identity: None, owner: None }
+        Self { device_secret, samples: Collecting::default(), identity: None, owner: None }
     }
 
     /// Takes what was found of a record, and has the next one looked for.
@@ -49,7 +50,7 @@ impl Start {
                 vault.load(Record::Ownership);
             }
             // A node that has an owner and no identity is one whose store was tampered with: it gets no new one.
-            Record::Ownership if body.is_some() && self.identity.is_none() => return Err(Failed),
+            Record::Ownership if body.is_some() && self.identity.is_none() => return Err(Failed::Store),
             Record::Ownership => {
                 let found = body.and_then(|body| Ownership::read_from_prefix(body).ok());
                 self.owner = Some(found.map_or_else(Ownership::new_zeroed, |(owner, _)| owner));
@@ -67,17 +68,15 @@ impl Start {
         if unanchored && *image == AnchorIn::Damaged {
             return Some(Err(BadAnchor));
         }
-        if !self.pool.full() {
+        if !self.samples.full() {
             return None;
         }
-        let mut drbg = Drbg::new(self.pool.seed(&self.device_secret, label::DRBG));
+        let mut source = self.samples.source(&self.device_secret);
         let mut changed = self.identity.is_none();
-        let mut identity = self
-            .identity
-            .take()
-            .unwrap_or_else(|| Identity::new(&self.pool.seed(&self.device_secret, label::ROOT_SEED)));
+        let mut identity =
+            self.identity.take().unwrap_or_else(|| Identity::new(&self.samples.root_seed(&self.device_secret)));
         if unanchored && *image == AnchorIn::None {
-            identity.set_ticket(&drbg.draw());
+            identity.set_ticket(&source.draw());
             changed = true;
         }
         if owner.claimed() && identity.ticket != ticket::NONE {
@@ -85,13 +84,13 @@ impl Start {
             identity.erase_ticket();
             changed = true;
         }
-        Some(Ok(Make { identity, owner, drbg, changed }))
+        Some(Ok(Make { identity, owner, source, changed }))
     }
 }
 
 impl Make {
     pub fn commit<S: Store>(&mut self, vault: &mut Vault<S>) {
-        vault.commit(Record::Identity, self.identity.as_bytes(), self.drbg.bytes());
+        vault.commit(Record::Identity, self.identity.as_bytes(), self.source.bytes());
     }
 
     /// Whether it is committed for good. A ticket is only out of one slot after one commit.

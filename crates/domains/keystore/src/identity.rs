@@ -15,10 +15,16 @@ pub struct Keys {
     pub fiduciary: Secret,
     /// N.
     pub claim: Secret,
-    pub fiduciary_public: Key,
-    pub claim_public: Key,
-    /// W's public half. The private half is derived again where it is needed.
-    pub mesh_public: Key,
+    pub public: PublicKeys,
+}
+
+/// What others may know of them.
+pub struct PublicKeys {
+    pub fiduciary: Key,
+    pub claim: Key,
+    /// W's. The private half is derived again where it is needed.
+    pub mesh: Key,
+    /// The link-local address.
     pub address: Ip,
 }
 
@@ -26,14 +32,13 @@ impl Keys {
     pub fn derive(root: &[u8; 32]) -> Self {
         let fiduciary = derive(&[], root, label::FIDUCIARY, &[]);
         let claim = derive(&[], root, label::CLAIM_KEY, &[]);
-        Self {
-            fiduciary_public: sign_public(&fiduciary),
-            claim_public: dh_public(&claim),
-            mesh_public: dh_public(&mesh_key(root)),
+        let public = PublicKeys {
+            fiduciary: sign_public(&fiduciary),
+            claim: dh_public(&claim),
+            mesh: dh_public(&mesh_key(root)),
             address: link_local(*derive(&[], root, label::LINK_ADDRESS, &[])),
-            fiduciary,
-            claim,
-        }
+        };
+        Self { fiduciary, claim, public }
     }
 }
 
@@ -122,12 +127,12 @@ mod tests {
             assert_ne!(***a, [1; 32]);
         }
         let other = Keys::derive(&[2; 32]);
-        assert_ne!(keys.fiduciary_public, other.fiduciary_public);
-        assert_ne!(keys.claim_public, other.claim_public);
-        assert_ne!(keys.mesh_public, other.mesh_public);
-        assert_ne!(keys.address, other.address);
-        assert_eq!(keys.address, Keys::derive(&[1; 32]).address);
-        assert_eq!(keys.address[..8], [0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+        assert_ne!(keys.public.fiduciary, other.public.fiduciary);
+        assert_ne!(keys.public.claim, other.public.claim);
+        assert_ne!(keys.public.mesh, other.public.mesh);
+        assert_ne!(keys.public.address, other.public.address);
+        assert_eq!(keys.public.address, Keys::derive(&[1; 32]).public.address);
+        assert_eq!(keys.public.address[..8], [0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

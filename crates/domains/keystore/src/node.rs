@@ -4,9 +4,12 @@
 //! An operation that changes a record answers nothing until the record is committed and read back:
 //! its handler returns `Ok(None)`, and [`Node::finish`] answers.
 
-use calls::keystore::{
-    AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue,
-    for_beacon, for_claim, for_lifecycle, for_mesh,
+use calls::{
+    keystore::{
+        AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue,
+        for_beacon, for_claim, for_lifecycle, for_mesh,
+    },
+    store::{Record, Store},
 };
 use crypto::{Secret, dh, noise};
 use wire::{
@@ -26,11 +29,10 @@ use zeroize::Zeroize;
 
 use crate::{
     Ports,
-    drbg::Drbg,
-    health::Failure,
-    identity::{Anchor, CommandKeys, Keys, mesh_key},
+    identity::{Anchor, CommandKeys, Keys, PublicKeys, mesh_key},
     record::{self, Ownership, ticket},
-    store::{Record, Store, Vault},
+    source::Source,
+    vault::Vault,
 };
 
 /// A reply, or none until a record is committed, or a refusal.
@@ -70,21 +72,17 @@ pub struct Node {
     next: Ownership,
     /// There are none without a binding.
     command_keys: CommandKeys,
-    pub timestamps: Timestamps,
+    timestamps: Timestamps,
     work: Option<Work>,
     /// The live claim nonce.
     nonce: Option<[u8; 32]>,
     ticket_waiting: bool,
-    pub drbg: Drbg,
-    /// A block was asked for and has not come.
-    pub asked: bool,
-    /// The test that the source has failed since.
-    pub lost: Option<Failure>,
+    source: Source,
 }
 
 impl Node {
     /// `identity` and `owner` are committed. `None` if there is no usable anchor for a node that needs one.
-    pub fn new(identity: record::Identity, owner: Ownership, drbg: Drbg, image: &AnchorIn) -> Option<Self> {
+    pub fn new(identity: record::Identity, owner: Ownership, source: Source, image: &AnchorIn) -> Option<Self> {
         let keys = Keys::derive(&identity.root_seed);
         let anchor = if owner.claimed() {
             None
@@ -108,14 +106,20 @@ impl Node {
             work: None,
             nonce: None,
             ticket_waiting: false,
-            drbg,
-            asked: false,
-            lost: None,
+            source,
         })
     }
 
-    pub fn keys(&self) -> &Keys {
-        &self.keys
+    pub fn public(&self) -> &PublicKeys {
+        &self.keys.public
+    }
+
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub fn source_mut(&mut self) -> &mut Source {
+        &mut self.source
     }
 
     pub fn owner(&self) -> &Ownership {
@@ -140,7 +144,7 @@ impl Node {
     pub fn show_ticket(&mut self, ports: &mut Ports<'_>) {
         if self.identity.ticket == ticket::HELD && !self.owner.committed() {
             let value =
-                TicketValue { present: 1, secret: self.identity.ticket_seed, fiduciary: self.keys.fiduciary_public };
+                TicketValue { present: 1, secret: self.identity.ticket_seed, fiduciary: self.keys.public.fiduciary };
             ports.ticket.publish(&value);
             self.ticket_waiting = true;
         }
@@ -166,9 +170,9 @@ impl Node {
             // The binding says that there is no record.
             return Err(Refusal::Taken);
         }
-        let Keys { fiduciary, fiduciary_public, claim_public, mesh_public, address, .. } = &self.keys;
+        let Keys { fiduciary, public, .. } = &self.keys;
         let mut next = self.owner;
-        next.fork = ForkRecord::sign(fiduciary, *fiduciary_public, *claim_public, *mesh_public, *address);
+        next.fork = ForkRecord::sign(fiduciary, public.fiduciary, public.claim, public.mesh, public.address);
         next.forked = 1;
         self.commit_owner(next, Work::Fork, vault);
         Ok(None)
@@ -185,7 +189,7 @@ impl Node {
     /// The anchor is gone by now: what counts is the authority set of the binding.
     pub fn update<S: Store>(&mut self, head: &UpdateHead, vault: &mut Vault<S>) -> Reply<()> {
         let owner = &self.owner;
-        if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.fiduciary_public {
+        if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.public.fiduciary {
             return Err(Refusal::NotMine);
         }
         let in_force = head.counter == owner.counter && head.configuration == owner.configuration;
@@ -209,17 +213,17 @@ impl Node {
             return Err(Refusal::Stale);
         }
         find.verify(&self.anchor()?.public).ok_or(Refusal::Forged)?;
-        let random = self.drbg.bytes();
+        let random = self.source.bytes();
         self.commit_owner(Ownership { counter: find.counter, ..self.owner }, Work::Find(random), vault);
         Ok(None)
     }
 
     pub fn make_hello(&mut self) -> Reply<MakeHelloReply> {
-        let (nonce, ephemeral) = (self.drbg.bytes(), self.drbg.draw());
+        let (nonce, ephemeral) = (self.source.bytes(), self.source.draw());
         let body = HelloBody {
-            fiduciary: self.keys.fiduciary_public,
-            claim_key: self.keys.claim_public,
-            address: self.keys.address,
+            fiduciary: self.keys.public.fiduciary,
+            claim_key: self.keys.public.claim,
+            address: self.keys.public.address,
             nonce,
             committed: self.owner.committed,
             zero: [0; 7],
@@ -231,7 +235,7 @@ impl Node {
 
     pub fn check_open(&mut self, open: &Open) -> Reply<CheckOpenReply> {
         let open = Open::parse(open.as_bytes()).ok_or(Refusal::Forged)?;
-        if open.target != open_target(&self.keys.fiduciary_public) {
+        if open.target != open_target(&self.keys.public.fiduciary) {
             return Err(Refusal::NotMine);
         }
         let anchor = self.anchor()?;
@@ -240,9 +244,13 @@ impl Node {
             return Err(Refusal::Forged);
         }
         open.verify(&anchor.public).ok_or(Refusal::Forged)?;
-        let (token, ephemeral) = (self.drbg.bytes(), self.drbg.draw());
+        let (token, ephemeral) = (self.source.bytes(), self.source.draw());
         let answer = Answer::seal(&self.keys.claim, &ephemeral, open, &token).ok_or(Refusal::Forged)?;
         Ok(Some(CheckOpenReply { answer, token }))
+    }
+
+    pub fn random<const N: usize>(&mut self) -> Reply<[u8; N]> {
+        Ok(Some(self.source.bytes()))
     }
 
     // --- for claim
@@ -260,14 +268,14 @@ impl Node {
 
     pub fn identify(&mut self, handshake: &Hash) -> Reply<Identity> {
         let mut identity = Identity::new_zeroed();
-        identity.fiduciary = self.keys.fiduciary_public;
-        identity.mesh_key = self.keys.mesh_public;
+        identity.fiduciary = self.keys.public.fiduciary;
+        identity.mesh_key = self.keys.public.mesh;
         identity.fork = self.owner.fork;
         identity.forked = self.owner.forked;
         identity.epoch = self.owner.epoch;
         identity.committed = self.owner.committed;
         identity.nonce =
-            if self.owner.committed() { self.owner.binding.nonce } else { *self.nonce.insert(self.drbg.bytes()) };
+            if self.owner.committed() { self.owner.binding.nonce } else { *self.nonce.insert(self.source.bytes()) };
         Ok(Some(identity.sign(&self.keys.fiduciary, handshake)))
     }
 
@@ -278,8 +286,8 @@ impl Node {
         }
         // One nonce, one attempt: it is void whatever comes of this.
         self.nonce.take_if(|live| crypto::equal(live, &binding.nonce)).ok_or(Refusal::Nonce)?;
-        if binding.fiduciary != self.keys.fiduciary_public
-            || binding.mesh_key != self.keys.mesh_public
+        if binding.fiduciary != self.keys.public.fiduciary
+            || binding.mesh_key != self.keys.public.mesh
             || binding.fork != self.owner.fork_hash()
         {
             return Err(Refusal::NotMine);
@@ -360,7 +368,7 @@ impl Node {
     }
 
     pub fn check_command<S: Store>(&mut self, command: &Command, vault: &mut Vault<S>) -> Reply<CommandReply> {
-        if command.target != command::target(&self.keys.fiduciary_public) {
+        if command.target != command::target(&self.keys.public.fiduciary) {
             return Err(Refusal::NotMine);
         }
         let authority = self.command_keys.author(command).ok_or(Refusal::Forged)?;
@@ -389,7 +397,7 @@ impl Node {
     fn commit_owner<S: Store>(&mut self, next: Ownership, work: Work, vault: &mut Vault<S>) {
         self.next = next;
         self.work = Some(work);
-        vault.commit(Record::Ownership, self.next.as_bytes(), self.drbg.bytes());
+        vault.commit(Record::Ownership, self.next.as_bytes(), self.source.bytes());
     }
 
     /// The record that was being committed is, or could not be: the one who waits for it is answered.
@@ -438,7 +446,7 @@ impl Node {
         }
         self.identity.erase_ticket();
         self.work = Some(Work::EraseTicket(settler));
-        vault.commit(Record::Identity, self.identity.as_bytes(), self.drbg.bytes());
+        vault.commit(Record::Identity, self.identity.as_bytes(), self.source.bytes());
     }
 }
 
@@ -448,5 +456,13 @@ impl Settler {
             Self::Claim => ports.claim.reply::<for_claim::Acknowledge>(&()),
             Self::Lifecycle => ports.lifecycle.reply::<for_lifecycle::Settle>(&()),
         }
+    }
+}
+
+#[cfg(test)]
+impl Node {
+    /// So many timestamps of the block that is reserved are given away.
+    pub fn use_timestamps(&mut self, used: u32) {
+        self.timestamps.used = used;
     }
 }

@@ -1,9 +1,10 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the store of its records.
 
+use calls::store::Store;
 use pd::{Domain, Wake, fits};
 use shm::{cell::Writer, mailbox::Server};
 
-use crate::{Channel, Feed, Keystore, Ports, Store};
+use crate::{Channel, Feed, Keystore, Ports};
 
 pd::wires! { $crate
     read { device_secret, anchor, entropy_in, lifecycle_req, beacon_req, claim_req, mesh_req }

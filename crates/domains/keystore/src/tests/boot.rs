@@ -16,7 +16,7 @@ fn a_first_boot_makes_one_identity_from_device_secret_and_samples() {
         (State::Ready as u8, AnchorKind::Image as u8, Ownership::Unclaimed as u8)
     );
     assert_eq!((status.forked, status.ticket_waiting, status.epoch), (0, 0, 0));
-    assert_eq!((status.fiduciary, status.address), (keys.fiduciary_public, keys.address));
+    assert_eq!((status.fiduciary, status.address), (keys.public.fiduciary, keys.public.address));
     assert!(rig.shown_ticket().is_none());
 
     let identity = |device_secret, seed| {
@@ -286,6 +286,9 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
     }
 }
 
+/// system.xml: `stack_size` of the keystore.
+const STACK: usize = 0x10000;
+
 #[test]
 fn it_runs_on_the_stack_that_the_system_gives_it() {
     let life = || {
@@ -310,6 +313,25 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
         rig.power_cycle();
         rig.timestamp().unwrap();
     };
-    // system.xml: stack_size="0x10000".
-    std::thread::Builder::new().stack_size(0x10000).spawn(life).unwrap().join().unwrap();
+    std::thread::Builder::new().stack_size(STACK).spawn(life).unwrap().join().unwrap();
+}
+
+#[test]
+fn it_fits_on_it_with_a_store_in_its_own_memory() {
+    let board = Board::ticket();
+    let Rig { mut ports, mut entropy, .. } = Rig::cold(board, Disk::default());
+    let (secret, anchor) = (region(), region());
+    ReadWrite::new(secret).write(0, &board.device_secret);
+    let mut first_boot = move || {
+        let mut keystore = Keystore::new(ReadOnly::new(secret), ReadOnly::new(anchor), RamStore::new());
+        let mut source = Good::new(1);
+        for number in 1..=BLOCKS {
+            entropy.publish(&source::block(number, &mut source));
+            while keystore.step(true, &mut ports) {}
+        }
+        // As the platform moves it to where it stays.
+        move || keystore.status()
+    };
+    let run = move || assert_eq!(first_boot()().state(), Some(State::Ready));
+    std::thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap();
 }

@@ -7,7 +7,7 @@ use super::{disk::Fault, mesh::owned, *};
 
 /// The key of an authority's commands, as the authority has it.
 pub fn key_of(authority: &AnchorSecret, binding: &Binding, rig: &Rig) -> Secret {
-    command::key(&authority.dh, &Keys::derive(&rig.root).claim_public, &binding.hash()).unwrap()
+    command::key(&authority.dh, &Keys::derive(&rig.root).public.claim, &binding.hash()).unwrap()
 }
 
 /// An update for a node, without its signatures.
@@ -96,7 +96,7 @@ fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
     let (mut rig, binding) = owned(Board::anchored());
     let key = key_of(&authority(), &binding, &rig);
     let other = Binding { counter: U64::new(11), ..binding };
-    let claim_public = Keys::derive(&rig.root).claim_public;
+    let claim_public = Keys::derive(&rig.root).public.claim;
     let writes = rig.disk.writes();
     let forgers = [
         key_of(&stranger(), &binding, &rig),

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, vec::Vec};
 
-use crate::store::{Progress, Record, Sealed, Slot, Store};
+use calls::store::{Progress, Record, Sealed, Slot, Store};
 
 /// What goes wrong, from when on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

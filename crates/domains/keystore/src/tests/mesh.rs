@@ -288,7 +288,7 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
     rises(rig.timestamp().unwrap());
     for _ in 0..2 {
         let Stage::Ready(node) = &mut rig.keystore.stage else { panic!("not ready") };
-        node.timestamps.used = PER_BLOCK - 1;
+        node.use_timestamps(PER_BLOCK - 1);
         let writes = rig.disk.writes();
         rises(rig.timestamp().unwrap());
         assert_eq!(rig.disk.writes(), writes);

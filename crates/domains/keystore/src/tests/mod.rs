@@ -7,6 +7,7 @@ mod disk;
 mod hostile;
 mod mesh;
 mod model;
+mod records;
 mod source_loss;
 
 pub mod source;
@@ -17,6 +18,7 @@ use std::{boxed::Box, vec::Vec};
 use calls::{
     entropy::{BLOCK, Samples},
     keystore::{CommandReply, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
+    store::{Record, SEALED},
 };
 use crypto::{AnchorSecret, Secret, label};
 use shm::{
@@ -37,9 +39,8 @@ pub use zerocopy::{FromZeros, IntoBytes};
 
 pub use super::*;
 use crate::{
-    drbg::Pool,
-    health::{Health, STARTUP},
     identity::{Keys, mesh_key},
+    source::{Drbg, Health, Pool, STARTUP},
 };
 use disk::Disk;
 use source::{Good, Source};
@@ -338,7 +339,7 @@ impl Rig {
 impl Board {
     /// The pool of the first samples of this boot, as the core must fill it.
     fn pool(&self) -> Pool {
-        let (mut health, mut source, mut pool) = (Health::default(), Good::new(self.seed), Pool::new());
+        let (mut health, mut source, mut pool) = (Health::default(), Good::new(self.seed), Pool::default());
         for number in 1..=BLOCKS {
             let tested = health.test(source::block(number, &mut source)).ok().flatten();
             pool.add(tested.expect("a good source"));
@@ -373,7 +374,7 @@ impl Board {
 
 /// The first output of the generator is the ticket, if a first boot makes one.
 pub fn ticket_seed(board: &Board) -> [u8; 32] {
-    *drbg::Drbg::new(Secret::new(board.seed(label::DRBG))).draw()
+    *Drbg::new(Secret::new(board.seed(label::DRBG))).draw()
 }
 
 /// What an administrator answers to an identity: the binding that the node may accept.

@@ -341,7 +341,7 @@ impl Life {
             Err(Refusal::Taken)
         } else if self.live.take_if(|live| *live == binding.nonce).is_none() {
             Err(Refusal::Nonce)
-        } else if (binding.fiduciary, binding.mesh_key, binding.fork) != (keys.fiduciary_public, keys.mesh_public, own)
+        } else if (binding.fiduciary, binding.mesh_key, binding.fork) != (keys.public.fiduciary, keys.public.mesh, own)
         {
             Err(Refusal::NotMine)
         } else if binding.epoch.get() != stored.epoch + 1 || binding.counter.get() <= stored.counter {
@@ -387,9 +387,9 @@ impl Life {
         let binding = stored.binding.unwrap_or(Binding::new_zeroed());
         let keys = Keys::derive(&self.rig.root);
         let author = if right_key { authority() } else { stranger() };
-        let key = command::key(&author.dh, &keys.claim_public, &binding.hash()).unwrap();
+        let key = command::key(&author.dh, &keys.public.claim, &binding.hash()).unwrap();
         let counter = stored.command.saturating_add_signed(ahead.into());
-        let command = Command::new(&key, &keys.fiduciary_public, operation, 7, counter);
+        let command = Command::new(&key, &keys.public.fiduciary, operation, 7, counter);
         let expected = if stored.binding.is_none() {
             Err(Refusal::NotReady)
         } else if !right_key {
@@ -430,9 +430,9 @@ impl Life {
     /// The fork record that this node makes, if it has.
     fn rig_fork(&self) -> Option<wire::binding::ForkRecord> {
         let keys = Keys::derive(&self.rig.root);
-        let Keys { fiduciary, fiduciary_public, claim_public, mesh_public, address, .. } = keys;
+        let Keys { fiduciary, public, .. } = keys;
         let record =
-            || wire::binding::ForkRecord::sign(&fiduciary, fiduciary_public, claim_public, mesh_public, address);
+            || wire::binding::ForkRecord::sign(&fiduciary, public.fiduciary, public.claim, public.mesh, public.address);
         self.stored.forked.then(record)
     }
 

@@ -6,7 +6,7 @@ use super::{
     source::{Biased, Stuck},
     *,
 };
-use crate::drbg::{RESEED_AFTER, RESEED_LIMIT};
+use crate::source::{RESEED_AFTER, RESEED_LIMIT};
 
 fn random(rig: &mut Rig) -> Result<[u8; 32], Refusal> {
     rig.ask::<for_beacon::BeaconRandom>(Channel::Beacon, &())
@@ -16,7 +16,7 @@ fn random(rig: &mut Rig) -> Result<[u8; 32], Refusal> {
 fn fresh_operations(rig: &mut Rig) -> Vec<Option<Refusal>> {
     let hello = HelloBody { fiduciary: rig.status().fiduciary, ..HelloBody::new_zeroed() };
     let keys = Keys::derive(&rig.board.root_seed());
-    let open = open_for(&HelloBody { claim_key: keys.claim_public, ..hello }, &admin(), 3);
+    let open = open_for(&HelloBody { claim_key: keys.public.claim, ..hello }, &admin(), 3);
     let binding = Binding::new_zeroed();
     vec![
         rig.fork().err(),

@@ -7,7 +7,7 @@ use calls::entropy::BLOCK;
 use crypto::{Label, Secret, label};
 use zeroize::Zeroizing;
 
-use crate::health::{STARTUP, Tested};
+use super::health::{STARTUP, Tested};
 
 /// Outputs after which a tested block is asked for and mixed in.
 pub const RESEED_AFTER: u32 = 256;
@@ -17,16 +17,13 @@ pub const RESEED_LIMIT: u32 = 64 * RESEED_AFTER;
 const BLOCKS: usize = STARTUP / BLOCK;
 
 /// Tested samples, condensed, until there are enough to make a key.
+#[derive(Default)]
 pub struct Pool {
     state: Secret,
     blocks: usize,
 }
 
 impl Pool {
-    pub fn new() -> Self {
-        Self { state: Secret::new([0; 32]), blocks: 0 }
-    }
-
     pub fn full(&self) -> bool {
         self.blocks >= BLOCKS
     }
@@ -103,7 +100,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
-    use crate::{health::Health, tests::source};
+    use crate::{source::Health, tests::source};
 
     fn tested(health: &mut Health, block: Samples) -> Tested {
         health.test(block).ok().flatten().unwrap()
@@ -116,7 +113,7 @@ mod tests {
     /// A full pool, with one bit of one byte of one block changed.
     fn pool(change: Option<(usize, usize)>) -> Pool {
         let (mut health, mut source) = (Health::default(), source::Good::new(1));
-        let mut pool = Pool::new();
+        let mut pool = Pool::default();
         for number in 0..BLOCKS {
             let mut block = source::block(1 + number as u64, &mut source);
             if let Some((_, at)) = change.filter(|(of, _)| *of == number) {

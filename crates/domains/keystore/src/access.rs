@@ -1,0 +1,109 @@
+//! Who may ask for what. A channel has operations of its own and can name no other; each stands here with what it needs,
+//! and one that is missing here or in the server does not compile.
+
+use calls::keystore::{Refusal, for_beacon, for_claim, for_lifecycle, for_mesh};
+use shm::mailbox::{Incoming, Server};
+
+use crate::{Stage, node::Node};
+
+/// What must be there for an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// Committed keys.
+    Keys,
+    /// Committed keys, and a source that has failed no test.
+    Fresh,
+}
+
+/// For a node of which owner an operation is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum While {
+    Always,
+    /// Until the claim is final.
+    Unclaimed,
+    /// From the committed binding on: a node without one has no mesh.
+    Owned,
+}
+
+/// An operation of one channel.
+pub trait Asked: Sized + Copy {
+    fn of(number: u32) -> Option<Self>;
+    fn access(self) -> (Needs, While);
+}
+
+/// Everything that is ever done for one client.
+macro_rules! access {
+    ($interface:ident { $($operation:ident: $needs:ident, $owner:ident;)* }) => {
+        impl Asked for $interface::Op {
+            fn of(number: u32) -> Option<Self> {
+                Self::from_number(number.into())
+            }
+
+            fn access(self) -> (Needs, While) {
+                match self {
+                    $(Self::$operation => (Needs::$needs, While::$owner),)*
+                }
+            }
+        }
+    };
+}
+
+access! { for_lifecycle {
+    Status: Nothing, Always;
+    Fork: Fresh, Unclaimed;
+    CloseGate: Nothing, Always;
+    Settle: Fresh, Owned;
+    Update: Fresh, Owned;
+} }
+
+access! { for_beacon {
+    CheckFind: Fresh, Unclaimed;
+    MakeHello: Fresh, Unclaimed;
+    CheckOpen: Fresh, Unclaimed;
+    BeaconRandom: Fresh, Always;
+} }
+
+access! { for_claim {
+    ReadInitiation: Keys, Unclaimed;
+    ClaimKey: Keys, Always;
+    Identify: Fresh, Unclaimed;
+    Commit: Fresh, Unclaimed;
+    Acknowledge: Fresh, Always;
+    ClaimRandom: Fresh, Always;
+} }
+
+access! { for_mesh {
+    MeshKey: Keys, Owned;
+    StartMeshHandshake: Fresh, Owned;
+    FinishMeshHandshake: Keys, Owned;
+    ReadMeshHandshake: Keys, Owned;
+    MeshRandom: Fresh, Owned;
+    CheckCommand: Fresh, Owned;
+} }
+
+/// The next request on a channel, and the node if it may be done now. What is no operation of the channel's is refused
+/// here.
+pub fn admit<'s, A: Asked, const MAX: usize>(
+    server: &mut Server<'_, MAX>,
+    stage: &'s mut Stage,
+) -> Option<(A, Incoming<MAX>, Result<&'s mut Node, Refusal>)> {
+    let asked = match server.take() {
+        Ok(None) => return None,
+        Ok(Some(incoming)) => A::of(incoming.op).map(|asked| (asked, incoming)),
+        Err(shm::Misbehaved) => None,
+    };
+    let Some((asked, incoming)) = asked else {
+        server.refuse(Refusal::NotAllowed.code());
+        return None;
+    };
+    let (needs, owner) = asked.access();
+    let node = match stage {
+        Stage::Ready(node) if needs == Needs::Fresh && !node.source().is_fresh() => Err(Refusal::NotReady),
+        Stage::Ready(node) if owner == While::Unclaimed && node.owner().claimed() => Err(Refusal::Taken),
+        Stage::Ready(node) if owner == While::Owned && !node.owner().committed() => Err(Refusal::NotReady),
+        Stage::Ready(node) => Ok(node),
+        Stage::Start(_) | Stage::Make(_) | Stage::Off { .. } => Err(Refusal::NotReady),
+    };
+    Some((asked, incoming, node))
+}
