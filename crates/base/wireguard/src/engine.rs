@@ -20,19 +20,11 @@ use crate::{
     messages::{self, CookieReply, Initiation, Kind, Response, covered},
     peer::{Asked, Heard, Peer},
     random::Random,
+    shared::Shared,
 };
 
 /// Responses to one initiation that are taken without a cookie. Only who saw the initiation can make one.
 const FREE_TRIES: u8 = 4;
-
-/// What the peers of an engine share.
-pub struct Shared {
-    pub public: Key,
-    pub mtu: usize,
-    pub random: Random,
-    pub table: Table,
-    pub agenda: Agenda,
-}
 
 /// What the keystore has been asked, and what is needed to go on.
 enum Outstanding {

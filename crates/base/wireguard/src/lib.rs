@@ -29,6 +29,7 @@ mod peer;
 mod random;
 mod replay;
 mod session;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -20,8 +20,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::record::{Identity, Ownership};
 
-/// The format of the bodies that this version writes, `record`'s. Whatever changes there has the next number, and this
-/// version's samples are still read (`tests/records.rs`).
+/// The format of the bodies that this version writes, `record`'s. Whatever changes there has the next number, and a sample
+/// of each number stays in the tests (`crates/domains/keystore/src/tests/records.rs`).
 pub const FORMAT: u16 = 1;
 
 const MAGIC: [u8; 6] = *b"GNSREC";

@@ -15,12 +15,12 @@ use super::Peer;
 use crate::{
     Endpoint, Reason,
     agenda::Agenda,
-    engine::Shared,
     index::{Holder, Table},
     load::Waiting,
     messages::{self, CookieReply, Response},
     noise,
     session::Agreed,
+    shared::Shared,
     time::INITIATION_INTERVAL,
 };
 

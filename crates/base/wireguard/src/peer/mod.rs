@@ -10,8 +10,8 @@ use crypto::Secret;
 use wire::Key;
 
 use crate::{
-    Endpoint, PeerConfig, PeerId, PeerView, agenda::Agenda, cookie::Sealer, engine::Shared, index::Table,
-    load::Waiting, messages, random::Random, session::Sessions,
+    Endpoint, PeerConfig, PeerId, PeerView, agenda::Agenda, cookie::Sealer, index::Table, load::Waiting, messages,
+    random::Random, session::Sessions, shared::Shared,
 };
 pub use handshake::{Asked, Heard};
 use handshake::{HeardResponse, Initiation};

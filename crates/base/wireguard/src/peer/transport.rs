@@ -6,8 +6,8 @@ use zerocopy::IntoBytes;
 use super::Peer;
 use crate::{
     Endpoint, MAX_MTU, OVERHEAD, Reason, Sent,
-    engine::Shared,
     messages::Data,
+    shared::Shared,
     time::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME, REKEY_TIMEOUT},
 };
 
