@@ -89,16 +89,18 @@ pub async fn run<F: Future>(world: &RefCell<World>, work: F) -> F::Output {
             world.advance_to(now);
             world.next()
         };
-        // Woken by the world's next event, or by a timer of the administrator's.
+        // Until the world's next event, or until a timer wakes the administrator: he may have something to send then.
         let at = next.map_or(began + Duration::from_secs(1 << 32), |next| began + Duration::from_micros(next - zero));
         let mut event = pin!(sleep_until(at));
-        let done = poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => event.as_mut().poll(context).map(|()| None),
-        });
-        if let Some(done) = done.await {
-            return done;
-        }
+        let mut asleep = false;
+        poll_fn(|context| match event.as_mut().poll(context) {
+            Poll::Pending if !asleep => {
+                asleep = true;
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+        .await;
     }
 }
 
@@ -115,11 +117,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// A host of its own on this segment.
-    pub fn new(world: &RefCell<World>, segment: usize, number: u8) -> Self {
-        let station = Rc::new(RefCell::new(Station::new(number)));
-        world.borrow_mut().join(segment, station.clone());
-        Self { station, name: format!("sim{segment}") }
+    /// Of the host of this number, which somebody puts on the segment.
+    pub fn on(number: u8, segment: usize) -> Self {
+        Self { station: Rc::new(RefCell::new(Station::new(number))), name: format!("sim{segment}") }
     }
 
     /// Waits until the station has what is looked for.

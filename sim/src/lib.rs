@@ -10,15 +10,19 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod authority;
+pub mod fleet;
 pub mod flash;
 pub mod machine;
 pub mod rng;
+pub mod scenario;
 pub mod segment;
 pub mod station;
 pub mod system;
 pub mod trace;
 pub mod world;
 
+pub use fleet::Administrator;
 pub use flash::{Flash, Tear};
 pub use machine::{Entropy, Machine, Schedule, Setup};
 pub use rng::Rng;

@@ -197,6 +197,10 @@ impl Machine {
         self.hung[domain] = true;
     }
 
+    pub fn resume(&mut self, domain: DomainId) {
+        self.hung[domain] = false;
+    }
+
     pub fn mac(&self) -> Mac {
         self.ground(|ground| ground.devices.mac)
     }

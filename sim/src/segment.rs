@@ -3,6 +3,8 @@
 use shm::Micros;
 use wire::Mac;
 
+use crate::world::World;
+
 /// How long a frame takes, if nobody meddles with it.
 pub const LATENCY: Micros = 100;
 
@@ -34,7 +36,7 @@ pub struct Arrival {
 }
 
 /// What somebody on the wire makes of a frame: nothing arrives, or something else, or later, or more than one.
-pub type Meddler = Box<dyn FnMut(&Frame) -> Vec<Arrival>>;
+pub type Meddler = Box<dyn FnMut(&World, &Frame) -> Vec<Arrival>>;
 
 impl Frame {
     /// The destination address; a frame too short for one goes to nobody.
@@ -45,6 +47,11 @@ impl Frame {
     /// As it arrives untouched.
     pub fn passes(&self) -> Vec<Arrival> {
         vec![Arrival { after: LATENCY, bytes: self.bytes.clone() }]
+    }
+
+    /// At this time, whenever that is.
+    pub fn arrives_at(&self, at: Micros) -> Vec<Arrival> {
+        vec![Arrival { after: at.saturating_sub(self.at), bytes: self.bytes.clone() }]
     }
 
     pub fn lost(&self) -> Vec<Arrival> {

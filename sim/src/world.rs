@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use calls::params::Params;
+use calls::{params::Params, rules::Rules};
 use shm::Micros;
 use wire::Mac;
 use zerocopy::IntoBytes;
@@ -237,6 +237,25 @@ impl World {
         }
     }
 
+    /// A domain that hung goes on.
+    pub fn resume(&mut self, node: usize, domain: &str) {
+        let id = self.system.domain(domain);
+        self.note(node, "fault", domain, || "goes on".to_owned());
+        if let Some(machine) = &mut self.places[node].machine {
+            machine.resume(id);
+            self.ready.insert(node);
+        }
+    }
+
+    /// What lifecycle has published to the perimeter last.
+    pub fn rules(&self, node: usize) -> Option<Rules> {
+        let machine = self.places[node].machine.as_ref()?;
+        let region = self.system.regions.iter().position(|region| region.name == "lifecycle_perimeter")?;
+        let mut rules = Rules::CLOSED;
+        machine.bytes(region, size_of::<u64>(), rules.as_mut_bytes());
+        Some(rules)
+    }
+
     pub fn machine(&self, node: usize) -> Option<&Machine> {
         self.places[node].machine.as_ref()
     }
@@ -275,8 +294,12 @@ impl World {
     fn send(&mut self, segment: usize, from: Port, bytes: Vec<u8>) {
         let frame = Frame { number: self.frames, segment, from, at: self.now, bytes };
         self.frames += 1;
-        let arrivals = match &mut self.meddler {
-            Some(meddler) => meddler(&frame),
+        let arrivals = match self.meddler.take() {
+            Some(mut meddler) => {
+                let arrivals = meddler(self, &frame);
+                self.meddler = Some(meddler);
+                arrivals
+            }
             None => frame.passes(),
         };
         if self.trace.is_some() {

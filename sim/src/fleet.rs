@@ -1,0 +1,146 @@
+//! An administrator with everything that belongs to one: an anchor, a registry, a place on a segment, an end of the mesh.
+//! What it does, `os-network-admin`'s library does.
+
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
+
+use crypto::{AnchorSecret, Secret};
+use os_network_admin::{
+    base::{error::Error, host::Host, progress::Progress},
+    claim::{Chooser, Claimed, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
+    fleet::{
+        View,
+        delivery::{self, Outcome, Task},
+    },
+    registry::{AnchorKind, Member, Registry, Rules},
+};
+use wire::{Key, anchor::AnchorFile, binding::Authority as Signer};
+use zerocopy::IntoBytes;
+
+use crate::{
+    admin::{Link, VirtualHost, run},
+    authority::{Authority, Mesh},
+    world::World,
+};
+
+const FLEET: [u8; 16] = *b"a simulated one.";
+
+pub struct Administrator<'w> {
+    world: &'w RefCell<World>,
+    pub anchor: AnchorSecret,
+    pub registry: Registry,
+    pub link: Link,
+    pub mesh: Rc<RefCell<Authority>>,
+    pub terms: Terms,
+    host: Arc<dyn Host>,
+}
+
+impl<'w> Administrator<'w> {
+    /// Inside [`crate::admin::simulate`]: an administrator of his own, on a host of this number.
+    pub fn new(world: &'w RefCell<World>, segment: usize, number: u8) -> Result<Self, Error> {
+        let rng = world.borrow().rng().split();
+        let mut seed = Secret::new([0; 32]);
+        rng.fill(&mut *seed);
+        let anchor = AnchorSecret::from_seed(&seed);
+        let host = VirtualHost::new(&rng);
+        let link = Link::on(number, segment);
+        let mesh = Rc::new(RefCell::new(Authority::new(link.station.clone(), &rng)));
+        world.borrow_mut().join(segment, mesh.clone());
+        let registry = Registry::in_memory(host.clone())?;
+        registry.make_fleet(&FLEET, "sim")?;
+        let own = anchor.public();
+        let terms = Terms {
+            fleet: "sim".into(),
+            fleet_id: FLEET,
+            needed: 1,
+            authorities: vec![Signer { sign: own.sign, dh: own.dh }],
+            configuration: Configure::Mesh(MeshTerms {
+                authority: mesh.borrow().public(),
+                underlay: None,
+                endpoint: None,
+            }),
+            anchor: AnchorKind::Image,
+        };
+        Ok(Self { world, anchor, registry, link, mesh, terms, host })
+    }
+
+    /// The anchor file of an image whose nodes this administrator may claim.
+    pub fn anchor_file(&self) -> Vec<u8> {
+        AnchorFile::new(&self.anchor.public()).as_bytes().to_vec()
+    }
+
+    /// Claims the node with this F, or any that answers.
+    pub async fn claim(&self, node: Option<&Key>, wait: Duration) -> Result<Claimed, Error> {
+        let progress = Progress::silent();
+        let context = Context {
+            net: &self.link,
+            registry: &self.registry,
+            anchor: &self.anchor,
+            ahead: 0,
+            host: &self.host,
+            progress: &progress,
+        };
+        let mut chooser = match node {
+            Some(node) => Chooser::listed(BTreeSet::from([wire::Fingerprint::of(node).0]), Unlisted::Ignore),
+            None => Chooser::listed(BTreeSet::new(), Unlisted::Take),
+        };
+        let claimed = run(self.world, Claimer::new(&context, &self.terms, &mut chooser).claim(wait)).await;
+        // A claim that was not confirmed has made a member too.
+        self.reload()?;
+        claimed
+    }
+
+    pub fn view(&self) -> Result<View, Error> {
+        let fleet = self.registry.fleet(&FLEET)?.expect("it was made");
+        View::load(&self.registry, &fleet, self.mesh.borrow().public())
+    }
+
+    /// The end of the mesh learns what the registry says.
+    pub fn reload(&self) -> Result<(), Error> {
+        let view = self.view()?;
+        self.mesh.borrow_mut().set_members(&view);
+        Ok(())
+    }
+
+    /// Has members carry out tasks.
+    pub async fn tell(&self, view: &View, tasks: Vec<(&Member, Task)>, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        let mut lane = Mesh(self.mesh.clone());
+        run(self.world, delivery::run(&mut lane, &self.registry, view, &self.anchor, tasks, wait)).await
+    }
+
+    /// One command to every live member.
+    pub async fn command(&self, operation: wire::command::Operation, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        let view = self.view()?;
+        let tasks = view.live().map(|member| (member, Task::Command(operation))).collect();
+        self.tell(&view, tasks, wait).await
+    }
+
+    /// Gives the fleet these rules, and every member the configuration that follows.
+    pub async fn set_rules(&self, rules: &Rules, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        self.registry.set_fleet_rules(&FLEET, rules)?;
+        self.update(wait).await
+    }
+
+    /// A member is one no more, and all others are told.
+    pub async fn revoke(&self, member: i64, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        self.registry.revoke(member)?;
+        self.reload()?;
+        self.update(wait).await
+    }
+
+    async fn update(&self, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        let view = self.view()?;
+        let mut tasks = Vec::new();
+        for member in view.behind() {
+            let configuration = view.configuration(member)?;
+            tasks.push((member, delivery::update(&self.registry, &view, &self.anchor, member, &configuration)?));
+        }
+        let updates: Vec<(i64, Vec<u8>)> = tasks.iter().map(|(member, task)| (member.id, task.bytes().to_vec())).collect();
+        let outcomes = self.tell(&view, tasks, wait).await?;
+        for ((member, bytes), outcome) in updates.iter().zip(&outcomes) {
+            if let (Outcome::Done { .. }, Some((head, configuration))) = (outcome, wire::update::parse(bytes)) {
+                self.registry.store_configuration(*member, configuration, head.counter.get())?;
+            }
+        }
+        Ok(outcomes)
+    }
+}
