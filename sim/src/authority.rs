@@ -15,7 +15,7 @@ use crypto::{Secret, dh_public};
 use link::{DATAGRAM, HOP_LIMIT, UdpPorts};
 use os_network_admin::{
     base::error::Error,
-    fleet::{View, delivery::Lane},
+    fleet::{View, delivery::Lane, endpoint},
     registry::{AUTHORITY, Member},
 };
 use shm::Micros;
@@ -77,12 +77,13 @@ impl Authority {
     }
 
     /// Takes on who is a member now, and drops who is none any more.
-    pub fn set_members(&mut self, view: &View) {
+    pub fn set_members(&mut self, view: &View<'_>) -> Result<(), Error> {
         self.inner = view.fleet.addresses(AUTHORITY).1.octets();
-        let live: Vec<&Member> = view.live().collect();
-        self.peers.retain(|id, _| live.iter().any(|member| member.id == *id));
-        for member in live {
-            let Some((endpoint, _)) = view.endpoint(member) else { continue };
+        let live = view.live()?;
+        self.peers.retain(|id, _| live.iter().any(|node| node.member.id == *id));
+        for node in &live {
+            let member = &node.member;
+            let Some((endpoint, _)) = endpoint(node) else { continue };
             if self.peers.contains_key(&member.id) {
                 continue;
             }
@@ -99,6 +100,7 @@ impl Authority {
             let inner = view.fleet.addresses(member.host).1.octets();
             self.peers.insert(member.id, Peer { at: endpoint.ip, inner, key: member.key, engine });
         }
+        Ok(())
     }
 
     /// Whether the session with a member is up.
@@ -146,7 +148,9 @@ impl Authority {
         loop {
             let Some(mut datagram) = self.station.borrow_mut().receive_from(MESH_PORT) else { return };
             let from = Endpoint { ip: datagram.from, port: datagram.ports.source };
-            let Some((member, peer)) = self.peers.iter_mut().find(|(_, peer)| peer.at == datagram.from) else { continue };
+            let Some((member, peer)) = self.peers.iter_mut().find(|(_, peer)| peer.at == datagram.from) else {
+                continue;
+            };
             let member = *member;
             match peer.engine.receive(self.now, from, &mut datagram.payload) {
                 Received::Packet { packet, .. } => {
@@ -168,7 +172,8 @@ const MESH: UdpPorts = UdpPorts { source: MESH_PORT, destination: MESH_PORT };
 fn telemetry(packet: &[u8], from: Ip, to: Ip) -> Option<Telemetry> {
     let packet = Ipv6Packet::new_checked(packet).ok()?;
     let right = packet.src_addr().octets() == from && packet.dst_addr().octets() == to;
-    let udp = UdpPacket::new_checked(packet.payload()).ok().filter(|_| right && packet.next_header() == IpProtocol::Udp)?;
+    let udp =
+        UdpPacket::new_checked(packet.payload()).ok().filter(|_| right && packet.next_header() == IpProtocol::Udp)?;
     (udp.dst_port() == TELEMETRY_PORT).then(|| Telemetry::read_from_bytes(udp.payload()).ok())?
 }
 

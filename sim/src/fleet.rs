@@ -89,7 +89,7 @@ impl<'w> Administrator<'w> {
         claimed
     }
 
-    pub fn view(&self) -> Result<View, Error> {
+    pub fn view(&self) -> Result<View<'_>, Error> {
         let fleet = self.registry.fleet(&FLEET)?.expect("it was made");
         View::load(&self.registry, &fleet, self.mesh.borrow().public())
     }
@@ -97,12 +97,16 @@ impl<'w> Administrator<'w> {
     /// The end of the mesh learns what the registry says.
     pub fn reload(&self) -> Result<(), Error> {
         let view = self.view()?;
-        self.mesh.borrow_mut().set_members(&view);
-        Ok(())
+        self.mesh.borrow_mut().set_members(&view)
     }
 
     /// Has members carry out tasks.
-    pub async fn tell(&self, view: &View, tasks: Vec<(&Member, Task)>, wait: Duration) -> Result<Vec<Outcome>, Error> {
+    pub async fn tell(
+        &self,
+        view: &View<'_>,
+        tasks: Vec<(&Member, Task)>,
+        wait: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
         let mut lane = Mesh(self.mesh.clone());
         run(self.world, delivery::run(&mut lane, &self.registry, view, &self.anchor, tasks, wait)).await
     }
@@ -110,7 +114,8 @@ impl<'w> Administrator<'w> {
     /// One command to every live member.
     pub async fn command(&self, operation: wire::command::Operation, wait: Duration) -> Result<Vec<Outcome>, Error> {
         let view = self.view()?;
-        let tasks = view.live().map(|member| (member, Task::Command(operation))).collect();
+        let live = view.live()?;
+        let tasks = live.iter().map(|node| (&node.member, Task::Command(operation))).collect();
         self.tell(&view, tasks, wait).await
     }
 
@@ -129,16 +134,19 @@ impl<'w> Administrator<'w> {
 
     async fn update(&self, wait: Duration) -> Result<Vec<Outcome>, Error> {
         let view = self.view()?;
+        let behind = view.behind()?;
         let mut tasks = Vec::new();
-        for member in view.behind() {
+        for member in &behind {
             let configuration = view.configuration(member)?;
             tasks.push((member, delivery::update(&self.registry, &view, &self.anchor, member, &configuration)?));
         }
-        let updates: Vec<(i64, Vec<u8>)> = tasks.iter().map(|(member, task)| (member.id, task.bytes().to_vec())).collect();
+        let updates: Vec<(i64, Vec<u8>)> =
+            tasks.iter().map(|(member, task)| (member.id, task.bytes().to_vec())).collect();
         let outcomes = self.tell(&view, tasks, wait).await?;
         for ((member, bytes), outcome) in updates.iter().zip(&outcomes) {
-            if let (Outcome::Done { .. }, Some((head, configuration))) = (outcome, wire::update::parse(bytes)) {
+            if let (Outcome::Done { record, .. }, Some((head, configuration))) = (outcome, wire::update::parse(bytes)) {
                 self.registry.store_configuration(*member, configuration, head.counter.get())?;
+                self.registry.store_shown(*member, record)?;
             }
         }
         Ok(outcomes)

@@ -11,8 +11,8 @@
 
 pub mod admin;
 pub mod authority;
-pub mod fleet;
 pub mod flash;
+pub mod fleet;
 pub mod machine;
 pub mod rng;
 pub mod scenario;
@@ -22,8 +22,8 @@ pub mod system;
 pub mod trace;
 pub mod world;
 
-pub use fleet::Administrator;
 pub use flash::{Flash, Tear};
+pub use fleet::Administrator;
 pub use machine::{Entropy, Machine, Schedule, Setup};
 pub use rng::Rng;
 pub use segment::{Arrival, Frame, Meddler, Port};

@@ -93,7 +93,7 @@ async fn script(world: &RefCell<World>) -> Result<(), String> {
     all_done(2, admin.set_rules(&rules.into_iter().collect(), WAIT).await)?;
     all_done(2, admin.command(Operation::Isolate, WAIT).await)?;
     all_done(2, admin.command(Operation::Rejoin, WAIT).await)?;
-    let first = admin.view().map_err(text)?.live().next().ok_or("nobody is a member")?.id;
+    let first = admin.view().map_err(text)?.live().map_err(text)?.first().ok_or("nobody is a member")?.member.id;
     all_done(0, admin.revoke(first, WAIT).await)?;
     all_done(1, admin.command(Operation::Rotate, WAIT).await)?;
     phases("claimed")

@@ -156,6 +156,8 @@ pub struct Claimer<'a, 'c, N, P> {
     nonces: BTreeSet<[u8; 16]>,
     /// Claim keys whose holder is not the node that their hello named.
     impostors: BTreeSet<Key>,
+    /// The node that was granted something and has not confirmed it: no other is taken up any more.
+    only: Option<Key>,
     /// The node whose turn it is, and since when.
     turn: Option<(Key, Instant)>,
     answered: Option<(Answered, Instant)>,
@@ -176,6 +178,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             candidates: Vec::new(),
             nonces: BTreeSet::new(),
             impostors: BTreeSet::new(),
+            only: None,
             turn: None,
             answered: None,
             gathering: None,
@@ -225,6 +228,11 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                     None
                 }
             };
+            if let Some(outcome) = &claimed {
+                let node = outcome.node.binding.fiduciary;
+                self.only = Some(node);
+                self.candidates.retain(|candidate| candidate.hello.fiduciary == node);
+            }
             if claimed.is_some() {
                 // If the node has not heard, it answers a find and the same grant ends it; if it has, it is silent.
                 unconfirmed = claimed;
@@ -313,6 +321,9 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             }
             return Ok(false);
         };
+        if self.only.is_some_and(|node| node != hello.fiduciary) {
+            return Ok(false);
+        }
         if self.impostors.contains(&hello.claim_key) || !remember(&mut self.nonces, hello.nonce) {
             return Ok(false);
         }
