@@ -46,6 +46,7 @@ help: ## print this
 	@echo "  lab:   BOARD=name NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
 	@echo "  bench: SECTIONS=\"name ...\""
 	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
+	@echo "  sim:   SEEDS=n, or SEED=n to see one"
 
 .PHONY: build
 build: ## build every native program
@@ -99,6 +100,14 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults -- --ignored --test-threads=2; \
 	done
+
+# make sim
+SEED  ?=
+SEEDS ?= 1000
+
+.PHONY: sim
+sim: ## simulate the life of nodes for SEEDS seeds, in fair and rough weather; SEED=n replays one and prints its trace
+	$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: check
 check: ## formatting, structure, lints, documentation, system description, licences, of all three workspaces

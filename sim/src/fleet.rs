@@ -32,14 +32,24 @@ pub struct Administrator<'w> {
     pub mesh: Rc<RefCell<Authority>>,
     pub terms: Terms,
     host: Arc<dyn Host>,
+    seed: Secret,
 }
 
 impl<'w> Administrator<'w> {
     /// Inside [`crate::admin::simulate`]: an administrator of his own, on a host of this number.
     pub fn new(world: &'w RefCell<World>, segment: usize, number: u8) -> Result<Self, Error> {
-        let rng = world.borrow().rng().split();
         let mut seed = Secret::new([0; 32]);
-        rng.fill(&mut *seed);
+        world.borrow().rng().fill(&mut *seed);
+        Self::with(world, segment, number, seed)
+    }
+
+    /// Another, on another host, with the same anchor: a rival.
+    pub fn rival(&self, segment: usize, number: u8) -> Result<Self, Error> {
+        Self::with(self.world, segment, number, self.seed.clone())
+    }
+
+    fn with(world: &'w RefCell<World>, segment: usize, number: u8, seed: Secret) -> Result<Self, Error> {
+        let rng = world.borrow().rng().split();
         let anchor = AnchorSecret::from_seed(&seed);
         let host = VirtualHost::new(&rng);
         let link = Link::on(number, segment);
@@ -60,7 +70,7 @@ impl<'w> Administrator<'w> {
             }),
             anchor: AnchorKind::Image,
         };
-        Ok(Self { world, anchor, registry, link, mesh, terms, host })
+        Ok(Self { world, anchor, registry, link, mesh, terms, host, seed })
     }
 
     /// The anchor file of an image whose nodes this administrator may claim.

@@ -72,6 +72,9 @@ pub enum Stop {
     Time,
 }
 
+/// Something that a script does to the world.
+pub type Deed = Box<dyn FnOnce(&mut World)>;
+
 /// Steps at one moment after which something goes round in circles.
 const LIVELOCK: u64 = 1_000_000;
 
@@ -93,6 +96,10 @@ pub struct World {
     meddler: Option<Meddler>,
     /// A host has heard something since this was last asked.
     heard: bool,
+    /// What is to be done at a time, and before a step.
+    agenda: BTreeMap<(Micros, u64), Deed>,
+    before_steps: BTreeMap<(u64, u64), Deed>,
+    deeds: u64,
     steps: u64,
     at_once: u64,
     trace: Option<Trace>,
@@ -117,6 +124,9 @@ impl World {
             frames: 0,
             meddler: None,
             heard: false,
+            agenda: BTreeMap::new(),
+            before_steps: BTreeMap::new(),
+            deeds: 0,
             steps: 0,
             at_once: 0,
             trace: None,
@@ -362,6 +372,20 @@ impl World {
         }
     }
 
+    // --- what happens by itself
+
+    /// Does something at a time, before anything else that happens then.
+    pub fn at(&mut self, time: Micros, deed: impl FnOnce(&mut Self) + 'static) {
+        self.agenda.insert((time.max(self.now), self.deeds), Box::new(deed));
+        self.deeds += 1;
+    }
+
+    /// Does something when so many steps have been done, counted from the world's beginning.
+    pub fn before_step(&mut self, step: u64, deed: impl FnOnce(&mut Self) + 'static) {
+        self.before_steps.insert((step, self.deeds), Box::new(deed));
+        self.deeds += 1;
+    }
+
     // --- time
 
     /// Whether there is something to do before the clock goes on.
@@ -374,7 +398,8 @@ impl World {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let arrival = self.flying.first_key_value().map(|((at, _), _)| *at);
         let hosts = self.hosts.iter().filter_map(|stranger| stranger.host.borrow_mut().next());
-        hosts.chain(alarm).chain(arrival).min()
+        let deed = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        hosts.chain(alarm).chain(arrival).chain(deed).min()
     }
 
     /// One step of one domain, or else the next thing that waits for its time, whose time it then is. False: nothing is left.
@@ -384,6 +409,13 @@ impl World {
 
     /// The same, but the clock does not pass `end`. False: nothing is left until then.
     pub fn step_until(&mut self, end: Micros) -> bool {
+        while let Some(((step, _), _)) = self.before_steps.first_key_value()
+            && *step <= self.steps
+        {
+            if let Some((_, deed)) = self.before_steps.pop_first() {
+                deed(self);
+            }
+        }
         while let Some(node) = self.ready.first().copied() {
             self.at_once += 1;
             assert!(self.at_once < LIVELOCK, "the world goes round in circles at {} us:\n{}", self.now, self.trace());
@@ -396,7 +428,13 @@ impl World {
         if at > self.now {
             (self.now, self.at_once) = (at, 0);
         }
-        if let Some(((at, number), _)) = self.flying.first_key_value()
+        if let Some(((at, _), _)) = self.agenda.first_key_value()
+            && *at <= self.now
+        {
+            if let Some((_, deed)) = self.agenda.pop_first() {
+                deed(self);
+            }
+        } else if let Some(((at, number), _)) = self.flying.first_key_value()
             && *at <= self.now
         {
             let key = (*at, *number);
