@@ -12,7 +12,7 @@ pub const BLOCK: usize = 256;
 pub struct Samples {
     /// Rises by one per block; the keystore uses each number once.
     pub number: u64,
-    /// From the source.
+    /// What the source gave.
     pub raw: [u8; BLOCK],
     /// Low bits of the counter when parts of the block arrived: mixed in, credited with nothing.
     pub jitter: [u8; 32],

@@ -21,7 +21,7 @@ refusals! {
         Forged = 3,
         /// A counter or epoch that is not above the stored one.
         Stale = 4,
-        /// Meant for another node, or another key of it.
+        /// The request is meant for another node, or another key of this one.
         NotMine = 5,
         /// The claim nonce is not the live one.
         Nonce = 6,
@@ -105,7 +105,7 @@ pub struct StatusReply {
     pub address: Ip,
     pub fleet: [u8; 16],
     pub epoch: u64,
-    /// That is in force: the committed binding's, or of the last committed update.
+    /// The hash of the configuration that is in force: of the committed binding, or of the last committed update.
     pub configuration: Hash,
 }
 
@@ -120,7 +120,7 @@ impl StatusReply {
     }
 }
 
-/// From `lifecycle`.
+/// What `lifecycle` may ask.
 pub mod for_lifecycle {
     use super::{StatusReply, UpdateHead};
 
@@ -154,7 +154,7 @@ pub struct MakeHelloReply {
     pub nonce: [u8; 16],
 }
 
-/// From `beacon`.
+/// What `beacon` may ask.
 pub mod for_beacon {
     use super::{CheckOpenReply, Find, MakeHelloReply, Open};
 
@@ -174,7 +174,7 @@ pub mod for_beacon {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Initiation {
-    /// After the prologue, N's public key and the ephemeral have been mixed in.
+    /// The state after the prologue, N's public key and the ephemeral key have been mixed in.
     pub chaining_key: [u8; 32],
     pub hash: Hash,
     pub ephemeral: Key,
@@ -193,7 +193,7 @@ pub struct InitiationReply {
     pub peer: Key,
 }
 
-/// From `claim`.
+/// What `claim` may ask.
 pub mod for_claim {
     use super::{Binding, Hash, Identity, Initiation, InitiationReply, Key, PairingRecord};
 
@@ -231,7 +231,7 @@ impl CommandReply {
     }
 }
 
-/// From `mesh`. The static-key steps of WireGuard's handshake (Noise_IKpsk2): what returns is the next
+/// What `mesh` may ask. The static-key steps of WireGuard's handshake (Noise_IKpsk2): what returns is the next
 /// chaining key and hash, never a key that `ss`, `es` or `se` gave, nor the result of a DH.
 pub mod for_mesh {
     use wire::handshake::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};

@@ -30,7 +30,7 @@ pub struct GateRequest {
     pub nonce: [u8; 16],
 }
 
-/// From `beacon`.
+/// What `beacon` may ask.
 pub mod for_beacon {
     use super::GateRequest;
 
@@ -91,7 +91,7 @@ pub struct StageRequest {
     pub configuration: [u8; MAX_CONFIGURATION],
 }
 
-/// From `claim`. Each names its gate.
+/// What `claim` may ask. Each call names its gate.
 pub mod for_claim {
     use super::{EndRequest, StageRequest};
 
@@ -117,7 +117,7 @@ pub struct ApplyRequest {
     pub update: [u8; MAX_UPDATE],
 }
 
-/// From `mesh`.
+/// What `mesh` may ask.
 pub mod for_mesh {
     use super::ApplyRequest;
 

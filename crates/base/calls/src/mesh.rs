@@ -34,7 +34,7 @@ impl Membership {
     }
 }
 
-/// As many as there are peers, and the gateway.
+/// A node has at most 16 peers, and one gateway.
 pub const MAX_STATIONS: usize = 17;
 
 /// `mesh` to `perimeter`: the addresses on the link where its peers are, and the gateway. Neighbour discovery passes for
@@ -64,9 +64,9 @@ pub struct Tenancy {
     pub v6_length: u8,
     pub zero: [u8; 2],
     pub v6: Ip,
-    /// For TCP's sequence numbers and ports.
+    /// Random bits, for TCP's sequence numbers and ports.
     pub seed: u64,
-    /// The longest inner packet.
+    /// The length of the longest inner packet, in bytes.
     pub mtu: u64,
 }
 

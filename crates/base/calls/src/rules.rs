@@ -6,7 +6,7 @@ use wire::{Ip, Key, Mac, Phase};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `lifecycle` to `perimeter`, `beacon` and `claim`: all that decides about frames. Only what `claim` needs
-/// besides stands in [`Gate`].
+/// besides stands in [`ClaimGate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Rules {
@@ -14,7 +14,7 @@ pub struct Rules {
     pub phase: u64,
     /// The node itself on its link.
     pub link: Station,
-    /// Number of the open gate; 0 if none is.
+    /// The number of the open gate; 0 if none is open.
     pub gate: u64,
     /// Who the gate is open to.
     pub peer: Station,
@@ -28,13 +28,13 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MeshLink {
-    /// 1: WireGuard passes.
+    /// 1 if WireGuard passes.
     pub member: u64,
-    /// Static address, or all zero.
+    /// The node's static address on the link; all zero if it has none.
     pub address: Ip,
-    /// Length of the static address's prefix.
+    /// The length of its prefix, in bits.
     pub length: u64,
-    /// Or all zero.
+    /// The gateway's address on the link; all zero if there is none.
     pub gateway: Ip,
 }
 
@@ -59,7 +59,7 @@ impl Rules {
 /// `lifecycle` to `claim`: the rules, and what the claim behind this gate is about.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Gate {
+pub struct ClaimGate {
     pub rules: Rules,
     pub token: [u8; 16],
     /// The hello's nonce.

@@ -36,7 +36,7 @@ use calls::{
     keystore::for_claim as keystore,
     lifecycle::{Closed, EndRequest, for_claim as lifecycle},
     params::{Params, micros},
-    rules::{Gate, Rules},
+    rules::{ClaimGate, Rules},
 };
 use crypto::Secret;
 use shm::{Micros, cell, mailbox, ring};
@@ -59,7 +59,7 @@ pub enum Channel {
 pub struct Ports<'a> {
     pub keystore: mailbox::Client<'a>,
     pub perimeter: ring::Duplex<'a, { ring::FRAME_SLOT }>,
-    pub gate: cell::Reader<'a, Gate>,
+    pub gate: cell::Reader<'a, ClaimGate>,
     pub lifecycle: mailbox::Client<'a>,
     pub alarm: Alarm<'a>,
 }
@@ -180,7 +180,7 @@ impl<'a> Claim<'a> {
         matches!(&self.gate, Some(OpenGate { stage: Stage::Seeding | Stage::Keying(_), .. }))
     }
 
-    fn hear_gate(&mut self, mut gate: Gate, ports: &mut Ports<'_>) {
+    fn hear_gate(&mut self, mut gate: ClaimGate, ports: &mut Ports<'_>) {
         match &mut self.gate {
             // The same gate for longer: the claim has started, or its binding is committed.
             Some(open) if open.rules.gate == gate.rules.gate => open.rules = gate.rules,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 pub struct Kept {
     pub hash: Hash,
     length: usize,
-    /// Preshared keys are among them.
+    /// They hold preshared keys.
     bytes: Zeroizing<[u8; MAX_CONFIGURATION]>,
     pub link: MeshLink,
     pub peers: u32,
@@ -20,7 +20,7 @@ impl Kept {
         Self { hash: [0; 32], length: 0, bytes, link: MeshLink::NONE, peers: 0 }
     }
 
-    /// If it can be read. No bytes are a configuration too: that of a node without a mesh.
+    /// The configuration, if it can be read. No bytes are one too: that of a node without a mesh.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let configuration = Configuration::parse(bytes).ok()?;
         let mut link = MeshLink { member: u64::from(!bytes.is_empty()), ..MeshLink::NONE };
@@ -39,7 +39,7 @@ impl Kept {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// The same, with zeros behind it.
+    /// The bytes, with zeros behind them.
     pub fn padded(&self) -> &[u8; MAX_CONFIGURATION] {
         &self.bytes
     }

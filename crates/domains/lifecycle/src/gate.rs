@@ -2,7 +2,7 @@
 
 use calls::{
     lifecycle::{Closed, GateRequest, Refusal},
-    rules::{Gate as ClaimRules, Rules},
+    rules::{ClaimGate, Rules},
 };
 use link::Station;
 use shm::Micros;
@@ -86,11 +86,11 @@ impl Gate {
     }
 
     /// These rules with the gate in them, and what `claim` needs besides.
-    pub fn publish(&self, rules: Rules, fiduciary: Key) -> (Rules, ClaimRules) {
+    pub fn publish(&self, rules: Rules, fiduciary: Key) -> (Rules, ClaimGate) {
         let Some(open) = &self.open else {
-            return (rules, ClaimRules { rules, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] });
+            return (rules, ClaimGate { rules, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] });
         };
         let rules = Rules { gate: open.number, peer: open.peer, until: open.until, ..rules };
-        (rules, ClaimRules { rules, token: open.token, nonce: open.nonce, fiduciary })
+        (rules, ClaimGate { rules, token: open.token, nonce: open.nonce, fiduciary })
     }
 }

@@ -5,7 +5,7 @@ use calls::{
     console::SLOT,
     lifecycle::{for_beacon, for_claim, for_mesh},
     mesh::Membership,
-    rules::{Gate as ClaimRules, Report, Rules},
+    rules::{ClaimGate, Report, Rules},
 };
 use shm::{cell, mailbox, ring};
 
@@ -31,7 +31,7 @@ pub struct Ports<'a> {
     pub report: cell::Reader<'a, Report>,
     pub beacon_rules: cell::Writer<'a, Rules>,
     pub beacon: BeaconServer<'a>,
-    pub claim_gate: cell::Writer<'a, ClaimRules>,
+    pub claim_gate: cell::Writer<'a, ClaimGate>,
     pub claim: ClaimServer<'a>,
     pub membership: cell::Writer<'a, Membership>,
     pub mesh: MeshServer<'a>,

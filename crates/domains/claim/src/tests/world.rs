@@ -13,7 +13,7 @@ use calls::{
     lifecycle::{Closed, Refusal, for_claim as ops},
     mesh::Stations,
     params::Params,
-    rules::{Gate, MeshLink, Rules},
+    rules::{ClaimGate, MeshLink, Rules},
 };
 use crypto::AnchorSecret;
 use link::Station;
@@ -48,8 +48,8 @@ pub enum Told {
 
 pub struct Lifecycle {
     server: Server<'static, { ops::MAX_REQUEST }>,
-    cell: cell::Writer<'static, Gate>,
-    pub gate: Gate,
+    cell: cell::Writer<'static, ClaimGate>,
+    pub gate: ClaimGate,
     pub told: Vec<Told>,
     pub trouble: Option<(u32, Trouble)>,
     pub rivals: u32,
@@ -181,7 +181,7 @@ impl World {
             timer: region(0x1000),
         };
         let [outward, inward] = regions.perimeter;
-        let closed = Gate { rules: Rules::CLOSED, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] };
+        let closed = ClaimGate { rules: Rules::CLOSED, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] };
         Self {
             now: 1_000_000,
             claim: core(&params),
@@ -235,7 +235,7 @@ impl World {
         let fiduciary = self.keystore.public();
         let [token, nonce] = [b"token", b"nonce"]
             .map(|what| crypto::sha256(&[&what[..], &number.to_le_bytes()].concat())[..16].try_into().unwrap());
-        self.publish(Gate { rules, token, nonce, fiduciary });
+        self.publish(ClaimGate { rules, token, nonce, fiduciary });
         self.lifecycle.told.clear();
         self.pump();
     }
@@ -253,7 +253,7 @@ impl World {
         self.publish(gate);
     }
 
-    pub fn publish(&mut self, gate: Gate) {
+    pub fn publish(&mut self, gate: ClaimGate) {
         self.lifecycle.publish(gate);
         self.notified = true;
     }
@@ -403,7 +403,7 @@ impl World {
 }
 
 impl Lifecycle {
-    fn publish(&mut self, gate: Gate) {
+    fn publish(&mut self, gate: ClaimGate) {
         self.gate = gate;
         self.cell.publish(&gate);
         self.cell.take_signal();

@@ -10,7 +10,7 @@ use calls::{
     keystore::{AnchorKind, HealthTest, for_lifecycle as keystore},
     lifecycle::{ApplyRequest, for_mesh},
     mesh::Membership,
-    rules::{Gate as ClaimRules, Report},
+    rules::{ClaimGate, Report},
 };
 use shm::{
     ReadOnly, ReadWrite, cell,
@@ -39,7 +39,7 @@ struct Rig {
     report: cell::Writer<'static, Report>,
     perimeter: cell::Reader<'static, Rules>,
     rules: Rules,
-    claim_gate: cell::Reader<'static, ClaimRules>,
+    claim_gate: cell::Reader<'static, ClaimGate>,
     beacon: mailbox::Client<'static>,
     claim: mailbox::Client<'static>,
     membership: cell::Reader<'static, Membership>,
