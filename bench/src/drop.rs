@@ -71,7 +71,7 @@ const NODE_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0x4e, 1]);
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: EthernetAddress = EthernetAddress([0x33, 0x33, 0, 0, 0, 1]);
 
-/// Of the right length and kind: that nobody signed it, the perimeter cannot know.
+/// A find of the right length and kind that nobody has signed, which the perimeter cannot know.
 fn find() -> Vec<u8> {
     let mut find = Find::new_zeroed();
     find.header =

@@ -44,7 +44,7 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
             &mut ring_aead(&packet)?,
         ])?;
         let [our_total, our_aead, their_total, their_aead] = [0, 1, 2, 3].map(|n| median(times.iter().map(|of| of[n])));
-        // Of differences within a round: what slows a whole round falls out.
+        // The median is of differences within a round, so that what slows a whole round falls out.
         let our_overhead = median(times.iter().map(|of| of[0] - of[1]));
         let their_overhead = median(times.iter().map(|of| of[2] - of[3]));
         println!(

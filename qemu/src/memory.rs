@@ -12,9 +12,9 @@ use rustix::{
     io::Errno,
 };
 
-/// Of the places that are looked at, in bytes. What is sought is aligned to it and no longer, so no page ends in it.
+/// What is sought stands at a multiple of this many bytes and is no longer than this, so no page ends in it.
 const ALIGNMENT: usize = 32;
-/// Read at once.
+/// Bytes of memory that are read at once.
 const CHUNK: usize = 1 << 20;
 
 pub struct Memory(File);

@@ -83,7 +83,7 @@ fn inner_packets() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Of a mesh whose one peer, an authority, is the station of the frames' seeds.
+/// The membership of a mesh whose one peer, an authority, is the station of the frames' seeds.
 pub fn membership(rules: &Rules) -> Membership {
     let mut configuration = Configuration::default();
     let own = INNER.map(|ip| Prefix { ip, length: 128 });

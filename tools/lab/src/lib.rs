@@ -40,7 +40,7 @@ pub struct Lab {
     switch: Switch,
     description: String,
     nodes: Cell<u32>,
-    /// Of the switch's sockets. Removed last.
+    /// The directory of the switch's sockets, which is removed last.
     dir: TempDir,
 }
 

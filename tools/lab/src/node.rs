@@ -159,7 +159,7 @@ impl Node {
         Ok(Self { name, board: options.board, mac, processes, end, watched, threads })
     }
 
-    /// Of the node and of its switch port.
+    /// The name of the node, and of its port at the switch.
     pub fn name(&self) -> &str {
         &self.name
     }

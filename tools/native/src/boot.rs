@@ -61,6 +61,6 @@ pub struct BootDevice {
     pub kind: DeviceKind,
     /// None: nothing is plugged in.
     pub fd: Option<RawFd>,
-    /// Of a network device.
+    /// The MAC address of a network device; it means nothing for any other.
     pub mac: [u8; 6],
 }

@@ -243,7 +243,7 @@ impl AsFd for Netlink {
 pub struct News(OwnedFd);
 
 impl News {
-    /// Of the network namespace that this thread is in now. No wait is longer than `patience`.
+    /// Listens in the network namespace that this thread is in now. No wait is longer than `patience`.
     pub fn open(patience: Duration) -> io::Result<Self> {
         let Netlink(socket) = Netlink::open()?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_NEWS))?;

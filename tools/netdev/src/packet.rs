@@ -115,7 +115,7 @@ fn vlan_tag(message: ControlMessageOwned) -> Option<[u8; TAG]> {
     tag_of(&data_bytes)
 }
 
-/// Of the bytes of a `tpacket_auxdata`.
+/// The VLAN tag that the kernel has taken off a frame, as the bytes of a `tpacket_auxdata` tell it.
 fn tag_of(auxdata: &[u8]) -> Option<[u8; TAG]> {
     let short = |at: usize| Some(u16::from_ne_bytes(*auxdata.get(at..)?.first_chunk()?));
     let status = u32::from_ne_bytes(*auxdata.first_chunk()?);

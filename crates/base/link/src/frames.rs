@@ -32,7 +32,7 @@ pub enum NextHeader {
     Icmpv6 = 58,
 }
 
-/// Of a UDP datagram.
+/// The ports of a UDP datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpPorts {
     pub source: u16,

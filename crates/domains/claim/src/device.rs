@@ -61,7 +61,7 @@ pub struct Segment {
 
 /// A frame that may come in.
 pub enum Incoming {
-    /// Of the node's own address.
+    /// A neighbour solicitation of the node's own address.
     Solicitation,
     Segment(Segment),
 }

@@ -14,7 +14,7 @@ pub struct Malformed;
 pub struct Receiver {
     head: [u8; FrameHeader::MAX_LEN],
     have: usize,
-    /// Of the frame whose payload is arriving.
+    /// The header of the frame whose payload is arriving.
     frame: Option<FrameHeader>,
     got: usize,
 }

@@ -42,7 +42,7 @@ pub enum Transport {
     Echo { kind: EchoKind, id: u16, sequence: u16 },
 }
 
-/// Of a TCP segment.
+/// The flags of a TCP segment that open, answer and end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags {
     pub syn: bool,

@@ -263,7 +263,7 @@ mod tests {
         assert!(well.sign(&anchor).verify(&anchor.public()).is_some());
         let mut one = [0; 32];
         one[0] = 1;
-        // Of two places: the same twice, the same in one half, and keys that are good for nothing.
+        // The second authority is the first again, or its equal in one half, or has keys that are good for nothing.
         for second in [
             authority(1),
             Authority { sign: authority(1).sign, ..authority(2) },

@@ -52,7 +52,7 @@ impl State {
 pub struct Device(pub(super) &'static State);
 
 impl Device {
-    /// Of a network device.
+    /// The MAC address of a network device; it means nothing for any other.
     pub fn mac(self) -> [u8; 6] {
         self.0.mac
     }
@@ -92,7 +92,7 @@ impl Device {
         }
     }
 
-    /// Of a timer: wakes this domain at `deadline`, or never.
+    /// Lets a timer wake this domain at `deadline`, or stops it.
     pub fn arm(self, deadline: Option<Micros>) {
         let Some(fd) = self.0.fd else { return };
         // Reading takes back an alarm that has gone off, and asks to be woken by the next one.

@@ -8,9 +8,9 @@ use std::{
 
 use super::Entropy;
 
-/// Bytes at a time. A pipe's page.
+/// Bytes that are written to a pipe at a time: a page of it.
 const CHUNK: usize = 4096;
-/// Of 256 byte values, so many make a bit one: 230 of 256 is 0.9.
+/// A biased bit is one for this many of a byte's 256 values, which is a probability of 0.9.
 const MOSTLY: u8 = 230;
 const STUCK: u8 = 0x5a;
 

@@ -192,7 +192,7 @@ fn the_control_socket_attaches_detaches_and_lets_go() {
     drop(held);
     assert!(!own.exists() && !switch.detach("held"));
 
-    // Of one that was killed, the end of the connection is the end of the port.
+    // The port of a program that was killed ends with its connection.
     let mut killed = std::os::unix::net::UnixStream::connect(dir.path().join(CONTROL)).unwrap();
     std::io::Write::write_all(&mut killed, format!("hold killed {}\n", path.display()).as_bytes()).unwrap();
     let deadline = Instant::now() + PATIENCE;

@@ -82,7 +82,7 @@ pub(crate) struct DeviceRegion {
     pub name: String,
     pub size: u64,
     pub page_size: Option<u64>,
-    /// Of registers. Memory for DMA has none.
+    /// Where registers are. Memory for DMA is wherever the tool puts it.
     pub phys_addr: Option<u64>,
     pub vaddr: u64,
     pub perms: String,

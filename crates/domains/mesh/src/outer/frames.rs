@@ -25,7 +25,7 @@ pub enum Heard {
 }
 
 pub enum Neighbour {
-    /// Of one of the node's addresses.
+    /// Somebody asks for one of the node's addresses.
     Solicitation {
         target: Ip,
         has_option: bool,

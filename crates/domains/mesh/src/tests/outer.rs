@@ -112,7 +112,7 @@ fn stations_are_answered_and_nobody_else() {
         ask(stranger, node.solicited_node()),
         // With a station's address, but another's MAC in the option.
         packets::solicitation(station, node, node.ip, Some(stranger.mac)),
-        // Of another's address.
+        // A solicitation of another's address.
         packets::solicitation(station, node, stranger.ip, Some(station.mac)),
         packets::solicitation(station, node, station.ip, Some(station.mac)),
         // To a group that is not its own.
@@ -261,7 +261,7 @@ fn a_peer_that_cannot_be_reached_is_no_station() {
     assert!(reaches(Some(Underlay { address, gateway: None }), Spot::link_local(AUTHORITY).ip));
 }
 
-/// Of somebody who knows the node's key and is none of its peers: it costs a question to the keystore.
+/// An initiation by somebody who knows the node's key and is none of its peers: it costs a question to the keystore.
 fn initiation(world: &World) -> Vec<u8> {
     let mut stranger = Outsider::new(77);
     let at = Endpoint { ip: world.node.spot.ip, port: MESH_PORT };
