@@ -28,6 +28,15 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Statements that are kept prepared.
 const PREPARED: usize = 64;
 
+/// What is done first with a registry that is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It waits for nobody who writes.
+    Read,
+    /// That it can be written is seen at once, before anything else is made.
+    Write,
+}
+
 /// The open registry.
 pub struct Registry {
     pub(super) path: PathBuf,
@@ -49,7 +58,7 @@ impl Registry {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
             Err(error) => return Err(registry_error(path, &format!("cannot be made: {error}"))),
         };
-        let opened = Self::connect(path, host);
+        let opened = Self::connect(path, host, First::Write);
         if made && opened.is_err() {
             // Ours, and of no use to anybody: an empty file and perhaps its journal.
             let _ = fs::remove_file(path);
@@ -60,28 +69,39 @@ impl Registry {
 
     /// Opens the registry if it is there.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
-        if files::is_there(path) { Self::connect(path, host::system()).map(Some) } else { Ok(None) }
+        if files::is_there(path) { Self::connect(path, host::system(), First::Read).map(Some) } else { Ok(None) }
     }
 
     /// A registry that ends with this value, for tests and simulation.
     pub fn in_memory(host: Arc<dyn Host>) -> Result<Self, Error> {
         let path = Path::new("in memory");
-        Self::set_up(path, Connection::open_in_memory(), host)
+        Self::set_up(path, Connection::open_in_memory(), host, First::Write)
     }
 
-    fn connect(path: &Path, host: Arc<dyn Host>) -> Result<Self, Error> {
+    fn connect(path: &Path, host: Arc<dyn Host>, first: First) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::set_up(path, Connection::open_with_flags(path, flags), host)
+        Self::set_up(path, Connection::open_with_flags(path, flags), host, first)
     }
 
-    fn set_up(path: &Path, opened: rusqlite::Result<Connection>, host: Arc<dyn Host>) -> Result<Self, Error> {
+    fn set_up(
+        path: &Path,
+        opened: rusqlite::Result<Connection>,
+        host: Arc<dyn Host>,
+        first: First,
+    ) -> Result<Self, Error> {
         let setup = || {
             let connection = opened?;
             connection.busy_timeout(BUSY)?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
             connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA trusted_schema = OFF;")?;
+            let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+            let is_current = || {
+                Ok::<_, rusqlite::Error>((number("application_id")?, number("user_version")?) == (APPLICATION, SCHEMA))
+            };
+            if first == First::Read && is_current()? {
+                return Ok((connection, SCHEMA));
+            }
             let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-            let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
             let (application, mut schema) = (number("application_id")?, number("user_version")?);
             let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
             if (application, schema, tables) == (0, 0, 0) {

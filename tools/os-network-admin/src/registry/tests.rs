@@ -140,6 +140,16 @@ fn the_counter_rises_whatever_the_clock_says_and_never_twice() {
 }
 
 #[test]
+fn a_registry_is_opened_and_read_while_another_process_writes_to_it() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let writer = Registry::open(&path).unwrap();
+    writer.connection.execute_batch("BEGIN IMMEDIATE; UPDATE counter SET last = 7").unwrap();
+    let reader = Registry::open_existing(&path).unwrap().unwrap();
+    assert!(reader.nodes().unwrap().is_empty());
+}
+
+#[test]
 fn a_used_up_counter_is_an_error_and_stays_as_it_is() {
     let folder = folder();
     let registry = Registry::open(&folder.path().join("r")).unwrap();
