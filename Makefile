@@ -108,6 +108,8 @@ SEEDS ?= 1000
 .PHONY: sim
 sim: ## simulate the life of nodes for SEEDS seeds, in fair and rough weather; SEED=n replays one and prints its trace
 	$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	$(if $(SEED),,$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- --crowd 1000)
+	$(if $(SEED),,SIM_WHOLE=1 $(CARGO) test --locked --package genesis-sim)
 
 .PHONY: check
 check: ## formatting, structure, lints, documentation, system description, licences, of all three workspaces

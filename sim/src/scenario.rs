@@ -99,6 +99,39 @@ async fn script(world: &RefCell<World>) -> Result<(), String> {
     phases("claimed")
 }
 
+/// Nodes on segments, each of which has an administrator of its own who claims every one.
+pub fn crowd(seed: u64, nodes: usize, per_segment: usize) -> Ended {
+    let world = RefCell::new(World::new(seed));
+    let result = simulate(claim_all(&world, nodes, per_segment));
+    let world = world.into_inner();
+    Ended { trace: world.trace().clone(), result, steps: world.steps(), frames: world.frames() }
+}
+
+async fn claim_all(world: &RefCell<World>, nodes: usize, per_segment: usize) -> Result<(), String> {
+    let mut crowds = Vec::new();
+    for (segment, first) in (0..nodes).step_by(per_segment).enumerate() {
+        let admin = Administrator::new(world, segment, 1).map_err(text)?;
+        let mut plan = Plan { anchor: admin.anchor_file(), segment, ..Plan::default() };
+        plan.params.scan_ms = 0.into();
+        let mut world = world.borrow_mut();
+        let here: Vec<usize> = (first..nodes.min(first + per_segment)).map(|_| world.add(&plan)).collect();
+        here.iter().for_each(|node| world.power_on(*node));
+        drop(world);
+        crowds.push((admin, here));
+    }
+    for (admin, here) in &crowds {
+        for _ in here {
+            claim(admin).await?;
+        }
+        let live = admin.view().and_then(|view| view.live()).map_err(text)?.len();
+        let claimed = here.iter().filter(|node| world.borrow().phase(**node) == Some("claimed")).count();
+        if (live, claimed) != (here.len(), here.len()) {
+            return Err(format!("of {} nodes {claimed} are claimed, and {live} are members", here.len()));
+        }
+    }
+    Ok(())
+}
+
 /// Claims one more node, as an operator does who repeats what could not be confirmed.
 async fn claim(admin: &Administrator<'_>) -> Result<(), String> {
     let mut last = String::new();

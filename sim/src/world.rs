@@ -83,6 +83,8 @@ pub struct World {
     rng: Rng,
     now: Micros,
     random_schedule: bool,
+    /// How long a step of a domain takes, in microseconds.
+    step_cost: Micros,
     places: Vec<Place>,
     hosts: Vec<Stranger>,
     /// Nodes of which a domain may have something to do.
@@ -114,6 +116,7 @@ impl World {
             // Like a machine that has been on for a moment: 0 means "never" here and there.
             now: 1_000_000,
             random_schedule: false,
+            step_cost: 0,
             places: Vec::new(),
             hosts: Vec::new(),
             ready: BTreeSet::new(),
@@ -136,6 +139,12 @@ impl World {
     /// Domains that could run do so in any order, whatever their priorities, as on Linux.
     pub fn schedule_randomly(&mut self) {
         self.random_schedule = true;
+    }
+
+    /// Steps take so long, one after the other in the whole world; otherwise they take no time. What is due comes between
+    /// two of them.
+    pub fn steps_take(&mut self, cost: Micros) {
+        self.step_cost = cost;
     }
 
     /// Keeps a trace from now on.
@@ -416,6 +425,9 @@ impl World {
                 deed(self);
             }
         }
+        if self.step_cost > 0 && self.next().is_some_and(|at| at <= self.now.min(end)) {
+            return self.happen(end);
+        }
         while let Some(node) = self.ready.first().copied() {
             self.at_once += 1;
             assert!(self.at_once < LIVELOCK, "the world goes round in circles at {} us:\n{}", self.now, self.trace());
@@ -424,6 +436,11 @@ impl World {
             }
             self.ready.remove(&node);
         }
+        self.happen(end)
+    }
+
+    /// The next thing that waits for its time.
+    fn happen(&mut self, end: Micros) -> bool {
         let Some(at) = self.next().filter(|at| *at <= end) else { return false };
         if at > self.now {
             (self.now, self.at_once) = (at, 0);
@@ -476,7 +493,7 @@ impl World {
 
     /// Lets the clock go on to `now` where nothing waits for a time before that.
     pub fn advance_to(&mut self, now: Micros) {
-        debug_assert!(self.next().is_none_or(|next| next > now), "something is due before");
+        debug_assert!(self.next().is_none_or(|next| next > now.min(self.now)), "something is due before");
         if now > self.now {
             (self.now, self.at_once) = (now, 0);
         }
@@ -489,6 +506,7 @@ impl World {
         let Some(stepped) = machine.step(now) else { return false };
         let alarm = machine.alarm();
         self.steps += 1;
+        self.now += self.step_cost;
         self.arm(node, alarm);
         if self.trace.is_some() {
             for (from, to) in stepped.rung {

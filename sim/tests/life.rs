@@ -1,6 +1,6 @@
 //! The whole life of nodes, from the first power-on to a revocation.
 
-use sim::scenario::{Weather, life};
+use sim::scenario::{Weather, crowd, life};
 
 #[test]
 fn a_life_in_fair_weather() {
@@ -23,4 +23,10 @@ fn the_same_seed_gives_the_same_trace_to_the_byte() {
         assert!(trace(7, weather) == trace(7, weather), "{weather:?}");
         assert!(trace(7, weather) != trace(8, weather), "{weather:?}");
     }
+}
+
+/// `sim --crowd 1000` does the same with a thousand.
+#[test]
+fn crowds_on_two_segments() {
+    assert_eq!(crowd(1, 30, 15).result, Ok(()));
 }

@@ -17,8 +17,13 @@ use sim::{
 
 /// Microseconds from the deadline to the event.
 const OFFSETS: [i64; 3] = [-1, 0, 1];
-/// By priorities, and four other orders.
-const ORDERS: [Option<u64>; 5] = [None, Some(1), Some(2), Some(3), Some(4)];
+/// By priorities, and other orders: two in every test run, eight in the whole sweep.
+const ORDERS: [Option<u64>; 9] = [None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), Some(7), Some(8)];
+
+/// `make sim` sets this: then every case runs, and else a fixed part.
+fn whole() -> bool {
+    std::env::var_os("SIM_WHOLE").is_some()
+}
 
 /// One node, of which the world says whatever a test wants to know.
 struct Case<'w> {
@@ -82,7 +87,7 @@ where
     F: AsyncFn(&Case<'_>, i64) + Copy,
 {
     for offset in OFFSETS {
-        for order in ORDERS {
+        for order in ORDERS.into_iter().take(if whole() { ORDERS.len() } else { 3 }) {
             let mut world = World::new(order.unwrap_or(0) + 10);
             if order.is_some() {
                 world.schedule_randomly();
@@ -156,8 +161,6 @@ fn the_end_of_the_claim_and_each_segment_of_it() {
     }
 }
 
-/// Among these is the commit at the claim's deadline, after which the fork is asked for: the keystore refuses that, and a
-/// refusal is an answer.
 #[test]
 fn the_end_of_the_claim_during_the_scan_and_each_segment_of_it() {
     for number in 1..=SEGMENTS {
@@ -165,6 +168,37 @@ fn the_end_of_the_claim_during_the_scan_and_each_segment_of_it() {
             hold_back(case, offset, move |_, seen| seen == number);
             case.try_claim(Duration::from_secs(20)).await;
         });
+    }
+}
+
+/// A step of a domain takes so long, so that a deadline can pass between any two steps of what a segment sets off.
+const COST: Micros = 10;
+/// So many steps before and behind the deadline the segment arrives.
+const BEFORE: i64 = 45;
+const BEHIND: i64 = 2;
+
+/// Among these is the commit at the claim's deadline during the scan, after which the fork is asked for: the keystore refuses
+/// it, and a refusal is an answer.
+#[test]
+fn the_end_of_the_claim_between_any_two_steps_of_a_commit_or_an_acknowledgement() {
+    for (name, params) in [("holding", holding as fn(&mut Plan)), ("scanning", scanning)] {
+        // The Noise initiation, the grant, the acknowledgement.
+        for number in 4..=6 {
+            // The grant sets off most.
+            let stride = if number == 5 || whole() { 1 } else { 5 };
+            for steps in (-BEFORE..BEHIND).step_by(stride) {
+                let mut world = World::new(10);
+                world.steps_take(COST);
+                world.record();
+                let world = RefCell::new(world);
+                let result = simulate(run(&world, params, async |case| {
+                    hold_back(case, steps * COST.cast_signed(), move |_, seen| seen == number);
+                    case.try_claim(Duration::from_secs(20)).await;
+                }));
+                let shown = || world.borrow().trace().to_string();
+                assert!(result.is_ok(), "{name}, segment {number}, {steps}: {}\n{}", result.unwrap_err(), shown());
+            }
+        }
     }
 }
 
@@ -253,7 +287,7 @@ fn the_end_of_a_token_and_another_open() {
 fn the_end_of_the_patience_with_the_keystore_and_its_answer() {
     // Beacon waits 2 s for a call, lifecycle and claim 5 s.
     for patience in [2_000_000, 5_000_000] {
-        for steps in (0..200).step_by(20) {
+        for steps in (0..200).step_by(if whole() { 5 } else { 40 }) {
             all(&format!("after {steps} steps"), holding, async |case, offset| {
                 pass(case.world, Duration::from_millis(10)).await;
                 {

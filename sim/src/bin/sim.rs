@@ -3,9 +3,11 @@
 
 use std::process::ExitCode;
 
-use sim::scenario::{Weather, life};
+use sim::scenario::{Ended, Weather, crowd, life};
 
-const USAGE: &str = "usage: sim [--seeds N] | sim --seed N [--fair]";
+const USAGE: &str = "usage: sim [--seeds N] | sim --seed N [--fair] | sim --crowd N";
+/// As many nodes as one segment has at most.
+const SEGMENT: usize = 250;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
         ["--seeds", count] => count.parse().map_or_else(|_| usage(), sweep),
         ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| replay(seed, Weather::Rough)),
         ["--seed", seed, "--fair"] => seed.parse().map_or_else(|_| usage(), |seed| replay(seed, Weather::Fair)),
+        ["--crowd", nodes] => nodes.parse().map_or_else(|_| usage(), |nodes| end(&crowd(1, nodes, SEGMENT))),
         _ => usage(),
     }
 }
@@ -41,8 +44,12 @@ fn sweep(seeds: u64) -> ExitCode {
 fn replay(seed: u64, weather: Weather) -> ExitCode {
     let ended = life(seed, weather, true);
     print!("{}", ended.trace);
+    end(&ended)
+}
+
+fn end(ended: &Ended) -> ExitCode {
     println!("{} steps of domains, {} frames", ended.steps, ended.frames);
-    match ended.result {
+    match &ended.result {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
             println!("failed: {what}");
