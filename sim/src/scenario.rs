@@ -10,9 +10,9 @@ use crate::{
     admin::{pass, simulate},
     fleet::Administrator,
     rng::Rng,
-    segment::{Frame, Meddler},
+    segment::Frame,
     trace::Trace,
-    world::{Plan, World},
+    world::{Meddler, Plan, World},
 };
 
 /// Longer than anything takes.

@@ -3,8 +3,6 @@
 use shm::Micros;
 use wire::Mac;
 
-use crate::world::World;
-
 /// How long a frame takes, if nobody meddles with it.
 pub const LATENCY: Micros = 100;
 
@@ -34,9 +32,6 @@ pub struct Arrival {
     pub after: Micros,
     pub bytes: Vec<u8>,
 }
-
-/// What somebody on the wire makes of a frame: nothing arrives, or something else, or later, or more than one.
-pub type Meddler = Box<dyn FnMut(&World, &Frame) -> Vec<Arrival>>;
 
 impl Frame {
     /// The destination address; a frame too short for one goes to nobody.

@@ -16,7 +16,7 @@ use crate::{
     flash::Flash,
     machine::{Entropy, Machine, Schedule, Setup},
     rng::Rng,
-    segment::{Frame, Meddler, Port, takes},
+    segment::{Arrival, Frame, Port, takes},
     system::{DomainId, System},
     trace::{self, Line, Trace},
 };
@@ -30,6 +30,9 @@ pub trait Host {
     /// When it wants to be polled next, if nothing arrives.
     fn next(&mut self) -> Option<Micros>;
 }
+
+/// What somebody on the wire makes of a frame: nothing arrives, or something else, or later, or more than one.
+pub type Meddler = Box<dyn FnMut(&World, &Frame) -> Vec<Arrival>>;
 
 /// A node's place in the world, whether it has power or not.
 struct Place {
