@@ -64,8 +64,8 @@ fn costs(members: u32) -> Result<Vec<(&'static str, Cost)>> {
     let say = |ms| registry.store_telemetry(&[Said { member, record: Telemetry::new_zeroed(), ms }]);
     say(1)?;
     let record = counted(&counter, || say(2))?;
-    let nodes = counted(&counter, || registry.nodes_and_places())?;
-    let telemetry = counted(&counter, || registry.placed(&FLEET))?;
+    let nodes = counted(&counter, || registry.nodes_and_addresses())?;
+    let telemetry = counted(&counter, || registry.node_members(&FLEET))?;
     let rows = u64::from(members) + 2;
     ensure!(nodes.0.len() as u64 == rows && telemetry.0.len() as u64 == rows, "rows are missing");
     let row = |cost: Cost| Cost { steps: cost.steps.div_ceil(rows), scanned: cost.scanned / rows, ..cost };
