@@ -17,7 +17,7 @@ use tokio::{
     sync::{broadcast, mpsc},
     time::{MissedTickBehavior, interval},
 };
-use wire::{COMMAND_PORT, Fingerprint, Hex, TELEMETRY_PORT, telemetry::Telemetry};
+use wire::{COMMAND_PORT, Fingerprint, Hex, Key, TELEMETRY_PORT, telemetry::Telemetry};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -28,7 +28,7 @@ use super::{
     registry_thread::{Done, RegistryThread, Teller},
     run_files::{DaemonState, Lock, Paths},
     server::{Asked, listen},
-    snapshot::{KEEPALIVE_S, Node, Snapshot},
+    snapshot::{Change, KEEPALIVE_S, Node, Snapshot},
 };
 use crate::{
     base::{
@@ -186,7 +186,7 @@ impl Daemon {
         let registry = Registry::open(&plan.registry)?;
         let key = MeshKey::of_registry(&plan.registry)?;
         let (registry, snapshot) = RegistryThread::start(registry, key, &plan.fleet)?;
-        let (setup, fleet) = (&snapshot.setup, &snapshot.fleet);
+        let (setup, fleet) = (&snapshot.setup(), &snapshot.fleet);
         let name = &plan.interface;
         let outer = outer(setup.port)?;
         let make = || -> io::Result<(Backend, u32, String)> {
@@ -286,22 +286,26 @@ impl Daemon {
         }
     }
 
-    /// Tells peers without a session where we are. A node answers no solicitation of an address that it does not know, such as
-    /// our new one: so the kernel is told where the node was.
+    /// Tells peers without a session where we are.
     fn greet(&mut self) {
-        if let Ok(netlink) = Netlink::open() {
-            for (peer, node) in self.snapshot.setup.peers.iter().zip(&self.snapshot.nodes) {
-                let (Some(at), Some(mac)) = (peer.endpoint, node.mac) else { continue };
-                let (index, ip) = (at.scope_id(), *at.ip());
-                let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
-                if index != 0 && !self.has_session(peer) && unknown() {
-                    // Without the right to do so the kernel's own way is left, which works where we have not moved.
-                    let _ = netlink.set_neighbour(index, ip, mac);
-                }
-            }
-        }
+        self.show_neighbours(self.snapshot.nodes.values());
         if let Backend::User { engine, device, outer } = &mut self.backend {
             engine.greet(&mut Sink { outer, device });
+        }
+    }
+
+    /// A node answers no solicitation of an address that it does not know, such as our new one: so the kernel is told where the
+    /// node was.
+    fn show_neighbours<'n>(&self, nodes: impl Iterator<Item = &'n Node>) {
+        let Ok(netlink) = Netlink::open() else { return };
+        for Node { peer, mac, .. } in nodes {
+            let (Some(at), Some(mac)) = (peer.endpoint, *mac) else { continue };
+            let (index, ip) = (at.scope_id(), *at.ip());
+            let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
+            if index != 0 && !self.has_session(peer) && unknown() {
+                // Without the right to do so the kernel's own way is left, which works where we have not moved.
+                let _ = netlink.set_neighbour(index, ip, mac);
+            }
         }
     }
 
@@ -366,9 +370,15 @@ impl Daemon {
                     self.said.entry(said.member).or_insert(said);
                 }
             }
+            Done::Changed(changes) => self.change(changes),
             Done::Read(snapshot, teller) => {
                 self.snapshot = *snapshot;
-                self.apply();
+                let setup = self.snapshot.setup();
+                match &mut self.backend {
+                    Backend::Kernel => self.configure(&setup),
+                    Backend::User { engine, .. } => engine.set_peers(&setup.peers),
+                }
+                self.greet();
                 if let Some(teller) = teller {
                     // Whoever asked may be gone.
                     let _ = teller.send(Reply::Ok(None));
@@ -377,17 +387,39 @@ impl Daemon {
         }
     }
 
-    /// Makes the interface what the registry says now.
-    fn apply(&mut self) {
-        match &mut self.backend {
-            Backend::Kernel => {
-                if let Err(error) = kernel::configure(&self.interface, &self.snapshot.setup) {
-                    eprintln!("the interface is not as the registry says: {error}");
-                }
+    /// Makes the interface what the registry says now of some places.
+    fn change(&mut self, changes: Vec<Change>) {
+        let mut changed = Vec::new();
+        for (host, node) in changes {
+            let old = self.snapshot.nodes.remove(&host);
+            if let (Backend::User { engine, .. }, Some(old)) = (&mut self.backend, &old)
+                && node.as_ref().is_none_or(|node| node.peer.key != old.peer.key)
+            {
+                engine.remove_peer(&old.peer.key);
             }
-            Backend::User { engine, .. } => engine.set_peers(&self.snapshot.setup.peers),
+            if let Some(node) = node {
+                if let Backend::User { engine, .. } = &mut self.backend {
+                    engine.set_peer(&node.peer);
+                }
+                self.snapshot.nodes.insert(host, node);
+                changed.push(host);
+            }
         }
-        self.greet();
+        if let Backend::Kernel = self.backend {
+            self.configure(&self.snapshot.setup());
+        }
+        let nodes = changed.iter().filter_map(|host| self.snapshot.nodes.get(host));
+        let keys: Vec<Key> = nodes.map(|node| node.peer.key).collect();
+        self.show_neighbours(changed.iter().filter_map(|host| self.snapshot.nodes.get(host)));
+        if let Backend::User { engine, device, outer } = &mut self.backend {
+            keys.iter().for_each(|key| engine.greet_peer(key, &mut Sink { outer, device }));
+        }
+    }
+
+    fn configure(&self, setup: &Setup) {
+        if let Err(error) = kernel::configure(&self.interface, setup) {
+            eprintln!("the interface is not as the registry says: {error}");
+        }
     }
 
     fn answer(&self, request: Request) -> Reply {
@@ -413,7 +445,7 @@ impl Daemon {
     }
 
     fn status(&self) -> Up {
-        let Snapshot { fleet, setup, nodes, public, .. } = &self.snapshot;
+        let Snapshot { fleet, nodes, public, .. } = &self.snapshot;
         let (v4, v6) = fleet.addresses(AUTHORITY);
         Up {
             pid: self.state.pid,
@@ -423,18 +455,19 @@ impl Daemon {
             since_ms: self.state.since_ms,
             v4,
             v6,
-            port: setup.port,
+            port: fleet.port,
             public_key: mesh_key::encode(public).as_str().into(),
-            peers: setup.peers.iter().zip(nodes).map(|(peer, node)| self.peer_status(peer, node)).collect(),
+            peers: nodes.iter().map(|(host, node)| self.peer_status(*host, node)).collect(),
         }
     }
 
-    fn peer_status(&self, peer: &PeerSetup, node: &Node) -> output::Peer {
+    fn peer_status(&self, host: u32, node: &Node) -> output::Peer {
+        let peer = &node.peer;
         let seen = match &self.backend {
             Backend::Kernel => kernel::seen(&self.interface, peer).unwrap_or_default(),
             Backend::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
         };
-        let (v4, v6) = self.snapshot.fleet.addresses(node.host);
+        let (v4, v6) = self.snapshot.fleet.addresses(host);
         let Seen { endpoint, handshake, received, sent, dropped } = seen;
         output::Peer {
             fingerprint: Some(Fingerprint::of(&node.fiduciary).to_string()),

@@ -4,6 +4,7 @@
 //! boringtun asks the system for time and randomness itself, past [`crate::base::host`]: no simulator runs this.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddrV6},
     sync::Arc,
     time::Duration,
@@ -70,7 +71,6 @@ pub struct Seen {
 struct Peer {
     setup: PeerSetup,
     tunnel: Tunn,
-    index: u32,
     filter: Option<Filter>,
     seen: Seen,
 }
@@ -80,7 +80,13 @@ pub struct Engine {
     public: PublicKey,
     limiter: Arc<RateLimiter>,
     addresses: Vec<Prefix>,
-    peers: Vec<Peer>,
+    /// By the index that datagrams of their sessions carry.
+    peers: BTreeMap<u32, Peer>,
+    by_key: HashMap<Key, u32>,
+    /// By an address that is one peer's alone.
+    by_address: HashMap<Ip, u32>,
+    /// What is allowed to peers besides: whole networks.
+    networks: Vec<(Prefix, u32)>,
     next_index: u32,
     buffer: Box<[u8; BUFFER]>,
 }
@@ -94,7 +100,10 @@ impl Engine {
             secret,
             public,
             addresses: setup.addresses.clone(),
-            peers: Vec::new(),
+            peers: BTreeMap::new(),
+            by_key: HashMap::new(),
+            by_address: HashMap::new(),
+            networks: Vec::new(),
             next_index: 1,
             buffer: Box::new([0; BUFFER]),
         };
@@ -104,47 +113,93 @@ impl Engine {
 
     /// From now on there are these peers. Sessions with those that stay go on.
     pub fn set_peers(&mut self, setups: &[PeerSetup]) {
-        let same = |one: &PeerSetup, other: &PeerSetup| one.key == other.key && one.preshared == other.preshared;
-        self.peers.retain(|peer| setups.iter().any(|setup| same(setup, &peer.setup)));
-        for setup in setups {
-            if let Some(peer) = self.peers.iter_mut().find(|peer| same(setup, &peer.setup)) {
+        let stay: HashMap<&Key, &PeerSetup> = setups.iter().map(|setup| (&setup.key, setup)).collect();
+        let gone = self.peers.values().filter(|peer| !stay.contains_key(&peer.setup.key));
+        let gone: Vec<Key> = gone.map(|peer| peer.setup.key).collect();
+        gone.iter().for_each(|key| self.remove_peer(key));
+        setups.iter().for_each(|setup| self.set_peer(setup));
+    }
+
+    /// From now on this is one of the peers. A session goes on if the keys are the same.
+    pub fn set_peer(&mut self, setup: &PeerSetup) {
+        let known = self.by_key.get(&setup.key).copied().and_then(|index| Some((index, self.peers.remove(&index)?)));
+        let (index, peer) = match known {
+            Some((index, mut peer)) if peer.setup.preshared == setup.preshared => {
+                self.forget_routes(index, &peer.setup);
                 peer.change(setup, &self.addresses);
-                continue;
+                (index, peer)
             }
-            let index = self.next_index;
-            // An index has 24 bits; one that has wrapped round is of a peer long gone.
-            self.next_index = (index + 1) & 0xff_ffff;
-            let preshared = setup.preshared.as_ref().map(|key| key.0);
-            let keepalive = (setup.keepalive_s > 0).then_some(setup.keepalive_s);
-            let (secret, limiter) = (self.secret.clone(), Arc::clone(&self.limiter));
-            let tunnel = Tunn::new(secret, setup.key.into(), preshared, keepalive, index, Some(limiter));
-            let filter = setup.rules.as_ref().map(|rules| Filter::new(&self.addresses, &setup.allowed, rules));
-            let seen = Seen { endpoint: setup.endpoint, ..Seen::default() };
-            self.peers.push(Peer { setup: setup.clone(), tunnel, index, filter, seen });
+            known => {
+                if let Some((index, peer)) = known {
+                    self.forget_routes(index, &peer.setup);
+                }
+                self.new_peer(setup)
+            }
+        };
+        self.by_key.insert(setup.key, index);
+        for prefix in &setup.allowed {
+            if prefix.length == 128 {
+                self.by_address.insert(prefix.ip, index);
+            } else {
+                self.networks.push((*prefix, index));
+            }
+        }
+        self.peers.insert(index, peer);
+    }
+
+    /// From now on this is none of the peers.
+    pub fn remove_peer(&mut self, key: &Key) {
+        let Some(index) = self.by_key.remove(key) else { return };
+        if let Some(peer) = self.peers.remove(&index) {
+            self.forget_routes(index, &peer.setup);
         }
     }
 
+    fn new_peer(&mut self, setup: &PeerSetup) -> (u32, Peer) {
+        let index = self.next_index;
+        // An index has 24 bits; after the last come those of peers long gone.
+        let after = (1..).map(|step| index.wrapping_add(step) & 0xff_ffff);
+        self.next_index = after.take(self.peers.len() + 2).find(|next| !self.peers.contains_key(next)).unwrap_or(0);
+        let preshared = setup.preshared.as_ref().map(|key| key.0);
+        let keepalive = (setup.keepalive_s > 0).then_some(setup.keepalive_s);
+        let (secret, limiter) = (self.secret.clone(), Arc::clone(&self.limiter));
+        let tunnel = Tunn::new(secret, setup.key.into(), preshared, keepalive, index, Some(limiter));
+        let filter = setup.rules.as_ref().map(|rules| Filter::new(&self.addresses, &setup.allowed, rules));
+        let seen = Seen { endpoint: setup.endpoint, ..Seen::default() };
+        (index, Peer { setup: setup.clone(), tunnel, filter, seen })
+    }
+
+    /// What was another's since stays the other's.
+    fn forget_routes(&mut self, index: u32, setup: &PeerSetup) {
+        for prefix in &setup.allowed {
+            if self.by_address.get(&prefix.ip) == Some(&index) {
+                self.by_address.remove(&prefix.ip);
+            }
+        }
+        self.networks.retain(|(_, of)| *of != index);
+    }
+
     pub fn seen(&self, key: &Key) -> Option<Seen> {
-        let peer = self.peers.iter().find(|peer| peer.setup.key == *key)?;
+        let peer = self.by_key.get(key).and_then(|index| self.peers.get(index))?;
         Some(Seen { handshake: peer.tunnel.time_since_last_handshake(), ..peer.seen.clone() })
     }
 
     /// Begins a handshake with every peer whose place is known, so that each learns where we are.
     pub fn greet(&mut self, out: &mut impl Out) {
-        for peer in &mut self.peers {
-            if peer.tunnel.time_since_last_handshake().is_none() {
-                let result = peer.tunnel.format_handshake_initiation(&mut self.buffer[..], false);
-                emit(result, peer.seen.endpoint, out);
-            }
+        self.peers.values_mut().for_each(|peer| peer.greet(&mut self.buffer[..], out));
+    }
+
+    /// The same with one.
+    pub fn greet_peer(&mut self, key: &Key, out: &mut impl Out) {
+        if let Some(peer) = self.by_key.get(key).and_then(|index| self.peers.get_mut(index)) {
+            peer.greet(&mut self.buffer[..], out);
         }
     }
 
     /// A packet of this host's, from the device.
     pub fn from_device(&mut self, packet: &[u8], out: &mut impl Out) {
         let Some(to) = Tunn::dst_address(packet).map(mapped) else { return };
-        // Longest prefix first, as everywhere.
-        let routes = self.peers.iter_mut().filter_map(|peer| Some((peer.covers(&to)?, peer)));
-        let Some((_, peer)) = routes.max_by_key(|(length, _)| *length) else { return };
+        let Some(peer) = self.route(&to).and_then(|index| self.peers.get_mut(&index)) else { return };
         if packet.len() > MTU as usize || peer.filter.as_mut().is_some_and(|filter| !filter.outbound(packet)) {
             peer.seen.dropped += 1;
             return;
@@ -158,7 +213,7 @@ impl Engine {
     pub fn from_network(&mut self, datagram: &[u8], from: SocketAddrV6, out: &mut impl Out) {
         let source = IpAddr::V6(*from.ip());
         let Some(at) = self.whose(datagram, from, out) else { return };
-        let Some(peer) = self.peers.get_mut(at) else { return };
+        let Some(peer) = self.peers.get_mut(&at) else { return };
         match peer.tunnel.decapsulate(Some(source), datagram, &mut self.buffer[..]) {
             TunnResult::Err(_) => return,
             TunnResult::Done => {}
@@ -194,15 +249,22 @@ impl Engine {
     /// What time brings. Four times a second is often enough.
     pub fn tick(&mut self, out: &mut impl Out) {
         self.limiter.reset_count();
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             let result = peer.tunnel.update_timers(&mut self.buffer[..]);
             emit(result, peer.seen.endpoint, out);
         }
     }
 
+    /// The peer that an address is of: longest prefix first, as everywhere.
+    fn route(&self, to: &Ip) -> Option<u32> {
+        let networks = || self.networks.iter().filter(|(prefix, _)| prefix.contains(to));
+        let network = || networks().max_by_key(|(prefix, _)| prefix.length).map(|(_, index)| *index);
+        self.by_address.get(to).copied().or_else(network)
+    }
+
     /// The peer that a datagram says it is of.
-    fn whose(&mut self, datagram: &[u8], from: SocketAddrV6, out: &mut impl Out) -> Option<usize> {
-        let by_index = |receiver: u32| self.peers.iter().position(|peer| peer.index == receiver >> 8);
+    fn whose(&mut self, datagram: &[u8], from: SocketAddrV6, out: &mut impl Out) -> Option<u32> {
+        let by_index = |receiver: u32| Some(receiver >> 8);
         match Tunn::parse_incoming_packet(datagram).ok()? {
             Packet::HandshakeInit(_) => {
                 // Whoever does not know our key, or hides where it is under load, costs no exchange of keys.
@@ -216,7 +278,7 @@ impl Engine {
                     _ => return None,
                 };
                 let half = parse_handshake_anon(&self.secret, &self.public, &initiation).ok()?;
-                self.peers.iter().position(|peer| peer.setup.key == half.peer_static_public)
+                self.by_key.get(&half.peer_static_public).copied()
             }
             Packet::HandshakeResponse(response) => by_index(response.receiver_idx),
             Packet::PacketCookieReply(reply) => by_index(reply.receiver_idx),
@@ -226,6 +288,13 @@ impl Engine {
 }
 
 impl Peer {
+    fn greet(&mut self, buffer: &mut [u8], out: &mut impl Out) {
+        if self.tunnel.time_since_last_handshake().is_none() {
+            let result = self.tunnel.format_handshake_initiation(buffer, false);
+            emit(result, self.seen.endpoint, out);
+        }
+    }
+
     fn change(&mut self, setup: &PeerSetup, own: &[Prefix]) {
         if self.setup == *setup {
             return;
@@ -239,11 +308,6 @@ impl Peer {
             self.seen.endpoint = setup.endpoint;
         }
         self.setup = setup.clone();
-    }
-
-    fn covers(&self, ip: &Ip) -> Option<u8> {
-        let prefixes = self.setup.allowed.iter().filter(|prefix| prefix.contains(ip));
-        prefixes.map(|prefix| prefix.length).max()
     }
 }
 
@@ -265,5 +329,67 @@ fn mapped(ip: IpAddr) -> Ip {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(number: u8, preshared: u8, allowed: Prefix) -> PeerSetup {
+        PeerSetup {
+            key: [number; 32],
+            preshared: Some(Preshared([preshared; 32])),
+            allowed: vec![allowed],
+            endpoint: None,
+            keepalive_s: 0,
+            rules: None,
+        }
+    }
+
+    #[test]
+    fn an_address_leads_to_the_peer_that_has_it_now_and_a_session_goes_on_with_the_same_keys() {
+        let address = |last| Prefix::v4([10, 8, 0, last], 32);
+        let setup = Setup { secret: Secret::new([9; 32]), port: 1, addresses: Vec::new(), peers: Vec::new() };
+        let mut engine = Engine::new(&setup);
+        let key_at = |engine: &Engine, ip: Prefix| {
+            let index = engine.route(&ip.ip)?;
+            Some((index, engine.peers.get(&index)?.setup.key[0]))
+        };
+        engine.set_peers(&[peer(1, 1, address(1)), peer(2, 2, address(2)), peer(3, 3, Prefix::v4([10, 8, 0, 0], 24))]);
+        let first = key_at(&engine, address(1)).unwrap();
+        assert_eq!(
+            (first.1, key_at(&engine, address(2)).unwrap().1, key_at(&engine, address(7)).unwrap().1),
+            (1, 2, 3)
+        );
+        // It has moved.
+        engine.set_peer(&peer(1, 1, address(5)));
+        assert_eq!((key_at(&engine, address(5)), key_at(&engine, address(1)).unwrap().1), (Some(first), 3));
+        // With another preshared key it is another session.
+        engine.set_peer(&peer(1, 7, address(5)));
+        let second = key_at(&engine, address(5)).unwrap();
+        assert!(second.1 == 1 && second.0 != first.0 && !engine.peers.contains_key(&first.0));
+        // Another has its address; then it goes, and takes nothing of the other's with it.
+        engine.set_peer(&peer(4, 4, address(5)));
+        engine.remove_peer(&[1; 32]);
+        assert_eq!(key_at(&engine, address(5)).unwrap().1, 4);
+        engine.set_peers(&[peer(4, 4, address(5))]);
+        assert_eq!(
+            (engine.peers.len(), engine.by_key.len(), engine.by_address.len(), engine.networks.len()),
+            (1, 1, 1, 0)
+        );
+        assert!(engine.seen(&[4; 32]).is_some() && engine.seen(&[2; 32]).is_none());
+    }
+
+    #[test]
+    fn an_index_that_a_peer_has_is_given_to_no_other() {
+        let setup = Setup { secret: Secret::new([9; 32]), port: 1, addresses: Vec::new(), peers: Vec::new() };
+        let mut engine = Engine::new(&setup);
+        engine.set_peer(&peer(1, 1, Prefix::v4([10, 8, 0, 1], 32)));
+        engine.next_index = 0xff_ffff;
+        for number in 2..5 {
+            engine.set_peer(&peer(number, 1, Prefix::v4([10, 8, 0, number], 32)));
+        }
+        assert_eq!(engine.peers.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 0xff_ffff]);
     }
 }

@@ -9,13 +9,16 @@ use std::{
 
 use tokio::sync::{mpsc as answers, oneshot};
 
-use super::{control::Reply, snapshot::Snapshot};
+use super::{
+    control::Reply,
+    snapshot::{Change, Snapshot, changes},
+};
 use crate::{
     base::{
         error::{Error, Exit},
         mesh_key::MeshKey,
     },
-    registry::{Fleet, Registry, Said},
+    registry::{Changes, Fleet, Registry, Said},
 };
 
 /// How often the registry is looked at for what other processes have changed without a word.
@@ -37,6 +40,8 @@ pub enum Done {
     Written(Vec<Said>),
     /// This is how the registry is now.
     Read(Box<Snapshot>, Option<Teller>),
+    /// This has changed since.
+    Changed(Vec<Change>),
 }
 
 /// The other end of the thread.
@@ -50,8 +55,9 @@ struct Kept {
     registry: Registry,
     key: MeshKey,
     fleet: Fleet,
-    /// What was known was read then.
+    /// The file and the fleet were read then.
     version: i64,
+    revision: i64,
 }
 
 impl RegistryThread {
@@ -60,7 +66,7 @@ impl RegistryThread {
         let fleet = registry.fleet(fleet)?;
         let fleet =
             fleet.ok_or_else(|| Error::new(Exit::Registry, "the registry does not have this fleet any more"))?;
-        let mut kept = Kept { version: 0, registry, key, fleet };
+        let mut kept = Kept { version: 0, revision: 0, registry, key, fleet };
         let known = kept.read()?;
         let (jobs, to_do) = mpsc::channel();
         let (tell, done) = answers::unbounded_channel();
@@ -111,8 +117,9 @@ impl Kept {
                 },
                 // The registry may be locked for a moment; then the next look sees it.
                 Err(RecvTimeoutError::Timeout) if self.registry.version().is_ok_and(|now| now != self.version) => {
-                    match self.read() {
-                        Ok(known) => tell.send(Done::Read(Box::new(known), None)),
+                    match self.look() {
+                        Ok(Some(done)) => tell.send(done),
+                        Ok(None) => Ok(()),
                         Err(error) => {
                             eprintln!("{error}");
                             Ok(())
@@ -142,8 +149,23 @@ impl Kept {
         // Before the rest: a change meanwhile is seen at the next look.
         let version = self.registry.version()?;
         let known = Snapshot::load(&self.registry, &self.fleet, &self.key)?;
-        self.version = version;
+        (self.version, self.revision) = (version, known.revision);
         self.fleet.clone_from(&known.fleet);
         Ok(known)
+    }
+
+    /// What other processes have changed, if it is about the interface: no more is read than that.
+    fn look(&mut self) -> Result<Option<Done>, Error> {
+        let version = self.registry.version()?;
+        let done = match self.registry.changes(&self.fleet.id, self.revision)? {
+            Changes::None => None,
+            Changes::All => return self.read().map(|snapshot| Some(Done::Read(Box::new(snapshot), None))),
+            Changes::Some { nodes, freed, revision } => {
+                self.revision = revision;
+                Some(Done::Changed(changes(&self.fleet, freed, &nodes)))
+            }
+        };
+        self.version = version;
+        Ok(done)
     }
 }

@@ -7,7 +7,7 @@ use super::{
     file::{Registry, explain},
     fleet::{BY_ID, Fleet, Network, Rules},
     pack::pack,
-    wanted,
+    revision, wanted,
 };
 use crate::base::error::Error;
 
@@ -53,6 +53,7 @@ impl Registry {
             let sql = "UPDATE fleet SET network = ?2, length = ?3, port = ?4 \
                        WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM member WHERE fleet = ?1)";
             let address = network.address.octets();
+            revision::all(transaction, id)?;
             transaction.execute(sql, params![id.as_slice(), address.as_slice(), network.length, port])
         })?;
         Ok(if changed == 1 { Changed::Yes } else { Changed::HasMembers })

@@ -12,6 +12,19 @@ use super::{
 };
 use crate::base::error::Error;
 
+/// What has changed in a fleet since it was read.
+pub enum Changes {
+    None,
+    /// These nodes, and who had these places has left; it is read up to this revision.
+    Some {
+        nodes: Vec<NodeMember>,
+        freed: Vec<u32>,
+        revision: i64,
+    },
+    /// All of it is to be read again.
+    All,
+}
+
 /// Where a node was claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedAt {
@@ -127,6 +140,33 @@ impl Registry {
         self.some_node_members("m.fiduciary IS NOT NULL", fleet)
     }
 
+    /// The number of the fleet's last change.
+    pub fn revision(&self, fleet: &[u8; 16]) -> Result<i64, Error> {
+        self.revisions(fleet).map(|(last, _)| last)
+    }
+
+    /// What has changed since this revision.
+    pub fn changes(&self, fleet: &[u8; 16], since: i64) -> Result<Changes, Error> {
+        let (revision, reset) = self.revisions(fleet)?;
+        if revision == since {
+            return Ok(Changes::None);
+        }
+        if reset > since {
+            return Ok(Changes::All);
+        }
+        let sql = node_members("m.revision > ?2 AND m.fiduciary IS NOT NULL");
+        let nodes = self.list(&sql, (fleet.as_slice(), since), NodeMember::read)?;
+        let sql = "SELECT host FROM free_host WHERE fleet = ?1 AND revision > ?2";
+        let freed = self.list(sql, (fleet.as_slice(), since), |row| row.get(0).map(Some))?;
+        Ok(Changes::Some { nodes, freed, revision })
+    }
+
+    fn revisions(&self, fleet: &[u8; 16]) -> Result<(i64, i64), Error> {
+        let sql = "SELECT revision, reset FROM fleet WHERE id = ?1";
+        let row = self.one(sql, [fleet.as_slice()], |row| Ok(Some((row.get(0)?, row.get(1)?))))?;
+        Ok(row.unwrap_or_default())
+    }
+
     /// Live nodes that have not shown what they should have.
     pub fn behind(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
         let mut nodes = self.some_node_members("m.wanted <> m.shown", fleet)?;
@@ -154,13 +194,16 @@ impl Registry {
     }
 
     fn some_node_members(&self, which: &str, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state FROM member m \
-             LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
-             WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
-        );
-        self.list(&sql, [fleet.as_slice()], NodeMember::read)
+        self.list(&node_members(which), [fleet.as_slice()], NodeMember::read)
     }
+}
+
+fn node_members(which: &str) -> String {
+    format!(
+        "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state FROM member m \
+         LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
+         WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
+    )
 }
 
 /// The outer `None` is damage.

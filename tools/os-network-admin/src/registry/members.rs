@@ -10,7 +10,7 @@ use super::{
     fleets::insert_fleet,
     member::{Member, NewMember, Said, Who, latest},
     pack::{pack, print},
-    wanted,
+    revision, wanted,
 };
 use crate::base::error::Error;
 
@@ -107,9 +107,12 @@ impl Registry {
 
     /// Notes where a node is on its link.
     pub fn store_mac(&self, fiduciary: &Key, mac: &Mac) -> Result<(), Error> {
-        let sql = "UPDATE member SET mac = ?2 WHERE fiduciary = ?1";
-        self.run(|connection| connection.prepare_cached(sql)?.execute(params![fiduciary.as_slice(), mac.as_slice()]))
-            .map(|_| ())
+        let sql = "UPDATE member SET mac = ?2 WHERE id = ?1";
+        self.run(|connection| {
+            let Some(id) = id_of(connection, fiduciary)? else { return Ok(()) };
+            connection.prepare_cached(sql)?.execute(params![id, mac.as_slice()])?;
+            revision::member(connection, id)
+        })
     }
 
     /// Notes what nodes have said, all of it in one transaction.
@@ -191,7 +194,9 @@ fn insert_member(
 fn remove(connection: &Connection, id: i64) -> rusqlite::Result<()> {
     wanted::changing(connection, id, || {
         connection.prepare_cached("DELETE FROM flow WHERE member = ?1")?.execute([id])?;
-        let sql = "INSERT OR IGNORE INTO free_host (fleet, host) SELECT fleet, host FROM member WHERE id = ?1";
+        revision::member(connection, id)?;
+        let sql = "INSERT OR IGNORE INTO free_host (fleet, host, revision) \
+                   SELECT fleet, host, revision FROM member WHERE id = ?1";
         connection.prepare_cached(sql)?.execute([id])?;
         connection.prepare_cached("DELETE FROM member WHERE id = ?1")?.execute([id]).map(|_| ())
     })

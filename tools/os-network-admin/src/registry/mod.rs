@@ -11,6 +11,7 @@ mod members;
 mod node;
 mod nodes;
 mod pack;
+mod revision;
 mod schema;
 mod wanted;
 
@@ -18,7 +19,7 @@ pub use cost::{Cost, Counter};
 pub use file::Registry;
 pub use fleet::{AUTHORITY, Fleet, NETWORK, Network, Rules};
 pub use fleets::Changed;
-pub use list::{ClaimedAt, NodeMember};
+pub use list::{Changes, ClaimedAt, NodeMember};
 pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
 pub use wanted::{Other, between, rules};

@@ -64,14 +64,24 @@ pub const SECOND: &str = "
 ";
 
 /// Schema 3 adds what is found by key to schema 2: a member by its fingerprint, a free place, whom a rule names, and what a
-/// node should have beside what it has.
+/// node should have beside what it has; and when each last changed.
 pub const THIRD: &str = "
     ALTER TABLE fleet ADD COLUMN authority BLOB;
+    ALTER TABLE fleet ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE fleet ADD COLUMN reset INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE node ADD COLUMN print TEXT;
     ALTER TABLE member ADD COLUMN print TEXT;
     ALTER TABLE member ADD COLUMN shown BLOB;
     ALTER TABLE member ADD COLUMN wanted BLOB;
-    CREATE TABLE free_host (fleet BLOB NOT NULL, host INTEGER NOT NULL, PRIMARY KEY (fleet, host)) STRICT, WITHOUT ROWID;
+    ALTER TABLE member ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE free_host (
+        fleet BLOB NOT NULL,
+        host INTEGER NOT NULL,
+        revision INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (fleet, host)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX free_host_revision ON free_host (fleet, revision);
+    CREATE INDEX member_revision ON member (fleet, revision);
     CREATE TABLE flow (
         fleet BLOB NOT NULL,
         rule BLOB NOT NULL,

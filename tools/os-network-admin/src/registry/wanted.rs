@@ -14,6 +14,7 @@ use super::{
     fleet::{AUTHORITY, Fleet, Rules},
     member::{Member, Who},
     pack::{maybe_unpack, pack},
+    revision,
 };
 use crate::base::error::Error;
 
@@ -221,6 +222,7 @@ pub(super) fn changing(
     };
     let mut touched = whom(connection)?;
     change()?;
+    revision::member(connection, member)?;
     touched.extend(whom(connection)?);
     touched.insert(member);
     touched.into_iter().try_for_each(|id| refresh(connection, id))
@@ -228,6 +230,7 @@ pub(super) fn changing(
 
 /// Something changes that all members of a fleet depend on.
 pub(super) fn refresh_fleet(connection: &Connection, fleet: &[u8; 16]) -> rusqlite::Result<()> {
+    revision::all(connection, fleet)?;
     let mut statement =
         connection.prepare_cached("SELECT id FROM member WHERE fleet = ?1 AND fiduciary IS NOT NULL")?;
     let ids: Vec<i64> = statement.query_map([fleet.as_slice()], |row| row.get(0))?.collect::<Result<_, _>>()?;
