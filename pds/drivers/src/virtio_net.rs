@@ -2,7 +2,7 @@
 
 use virtio_drivers::transport::DeviceType;
 
-use crate::queue::{Device, Features, Slots};
+use crate::device::{Device, Features, Slots};
 
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
@@ -24,12 +24,12 @@ impl VirtioNet {
         let mut device = Device::bind(DeviceType::Network);
         assert!(device.features.contains(Features::MAC), "the device has no address");
         let mac = device.configuration();
-        let mut receive = Slots::new(&mut device, RECEIVE);
-        let mut transmit = Slots::new(&mut device, TRANSMIT);
+        let mut receive: Slots<SLOTS, SLOT> = device.queue(RECEIVE);
+        let mut transmit: Slots<SLOTS, SLOT> = device.queue(TRANSMIT);
         // Slots that were sent are collected when the next is: no interrupt is needed for that.
         transmit.interrupts(false);
         device.start();
-        receive.request(&mut device);
+        receive.request(&mut device.transport);
         let header = if device.features.contains(Features::VERSION_1) { 12 } else { 10 };
         Self { device, receive, transmit, mac, header }
     }
@@ -62,7 +62,7 @@ impl net::Device for VirtioNet {
         });
         if received.is_none() {
             // Drained: the device gets its slots back in one go.
-            self.receive.request(&mut self.device);
+            self.receive.request(&mut self.device.transport);
             return None;
         }
         received
@@ -70,6 +70,6 @@ impl net::Device for VirtioNet {
 
     fn send(&mut self, frame: &[u8]) -> bool {
         self.transmit.collect();
-        self.transmit.send(&mut self.device, [&[0; 12][..self.header], frame])
+        self.transmit.send(&mut self.device.transport, [&[0; 12][..self.header], frame])
     }
 }

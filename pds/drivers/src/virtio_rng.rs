@@ -3,7 +3,7 @@
 use entropy::Source;
 use virtio_drivers::transport::DeviceType;
 
-use crate::queue::{Device, Slots};
+use crate::device::{Device, Slots};
 
 const REQUEST: usize = 8;
 
@@ -16,7 +16,7 @@ impl VirtioRng {
     /// The device of the symbols `virtio` and `dma`, started.
     pub fn bind() -> Self {
         let mut device = Device::bind(DeviceType::EntropySource);
-        let queue = Slots::new(&mut device, 0);
+        let queue = device.queue(0);
         device.start();
         Self { device, queue }
     }
@@ -31,7 +31,7 @@ impl Source for VirtioRng {
             len
         });
         if read.is_none() {
-            self.queue.request(&mut self.device);
+            self.queue.request(&mut self.device.transport);
         }
         read.unwrap_or(0)
     }
