@@ -6,6 +6,7 @@ use crypto::{
     Secret,
     noise::{Symmetric, TAG},
 };
+use fair::Budget;
 use wire::{Key, handshake::ReadHandshakeReply};
 use zerocopy::{FromBytes, IntoBytes};
 use zeroize::Zeroize;
@@ -16,7 +17,7 @@ use crate::{
     agenda::{Agenda, Set, Turn},
     cookie::Checker,
     index::{Holder, Table},
-    load::{Budget, Load, STRANGERS, Strangers, Waiting},
+    load::{Load, STRANGERS, Strangers, Waiting},
     messages::{self, CookieReply, Initiation, Kind, Response, covered},
     peer::{Asked, Heard, Peer},
     random::Random,
@@ -62,7 +63,7 @@ impl Engine {
             present: Set::default(),
             checker: Checker::new(&public),
             load: Load::new(),
-            strangers: Strangers::new(),
+            strangers: Strangers::default(),
             stranger_budget: Budget::new(STRANGERS),
             outstanding: None,
             drops: [0; _],

@@ -32,9 +32,11 @@ impl Random {
     pub fn number(&mut self) -> u32 {
         u32::from_le_bytes(self.bytes())
     }
+}
 
-    /// Below `range`, by multiplying; 0 if that is 0.
-    pub fn below(&mut self, range: u32) -> u32 {
+impl fair::Draw for Random {
+    /// By multiplying: no value is favoured by more than 2^-32 of the range.
+    fn below(&mut self, range: u32) -> u32 {
         ((u64::from(self.number()) * u64::from(range)) >> 32) as u32
     }
 }

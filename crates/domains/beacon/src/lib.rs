@@ -28,6 +28,7 @@ use calls::{
     params::{Params, micros},
     rules::Rules,
 };
+use fair::Budget;
 use link::Station;
 use shm::{
     Micros, cell,
@@ -42,7 +43,7 @@ use wire::{
 use frames::Heard;
 use hellos::Hellos;
 use nonces::{Nonce, Nonces, Now};
-use waiting::{Budget, Choice, Waiting, scale};
+use waiting::{Choice, Waiting, scale};
 
 /// Frames taken per step.
 const BATCH: usize = 32;
@@ -122,9 +123,9 @@ impl Beacon {
             choice: None,
             seed_at: 0,
             finds: Waiting::new(),
-            find_budget: Budget::new(params.find_budget.get()),
+            find_budget: Budget::new(params.find_budget.get().into()),
             opens: Waiting::new(),
-            open_budget: Budget::new(params.open_budget.get()),
+            open_budget: Budget::new(params.open_budget.get().into()),
             hellos: Hellos::new(),
             nonces: Nonces::new(),
             params,
@@ -191,9 +192,13 @@ impl Beacon {
                 continue;
             }
             match frames::read(frame) {
-                Some(Heard::Find(find)) => self.finds.add(find, self.choice.as_mut()),
+                Some(Heard::Find(find)) => {
+                    self.finds.add(find, self.choice.as_mut());
+                }
                 // Nobody knows a nonce who cannot read the hello or has not seen an open: no other open takes a place.
-                Some(Heard::Open(open)) if self.admits(&open, now) => self.opens.add(open, self.choice.as_mut()),
+                Some(Heard::Open(open)) if self.admits(&open, now) => {
+                    self.opens.add(open, self.choice.as_mut());
+                }
                 Some(Heard::Open(_)) | None => {}
             }
         }

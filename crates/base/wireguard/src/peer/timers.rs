@@ -1,6 +1,7 @@
 //! When a peer has something to do (the paper, section 6, and the reference's in the details that the paper leaves open).
 
 use clock::Micros;
+use fair::Draw;
 
 use crate::{
     random::Random,

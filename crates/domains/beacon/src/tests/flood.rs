@@ -48,9 +48,9 @@ fn in_any_second_no_more_than_the_budget_is_checked() {
 fn a_repeated_find_gets_through_ten_thousand_forged_ones_per_second() {
     let frames: Vec<_> = (0..1000).map(forged).collect();
     let mut total = 0;
-    for trial in 0..4 {
+    for trial in 0..12 {
         let mut rig = Rig::new(Params::DEFAULT);
-        // Other seeds for the choices each time.
+        // Other seeds for the choices each time. What the budget has saved up lets some through at once.
         rig.drawn = trial * 1000;
         rig.enter(Phase::Hold);
         let mut repeats = 0;
