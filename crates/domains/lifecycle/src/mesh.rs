@@ -18,6 +18,7 @@ use wire::{
 use crate::{configuration::Kept, events::Events, keystore::Errand, ports::MeshServer, waiting::Waiting};
 
 /// A call of `mesh` that waits for the keystore.
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and no heap")]
 enum Call {
     Joined,
     Apply(Update),
@@ -36,6 +37,7 @@ pub enum Answer {
 }
 
 /// What a status of the keystore means for the call that waited for it.
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and no heap")]
 pub enum Shown {
     Answer(Answer),
     /// The update is committed: this is the configuration that is in force.
