@@ -11,13 +11,13 @@ mod tests;
 
 use clock::{Micros, SECOND};
 
-/// What draws.
+/// A generator that draws numbers.
 pub trait Draw {
     /// Uniform below `range`; 0 if that is 0.
     fn below(&mut self, range: u32) -> u32;
 }
 
-/// So many per second, saved up for a second at most. Time alone refills it: no timer runs for it.
+/// A budget of so many per second, saved up for a second at most. Time alone refills it: no timer runs for it.
 pub struct Budget {
     interval: Micros,
     /// When the next one may be spent.
@@ -30,7 +30,7 @@ impl Budget {
         Self { interval: SECOND / if per_second == 0 { 1 } else { per_second }, at: 0 }
     }
 
-    /// When the next one may be spent.
+    /// From when on the next one may be spent.
     pub fn ready_at(&self) -> Micros {
         self.at
     }
@@ -79,7 +79,7 @@ impl<T, const N: usize> Reservoir<T, N> {
         self.items.iter_mut().flatten().find(|item| wanted(item))
     }
 
-    /// Without a draw the first ones stay. True: it pushed out another, or was itself not kept.
+    /// Adds one that has arrived. Without a draw the first ones stay. True: it pushed out another, or was itself not kept.
     pub fn add(&mut self, item: T, draw: Option<&mut impl Draw>) -> bool {
         self.arrived = self.arrived.saturating_add(1);
         if let Some(free) = self.items.iter_mut().find(|place| place.is_none()) {

@@ -14,7 +14,7 @@ pub const DATAGRAM: usize = HEADERS + size_of::<Udp>();
 /// Bytes of a solicitation or an advertisement.
 pub const NEIGHBOUR: usize = HEADERS + size_of::<Neighbour>();
 
-/// Hop limit of what may be forwarded.
+/// Hop limit of what may be forwarded: the value that hosts use (RFC 8200 leaves it open).
 pub const HOP_LIMIT: u8 = 64;
 /// Hop limit of what must not have been: neighbour discovery demands it (RFC 4861, 7.1), since it proves that the sender
 /// is on the link.

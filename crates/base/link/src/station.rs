@@ -3,13 +3,13 @@
 use wire::{Ip, Mac};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Both addresses of one host on the link, or of a group.
+/// The IPv6 address and the MAC of one host on the link, or of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Station {
     pub ip: Ip,
     pub mac: Mac,
-    /// So that it can stand before a word in shared memory.
+    /// Fills the last word: a station stands among words in shared memory.
     zero: [u8; 2],
 }
 

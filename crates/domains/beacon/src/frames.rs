@@ -7,10 +7,10 @@ use wire::{
     link::{Datagram, Find, Open},
 };
 
-/// For any datagram of the protocol; an open is the longest.
+/// Bytes of the longest frame: an open is the longest datagram of the protocol.
 const ROOM: usize = DATAGRAM + Open::SIZE;
 
-/// What came in, with addresses that are the frame's.
+/// What came in. The addresses in it are those of the frame.
 pub enum Heard {
     Find(Find),
     Open(Open),

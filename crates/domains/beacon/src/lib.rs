@@ -45,11 +45,11 @@ use hellos::Hellos;
 use nonces::{Nonce, Nonces, Now};
 use waiting::{Choice, Waiting, scale};
 
-/// Frames taken per step.
+/// One step takes at most so many frames.
 const BATCH: usize = 32;
-/// How long the keystore or lifecycle may take to answer.
+/// The keystore or lifecycle has so many microseconds to answer.
 const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
-/// After how long random bytes that did not come are asked for again.
+/// Random bytes that did not come are asked for again after so many microseconds.
 const SEED_MICROS: Micros = 1_000_000;
 
 /// Its channels, by who is at the other end.

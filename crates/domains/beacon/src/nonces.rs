@@ -21,7 +21,7 @@ struct Sent {
     contested: bool,
 }
 
-/// When and by whom an open is looked at, and whose the gate is.
+/// The circumstances in which an open is looked at: the time, how long a nonce is good, and whose the gate is.
 pub struct Now<'a> {
     pub time: Micros,
     pub lifetime: Micros,

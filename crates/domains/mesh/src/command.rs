@@ -29,7 +29,7 @@ pub struct Commands {
     accepted: u32,
     pub done: Done,
     pub staging: Staging,
-    /// What was not obeyed.
+    /// Commands and chunks that were not obeyed.
     pub dropped: u64,
 }
 
@@ -141,7 +141,7 @@ impl Staging {
         whole.then_some(bytes)
     }
 
-    /// What is locked.
+    /// The update that is locked, if one is.
     pub fn locked(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length).filter(|_| self.locked)
     }

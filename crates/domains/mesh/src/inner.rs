@@ -51,7 +51,7 @@ impl Inner {
         self.configuration.peers.get(place).is_some_and(|peer| peer.role == Role::Authority)
     }
 
-    /// A packet that came from the peer at this place, perhaps with padding behind it.
+    /// Takes a packet that came from the peer at this place, perhaps with padding behind it.
     pub fn take(
         &mut self,
         now: Micros,
@@ -79,7 +79,7 @@ impl Inner {
         }
     }
 
-    /// A packet of the workload's.
+    /// Sends a packet of the workload's, if a flow or a rule names it.
     pub fn send(&mut self, now: Micros, bytes: &[u8], tunnel: &mut Tunnel, perimeter: &mut Ring<'_>) {
         let Ok(packet) = Packet::parse(bytes) else { return self.drop_one() };
         match self.flows.outbound(now, &self.configuration, self.isolated, &packet.summary) {

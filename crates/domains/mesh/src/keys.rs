@@ -13,7 +13,7 @@ use shm::{
 use wire::{Key, command::Command};
 use wireguard::{StaticReply, StaticRequest};
 
-/// How long the keystore may take to answer.
+/// The keystore has so many microseconds to answer.
 const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
 
 pub enum Question {

@@ -54,15 +54,15 @@ use member::Member;
 use telemetry::{Path, Report};
 use tunnel::Tunnel;
 
-/// Frames, and packets of the workload, taken per step.
+/// One step takes at most so many frames, and as many packets of the workload.
 const BATCH: usize = 16;
-/// How long lifecycle may take to answer: it asks the keystore, which commits.
+/// Lifecycle has so many microseconds to answer: it asks the keystore, which commits.
 const PATIENCE: Patience = Patience { each: 5_000_000, tries: 2 };
-/// After how long what failed is tried again.
+/// What failed is tried again after so many microseconds.
 const RETRY_MICROS: Micros = 1_000_000;
-/// How often fresh randomness is mixed in.
+/// Fresh randomness is mixed in after so many microseconds.
 const RESEED_MICROS: Micros = 600_000_000;
-/// The shortest time between two records that nobody asked for.
+/// Two records that nobody asked for are at least so many microseconds apart, whatever the parameters say.
 const REPORT_MICROS: Micros = 10_000;
 
 /// Its channels, by who is at the other end.
@@ -105,7 +105,8 @@ impl Ports<'_> {
     }
 }
 
-/// What a [`Mesh`] works in, too large for the stack of a small domain: the shell keeps it, in a static that it lends once.
+/// What a [`Mesh`] works in, too large for the stack of a small domain. The platform keeps it and lends it once: on seL4 it
+/// is a region of its own, `mesh_memory` in `system.xml`, since a static of that size would be in the image.
 pub struct Memory {
     input: [u8; ring::capacity(ring::FRAME_SLOT)],
     tunnel: Tunnel,
@@ -136,7 +137,7 @@ enum Asking {
 #[derive(PartialEq, Eq)]
 enum Joined {
     NotYet,
-    /// To be told from this time on.
+    /// Lifecycle is to be told from this time on.
     Since(Micros),
     Told,
 }
@@ -256,7 +257,7 @@ impl<'a> Mesh<'a> {
         }
     }
 
-    /// No fleet any more: nothing stays of it.
+    /// The node is in no fleet any more: nothing stays of it.
     fn leave(&mut self, ports: &mut Ports<'_>) {
         let Memory { tunnel, inner, input } = &mut *self.memory;
         tunnel.stop(&mut ports.stations);

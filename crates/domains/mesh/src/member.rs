@@ -14,7 +14,7 @@ pub const NO_CONFIGURATION: Configuration = Configuration {
     rules: heapless::Vec::new(),
 };
 
-/// All of a [`Membership`] but the configuration itself.
+/// What a [`Membership`] says besides the configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     pub phase: u8,

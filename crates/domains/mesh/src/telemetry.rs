@@ -15,14 +15,14 @@ const V4: usize = 20;
 const V6: usize = 40;
 const HOP_LIMIT: u8 = 64;
 
-/// From the node to an authority, inside the tunnel.
+/// The inner addresses of a record: from the node to an authority.
 pub enum Path {
     V4([u8; 4], [u8; 4]),
     V6([u8; 16], [u8; 16]),
 }
 
 impl Path {
-    /// By IPv6 if both have it. `None` for a peer that is no authority.
+    /// The path is IPv6 if both ends have an address of it. `None` for a peer that is no authority.
     pub fn to(configuration: &Configuration, peer: &Peer) -> Option<Self> {
         let first = |of: &[Prefix], v4: bool| of.iter().find(|prefix| prefix.is_v4() == v4).map(|prefix| prefix.ip);
         let ends = |v4| Some((first(&configuration.addresses, v4)?, first(&peer.allowed, v4)?));

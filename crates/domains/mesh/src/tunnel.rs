@@ -12,11 +12,11 @@ use wireguard::{
 
 use crate::outer::{Frame, Outer, Own, Ring};
 
-/// Datagrams that the engine sends by itself, in one step.
+/// In one step the engine sends at most so many datagrams by itself.
 const BATCH: usize = 32;
 const NO_PRESHARED: [u8; 32] = [0; 32];
 
-/// What a frame brought, of the peers by their places in the configuration.
+/// What a frame brought. Peers are named by their places in the configuration.
 #[derive(Default)]
 pub struct Arrived<'f> {
     /// The peer's packet, perhaps with padding behind it.
@@ -192,7 +192,7 @@ impl Tunnel {
                     self.outer.send(now, &mut self.frame, len, &from, ring);
                 }
             }
-            // What was dropped the engine counts.
+            // The engine counts what it drops.
             Received::Waits | Received::Nothing | Received::Dropped(_) => {}
         }
         arrived

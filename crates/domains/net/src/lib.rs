@@ -20,7 +20,7 @@ use shm::{
 const ROOM: usize = capacity(FRAME_SLOT);
 const _: () = assert!(MAX_FRAME < ROOM, "a frame that is too long must be seen to be");
 
-/// Frames in each direction per step.
+/// One step moves at most so many frames in each direction.
 pub const BATCH: usize = 32;
 
 /// Its channels, by who is at the other end.
@@ -62,7 +62,7 @@ pub struct Net {
     frame: [u8; ROOM],
     held: usize,
     drops: Drops,
-    /// As it was published last.
+    /// The counts as they were published last.
     told: Drops,
 }
 
@@ -97,7 +97,7 @@ impl Net {
         self.held > 0
     }
 
-    /// What has been dropped since the start.
+    /// The frames that were dropped since the start.
     pub fn drops(&self) -> &Drops {
         &self.drops
     }

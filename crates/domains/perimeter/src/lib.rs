@@ -27,7 +27,7 @@ use shm::{
 pub use decide::{Side, decide};
 pub use reason::Reason;
 
-/// Frames taken from each ring per step.
+/// One step takes at most so many frames from each ring.
 pub const BATCH: usize = 32;
 
 /// Its channels, by who is at the other end.
@@ -83,9 +83,9 @@ pub struct Perimeter {
     rules: Rules,
     stations: Stations,
     drops: Drops,
-    /// As `net` told them last.
+    /// What `net` dropped, as it said last.
     net_drops: Drops,
-    /// Both together, as they were published last.
+    /// The sum of both, as it was published last.
     told: Drops,
 }
 

@@ -28,7 +28,7 @@ pub struct Packet<'a> {
     pub content: Content<'a>,
 }
 
-/// Both addresses of one end.
+/// Both addresses of one end of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Station {
     pub mac: Mac,
@@ -36,9 +36,9 @@ pub struct Station {
 }
 
 pub enum Content<'a> {
-    /// Port 8090 to port 8090.
+    /// A datagram from port 8090 to port 8090.
     Beacon(&'a [u8]),
-    /// UDP with port 51820 at one end. What is inside is the mesh's business.
+    /// A datagram with port 51820 at one end. What is inside is the mesh's business.
     WireGuard {
         source: u16,
         destination: u16,
@@ -207,7 +207,7 @@ pub fn is_host(ip: &Ip) -> bool {
 impl Station {
     pub const ALL_NODES: Self = Self { mac: [0x33, 0x33, 0, 0, 0, 1], ip: wire::ALL_NODES };
 
-    /// Where those solicit who know this station's IPv6 address only.
+    /// The group that is solicited when only this station's IPv6 address is known.
     pub fn solicited_node(&self) -> Self {
         let [.., a, b, c] = self.ip;
         Self { mac: [0x33, 0x33, 0xff, a, b, c], ip: [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c] }

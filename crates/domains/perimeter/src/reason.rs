@@ -5,28 +5,28 @@
 pub enum Reason {
     /// The phase lets nothing through.
     Closed,
-    /// Too short, too long, or lengths that disagree.
+    /// The frame is too short or too long, or its lengths disagree.
     Length,
-    /// An Ethernet type other than IPv6's, or another version.
+    /// The Ethernet type is not IPv6's, or the version is another.
     NotIpv6,
-    /// A next header other than TCP, UDP and ICMPv6.
+    /// The next header is none of TCP, UDP and ICMPv6.
     Protocol,
-    /// Not what neighbour discovery needs here: type, code, option, target.
+    /// The message is not what neighbour discovery needs here: type, code, option, target.
     Neighbour,
-    /// A checksum that does not fit, or none.
+    /// The checksum does not fit, or there is none.
     Checksum,
-    /// Source or destination port.
+    /// The source or destination port may not be there.
     Port,
-    /// No datagram of the kind that may go this way.
+    /// The datagram is of no kind that may go this way.
     Datagram,
-    /// Flags that no TCP segment has, or that must not go out.
+    /// No TCP segment has these flags, or they must not go out.
     Flags,
-    /// Hop limit, traffic class or flow label.
+    /// Hop limit, traffic class or flow label is another than it has to be.
     Header,
-    /// Not an address that may be the source.
+    /// The source is no address that may send this.
     Sender,
-    /// Not an address that may be the destination.
+    /// The destination is no address that may get this.
     Receiver,
-    /// Needs an open gate.
+    /// The frame needs an open gate.
     Gate,
 }

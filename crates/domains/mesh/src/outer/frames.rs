@@ -18,9 +18,9 @@ use super::own::Own;
 const _: () = assert!(DATAGRAM + MAX_DATAGRAM <= MAX_FRAME);
 
 pub enum Heard {
-    /// To the port of WireGuard, from whomever; the payload lies there in the frame.
+    /// A datagram to the port of WireGuard, from whomever. Its payload lies there in the frame.
     Datagram { from: Endpoint, at: Range<usize> },
-    /// From this station.
+    /// A message of neighbour discovery, and the station that sent it.
     Neighbour(Neighbour, Station),
 }
 
@@ -100,7 +100,7 @@ fn neighbour(ip: &Ipv6Packet<&[u8]>, own: &Own, from: &Station, to: &Station) ->
     }
 }
 
-/// Room for one frame, to be filled from the datagram outwards.
+/// Room for one frame. The datagram is written first, then the headers before it.
 pub struct Frame {
     bytes: [u8; MAX_FRAME],
     len: usize,

@@ -10,12 +10,13 @@ use wire::{Ip, Mac};
 use super::frames::Frame;
 
 const SECOND: Micros = 1_000_000;
+/// A neighbour that has answered counts as reachable so long (RFC 4861, 10, as the next three).
 const REACHABLE: Micros = 30 * SECOND;
 const DELAY: Micros = 5 * SECOND;
 const RETRANSMIT: Micros = SECOND;
 const TRIES: u8 = 3;
 
-/// A solicitation to be sent: to the group, or to this MAC alone.
+/// A solicitation that is to be sent: to the group of `ip`, or to this MAC alone.
 pub struct Asked {
     pub ip: Ip,
     pub mac: Option<Mac>,
@@ -31,7 +32,7 @@ impl Asked {
 /// How to get a frame to a neighbour.
 pub enum Way<'n> {
     Known(Mac),
-    /// Not known yet; somebody is to be asked if nobody has been.
+    /// The neighbour's MAC is not known yet. The frame can wait; `ask` is there if nobody has been asked.
     Wait {
         waiting: &'n mut Waiting,
         ask: Option<Asked>,
@@ -61,7 +62,7 @@ impl Waiting {
 }
 
 enum State {
-    /// No MAC: the group is asked.
+    /// The MAC is not known; the group is asked, next at this time.
     Incomplete {
         tries: u8,
         at: Micros,
@@ -69,13 +70,13 @@ enum State {
     Reachable {
         until: Micros,
     },
-    /// To be confirmed once it is used.
+    /// The MAC has not been confirmed for long: it will be once it is used.
     Stale,
-    /// In use; asked at this time.
+    /// The MAC is in use and not confirmed: the neighbour is asked at this time.
     Delay {
         until: Micros,
     },
-    /// Asked itself.
+    /// The neighbour itself is asked, next at this time.
     Probe {
         tries: u8,
         at: Micros,

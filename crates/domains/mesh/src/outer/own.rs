@@ -1,4 +1,4 @@
-//! Where the node is on its link, and from there the way to others.
+//! The addresses that the node has on its link, and from which of them and by whom it reaches another.
 
 use link::{Station, is_host, is_link_local, is_unicast};
 use policy::Underlay;
@@ -7,7 +7,7 @@ use wire::Ip;
 /// The node's own end of the link.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Own {
-    /// With the link-local address.
+    /// MAC and link-local address.
     pub station: Station,
     pub underlay: Option<Underlay>,
 }
@@ -22,7 +22,7 @@ impl Own {
         *ip == self.station.ip || self.underlay.is_some_and(|underlay| underlay.address.ip == *ip)
     }
 
-    /// From which address the node talks to `ip`: it needs a static one for any that is not link-local.
+    /// The address from which the node talks to `ip`: it needs a static one for any that is not link-local.
     pub fn source_for(&self, ip: &Ip) -> Option<Ip> {
         if is_link_local(ip) { Some(self.station.ip) } else { self.underlay.map(|underlay| underlay.address.ip) }
     }
