@@ -40,7 +40,7 @@ pub struct VirtualHost {
 
 impl VirtualHost {
     /// Inside [`simulate`]: the clock is the runtime's.
-    pub fn new(rng: &Rng) -> Arc<dyn Host> {
+    pub fn shared(rng: &Rng) -> Arc<dyn Host> {
         Arc::new(Self { rng: rng.next().into(), started: Instant::now() })
     }
 }

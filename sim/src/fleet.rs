@@ -51,7 +51,7 @@ impl<'w> Administrator<'w> {
     fn with(world: &'w RefCell<World>, segment: usize, number: u8, seed: Secret) -> Result<Self, Error> {
         let rng = world.borrow().rng().split();
         let anchor = AnchorSecret::from_seed(&seed);
-        let host = VirtualHost::new(&rng);
+        let host = VirtualHost::shared(&rng);
         let link = Link::on(number, segment);
         let mesh = Rc::new(RefCell::new(Authority::new(link.station.clone(), &rng)));
         world.borrow_mut().join(segment, mesh.clone());
