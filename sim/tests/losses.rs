@@ -25,7 +25,7 @@ const FATES: [Fate; 5] = [Fate::Lost, Fate::Doubled, Fate::Late(2), Fate::Late(4
 /// Claims one node while frame `number`, counted from the claim's first, has this fate. How many frames there were.
 fn claim(fate: Option<(u64, Fate)>) -> Result<u64, String> {
     let world = RefCell::new(World::new(3));
-    let ended = simulate(async {
+    simulate(async {
         let admin = Administrator::new(&world, 0, 1).map_err(|error| error.to_string())?;
         let node = hold(&world, &admin);
         let first = world.borrow().frames();
@@ -49,8 +49,7 @@ fn claim(fate: Option<(u64, Fate)>) -> Result<u64, String> {
         let nodes = admin.view().and_then(|view| view.live()).map_err(|error| error.to_string())?;
         let known = nodes.iter().filter(|node| node.member.revoked_ms.is_none()).count() == 1;
         known.then_some(world.frames() - first).ok_or_else(|| "the registry has no such node".to_owned())
-    });
-    ended
+    })
 }
 
 fn hold(world: &RefCell<World>, admin: &Administrator<'_>) -> usize {
