@@ -17,8 +17,7 @@ use shm::{
     ring::{Duplex, FRAME_SLOT},
 };
 
-const LINK: Station =
-    Station::new([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0x4e, 1]);
+const LINK: Station = Station::new([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0x4e, 1]);
 /// So many frames at a time, so often, and once more beforehand.
 const BURST: usize = 16;
 const BURSTS: u64 = 64;

@@ -8,9 +8,9 @@ mod clock;
 mod region;
 
 pub use clock::{counter, now};
-pub use region::{place, words};
-pub use pd::{Child, fits};
 use pd::Wake;
+pub use pd::{Child, fits};
+pub use region::{place, words};
 pub use sel4_microkit::Handler;
 use sel4_microkit::{ChannelSet, Infallible, MessageInfo};
 #[doc(hidden)]
