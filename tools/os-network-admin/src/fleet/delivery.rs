@@ -63,7 +63,7 @@ pub enum Outcome {
         record: Telemetry,
         after: Duration,
     },
-    /// The node says why not: one of [`result`].
+    /// The node says why not; `None` is a number that is no result.
     Refused(Option<CommandResult>),
     NoAnswer,
 }
