@@ -1,5 +1,7 @@
 //! More than can be checked. Forged messages have the right form and addresses, as a flood's would.
 
+use zerocopy::FromZeros;
+
 use super::*;
 
 /// A find that only a signature check tells from a genuine one.
@@ -51,7 +53,7 @@ fn a_repeated_find_gets_through_ten_thousand_forged_ones_per_second() {
     for trial in 0..12 {
         let mut rig = Rig::new(Params::DEFAULT);
         // Other seeds for the choices each time. What the budget has saved up lets some through at once.
-        rig.drawn = trial * 1000;
+        rig.keystore.drawn = trial * 1000;
         rig.enter(Phase::Hold);
         let mut repeats = 0;
         // Ten repeats a second. 64 of 10 010 are checked, so that 156 are needed on average.

@@ -4,6 +4,7 @@
 mod faults;
 mod find;
 mod flood;
+mod keystore;
 mod open;
 mod random;
 mod scan;
@@ -13,22 +14,19 @@ use std::{boxed::Box, vec::Vec};
 
 use calls::{
     alarm::AlarmOf,
-    keystore::{Refusal as KeystoreRefusal, for_beacon as keystore},
+    keystore::{Refusal as KeystoreRefusal, for_beacon},
     lifecycle::{Refusal, for_beacon as lifecycle},
 };
 use crypto::{AnchorSecret, Secret};
 use shm::{ReadOnly, ReadWrite, mailbox::Operation};
-use wire::link::{Datagram, Hello, HelloBody, OpenFor, open_mac_key, open_target};
-use zerocopy::FromZeros;
+use wire::link::{Datagram, Hello, HelloBody, OpenFor};
 
 use super::*;
+use keystore::{CLAIM, FIDUCIARY, Keystore, TOKEN};
 
 pub const MS: Micros = 1000;
 pub const SECOND: Micros = 1000 * MS;
-pub const FIDUCIARY: [u8; 32] = [0xf0; 32];
-const CLAIM: [u8; 32] = [5; 32];
 const EPHEMERAL: [u8; 32] = [6; 32];
-pub const TOKEN: [u8; 16] = [7; 16];
 
 type Region = &'static [AtomicU64];
 
@@ -58,7 +56,7 @@ pub enum Mood {
     Lying,
 }
 
-type KeystoreServer = mailbox::Server<'static, { keystore::MAX_REQUEST }>;
+type KeystoreServer = mailbox::Server<'static, { for_beacon::MAX_REQUEST }>;
 type LifecycleServer = mailbox::Server<'static, { lifecycle::MAX_REQUEST }>;
 
 pub struct Rig {
@@ -68,7 +66,8 @@ pub struct Rig {
     pub rules: Rules,
     rules_out: cell::Writer<'static, Rules>,
     pub keystore_mood: Mood,
-    keystore: KeystoreServer,
+    keystore: Keystore,
+    keystore_server: KeystoreServer,
     keystore_regions: [Region; 2],
     pub lifecycle_mood: Mood,
     lifecycle: LifecycleServer,
@@ -76,10 +75,8 @@ pub struct Rig {
     pub perimeter: ring::Duplex<'static, FRAME_SLOT>,
     alarm: AlarmOf<'static>,
     anchor: AnchorSecret,
-    /// The keystore's counter, and the administrator's.
-    stored: u64,
+    /// The administrator's.
     pub counter: u64,
-    drawn: u64,
     pub gates: u64,
     pub rivals: u32,
     /// Operations that were asked for, with their time.
@@ -99,6 +96,7 @@ impl Rig {
             perimeter: ring::Duplex::new(rw(out), ro(inn)).unwrap(),
             alarm: Alarm::new(rw(alarm)).unwrap(),
         };
+        let anchor = AnchorSecret::from_seed(&[1; 32]);
         Self {
             core: Beacon::new(params),
             ports,
@@ -106,17 +104,16 @@ impl Rig {
             rules: Rules { link: US, ..Rules::CLOSED },
             rules_out: cell::Writer::new(rw(rules)).unwrap(),
             keystore_mood: Mood::Well,
-            keystore: mailbox::Server::new(ro(request), rw(reply)).unwrap(),
+            keystore: Keystore::new(anchor.public()),
+            keystore_server: mailbox::Server::new(ro(request), rw(reply)).unwrap(),
             keystore_regions: [request, reply],
             lifecycle_mood: Mood::Well,
             lifecycle: mailbox::Server::new(ro(gate_request), rw(gate_reply)).unwrap(),
             lifecycle_regions: [gate_request, gate_reply],
             perimeter: ring::Duplex::new(rw(inn), ro(out)).unwrap(),
             alarm: AlarmOf::new(ro(alarm)).unwrap(),
-            anchor: AnchorSecret::from_seed(&[1; 32]),
-            stored: 0,
+            anchor,
             counter: 100,
-            drawn: 0,
             gates: 0,
             rivals: 0,
             asked: Vec::new(),
@@ -138,6 +135,7 @@ impl Rig {
 
     pub fn enter(&mut self, phase: Phase) {
         self.rules = Rules { phase: phase as u64, gate: 0, ..self.rules };
+        self.keystore.claimed = phase == Phase::Claimed;
         self.rules_out.publish(&self.rules);
         self.run();
     }
@@ -247,66 +245,24 @@ impl Rig {
 
     // --- the keystore and lifecycle
 
-    fn draw(&mut self) -> [u8; 32] {
-        self.drawn += 1;
-        crypto::sha256(&self.drawn.to_le_bytes())
-    }
-
     fn serve_keystore(&mut self) -> bool {
         let mood = self.keystore_mood;
         if mood == Mood::Silent {
             return false;
         }
-        let Some(call) = self.keystore.take().unwrap() else { return false };
+        let Some(call) = self.keystore_server.take().unwrap() else { return false };
         self.asked.push((self.now, call.op));
         let [request, reply] = self.keystore_regions;
         match mood {
             Mood::Restarting => {
-                self.keystore = mailbox::Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
+                self.keystore_server = mailbox::Server::new(ReadOnly::new(request), ReadWrite::new(reply)).unwrap();
             }
-            Mood::Refusing => self.keystore.refuse(KeystoreRefusal::NotReady.code()),
-            Mood::Lying if call.op == CheckFind::OP => self.keystore.reply::<BeaconRandom>(&[1; 32]),
-            Mood::Lying => self.keystore.reply::<CheckFind>(&[1; 16]),
-            Mood::Silent | Mood::Well => self.answer(&call),
+            Mood::Refusing => self.keystore_server.refuse(KeystoreRefusal::NotReady.code()),
+            Mood::Lying if call.op == CheckFind::OP => self.keystore_server.reply::<BeaconRandom>(&[1; 32]),
+            Mood::Lying => self.keystore_server.reply::<CheckFind>(&[1; 16]),
+            Mood::Silent | Mood::Well => self.keystore.answer(&mut self.keystore_server, &call),
         }
         true
-    }
-
-    fn answer(&mut self, call: &mailbox::Incoming<{ keystore::MAX_REQUEST }>) {
-        let forged = KeystoreRefusal::Forged.code();
-        let claim = Secret::new(CLAIM);
-        let public = self.anchor.public();
-        let random = self.draw();
-        if call.parse::<BeaconRandom>().is_some() {
-            self.keystore.reply::<BeaconRandom>(&random);
-        } else if let Some(find) = call.parse::<CheckFind>() {
-            let counter = find.counter.get();
-            if find.verify(&public).is_none() {
-                self.keystore.refuse(forged);
-            } else if counter <= self.stored {
-                self.keystore.refuse(KeystoreRefusal::Stale.code());
-            } else {
-                self.stored = counter;
-                self.keystore.reply::<CheckFind>(random[..16].try_into().unwrap());
-            }
-        } else if call.parse::<MakeHello>().is_some() {
-            let mut body = HelloBody::new_zeroed();
-            body.fiduciary = FIDUCIARY;
-            body.claim_key = crypto::dh_public(&claim);
-            body.nonce = random[..16].try_into().unwrap();
-            let hello = Hello::seal(&public, &Secret::new(random), &body).unwrap();
-            self.keystore.reply::<MakeHello>(&MakeHelloReply { hello, nonce: body.nonce });
-        } else if let Some(open) = call.parse::<CheckOpen>() {
-            let key = open_mac_key(&crypto::dh(&claim, &public.dh).unwrap());
-            let genuine =
-                open.target == open_target(&FIDUCIARY) && open.check_mac(&key) && open.verify(&public).is_some();
-            match Answer::seal(&claim, &Secret::new(random), &open, &TOKEN).filter(|_| genuine) {
-                Some(answer) => self.keystore.reply::<CheckOpen>(&CheckOpenReply { answer, token: TOKEN }),
-                None => self.keystore.refuse(forged),
-            }
-        } else {
-            panic!("operation {}", call.op);
-        }
     }
 
     fn serve_lifecycle(&mut self) -> bool {

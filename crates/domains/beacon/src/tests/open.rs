@@ -173,7 +173,7 @@ fn a_hello_for_which_there_was_no_room_is_as_if_never_made() {
     let mut buf = [0; 2040];
     while rig.perimeter.recv(&mut buf).unwrap().is_some_and(|len| len == 0) {}
     assert_eq!((rig.alarm(), rig.count(MakeHello::OP)), (None, 1));
-    let nonce = crypto::sha256(&rig.drawn.to_le_bytes())[..16].try_into().unwrap();
+    let nonce = crypto::sha256(&rig.keystore.drawn.to_le_bytes())[..16].try_into().unwrap();
     let now = Now { time: rig.now, lifetime: SECOND, gate: None };
     assert!(!rig.core.nonces.admits(&nonce, &ADMIN, &now));
     let hello = rig.greet(ADMIN);

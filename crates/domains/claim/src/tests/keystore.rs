@@ -1,4 +1,5 @@
-//! A small keystore with real keys, and knobs to make it fail.
+//! A small keystore with real keys, and knobs to make it fail. Without them it answers and refuses what the real one does:
+//! `sim/tests/fakes` compares the two.
 
 use std::vec::Vec;
 
@@ -28,7 +29,8 @@ pub struct Keystore {
     pub fiduciary: Secret,
     pub claim_secret: Secret,
     pub anchor: AnchorPublic,
-    pub nonce: [u8; 32],
+    /// The live claim nonce.
+    nonce: Option<[u8; 32]>,
     pub bound: Option<(Binding, PairingRecord)>,
     pub owned: bool,
     pub trouble: Option<(u32, Trouble)>,
@@ -44,7 +46,7 @@ impl Keystore {
             fiduciary: Secret::new([0xf; 32]),
             claim_secret: Secret::new([0xa; 32]),
             anchor: anchor.public(),
-            nonce: [0; 32],
+            nonce: None,
             bound: None,
             owned: false,
             trouble: None,
@@ -83,6 +85,9 @@ impl Keystore {
                 _ if call.op == ClaimKey::OP => {
                     self.server.reply::<ClaimKey>(&crypto::dh_public(&self.claim_secret));
                 }
+                _ if self.owned && [ReadInitiation::OP, Identify::OP, Commit::OP].contains(&call.op) => {
+                    self.server.refuse(Refusal::Taken.code());
+                }
                 _ if call.op == ReadInitiation::OP => {
                     let reply = self.read(call.parse::<ReadInitiation>().unwrap());
                     self.answer::<ReadInitiation>(reply);
@@ -96,10 +101,8 @@ impl Keystore {
                     self.answer::<Commit>(reply);
                 }
                 _ if call.op == Acknowledge::OP => {
-                    let hash = call.parse::<Acknowledge>().unwrap();
-                    let mine = self.bound.is_some_and(|(_, record)| record.hash() == hash);
-                    self.owned |= mine;
-                    self.answer::<Acknowledge>(mine.then_some(()).ok_or(Refusal::Forged));
+                    let reply = self.acknowledge(call.parse::<Acknowledge>().unwrap());
+                    self.answer::<Acknowledge>(reply);
                 }
                 _ => self.server.refuse(Refusal::NotAllowed.code()),
             }
@@ -128,17 +131,18 @@ impl Keystore {
     }
 
     fn identify(&mut self, handshake: Hash) -> Identity {
-        self.nonce = self.random();
         let mut identity = Identity::new_zeroed();
         identity.fiduciary = self.public();
         identity.mesh_key = [0xb; 32];
-        identity.nonce = self.nonce;
         identity.fork = self.fork();
         identity.forked = 1;
         if let Some((binding, _)) = &self.bound {
             identity.committed = 1;
             identity.nonce = binding.nonce;
             identity.epoch = binding.epoch;
+        } else {
+            identity.nonce = self.random();
+            self.nonce = Some(identity.nonce);
         }
         identity.sign(&self.fiduciary, &handshake)
     }
@@ -147,22 +151,30 @@ impl Keystore {
         if let Some((bound, record)) = &self.bound {
             return if bound.as_bytes() == binding.as_bytes() { Ok(*record) } else { Err(Refusal::Taken) };
         }
-        binding.verify(&self.anchor).ok_or(Refusal::Forged)?;
+        // One nonce, one attempt.
+        self.nonce.take_if(|live| *live == binding.nonce).ok_or(Refusal::Nonce)?;
         let mine = binding.fiduciary == self.public()
             && binding.mesh_key == [0xb; 32]
             && binding.fork == ForkRecord::hash(Some(&self.fork()));
         if !mine {
             return Err(Refusal::NotMine);
         }
-        if binding.nonce != self.nonce {
-            return Err(Refusal::Nonce);
-        }
-        if binding.epoch != U64::new(1) {
+        if binding.epoch != U64::new(1) || binding.counter == U64::new(0) {
             return Err(Refusal::Stale);
         }
+        binding.verify(&self.anchor).ok_or(Refusal::Forged)?;
         let record = PairingRecord::sign(&self.fiduciary, &binding);
         self.bound = Some((binding, record));
         Ok(record)
+    }
+
+    fn acknowledge(&mut self, hash: Hash) -> Result<(), Refusal> {
+        let (_, record) = self.bound.ok_or(Refusal::NotMine)?;
+        if record.hash() != hash {
+            return Err(Refusal::Forged);
+        }
+        self.owned = true;
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What lifecycle does for the mesh.
 
+use core::sync::atomic::Ordering;
+
 use wire::{telemetry::CommandResult, update::UpdateHead};
 use zerocopy::IntoBytes;
 
@@ -7,11 +9,15 @@ use shm::mailbox::Operation as _;
 
 use super::*;
 
-/// As mesh has staged it.
+/// As mesh has staged it, the next that the authority has signed.
 pub fn update(configuration: &[u8]) -> ApplyRequest {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut head = UpdateHead::new_zeroed();
+    head.fiduciary = [0xf0; 32];
+    head.counter = (COUNTER.fetch_add(1, Ordering::Relaxed) + 1).into();
     head.configuration = wire::binding::configuration_hash(configuration);
     head.length = (configuration.len() as u32).into();
+    let head = head.sign(&keystore::authority(), 0);
     let bytes = [head.as_bytes(), configuration].concat();
     let mut request = ApplyRequest::new_zeroed();
     request.length = bytes.len() as u64;
@@ -34,7 +40,7 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
     rig.stage(&configuration(80)).unwrap();
     // Staged is not committed.
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
-    rig.status.epoch = 7;
+    rig.kept.status.epoch = 7;
     rig.commit();
     let link = MeshLink { member: 1, address: [0x20; 16], length: 64, gateway: [0xfe; 16] };
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (link, Some(&*configuration(80))));
@@ -46,7 +52,7 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
     rig.pass(60_000 * MS);
     rig.open(2).unwrap();
     assert_eq!((rig.told, rig.rules.peer.mac), (told, [2; 6]));
-    rig.status.ownership = Ownership::Claimed as u8;
+    rig.kept.status.ownership = Ownership::Claimed as u8;
     rig.change();
     assert_eq!((rig.rules.mesh, rig.member.phase()), (link, Phase::Claimed));
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
@@ -59,8 +65,8 @@ fn no_configuration_is_no_mesh() {
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
     // Claimed before the last power-up: the configuration is not here.
     let mut rig = Rig::new(0);
-    rig.status.ownership = Ownership::Claimed as u8;
-    rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+    rig.kept.status.ownership = Ownership::Claimed as u8;
+    rig.kept.status.configuration = wire::binding::configuration_hash(&configuration(80));
     rig.become_ready();
     assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
     assert_eq!(rig.member.configuration(), None);
@@ -128,7 +134,7 @@ fn mesh_is_not_believed_about_ownership() {
     assert_eq!(rig.mesh.poll::<for_mesh::Joined>(0), None);
     assert_eq!(rig.core.phase(), Phase::Committed);
     // The keystore refuses: it is still what it was.
-    rig.keystore.take().unwrap().unwrap().parse::<keystore::Settle>().unwrap();
+    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Settle>().unwrap();
     rig.keystore.refuse(KeystoreRefusal::NotReady.code());
     rig.keystore_answers = true;
     rig.run();
@@ -180,7 +186,7 @@ fn an_update_that_does_not_hold_changes_nothing() {
         // The update may be good.
         (KeystoreRefusal::NotReady, CommandResult::Store),
     ] {
-        rig.refuses = Some((keystore::Update::OP, refusal));
+        rig.refuses = Some((for_lifecycle::Update::OP, refusal));
         assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(expected));
     }
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
@@ -195,8 +201,8 @@ fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
     rig.keystore_answers = false;
     rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
-    rig.keystore.take().unwrap().unwrap().parse::<keystore::Update>().unwrap();
-    rig.keystore.reply::<keystore::Update>(&());
+    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Update>().unwrap();
+    rig.keystore.reply::<for_lifecycle::Update>(&());
     rig.keystore_answers = true;
     rig.run();
     assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Store as u32)));
@@ -243,7 +249,7 @@ fn there_are_no_updates_before_the_claim_is_final() {
 fn isolation_is_told_when_it_changes() {
     let mut rig = Rig::claimed(&configuration(80));
     for isolated in [1, 1, 0, 1] {
-        rig.status.isolated = isolated;
+        rig.kept.status.isolated = isolated;
         rig.change();
         assert_eq!(rig.member.isolated, u64::from(isolated));
         assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
@@ -261,7 +267,7 @@ fn a_dead_mesh_closes_the_perimeter_and_leaves_the_node_claimed() {
     rig.core.died(Domain::Mesh, &mut rig.ports);
     rig.run();
     assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
-    rig.status.isolated = 1;
+    rig.kept.status.isolated = 1;
     rig.change();
     assert_eq!(rig.rules.mesh, MeshLink::NONE);
 }

@@ -1,3 +1,4 @@
+mod keystore;
 mod members;
 mod refusals;
 
@@ -7,7 +8,7 @@ use std::{boxed::Box, format, vec::Vec};
 use calls::{
     alarm::{Alarm, AlarmOf},
     console::SLOT,
-    keystore::{AnchorKind, HealthTest, for_lifecycle as keystore},
+    keystore::{AnchorKind, HealthTest, for_lifecycle},
     lifecycle::{ApplyRequest, for_mesh},
     mesh::Membership,
     rules::{ClaimGate, Report},
@@ -25,16 +26,16 @@ use super::*;
 
 const MS: Micros = 1000;
 
-/// Lifecycle between fake ends. The keystore answers with what `status` holds.
+/// Lifecycle between fake ends.
 struct Rig {
     core: Lifecycle,
     ports: Ports<'static>,
     now: Micros,
-    keystore: mailbox::Server<'static, { keystore::MAX_REQUEST }>,
+    keystore: mailbox::Server<'static, { for_lifecycle::MAX_REQUEST }>,
     /// The operation that it refuses, and why.
     refuses: Option<(u32, KeystoreRefusal)>,
     keystore_answers: bool,
-    status: StatusReply,
+    kept: keystore::Keystore,
     asked: Vec<u32>,
     report: cell::Writer<'static, Report>,
     perimeter: cell::Reader<'static, Rules>,
@@ -84,7 +85,7 @@ impl Rig {
             keystore: mailbox::Server::new(ro(0), rw(1)).unwrap(),
             refuses: None,
             keystore_answers: true,
-            status,
+            kept: keystore::Keystore { status, counter: 0 },
             asked: Vec::new(),
             report: cell::Writer::new(rw(3)).unwrap(),
             perimeter: cell::Reader::new(ro(2)).unwrap(),
@@ -111,7 +112,7 @@ impl Rig {
     }
 
     fn become_ready(&mut self) {
-        self.status.state = State::Ready as u8;
+        self.kept.status.state = State::Ready as u8;
         self.report.publish(&Report { mac: [2; 6], up: 1, zero: 0 });
         self.change();
     }
@@ -132,25 +133,8 @@ impl Rig {
                 self.asked.push(call.op);
                 if let Some((_, refusal)) = self.refuses.filter(|(op, _)| *op == call.op) {
                     self.keystore.refuse(refusal.code());
-                } else if call.parse::<keystore::Status>().is_some() {
-                    self.keystore.reply::<keystore::Status>(&self.status);
-                } else if call.parse::<keystore::Fork>().is_some() {
-                    if self.status.ownership() == Ownership::Unclaimed {
-                        self.status.forked = 1;
-                        self.keystore.reply::<keystore::Fork>(&());
-                    } else {
-                        self.keystore.refuse(KeystoreRefusal::Taken.code());
-                    }
-                } else if call.parse::<keystore::CloseGate>().is_some() {
-                    self.keystore.reply::<keystore::CloseGate>(&());
-                } else if call.parse::<keystore::Settle>().is_some() {
-                    self.status.ownership = Ownership::Claimed as u8;
-                    self.keystore.reply::<keystore::Settle>(&());
-                } else if let Some(head) = call.parse::<keystore::Update>() {
-                    self.status.configuration = head.configuration;
-                    self.keystore.reply::<keystore::Update>(&());
                 } else {
-                    self.keystore.refuse(KeystoreRefusal::NotAllowed.code());
+                    self.kept.answer(&mut self.keystore, &call);
                 }
             }
             if let Some(rules) = self.perimeter.poll() {
@@ -203,7 +187,7 @@ impl Rig {
         let mut rig = Self::holding();
         rig.open(1).unwrap();
         rig.commit_to(bytes);
-        rig.status.ownership = Ownership::Claimed as u8;
+        rig.kept.status.ownership = Ownership::Claimed as u8;
         let gate = rig.rules.gate;
         rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
         rig
@@ -224,8 +208,8 @@ impl Rig {
 
     fn commit_to(&mut self, bytes: &[u8]) {
         self.stage(bytes).unwrap();
-        self.status.ownership = Ownership::Committed as u8;
-        self.status.configuration = wire::binding::configuration_hash(bytes);
+        self.kept.status.ownership = Ownership::Committed as u8;
+        self.kept.status.configuration = wire::binding::configuration_hash(bytes);
         let gate = self.rules.gate;
         assert_eq!(self.claim::<for_claim::Committed>(&gate), Ok(0));
     }
@@ -275,7 +259,7 @@ fn a_restarted_node_goes_where_its_record_says() {
         (0, Ownership::Claimed, Phase::Claimed),
     ] {
         let mut rig = Rig::new(3000);
-        (rig.status.forked, rig.status.ownership) = (forked, owner as u8);
+        (rig.kept.status.forked, rig.kept.status.ownership) = (forked, owner as u8);
         rig.become_ready();
         assert_eq!(rig.core.phase(), phase);
         assert!(!rig.phases().contains(&(Phase::Scan as u32)));
@@ -285,15 +269,15 @@ fn a_restarted_node_goes_where_its_record_says() {
 #[test]
 fn nothing_opens_before_link_and_ticket_are_there() {
     let mut rig = Rig::new(0);
-    rig.status.ticket_waiting = 1;
+    rig.kept.status.ticket_waiting = 1;
     rig.become_ready();
     assert_eq!(rig.core.phase(), Phase::Blind);
     assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
-    rig.status.ticket_waiting = 0;
+    rig.kept.status.ticket_waiting = 0;
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Hold);
     let mut rig = Rig::new(0);
-    rig.status.state = State::Ready as u8;
+    rig.kept.status.state = State::Ready as u8;
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Blind);
 }
@@ -305,14 +289,14 @@ fn a_keystore_fault_seals_the_node_at_any_time() {
         if late {
             rig.open(1).unwrap();
         }
-        rig.status.state = if late { State::EntropyLost } else { State::NoEntropy } as u8;
-        rig.status.failed_test = HealthTest::Repetition as u8;
+        rig.kept.status.state = if late { State::EntropyLost } else { State::NoEntropy } as u8;
+        rig.kept.status.failed_test = HealthTest::Repetition as u8;
         rig.change();
         assert_eq!(rig.core.phase(), Phase::Sealed);
         assert_eq!(rig.rules.open_to(rig.now), None);
-        assert!(rig.said.contains(&(Code::Fault, u32::from(rig.status.state))));
+        assert!(rig.said.contains(&(Code::Fault, u32::from(rig.kept.status.state))));
         // Nothing brings it back, not even a keystore that says it is well.
-        rig.status.state = State::Ready as u8;
+        rig.kept.status.state = State::Ready as u8;
         rig.change();
         assert_eq!(rig.core.phase(), Phase::Sealed);
         assert_eq!(rig.open(1), Err(refused(Refusal::Phase)));
@@ -340,7 +324,7 @@ fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
     for child in Domain::CHILDREN {
         for claimed in [false, true] {
             let mut rig = Rig::new(0);
-            rig.status.ownership = if claimed { Ownership::Claimed } else { Ownership::Unclaimed } as u8;
+            rig.kept.status.ownership = if claimed { Ownership::Claimed } else { Ownership::Unclaimed } as u8;
             rig.become_ready();
             for _ in 0..3 {
                 rig.core.died(child, &mut rig.ports);
@@ -433,7 +417,7 @@ fn a_claim_is_final_only_when_the_keystore_says_so() {
     assert_eq!(rig.core.phase(), Phase::Committed);
     assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
     assert_eq!(rig.claim::<for_claim::Acknowledged>(&gate), Err(refused(Refusal::Phase)));
-    rig.status.ownership = Ownership::Claimed as u8;
+    rig.kept.status.ownership = Ownership::Claimed as u8;
     rig.claim::<for_claim::Acknowledged>(&gate).unwrap();
     assert_eq!(rig.core.phase(), Phase::Claimed);
     assert_eq!(rig.rules.open_to(rig.now), None);
@@ -450,18 +434,18 @@ fn an_older_status_answers_no_call_of_claim() {
         rig.open(1).unwrap();
         let gate = rig.rules.gate;
         rig.stage(&configuration(80)).unwrap();
-        rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+        rig.kept.status.configuration = wire::binding::configuration_hash(&configuration(80));
         // The keystore is asked before the call comes; it answers with what was before the commit, or with what is after.
         rig.keystore_answers = false;
         rig.change();
         rig.claim.call::<for_claim::Committed>(&gate, 0, Patience::ENDLESS);
         rig.run();
-        rig.keystore.take().unwrap().unwrap().parse::<keystore::Status>().unwrap();
-        rig.status.ownership = if late { Ownership::Committed } else { Ownership::Unclaimed } as u8;
-        rig.keystore.reply::<keystore::Status>(&rig.status);
+        rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Status>().unwrap();
+        rig.kept.status.ownership = if late { Ownership::Committed } else { Ownership::Unclaimed } as u8;
+        rig.keystore.reply::<for_lifecycle::Status>(&rig.kept.status);
         rig.run();
         assert_eq!(rig.claim.poll::<for_claim::Committed>(0), None);
-        rig.status.ownership = Ownership::Committed as u8;
+        rig.kept.status.ownership = Ownership::Committed as u8;
         rig.keystore_answers = true;
         rig.run();
         assert_eq!(rig.claim.poll::<for_claim::Committed>(0), Some(Ok(0)));
@@ -469,12 +453,12 @@ fn an_older_status_answers_no_call_of_claim() {
         rig.change();
         rig.claim.call::<for_claim::Acknowledged>(&gate, 0, Patience::ENDLESS);
         rig.run();
-        rig.keystore.take().unwrap().unwrap().parse::<keystore::Status>().unwrap();
-        rig.status.ownership = if late { Ownership::Claimed } else { Ownership::Committed } as u8;
-        rig.keystore.reply::<keystore::Status>(&rig.status);
+        rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Status>().unwrap();
+        rig.kept.status.ownership = if late { Ownership::Claimed } else { Ownership::Committed } as u8;
+        rig.keystore.reply::<for_lifecycle::Status>(&rig.kept.status);
         rig.run();
         assert_eq!(rig.claim.poll::<for_claim::Acknowledged>(0), None);
-        rig.status.ownership = Ownership::Claimed as u8;
+        rig.kept.status.ownership = Ownership::Claimed as u8;
         rig.keystore_answers = true;
         rig.run();
         assert_eq!(rig.claim.poll::<for_claim::Acknowledged>(0), Some(Ok(())));
@@ -512,10 +496,10 @@ fn a_configuration_must_have_its_length_and_hash() {
 fn a_claim_that_died_after_the_commit_is_followed_by_the_keystores_word() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
-    rig.status.ownership = Ownership::Committed as u8;
+    rig.kept.status.ownership = Ownership::Committed as u8;
     rig.change();
     assert_eq!(rig.core.phase(), Phase::Committed);
-    rig.status.ownership = Ownership::Claimed as u8;
+    rig.kept.status.ownership = Ownership::Claimed as u8;
     rig.change();
     assert_eq!((rig.core.phase(), rig.rules.gate), (Phase::Claimed, 0));
 }
@@ -547,7 +531,7 @@ proptest::proptest! {
                 5 => drop(rig.claim::<for_claim::Ended>(&EndRequest::new(gate, Closed::Rejected))),
                 6 => rig.pass(7_000 * MS),
                 7 => {
-                    rig.status.ownership = rig.status.ownership.max(n);
+                    rig.kept.status.ownership = rig.kept.status.ownership.max(n);
                     rig.change();
                 }
                 8 => drop(rig.tell::<for_mesh::Joined>(&())),
@@ -558,8 +542,8 @@ proptest::proptest! {
             // Fork is passed through within one action.
             let allowed = before <= after || (before == Phase::Scan && after == Phase::Hold);
             proptest::prop_assert!(allowed, "{before:?} to {after:?}");
-            proptest::prop_assert!(after != Phase::Claimed || rig.status.ownership() == Ownership::Claimed);
-            proptest::prop_assert!(after != Phase::Committed || rig.status.ownership() != Ownership::Unclaimed);
+            proptest::prop_assert!(after != Phase::Claimed || rig.kept.status.ownership() == Ownership::Claimed);
+            proptest::prop_assert!(after != Phase::Committed || rig.kept.status.ownership() != Ownership::Unclaimed);
             proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_open());
             let member = rig.core.configuration().filter(|bytes| after.has_mesh() && !bytes.is_empty());
             proptest::prop_assert_eq!(rig.rules.mesh.member == 1, member.is_some());

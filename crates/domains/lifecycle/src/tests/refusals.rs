@@ -20,8 +20,8 @@ fn a_binding_that_is_committed_while_the_gate_closes_is_followed_and_not_forked_
         rig.claim::<for_claim::Started>(&gate).unwrap();
         rig.stage(&configuration(80)).unwrap();
         // The keystore commits at the last moment; lifecycle hears of the deadline first.
-        rig.status.ownership = owner as u8;
-        rig.status.configuration = wire::binding::configuration_hash(&configuration(80));
+        rig.kept.status.ownership = owner as u8;
+        rig.kept.status.configuration = wire::binding::configuration_hash(&configuration(80));
         rig.pass(20_000 * MS);
         let phase = if owner == Ownership::Committed { Phase::Committed } else { Phase::Claimed };
         assert_eq!((rig.core.phase(), rig.rules.gate), (phase, 0));
@@ -39,24 +39,24 @@ fn a_binding_that_shows_before_the_fork_is_asked_for_is_followed_too() {
     // A status is on its way when the gate closes.
     rig.keystore_answers = false;
     rig.change();
-    rig.status.ownership = Ownership::Committed as u8;
+    rig.kept.status.ownership = Ownership::Committed as u8;
     rig.pass(30_000 * MS);
     rig.keystore_answers = true;
     rig.run();
     assert_eq!(rig.core.phase(), Phase::Committed);
-    assert!(!rig.asked.contains(&keystore::Fork::OP));
-    assert_eq!(rig.status.forked, 0);
+    assert!(!rig.asked.contains(&for_lifecycle::Fork::OP));
+    assert_eq!(rig.kept.status.forked, 0);
 }
 
 #[test]
 fn a_fork_that_cannot_be_made_leaves_the_node_closed_and_is_asked_for_again() {
     for refusal in [KeystoreRefusal::Store, KeystoreRefusal::NotReady] {
         let mut rig = Rig::new(0);
-        rig.refuses = Some((keystore::Fork::OP, refusal));
+        rig.refuses = Some((for_lifecycle::Fork::OP, refusal));
         rig.become_ready();
         for tries in 1..=5 {
             assert_eq!((rig.core.phase(), rig.rules.phase()), (Phase::Fork, Phase::Fork));
-            assert_eq!(rig.asked.iter().filter(|op| **op == keystore::Fork::OP).count(), tries);
+            assert_eq!(rig.asked.iter().filter(|op| **op == for_lifecycle::Fork::OP).count(), tries);
             let again = rig.alarm().unwrap();
             assert_eq!(again, rig.now + FORK_MICROS);
             rig.pass(FORK_MICROS);
@@ -71,12 +71,12 @@ fn a_fork_that_cannot_be_made_leaves_the_node_closed_and_is_asked_for_again() {
 #[test]
 fn a_refused_end_of_the_gate_is_not_asked_for_again() {
     let mut rig = Rig::holding();
-    rig.refuses = Some((keystore::CloseGate::OP, KeystoreRefusal::NotReady));
+    rig.refuses = Some((for_lifecycle::CloseGate::OP, KeystoreRefusal::NotReady));
     for _ in 0..5 {
         rig.open(1).unwrap();
         rig.asked.clear();
         rig.pass(30_000 * MS);
-        assert_eq!(rig.asked, [keystore::CloseGate::OP, keystore::Status::OP]);
+        assert_eq!(rig.asked, [for_lifecycle::CloseGate::OP, for_lifecycle::Status::OP]);
     }
     assert_eq!((rig.core.phase(), rig.alarm()), (Phase::Hold, None));
     assert_alive(&rig);
@@ -87,7 +87,7 @@ fn a_refused_settlement_leaves_the_node_committed() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
     rig.commit();
-    rig.refuses = Some((keystore::Settle::OP, KeystoreRefusal::Store));
+    rig.refuses = Some((for_lifecycle::Settle::OP, KeystoreRefusal::Store));
     for _ in 0..5 {
         assert_eq!(rig.tell::<for_mesh::Joined>(&()), Err(refused(Refusal::Phase)));
     }
@@ -103,7 +103,7 @@ fn a_refused_status_confirms_nothing_and_leaves_nobody_waiting() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
     let gate = rig.rules.gate;
-    rig.refuses = Some((keystore::Status::OP, KeystoreRefusal::NotReady));
+    rig.refuses = Some((for_lifecycle::Status::OP, KeystoreRefusal::NotReady));
     for _ in 0..5 {
         assert_eq!(rig.claim::<for_claim::Committed>(&gate), Err(refused(Refusal::Phase)));
     }
@@ -126,7 +126,7 @@ fn a_gate_that_closes_while_the_last_end_is_told_is_told_too() {
     rig.asked.clear();
     rig.keystore_answers = true;
     rig.run();
-    assert_eq!(rig.asked, [keystore::CloseGate::OP, keystore::CloseGate::OP]);
+    assert_eq!(rig.asked, [for_lifecycle::CloseGate::OP, for_lifecycle::CloseGate::OP]);
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn a_keystore_that_breaks_the_rules_seals_the_node() {
     let mut rig = Rig::holding();
     rig.keystore_answers = false;
     rig.change();
-    rig.keystore.take().unwrap().unwrap().parse::<keystore::Status>().unwrap();
-    rig.keystore.reply::<keystore::Fork>(&());
+    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Status>().unwrap();
+    rig.keystore.reply::<for_lifecycle::Fork>(&());
     rig.run();
     assert_eq!(rig.core.phase(), Phase::Sealed);
     assert!(rig.said.contains(&(Code::Misbehaved, Domain::Keystore as u32)));

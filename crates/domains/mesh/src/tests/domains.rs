@@ -1,4 +1,5 @@
 //! The domains around mesh: a keystore with the real static steps, and a lifecycle, each with knobs to make it fail.
+//! Without them the keystore answers and refuses what the real one does: `sim/tests/fakes` compares the two.
 
 use std::{vec, vec::Vec};
 
@@ -32,6 +33,8 @@ pub struct Keystore {
     pub secret: Secret,
     pub fiduciary: Key,
     pub command_key: Secret,
+    /// A binding is committed.
+    pub owned: bool,
     pub counter: u32,
     pub isolated: bool,
     pub trouble: Option<(u32, Trouble)>,
@@ -48,6 +51,7 @@ impl Keystore {
             secret: Secret::new([n; 32]),
             fiduciary: [n | 0x80; 32],
             command_key: Secret::new([0xc; 32]),
+            owned: false,
             counter: 0,
             isolated: false,
             trouble: None,
@@ -70,6 +74,7 @@ impl Keystore {
                 Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
                     self.trouble = Some((op, Trouble::Silent(times - 1)));
                 }
+                _ if !self.owned => self.server.refuse(Refusal::NotReady.code()),
                 _ if call.op == ops::MeshKey::OP => {
                     self.server.reply::<ops::MeshKey>(&crypto::dh_public(&self.secret));
                 }
@@ -111,11 +116,11 @@ impl Keystore {
     }
 
     fn check(&mut self, command: &Command) -> Result<CommandReply, Refusal> {
-        if !command.check(&self.command_key) {
-            return Err(Refusal::Forged);
-        }
         if command.target != target(&self.fiduciary) {
             return Err(Refusal::NotMine);
+        }
+        if !command.check(&self.command_key) {
+            return Err(Refusal::Forged);
         }
         if command.counter.get() <= self.counter {
             return Err(Refusal::Stale);

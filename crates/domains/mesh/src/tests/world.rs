@@ -191,6 +191,7 @@ impl Node {
     /// Puts a configuration into force.
     pub fn join(&mut self, configuration: &Configuration) {
         let underlay = configuration.underlay;
+        self.keystore.owned = true;
         self.rules.phase = Phase::Claimed as u64;
         self.rules.link = self.lifecycle.membership.link;
         self.rules.mesh = MeshLink {

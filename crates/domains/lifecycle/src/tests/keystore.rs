@@ -1,0 +1,77 @@
+//! What the keystore decides for lifecycle, beside what a test makes of its status. It answers and refuses what the real
+//! one does: `sim/tests/fakes` compares the two.
+
+use calls::keystore::{Ownership, Refusal, State, StatusReply, for_lifecycle::*};
+use crypto::AnchorSecret;
+use shm::mailbox::{Incoming, Operation, Server};
+use wire::{
+    binding::{Authority, Binding},
+    update::UpdateHead,
+};
+use zerocopy::FromZeros;
+
+pub struct Keystore {
+    /// What it says of itself. Fleet and epoch are those of the binding.
+    pub status: StatusReply,
+    /// Of the binding, or the last update.
+    pub counter: u64,
+}
+
+/// Alone in the set of every binding.
+pub fn authority() -> AnchorSecret {
+    AnchorSecret::from_seed(&[1; 32])
+}
+
+impl Keystore {
+    pub fn answer(&mut self, server: &mut Server<'static, MAX_REQUEST>, call: &Incoming<MAX_REQUEST>) {
+        let done = match call.op {
+            Status::OP => return server.reply::<Status>(&self.status),
+            CloseGate::OP => Ok(()),
+            Fork::OP | Settle::OP | Update::OP if self.status.state() != Some(State::Ready) => Err(Refusal::NotReady),
+            Fork::OP => self.fork(),
+            Settle::OP | Update::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
+            Settle::OP => {
+                self.status.ownership = Ownership::Claimed as u8;
+                Ok(())
+            }
+            Update::OP => self.update(&call.parse::<Update>().unwrap()),
+            _ => Err(Refusal::NotAllowed),
+        };
+        match (done, call.op) {
+            (Err(refusal), _) => server.refuse(refusal.code()),
+            (Ok(()), Fork::OP) => server.reply::<Fork>(&()),
+            (Ok(()), Settle::OP) => server.reply::<Settle>(&()),
+            (Ok(()), Update::OP) => server.reply::<Update>(&()),
+            (Ok(()), _) => server.reply::<CloseGate>(&()),
+        }
+    }
+
+    fn fork(&mut self) -> Result<(), Refusal> {
+        match self.status.ownership() {
+            Ownership::Claimed => Err(Refusal::Taken),
+            _ if self.status.forked == 1 => Ok(()),
+            Ownership::Committed => Err(Refusal::Taken),
+            Ownership::Unclaimed => {
+                self.status.forked = 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
+        if head.fleet != self.status.fleet || head.fiduciary != self.status.fiduciary {
+            return Err(Refusal::NotMine);
+        }
+        let in_force = head.counter.get() == self.counter && head.configuration == self.status.configuration;
+        if head.epoch.get() != self.status.epoch || (head.counter.get() <= self.counter && !in_force) {
+            return Err(Refusal::Stale);
+        }
+        let mut binding = Binding::new_zeroed();
+        (binding.needed, binding.count) = (1, 1);
+        binding.authorities[0] = Authority { sign: authority().public().sign, dh: authority().public().dh };
+        head.verify(&binding).ok_or(Refusal::Forged)?;
+        self.counter = head.counter.get();
+        self.status.configuration = head.configuration;
+        Ok(())
+    }
+}

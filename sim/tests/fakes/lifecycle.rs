@@ -1,0 +1,304 @@
+//! The keystore in lifecycle's tests.
+
+#[path = "../../../crates/domains/lifecycle/src/tests/keystore.rs"]
+mod fake;
+
+use calls::keystore::{Ownership, Refusal, State, StatusReply, for_claim, for_lifecycle::*};
+use node::keystore::Channel;
+use proptest::prelude::*;
+use shm::mailbox::{Client, Server};
+use wire::{
+    Hash, Key, U64,
+    binding::{Binding, PairingRecord},
+    update::UpdateHead,
+};
+use zerocopy::FromZeros;
+
+use super::{
+    Facts, Keystore, anchor, bind,
+    real::{Real, mailbox},
+    stranger,
+};
+
+/// What happens at the keystore without lifecycle; a test of lifecycle writes it into the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// There are keys.
+    Ready,
+    Committed,
+    Acknowledged,
+    EntropyLost,
+}
+
+/// A keystore to which these things happen.
+trait Eventful: Keystore {
+    fn new() -> Self;
+    /// That it happens now makes sense.
+    fn happens(&mut self, event: Event);
+}
+
+struct Fake {
+    keystore: fake::Keystore,
+    client: Client<'static>,
+    server: Server<'static, MAX_REQUEST>,
+}
+
+impl Keystore for Fake {
+    fn client(&mut self) -> &mut Client<'static> {
+        &mut self.client
+    }
+
+    fn serve(&mut self) {
+        if let Some(call) = self.server.take().expect("a call") {
+            self.keystore.answer(&mut self.server, &call);
+        }
+    }
+}
+
+impl Eventful for Fake {
+    fn new() -> Self {
+        let (client, server) = mailbox();
+        Self { keystore: fake::Keystore { status: StatusReply::new_zeroed(), counter: 0 }, client, server }
+    }
+
+    fn happens(&mut self, event: Event) {
+        let status = &mut self.keystore.status;
+        match event {
+            Event::Ready => status.state = State::Ready as u8,
+            Event::Committed => {
+                status.ownership = Ownership::Committed as u8;
+                (status.epoch, status.fleet) = (1, [9; 16]);
+                self.keystore.counter = 1;
+            }
+            Event::Acknowledged => status.ownership = Ownership::Claimed as u8,
+            Event::EntropyLost => status.state = State::EntropyLost as u8,
+        }
+    }
+}
+
+struct Node {
+    keystore: Real,
+    committed: Option<(Binding, PairingRecord)>,
+}
+
+impl Keystore for Node {
+    fn client(&mut self) -> &mut Client<'static> {
+        self.keystore.client()
+    }
+
+    fn serve(&mut self) {
+        self.keystore.serve();
+    }
+}
+
+impl Eventful for Node {
+    fn new() -> Self {
+        Self { keystore: Real::cold(&anchor(), Channel::Lifecycle), committed: None }
+    }
+
+    fn happens(&mut self, event: Event) {
+        let (claim, keystore) = (Channel::Claim, &mut self.keystore);
+        match event {
+            Event::Ready => keystore.power_up(),
+            Event::Committed => {
+                let identity = keystore.ask_from::<for_claim::Identify>(claim, &[0; 32]).expect("an identity");
+                let binding = bind(&identity).sign(&anchor());
+                let record = keystore.ask_from::<for_claim::Commit>(claim, &binding).expect("a pairing record");
+                self.committed = Some((binding, record));
+            }
+            Event::Acknowledged => {
+                let (_, record) = self.committed.expect("a binding");
+                keystore.ask_from::<for_claim::Acknowledge>(claim, &record.hash()).expect("an end of the claim");
+            }
+            Event::EntropyLost => keystore.lose_entropy(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Flaw {
+    Fleet,
+    Fiduciary,
+    EpochBehind,
+    EpochAhead,
+    Signer,
+    Unsigned,
+    /// What the signature covers was changed afterwards.
+    Body,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Status,
+    Fork,
+    CloseGate,
+    Settle,
+    /// With a counter so far from that in force, and this configuration.
+    Update {
+        counter: i8,
+        configuration: u8,
+        flaw: Option<Flaw>,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Call(Call),
+    /// Unless it makes no sense now.
+    Event(Event),
+}
+
+struct Side<K> {
+    keystore: K,
+    /// What the administrator counts up.
+    counter: u64,
+}
+
+impl<K: Eventful> Side<K> {
+    fn new() -> Self {
+        Self { keystore: K::new(), counter: 1 }
+    }
+
+    fn status(&mut self) -> StatusReply {
+        self.keystore.ask::<Status>(&()).expect("a status")
+    }
+
+    fn make(&mut self, call: Call) -> Result<Facts, Refusal> {
+        match call {
+            Call::Status => {}
+            Call::Fork => self.keystore.ask::<Fork>(&())?,
+            Call::CloseGate => self.keystore.ask::<CloseGate>(&())?,
+            Call::Settle => self.keystore.ask::<Settle>(&())?,
+            Call::Update { counter, configuration, flaw } => {
+                let head = self.update(counter, [configuration; 32], flaw);
+                self.keystore.ask::<Update>(&head)?;
+                self.counter = head.counter.get();
+            }
+        }
+        Ok(vec![])
+    }
+
+    fn update(&mut self, counter: i8, configuration: Hash, flaw: Option<Flaw>) -> UpdateHead {
+        let fiduciary: Key = self.status().fiduciary;
+        let mut head = UpdateHead::new_zeroed();
+        (head.fleet, head.fiduciary, head.epoch) = ([9; 16], fiduciary, U64::new(1));
+        head.counter = U64::new(self.counter.saturating_add_signed(counter.into()));
+        head.configuration = configuration;
+        match flaw {
+            Some(Flaw::Fleet) => head.fleet[0] ^= 1,
+            Some(Flaw::Fiduciary) => head.fiduciary[0] ^= 1,
+            Some(Flaw::EpochBehind) => head.epoch = U64::new(0),
+            Some(Flaw::EpochAhead) => head.epoch = U64::new(2),
+            _ => {}
+        }
+        match flaw {
+            Some(Flaw::Unsigned) => head,
+            Some(Flaw::Signer) => head.sign(&stranger(), 0),
+            Some(Flaw::Body) => {
+                let mut head = head.sign(&anchor(), 0);
+                head.length = 9.into();
+                head
+            }
+            _ => head.sign(&anchor(), 0),
+        }
+    }
+
+    /// What lifecycle acts by.
+    fn shown(&mut self) -> (Option<State>, Ownership, [u8; 3], u64, Hash) {
+        let status = self.status();
+        let flags = [status.forked, status.isolated, status.ticket_waiting];
+        (status.state(), status.ownership(), flags, status.epoch, status.configuration)
+    }
+}
+
+/// Makes the same calls at both, to which the same happens, and compares what comes of each and what their status is then.
+fn compare(actions: &[Action]) -> Vec<Result<Facts, Refusal>> {
+    let (mut real, mut fake) = (Side::<Node>::new(), Side::<Fake>::new());
+    let mut outcomes = Vec::new();
+    for (at, action) in actions.iter().enumerate() {
+        match *action {
+            Action::Event(event) => {
+                let now = real.status();
+                let (state, owner) = (now.state(), now.ownership());
+                let sense = match event {
+                    Event::Ready => state == Some(State::Testing),
+                    Event::Committed => state == Some(State::Ready) && owner == Ownership::Unclaimed,
+                    Event::Acknowledged => state == Some(State::Ready) && owner == Ownership::Committed,
+                    Event::EntropyLost => state == Some(State::Ready),
+                };
+                if sense {
+                    real.keystore.happens(event);
+                    fake.keystore.happens(event);
+                    fake.keystore.keystore.status.fiduciary = real.status().fiduciary;
+                }
+            }
+            Action::Call(call) => {
+                let (wanted, got) = (real.make(call), fake.make(call));
+                assert_eq!(got, wanted, "the fake and the keystore: {:?}", &actions[..=at]);
+                outcomes.push(wanted);
+            }
+        }
+        assert_eq!(fake.shown(), real.shown(), "the status of the fake and the keystore: {:?}", &actions[..=at]);
+    }
+    outcomes
+}
+
+const FLAWS: [Flaw; 7] =
+    [Flaw::Fleet, Flaw::Fiduciary, Flaw::EpochBehind, Flaw::EpochAhead, Flaw::Signer, Flaw::Unsigned, Flaw::Body];
+
+#[test]
+fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
+    let mut calls = vec![Call::Status, Call::CloseGate];
+    for flaw in [None].into_iter().chain(FLAWS.map(Some)) {
+        for (counter, configuration) in [(1, 1), (0, 1), (0, 2), (-1, 1), (1, 1)] {
+            calls.push(Call::Update { counter, configuration, flaw });
+        }
+    }
+    let every = || calls.iter().copied().map(Action::Call);
+    let [fork, settle] = [Call::Fork, Call::Settle].map(Action::Call);
+    let mut refusals = Vec::new();
+    for forks_first in [true, false] {
+        for settles in [true, false] {
+            let mut actions: Vec<Action> = every().chain([fork, settle, Action::Event(Event::Ready), settle]).collect();
+            actions.extend(every().chain([fork, fork].into_iter().filter(|_| forks_first)));
+            actions.extend([Action::Event(Event::Committed), fork].into_iter().chain(every()));
+            actions.extend(if settles { [settle, settle] } else { [Action::Event(Event::Acknowledged), settle] });
+            actions.extend(every().chain([fork, Action::Event(Event::EntropyLost), fork, settle]).chain(every()));
+            refusals.extend(compare(&actions).into_iter().filter_map(Result::err));
+        }
+    }
+    for refusal in [Refusal::NotReady, Refusal::Taken, Refusal::NotMine, Refusal::Stale, Refusal::Forged] {
+        assert!(refusals.contains(&refusal), "nothing was refused as {refusal:?}");
+    }
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let flaw = proptest::option::weighted(0.3, proptest::sample::select(&FLAWS));
+    let update = (-2i8..4, 0u8..3, flaw).prop_map(|(counter, configuration, flaw)| Call::Update {
+        counter,
+        configuration,
+        flaw,
+    });
+    let event = prop_oneof![
+        4 => Just(Event::Ready),
+        4 => Just(Event::Committed),
+        2 => Just(Event::Acknowledged),
+        1 => Just(Event::EntropyLost),
+    ];
+    prop_oneof![
+        1 => Just(Action::Call(Call::CloseGate)),
+        2 => Just(Action::Call(Call::Fork)),
+        1 => Just(Action::Call(Call::Settle)),
+        4 => update.prop_map(Action::Call),
+        3 => event.prop_map(Action::Event),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_keystore_of_lifecycles_tests_is_the_keystore(actions in proptest::collection::vec(action(), 0..40)) {
+        compare(&actions);
+    }
+}
