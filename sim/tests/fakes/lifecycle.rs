@@ -1,7 +1,7 @@
 //! The keystore in lifecycle's tests.
 
 #[path = "../../../crates/domains/lifecycle/src/tests/keystore.rs"]
-mod fake;
+pub mod fake;
 
 use calls::keystore::{Ownership, Refusal, State, StatusReply, for_claim, for_lifecycle::*};
 use node::keystore::Channel;

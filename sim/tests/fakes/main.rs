@@ -6,6 +6,7 @@
 
 mod beacon;
 mod claim;
+mod gate;
 mod lifecycle;
 mod mesh;
 mod real;

@@ -460,7 +460,7 @@ fn with_trouble(op: u32, of_keystore: bool, message: Message, trouble: Trouble) 
         if of_keystore {
             world.keystore.trouble = Some((op, trouble));
         } else {
-            world.lifecycle.trouble = Some((op, trouble));
+            world.lifecycle_trouble = Some((op, trouble));
         }
     };
     // The first is asked before anyone can connect.
@@ -480,7 +480,7 @@ fn with_trouble(op: u32, of_keystore: bool, message: Message, trouble: Trouble) 
         world.run_for(4001);
     }
     world.keystore.trouble = None;
-    world.lifecycle.trouble = None;
+    world.lifecycle_trouble = None;
     if world.ended().is_none() && admin.take_answer(&mut world, message) {
         for later in MESSAGES.into_iter().filter(|later| *later > message) {
             admin.say(&mut world, later);
@@ -521,7 +521,7 @@ fn an_end_that_lifecycle_does_not_hear_is_an_end_all_the_same() {
     let mut world = World::open();
     let mut admin = Admin::connect(&mut world);
     admin.say_until(&mut world, Message::Grant);
-    world.lifecycle.trouble = Some((lifecycle::Ended::OP, Trouble::Silent(2)));
+    world.lifecycle_trouble = Some((lifecycle::Ended::OP, Trouble::Silent(2)));
     world.peer.send(admin.handle, b"junk");
     world.run_for(4001);
     assert_eq!(world.ended(), None);

@@ -7,6 +7,7 @@ mod exchanges;
 mod frames;
 mod handshake;
 mod keystore;
+mod lifecycle;
 mod peer;
 mod random;
 mod world;

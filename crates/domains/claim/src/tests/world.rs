@@ -10,7 +10,8 @@ use std::{
 
 use calls::{
     alarm::{Alarm, AlarmOf},
-    lifecycle::{Closed, Refusal, for_claim as ops},
+    keystore::Ownership,
+    lifecycle::{Closed, Refusal},
     mesh::Stations,
     params::Params,
     rules::{ClaimGate, MeshLink, Rules},
@@ -25,8 +26,10 @@ use shm::{
 use smoltcp::wire::{EthernetFrame, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv6Packet, TcpPacket};
 use wire::{CLAIM_PORT, Phase};
 
+pub use super::lifecycle::Told;
 use super::{
     keystore::{Keystore, LINK_IP, Trouble},
+    lifecycle::Lifecycle,
     peer::Peer,
 };
 use crate::{Claim, Memory, Ports};
@@ -35,26 +38,6 @@ pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const PEER_IP: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xab, 0xcd];
 pub const MS: Micros = 1000;
-
-/// What claim told lifecycle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    Started,
-    Staged(Vec<u8>),
-    Committed,
-    Acknowledged,
-    Ended(Closed),
-}
-
-pub struct Lifecycle {
-    server: Server<'static, { ops::MAX_REQUEST }>,
-    cell: cell::Writer<'static, ClaimGate>,
-    pub gate: ClaimGate,
-    pub told: Vec<Told>,
-    pub trouble: Option<(u32, Trouble)>,
-    pub rivals: u32,
-    params: Params,
-}
 
 /// What a frame that left was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +55,7 @@ pub struct World {
     pub ports: Ports<'static>,
     pub keystore: Keystore,
     pub lifecycle: Lifecycle,
+    pub lifecycle_trouble: Option<(u32, Trouble)>,
     pub anchor: AnchorSecret,
     pub peer: Peer,
     /// What left since this was last cleared.
@@ -192,10 +176,13 @@ impl World {
                 cell: cell::Writer::new(ReadWrite::new(regions.gate)).unwrap(),
                 gate: closed,
                 told: Vec::new(),
-                trouble: None,
                 rivals: 3,
-                params,
+                time: calls::params::micros(params.claim_ms),
+                started: 0,
+                staged: None,
+                status: (Ownership::Unclaimed, [0; 32]),
             },
+            lifecycle_trouble: None,
             anchor,
             peer: Peer::new(),
             left: Vec::new(),
@@ -229,7 +216,7 @@ impl World {
             link: Station::new(LINK_IP, NODE_MAC),
             gate: number,
             peer: Station::new(PEER_IP, PEER_MAC),
-            until: self.now + calls::params::micros(self.lifecycle.params.token_ms),
+            until: self.now + calls::params::micros(self.params.token_ms),
             mesh: MeshLink::NONE,
         };
         let fiduciary = self.keystore.public();
@@ -309,12 +296,34 @@ impl World {
                 self.carry();
             }
             self.notified |= self.keystore.serve();
-            self.notified |= self.lifecycle.serve(self.now);
+            self.notified |= self.serve_lifecycle();
             if !busy && !self.notified && self.backlog.is_empty() {
                 return;
             }
         }
         panic!("the node does not come to rest");
+    }
+
+    fn serve_lifecycle(&mut self) -> bool {
+        let lifecycle = &mut self.lifecycle;
+        let Some(call) = lifecycle.server.take().unwrap() else { return lifecycle.server.take_signal() };
+        match self.lifecycle_trouble {
+            Some((op, Trouble::Refuse(_))) if op == call.op => lifecycle.server.refuse(Refusal::Phase.code()),
+            Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
+                self.lifecycle_trouble = Some((op, Trouble::Silent(times - 1)));
+            }
+            _ => {
+                let Keystore { bound, owned, .. } = &self.keystore;
+                let owner = match (bound, owned) {
+                    (None, _) => Ownership::Unclaimed,
+                    (Some(_), false) => Ownership::Committed,
+                    (Some(_), true) => Ownership::Claimed,
+                };
+                let configuration = bound.map_or([0; 32], |(binding, _)| binding.configuration);
+                lifecycle.answer(self.now, &call, (owner, configuration));
+            }
+        }
+        lifecycle.server.take_signal()
     }
 
     fn carry(&mut self) {
@@ -399,67 +408,5 @@ impl World {
     /// How the claim ended, if it did.
     pub fn ended(&self) -> Option<Closed> {
         self.lifecycle.told.iter().find_map(|told| if let Told::Ended(reason) = told { Some(*reason) } else { None })
-    }
-}
-
-impl Lifecycle {
-    fn publish(&mut self, gate: ClaimGate) {
-        self.gate = gate;
-        self.cell.publish(&gate);
-        self.cell.take_signal();
-    }
-
-    fn serve(&mut self, now: Micros) -> bool {
-        let Some(call) = self.server.take().unwrap() else { return self.server.take_signal() };
-        match self.trouble {
-            Some((op, Trouble::Refuse(_))) if op == call.op => self.server.refuse(Refusal::Phase.code()),
-            Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
-                self.trouble = Some((op, Trouble::Silent(times - 1)));
-            }
-            _ => match self.answer(now, &call) {
-                Some(told) => self.told.push(told),
-                None => self.server.refuse(Refusal::Gate.code()),
-            },
-        }
-        self.server.take_signal()
-    }
-
-    fn answer(&mut self, now: Micros, call: &shm::mailbox::Incoming<{ ops::MAX_REQUEST }>) -> Option<Told> {
-        let mut gate = self.gate;
-        let number = gate.rules.gate;
-        let mine = |claimed: u64| (claimed == number && number != 0).then_some(());
-        if let Some(claimed) = call.parse::<ops::Started>() {
-            mine(claimed)?;
-            gate.rules.until = now + calls::params::micros(self.params.claim_ms);
-            self.publish(gate);
-            self.server.reply::<ops::Started>(&());
-            return Some(Told::Started);
-        }
-        if let Some(stage) = call.parse::<ops::Stage>() {
-            mine(stage.gate)?;
-            let configuration = stage.configuration[..stage.length as usize].to_vec();
-            assert_eq!(wire::binding::configuration_hash(&configuration), stage.hash);
-            self.server.reply::<ops::Stage>(&());
-            return Some(Told::Staged(configuration));
-        }
-        if let Some(claimed) = call.parse::<ops::Committed>() {
-            mine(claimed)?;
-            gate.rules.phase = Phase::Committed as u64;
-            self.publish(gate);
-            self.server.reply::<ops::Committed>(&self.rivals);
-            return Some(Told::Committed);
-        }
-        gate.rules.gate = 0;
-        if let Some(end) = call.parse::<ops::Ended>() {
-            mine(end.gate)?;
-            self.publish(gate);
-            self.server.reply::<ops::Ended>(&());
-            return Some(Told::Ended(end.reason()));
-        }
-        mine(call.parse::<ops::Acknowledged>()?)?;
-        gate.rules.phase = Phase::Claimed as u64;
-        self.publish(gate);
-        self.server.reply::<ops::Acknowledged>(&());
-        Some(Told::Acknowledged)
     }
 }

@@ -1,0 +1,141 @@
+//! What lifecycle decides for claim. It answers and refuses what the real one does: `sim/tests/fakes` compares the two. Two
+//! things are left to the real one: it reads configurations, which are any bytes in these tests, and it closes a gate
+//! whose time is over, when claim ends by itself.
+
+use std::vec::Vec;
+
+use calls::{
+    keystore::Ownership,
+    lifecycle::{Closed, Refusal, StageRequest, for_claim::*},
+    rules::ClaimGate,
+};
+use shm::{
+    Micros, cell,
+    mailbox::{Incoming, Operation, Server},
+};
+use wire::{Hash, Phase, binding::configuration_hash};
+
+/// What claim told lifecycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Started,
+    Staged(Vec<u8>),
+    Committed,
+    Acknowledged,
+    Ended(Closed),
+}
+
+/// What the keystore says when it is asked: the configuration is the committed one's, or zeros.
+pub type Status = (Ownership, Hash);
+
+pub struct Lifecycle {
+    pub server: Server<'static, MAX_REQUEST>,
+    pub cell: cell::Writer<'static, ClaimGate>,
+    pub gate: ClaimGate,
+    pub told: Vec<Told>,
+    pub rivals: u32,
+    /// How long a claim may take.
+    pub time: Micros,
+    /// The gate whose claim runs.
+    pub started: u64,
+    pub staged: Option<Hash>,
+    /// The keystore's last word.
+    pub status: Status,
+}
+
+impl Lifecycle {
+    pub fn publish(&mut self, gate: ClaimGate) {
+        self.gate = gate;
+        self.cell.publish(&gate);
+        self.cell.take_signal();
+    }
+
+    pub fn answer(&mut self, now: Micros, call: &Incoming<MAX_REQUEST>, status: Status) {
+        let told = if let Some(gate) = call.parse::<Started>() {
+            self.start(gate, now)
+        } else if let Some(stage) = call.parse::<Stage>() {
+            self.stage(&stage)
+        } else if let Some(gate) = call.parse::<Committed>() {
+            self.commit(gate, status)
+        } else if let Some(gate) = call.parse::<Acknowledged>() {
+            self.acknowledge(gate, status)
+        } else if let Some(end) = call.parse::<Ended>() {
+            self.check(end.gate).map(|()| {
+                self.close();
+                Told::Ended(end.reason())
+            })
+        } else {
+            Err(Refusal::NotAllowed)
+        };
+        match (call.op, &told) {
+            (_, Err(refusal)) => self.server.refuse(refusal.code()),
+            (Started::OP, _) => self.server.reply::<Started>(&()),
+            (Stage::OP, _) => self.server.reply::<Stage>(&()),
+            (Committed::OP, _) => self.server.reply::<Committed>(&self.rivals),
+            (Acknowledged::OP, _) => self.server.reply::<Acknowledged>(&()),
+            _ => self.server.reply::<Ended>(&()),
+        }
+        self.told.extend(told);
+    }
+
+    fn check(&self, gate: u64) -> Result<(), Refusal> {
+        if gate != 0 && gate == self.gate.rules.gate { Ok(()) } else { Err(Refusal::Gate) }
+    }
+
+    fn start(&mut self, gate: u64, now: Micros) -> Result<Told, Refusal> {
+        self.check(gate)?;
+        // Saying it again does not lengthen the time.
+        if core::mem::replace(&mut self.started, gate) != gate {
+            let mut next = self.gate;
+            next.rules.until = now + self.time;
+            self.publish(next);
+        }
+        Ok(Told::Started)
+    }
+
+    fn stage(&mut self, stage: &StageRequest) -> Result<Told, Refusal> {
+        self.check(stage.gate)?;
+        let length = usize::try_from(stage.length).unwrap_or(usize::MAX);
+        let configuration = stage.configuration.get(..length).ok_or(Refusal::Configuration)?;
+        let (owner, committed) = self.status;
+        let good = configuration_hash(configuration) == stage.hash;
+        if !good || (owner != Ownership::Unclaimed && committed != stage.hash) {
+            return Err(Refusal::Configuration);
+        }
+        self.staged = Some(stage.hash);
+        Ok(Told::Staged(configuration.to_vec()))
+    }
+
+    fn commit(&mut self, gate: u64, status: Status) -> Result<Told, Refusal> {
+        self.check(gate)?;
+        self.status = status;
+        let (owner, committed) = status;
+        if owner != Ownership::Committed || self.staged != Some(committed) {
+            return Err(Refusal::Phase);
+        }
+        let mut next = self.gate;
+        next.rules.phase = Phase::Committed as u64;
+        self.publish(next);
+        Ok(Told::Committed)
+    }
+
+    fn acknowledge(&mut self, gate: u64, status: Status) -> Result<Told, Refusal> {
+        // The claim that is final may be told so again, gate or not.
+        if self.gate.rules.phase != Phase::Claimed as u64 {
+            self.check(gate)?;
+        }
+        self.status = status;
+        if status.0 != Ownership::Claimed {
+            return Err(Refusal::Phase);
+        }
+        self.gate.rules.phase = Phase::Claimed as u64;
+        self.close();
+        Ok(Told::Acknowledged)
+    }
+
+    fn close(&mut self) {
+        let mut next = self.gate;
+        next.rules.gate = 0;
+        self.publish(next);
+    }
+}
