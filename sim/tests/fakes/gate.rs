@@ -27,7 +27,7 @@ use super::{
     real::{Words, mailbox, region},
 };
 
-const NOW: Micros = 1_000_000;
+pub const NOW: Micros = 1_000_000;
 /// Between two actions; all together take less than any gate has.
 const PAUSE: Micros = 1_000;
 
@@ -41,11 +41,15 @@ trait Gatekeeper {
     fn ask<O: Operation>(&mut self, request: &O::Request, now: Micros) -> Result<O::Reply, Refusal> {
         self.client().call::<O>(request, now, Patience::ENDLESS);
         self.serve(now);
-        self.client().poll::<O>(now).expect("an answer").map_err(|error| match error {
-            CallError::Refused(code) => Refusal::from_number(code.into()).expect("a known refusal"),
-            other => panic!("operation {}: {other:?}", O::OP),
-        })
+        outcome(self.client().poll::<O>(now).expect("an answer"))
     }
+}
+
+fn outcome<T>(outcome: Result<T, CallError>) -> Result<T, Refusal> {
+    outcome.map_err(|error| match error {
+        CallError::Refused(code) => Refusal::from_number(code.into()).expect("a known refusal"),
+        other => panic!("{other:?}"),
+    })
 }
 
 struct Fake {
@@ -96,7 +100,7 @@ impl Fake {
     }
 }
 
-struct Real {
+pub struct Real {
     core: Lifecycle,
     ports: Ports<'static>,
     beacon: Client<'static>,
@@ -117,7 +121,7 @@ fn writer<T: shm::Plain>(words: Words) -> cell::Writer<'static, T> {
 
 impl Real {
     /// In hold, without a gate.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (to_keystore, server) = mailbox();
         let ((beacon, from_beacon), (claim, from_claim), (_, from_mesh)) = (mailbox(), mailbox(), mailbox());
         let (gates, reports) = (region(), region());
@@ -151,12 +155,23 @@ impl Real {
         real
     }
 
-    fn open(&mut self, now: Micros) -> bool {
-        let peer = Station::new([0xfe; 16], [4; 6]);
-        let request = GateRequest { peer, token: [7; 16], nonce: [8; 16] };
-        self.beacon.call::<for_beacon::OpenGate>(&request, now, Patience::ENDLESS);
+    /// Beacon asks.
+    pub fn open(&mut self, request: &GateRequest, now: Micros) -> Result<(), Refusal> {
+        self.beacon.call::<for_beacon::OpenGate>(request, now, Patience::ENDLESS);
         self.serve(now);
-        self.beacon.poll::<for_beacon::OpenGate>(now).expect("an answer").is_ok()
+        outcome(self.beacon.poll::<for_beacon::OpenGate>(now).expect("an answer"))
+    }
+
+    /// The keystore says of itself what has changed; an owner is never lost.
+    pub fn show(&mut self, owner: Ownership, now: Micros) {
+        let status = &mut self.keystore.status;
+        status.ownership = status.ownership.max(owner as u8);
+        self.server.nudge();
+        self.serve(now);
+    }
+
+    pub fn rules(&mut self) -> Rules {
+        self.gate().rules
     }
 }
 
@@ -258,7 +273,8 @@ fn compare(actions: &[Action]) -> Vec<Result<u32, Refusal>> {
         let owner = fake.keystore.0;
         match *action {
             Action::Open => {
-                if real.open(now) {
+                let peer = Station::new([0xfe; 16], [4; 6]);
+                if real.open(&GateRequest { peer, token: [7; 16], nonce: [8; 16] }, now).is_ok() {
                     let rules = real.gate().rules;
                     fake.open(rules.gate, rules.until);
                 }

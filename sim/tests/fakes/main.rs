@@ -9,6 +9,7 @@ mod claim;
 mod gate;
 mod lifecycle;
 mod mesh;
+mod open;
 mod real;
 
 use calls::keystore::Refusal;

@@ -142,7 +142,7 @@ fn a_change_of_phase_forgets_what_was_pending() {
     assert_eq!((rig.sent.len(), rig.asked.len(), rig.alarm()), (1, 0, None));
     // And it goes on as ever.
     rig.enter_gate(ADMIN);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]

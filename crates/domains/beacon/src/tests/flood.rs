@@ -89,7 +89,7 @@ fn a_flood_of_finds_does_not_hold_up_an_open() {
     flood(&mut rig, &frames, 100 * MS);
     let open = rig.open(ADMIN, &hello);
     rig.say(ADMIN, &open);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn opens_without_a_nonce_take_nobodys_place() {
     }
     rig.deliver(&frame_of(ADMIN, &open));
     rig.run();
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (1, 1));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (1, 1));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn forged_opens_with_a_nonce_that_was_seen_are_kept_to_their_budget() {
     // A find has its own budget.
     rig.greet(ADMIN);
     let mut repeats = 0;
-    while rig.gates == 0 {
+    while rig.gates.opened == 0 {
         repeats += 1;
         assert!(repeats < 200);
         flood(&mut rig, &frames[..60], 20 * MS);

@@ -5,6 +5,7 @@ mod faults;
 mod find;
 mod flood;
 mod keystore;
+mod lifecycle;
 mod open;
 mod random;
 mod scan;
@@ -15,7 +16,7 @@ use std::{boxed::Box, vec::Vec};
 use calls::{
     alarm::AlarmOf,
     keystore::{Refusal as KeystoreRefusal, for_beacon},
-    lifecycle::{Refusal, for_beacon as lifecycle},
+    lifecycle::{Refusal, for_beacon as for_gate},
 };
 use crypto::{AnchorSecret, Secret};
 use shm::{ReadOnly, ReadWrite, mailbox::Operation};
@@ -57,7 +58,7 @@ pub enum Mood {
 }
 
 type KeystoreServer = mailbox::Server<'static, { for_beacon::MAX_REQUEST }>;
-type LifecycleServer = mailbox::Server<'static, { lifecycle::MAX_REQUEST }>;
+type LifecycleServer = mailbox::Server<'static, { for_gate::MAX_REQUEST }>;
 
 pub struct Rig {
     pub core: Beacon,
@@ -77,8 +78,7 @@ pub struct Rig {
     anchor: AnchorSecret,
     /// The administrator's.
     pub counter: u64,
-    pub gates: u64,
-    pub rivals: u32,
+    gates: lifecycle::Gates,
     /// Operations that were asked for, with their time.
     pub asked: Vec<(Micros, u32)>,
     pub sent: Vec<Vec<u8>>,
@@ -114,8 +114,7 @@ impl Rig {
             alarm: AlarmOf::new(ro(alarm)).unwrap(),
             anchor,
             counter: 100,
-            gates: 0,
-            rivals: 0,
+            gates: lifecycle::Gates::default(),
             asked: Vec::new(),
             sent: Vec::new(),
         }
@@ -281,15 +280,12 @@ impl Rig {
             Mood::Silent | Mood::Well => {
                 let request = call.parse::<OpenGate>().unwrap();
                 assert_eq!(request.token, TOKEN);
-                if self.rules.open_to(self.now).is_some_and(|peer| *peer != request.peer) {
-                    self.rivals += 1;
-                    self.lifecycle.refuse(Refusal::Busy.code());
-                } else {
-                    self.gates += 1;
-                    let until = self.now + 30 * SECOND;
-                    self.rules = Rules { gate: self.gates, peer: request.peer, until, ..self.rules };
-                    self.rules_out.publish(&self.rules);
-                    self.lifecycle.reply::<OpenGate>(&());
+                match self.gates.open(&mut self.rules, self.now, &request) {
+                    Ok(()) => {
+                        self.rules_out.publish(&self.rules);
+                        self.lifecycle.reply::<OpenGate>(&());
+                    }
+                    Err(refusal) => self.lifecycle.refuse(refusal.code()),
                 }
             }
         }

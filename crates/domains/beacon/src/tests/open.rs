@@ -6,7 +6,7 @@ use super::*;
 fn a_valid_open_gets_an_answer_and_one_solicitation() {
     let mut rig = Rig::holding();
     let open = rig.enter_gate(ADMIN);
-    assert_eq!((rig.gates, rig.sent.len()), (1, 3));
+    assert_eq!((rig.gates.opened, rig.sent.len()), (1, 3));
     let [_, answer, solicitation] = &rig.sent[..] else { panic!() };
     for frame in [answer, solicitation] {
         assert_eq!(frame[..12], [ADMIN.mac, US.mac].concat());
@@ -32,9 +32,9 @@ fn an_open_must_come_from_the_addresses_that_it_names() {
     for from in [RIVAL, Station::new(ADMIN.ip, RIVAL.mac), Station::new(RIVAL.ip, ADMIN.mac)] {
         rig.say(from, &open);
     }
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (0, 0));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (0, 0));
     rig.say(ADMIN, &open);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn an_accepted_open_is_never_accepted_again() {
     // Also not while the gate is another's.
     rig.enter_gate(RIVAL);
     rig.say(ADMIN, &open);
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates, rig.rivals), (2, 2, 0));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened, rig.gates.rivals), (2, 2, 0));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn of_two_copies_that_arrive_together_one_is_looked_at() {
         rig.deliver(&frame_of(ADMIN, &open));
     }
     rig.run();
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (1, 1));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (1, 1));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_nonce_must_be_known_and_young() {
     rig.pass(29 * SECOND);
     let good = rig.open(ADMIN, &hello);
     assert_eq!(by(&mut rig, &good), 1);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]
@@ -93,13 +93,13 @@ fn the_fifth_hello_forgets_the_first() {
     let hellos: [HelloBody; 5] = core::array::from_fn(|_| rig.greet(ADMIN));
     let first = rig.open(ADMIN, &hellos[0]);
     rig.say(ADMIN, &first);
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (0, 0));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (0, 0));
     for hello in &hellos[1..] {
         let open = rig.open(ADMIN, hello);
         rig.say(ADMIN, &open);
     }
     // The same peer may open anew, with another nonce each time.
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (4, 4));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (4, 4));
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn a_forged_open_uses_up_nothing() {
         forged.as_mut_bytes()[bit / 8] ^= 1;
         rig.say(ADMIN, &forged);
     }
-    assert_eq!((rig.count(CheckOpen::OP), rig.gates), (4, 0));
+    assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened), (4, 0));
     rig.say(ADMIN, &open);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn a_rival_is_turned_away_counted_once_and_may_come_again() {
     rig.enter_gate(ADMIN);
     let sent = rig.sent.len();
     let open = rig.enter_gate(RIVAL);
-    assert_eq!((rig.gates, rig.rivals, rig.sent.len()), (1, 1, sent + 1), "its hello, no answer");
+    assert_eq!((rig.gates.opened, rig.gates.rivals, rig.sent.len()), (1, 1, sent + 1), "its hello, no answer");
     for _ in 0..5 {
         rig.say(RIVAL, &open);
     }
-    assert_eq!((rig.rivals, rig.count(CheckOpen::OP)), (1, 2));
+    assert_eq!((rig.gates.rivals, rig.count(CheckOpen::OP)), (1, 2));
     rig.close_gate();
     rig.say(RIVAL, &open);
-    assert_eq!((rig.gates, rig.rules.peer), (2, RIVAL));
+    assert_eq!((rig.gates.opened, rig.rules.peer), (2, RIVAL));
     assert!(is_answer(&rig.sent[rig.sent.len() - 2]));
 }
 
@@ -144,12 +144,12 @@ fn of_two_with_the_same_hello_one_wins_and_the_other_is_counted() {
         rig.say(RIVAL, &second);
         rig.say(ADMIN, &first);
     }
-    assert_eq!((rig.gates, rig.rivals, rig.rules.peer), (1, 1, ADMIN));
+    assert_eq!((rig.gates.opened, rig.gates.rivals, rig.rules.peer), (1, 1, ADMIN));
     // The nonce stays used.
     rig.close_gate();
     rig.say(RIVAL, &second);
     rig.say(ADMIN, &first);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
 }
 
 #[test]

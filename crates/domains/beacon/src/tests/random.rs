@@ -135,7 +135,7 @@ proptest! {
             }
             seen.look(&rig);
             let answers = rig.sent.iter().filter(|frame| is_answer(frame)).count() as u64;
-            prop_assert!(answers <= rig.gates);
+            prop_assert!(answers <= rig.gates.opened);
         }
         prop_assert!(seen.hellos.len() <= seen.finds.len() + scans * 4);
         rig.keystore_mood = Mood::Well;
@@ -144,9 +144,9 @@ proptest! {
         rig.enter(Phase::Hold);
         rig.pass(60 * SECOND);
         prop_assert_eq!(rig.alarm(), None);
-        let gates = rig.gates;
+        let gates = rig.gates.opened;
         rig.enter_gate(ADMIN);
-        prop_assert_eq!(rig.gates, gates + 1);
+        prop_assert_eq!(rig.gates.opened, gates + 1);
     }
 
     #[test]

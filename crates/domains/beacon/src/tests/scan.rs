@@ -41,7 +41,7 @@ fn an_open_may_answer_a_hello_of_the_scan_and_stops_the_rest() {
     rig.pass(8 * SECOND);
     let open = rig.open(ADMIN, &rig.hello());
     rig.say(ADMIN, &open);
-    assert_eq!(rig.gates, 1);
+    assert_eq!(rig.gates.opened, 1);
     let sent = rig.sent.len();
     rig.pass(22 * SECOND);
     assert_eq!(rig.sent.len(), sent);

@@ -5,7 +5,7 @@ use std::{vec, vec::Vec};
 
 use calls::{
     keystore::{CommandReply, Refusal, for_mesh as ops},
-    lifecycle::{ApplyRequest, for_mesh as asked},
+    lifecycle::{ApplyRequest, Refusal as LifecycleRefusal, for_mesh as asked},
     mesh::Membership,
 };
 use crypto::Secret;
@@ -14,7 +14,7 @@ use shm::{
     mailbox::{Operation as Call, Server},
 };
 use wire::{
-    Key,
+    Key, Phase,
     command::{Command, Operation, target},
     handshake::{self, Started, Timestamps},
     telemetry::CommandResult,
@@ -171,13 +171,17 @@ impl Lifecycle {
     pub fn serve(&mut self) -> bool {
         if let Some(call) = self.server.take().unwrap() {
             match self.trouble {
-                Some((op, Trouble::Refuse)) if op == call.op => self.server.refuse(1),
+                Some((op, Trouble::Refuse)) if op == call.op => self.server.refuse(LifecycleRefusal::Phase.code()),
                 Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
                     self.trouble = Some((op, Trouble::Silent(times - 1)));
                 }
-                _ if call.op == asked::Joined::OP => {
+                _ if call.op == asked::Joined::OP && self.membership.phase().has_mesh() => {
                     self.told.push(Told::Joined);
                     self.server.reply::<asked::Joined>(&());
+                }
+                // No update before the claim is final.
+                _ if call.op == asked::Joined::OP || self.membership.phase() != Phase::Claimed => {
+                    self.server.refuse(LifecycleRefusal::Phase.code());
                 }
                 _ => {
                     let request: ApplyRequest = call.parse::<asked::Apply>().unwrap();
