@@ -45,7 +45,7 @@ trait Gatekeeper {
     }
 }
 
-fn outcome<T>(outcome: Result<T, CallError>) -> Result<T, Refusal> {
+pub fn outcome<T>(outcome: Result<T, CallError>) -> Result<T, Refusal> {
     outcome.map_err(|error| match error {
         CallError::Refused(code) => Refusal::from_number(code.into()).expect("a known refusal"),
         other => panic!("{other:?}"),
@@ -105,6 +105,7 @@ pub struct Real {
     ports: Ports<'static>,
     beacon: Client<'static>,
     claim: Client<'static>,
+    mesh: Client<'static>,
     keystore: Keystore,
     server: Server<'static, { calls::keystore::for_lifecycle::MAX_REQUEST }>,
     cell: cell::Reader<'static, ClaimGate>,
@@ -123,7 +124,7 @@ impl Real {
     /// In hold, without a gate.
     pub fn new() -> Self {
         let (to_keystore, server) = mailbox();
-        let ((beacon, from_beacon), (claim, from_claim), (_, from_mesh)) = (mailbox(), mailbox(), mailbox());
+        let ((beacon, from_beacon), (claim, from_claim), (mesh, from_mesh)) = (mailbox(), mailbox(), mailbox());
         let (gates, reports) = (region(), region());
         writer(reports).publish(&Report { mac: [2; 6], up: 1, zero: 0 });
         let mut status = StatusReply::new_zeroed();
@@ -145,6 +146,7 @@ impl Real {
             },
             beacon,
             claim,
+            mesh,
             keystore: Keystore { status, counter: 0 },
             server,
             cell: cell::Reader::new(ReadOnly::new(gates)).expect("room"),
@@ -160,6 +162,13 @@ impl Real {
         self.beacon.call::<for_beacon::OpenGate>(request, now, Patience::ENDLESS);
         self.serve(now);
         outcome(self.beacon.poll::<for_beacon::OpenGate>(now).expect("an answer"))
+    }
+
+    /// Mesh asks.
+    pub fn ask_from_mesh<O: Operation>(&mut self, request: &O::Request) -> Result<O::Reply, Refusal> {
+        self.mesh.call::<O>(request, NOW, Patience::ENDLESS);
+        self.serve(NOW);
+        outcome(self.mesh.poll::<O>(NOW).expect("an answer"))
     }
 
     /// The keystore says of itself what has changed; an owner is never lost.

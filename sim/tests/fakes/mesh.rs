@@ -1,23 +1,37 @@
-//! The keystore in mesh's tests.
+//! The keystore in mesh's tests, and in which phases their lifecycle refuses.
 
 #[path = "../../../crates/domains/mesh/src/tests/domains.rs"]
-#[expect(dead_code, reason = "what mesh's tests have it do wrong, and its lifecycle")]
+#[expect(dead_code, reason = "what mesh's tests have them do wrong, and what they look at")]
 mod fake;
 
-use calls::keystore::{Refusal, for_claim, for_mesh::*};
+use calls::{
+    keystore::{Ownership, Refusal, for_claim, for_mesh::*},
+    lifecycle::{
+        ApplyRequest,
+        for_mesh::{Apply, Joined},
+    },
+    mesh::Membership,
+};
 use crypto::{Secret, noise::Symmetric};
 use node::keystore::Channel;
 use proptest::prelude::*;
-use shm::mailbox::Client;
+use shm::{
+    ReadWrite, cell,
+    mailbox::{Client, Patience},
+};
 use wire::{
     Key,
+    binding::configuration_hash,
     command::{self, Command},
     handshake::{FinishHandshake, ReadHandshake, StartHandshake},
+    telemetry::CommandResult,
+    update::UpdateHead,
 };
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
-    Facts, Keystore, anchor, bind,
-    real::{Real, mailbox},
+    Facts, Keystore, anchor, bind, gate,
+    real::{Real, mailbox, region},
 };
 
 /// A keystore that can get an owner.
@@ -292,6 +306,47 @@ fn the_keystore_of_meshs_tests_is_the_keystore_before_and_after_a_claim() {
     let outcomes = compare(&calls, number);
     for refusal in [Refusal::NotReady, Refusal::Forged, Refusal::NotMine, Refusal::Stale] {
         assert!(outcomes.contains(&Err(refusal)), "nothing was refused as {refusal:?}");
+    }
+}
+
+/// An update that the authority of lifecycle's tests has signed.
+fn update(counter: u64) -> ApplyRequest {
+    let mut head = UpdateHead::new_zeroed();
+    (head.counter, head.configuration) = (counter.into(), configuration_hash(b""));
+    let head = head.sign(&super::lifecycle::fake::authority(), 0);
+    let mut request = ApplyRequest::new_zeroed();
+    request.length = size_of_val(&head) as u64;
+    request.update[..size_of_val(&head)].copy_from_slice(head.as_bytes());
+    request
+}
+
+#[test]
+fn the_lifecycle_of_meshs_tests_refuses_in_the_phases_in_which_lifecycle_does() {
+    for owner in [Ownership::Unclaimed, Ownership::Committed, Ownership::Claimed] {
+        let mut real = gate::Real::new();
+        real.show(owner, gate::NOW);
+        let (mut client, server) = mailbox();
+        let mut membership = Membership::new_zeroed();
+        membership.phase = real.rules().phase;
+        let cell = cell::Writer::new(ReadWrite::new(region())).expect("room");
+        let result = CommandResult::Done;
+        let mut fake = fake::Lifecycle { server, cell, membership, told: Vec::new(), trouble: None, result };
+        let mut ask = |update: Option<&ApplyRequest>| {
+            match update {
+                None => client.call::<Joined>(&(), 0, Patience::ENDLESS),
+                Some(update) => client.call::<Apply>(update, 0, Patience::ENDLESS),
+            }
+            fake.serve();
+            gate::outcome(match update {
+                None => client.poll::<Joined>(0).expect("an answer").map(|()| 0),
+                Some(_) => client.poll::<Apply>(0).expect("an answer"),
+            })
+        };
+        for counter in 1..4 {
+            let request = update(counter);
+            assert_eq!(ask(Some(&request)), real.ask_from_mesh::<Apply>(&request), "{owner:?}, update {counter}");
+            assert_eq!(ask(None), real.ask_from_mesh::<Joined>(&()).map(|()| 0), "{owner:?}, after update {counter}");
+        }
     }
 }
 

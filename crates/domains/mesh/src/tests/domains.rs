@@ -1,5 +1,6 @@
 //! The domains around mesh: a keystore with the real static steps, and a lifecycle, each with knobs to make it fail.
-//! Without them the keystore answers and refuses what the real one does: `sim/tests/fakes` compares the two.
+//! Without them they answer and refuse what the real ones do: `sim/tests/fakes` compares them. What comes of an update the
+//! test says.
 
 use std::{vec, vec::Vec};
 
@@ -177,6 +178,10 @@ impl Lifecycle {
                 }
                 _ if call.op == asked::Joined::OP && self.membership.phase().has_mesh() => {
                     self.told.push(Told::Joined);
+                    if self.membership.phase() == Phase::Committed {
+                        self.membership.phase = Phase::Claimed as u64;
+                        self.publish();
+                    }
                     self.server.reply::<asked::Joined>(&());
                 }
                 // No update before the claim is final.
