@@ -328,37 +328,57 @@ impl<'a> Platform<'a> for Place<'a> {
         let found = domain.children.iter().find(|(name, _)| name == symbol);
         Child(found.unwrap_or_else(|| missing(&domain.name, "child", symbol)).1.into())
     }
+
+    fn memory<T: 'a>(&mut self, make: fn() -> T) -> &'a mut T {
+        self.ground.bump.alloc_with(make)
+    }
 }
 
-impl<'a> node::Machine<'a> for Place<'a> {
+impl<'a> node::net::shell::Machine<'a> for Place<'a> {
     type Nic = Device<'a>;
-    type Source = Device<'a>;
-    type Serial = Device<'a>;
-    type Clock = Device<'a>;
-    type Store = Handle;
 
     fn nic(&mut self) -> Device<'a> {
         Device(&self.ground.devices)
     }
+}
+
+impl<'a> node::entropy::shell::Machine<'a> for Place<'a> {
+    type Source = Device<'a>;
 
     fn source(&mut self) -> Device<'a> {
         Device(&self.ground.devices)
     }
+}
+
+impl<'a> node::console::shell::Machine<'a> for Place<'a> {
+    type Serial = Device<'a>;
 
     fn serial(&mut self) -> Device<'a> {
         Device(&self.ground.devices)
     }
+}
+
+impl<'a> node::timer::shell::Machine<'a> for Place<'a> {
+    type Clock = Device<'a>;
 
     fn clock(&mut self) -> Device<'a> {
         Device(&self.ground.devices)
     }
+}
+
+impl<'a> node::keystore::shell::Machine<'a> for Place<'a> {
+    type Store = Handle;
 
     fn store(&mut self) -> Handle {
         Handle::new(&self.ground.devices.flash)
     }
+}
 
-    fn memory<T: 'a>(&mut self, make: fn() -> T) -> &'a mut T {
-        self.ground.bump.alloc_with(make)
+impl<'a> node::Machine<'a> for Place<'a> {
+    type Kept = Box<dyn Domain + 'a>;
+
+    fn keep(&mut self, domain: impl Domain + 'a) -> Self::Kept {
+        Box::new(domain)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A node from power-on to hold, in the simulator.
 
+use calls::Domain;
 use sim::{Plan, Stop, World};
 
 fn quick() -> Plan {
@@ -18,4 +19,20 @@ fn a_node_boots_to_hold_and_then_arms_no_clock() {
     println!("{}\n{:#?}", world.trace(), world.console(node));
     assert_eq!(ended, Err(Stop::Idle));
     assert_eq!(world.phase(node), Some("hold"));
+}
+
+/// `calls::domains!` and `system.xml` each list the domains of a node.
+#[test]
+fn the_list_of_domains_is_that_of_the_description() {
+    let board = sysdesc::Board::parse(include_str!("../../boards/native.toml")).unwrap();
+    let system = sysdesc::elaborate(include_str!("../../system.xml"), &board).unwrap();
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    let listed = |domains: &[Domain]| sorted(domains.iter().map(|domain| domain.name().to_owned()).collect());
+    assert_eq!(sorted(system.all_domains().iter().map(|domain| domain.name.clone()).collect()), listed(Domain::ALL));
+    let lifecycle = system.domain("lifecycle").unwrap();
+    let children = lifecycle.children.iter().map(|child| child.name.clone()).collect();
+    assert_eq!(sorted(children), listed(Domain::CHILDREN));
 }

@@ -77,11 +77,11 @@ macro_rules! channel {
     };
 }
 
-/// The child whose number the symbol holds.
+/// The child whose number the symbol `NAME_child` holds.
 #[macro_export]
 macro_rules! child {
     ($name:ident) => {
-        $crate::Child($crate::setvar!(stringify!($name)))
+        $crate::Child($crate::setvar!(concat!(stringify!($name), "_child")))
     };
 }
 

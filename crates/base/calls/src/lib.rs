@@ -60,4 +60,4 @@ pub mod params;
 pub mod rules;
 pub mod store;
 
-pub use domain::Domain;
+pub use domain::{Domain, Needed};

@@ -78,6 +78,8 @@ pub trait Platform<'a> {
     fn channel(&mut self, symbol: &'static str) -> Self::Channel;
     /// The child whose number the description sets at this symbol.
     fn child(&mut self, symbol: &'static str) -> Child;
+    /// A place for what the domain works in, for as long as it runs.
+    fn memory<T: 'a>(&mut self, make: fn() -> T) -> &'a mut T;
 }
 
 /// Makes a port. A region is too small for it only if the image was put together wrongly: then the domain does not start.
@@ -96,6 +98,8 @@ pub fn missing(domain: impl fmt::Display, what: &str, symbol: &str) -> ! {
 /// Declares what `system.xml` gives a domain, by the symbols that it has there: `Wires`, which a platform that looks up by
 /// name binds with `Wires::bind`. On seL4 each symbol is a static that the Microkit tool fills: there the crate's macro
 /// `wires!()` makes the same value with the macros of the crate `platform`.
+///
+/// The identifier of a child stands in the symbol `NAME_child`.
 ///
 /// It begins with `$crate`, which stands for itself: the macro defines another one, whose `$crate` is the domain's.
 #[macro_export]
@@ -122,7 +126,7 @@ macro_rules! wires {
                     $($read: platform.read(stringify!($read)),)*
                     $($write: platform.write(stringify!($write)),)*
                     $($channel: platform.channel(stringify!($channel)),)*
-                    $($($child: platform.child(stringify!($child)),)*)?
+                    $($($child: platform.child(concat!(stringify!($child), "_child")),)*)?
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it.
 
 use calls::{alarm::Alarm, params::Params};
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{cell::Reader, mailbox::Client, ring::Duplex};
 
 use crate::{Channel, Claim, Memory, Ports};
@@ -38,6 +38,12 @@ impl<'a, C> Shell<'a, C> {
             timer: wires.timer_id,
         }
     }
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel> {
+    let memory = on.memory(Memory::new);
+    Shell::new(Wires::bind(on), memory)
 }
 
 impl<C: pd::Channel> Domain for Shell<'_, C> {

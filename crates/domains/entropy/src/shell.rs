@@ -1,6 +1,6 @@
 //! The domain as a platform runs it: its port, made of what `system.xml` gives it, and the source.
 
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::cell::Writer;
 
 use crate::{Channel, Entropy, Ports, Source};
@@ -25,6 +25,19 @@ impl<'a, C, S: Source> Shell<'a, C, S> {
             keystore: wires.keystore_id,
         }
     }
+}
+
+/// A platform that has the source.
+pub trait Machine<'a>: Platform<'a> {
+    type Source: Source + 'a;
+
+    fn source(&mut self) -> Self::Source;
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Source> {
+    let source = on.source();
+    Shell::new(Wires::bind(on), source)
 }
 
 impl<C: pd::Channel, S: Source> Domain for Shell<'_, C, S> {

@@ -1,7 +1,7 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the store of its records.
 
 use calls::store::Store;
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{cell::Writer, mailbox::Server};
 
 use crate::{Channel, Feed, Keystore, Ports};
@@ -43,6 +43,19 @@ impl<'a, C, S: Store> Shell<'a, C, S> {
             console: wires.console_id,
         }
     }
+}
+
+/// A platform that has a store for the keystore's records.
+pub trait Machine<'a>: Platform<'a> {
+    type Store: Store + 'a;
+
+    fn store(&mut self) -> Self::Store;
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Store> {
+    let store = on.store();
+    Shell::new(Wires::bind(on), store)
 }
 
 impl<C: pd::Channel, S: Store> Domain for Shell<'_, C, S> {

@@ -1,6 +1,6 @@
 //! The children of lifecycle, and what the death of one means for the node.
 
-use calls::Domain;
+use calls::{Domain, Needed};
 use wire::Phase;
 
 /// Which children have died: a bit for each [`Domain`].
@@ -27,14 +27,9 @@ impl Children {
 
 /// Whether a node in this phase can no longer be what it is without this domain.
 pub const fn needed(domain: Domain, phase: Phase) -> bool {
-    match domain {
-        // A keystore that wants samples and gets none says so itself.
-        Domain::Entropy | Domain::Console => false,
-        // Without a mesh nobody reaches the node, and its workload goes on; without a workload it is still governed.
-        Domain::Mesh | Domain::Workload => false,
-        Domain::Beacon | Domain::Claim => !matches!(phase, Phase::Claimed),
-        Domain::Net | Domain::Perimeter | Domain::Timer => true,
-        // These two are nobody's children.
-        Domain::Keystore | Domain::Lifecycle => true,
+    match domain.needed() {
+        Needed::Never => false,
+        Needed::UntilClaimed => !matches!(phase, Phase::Claimed),
+        Needed::Always => true,
     }
 }

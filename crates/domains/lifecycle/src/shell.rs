@@ -1,7 +1,7 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and its children.
 
 use calls::{Domain as Who, alarm::Alarm, params::Params};
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{
     cell::{Reader, Writer},
     mailbox::{Client, Server},
@@ -10,23 +10,35 @@ use shm::{
 
 use crate::{Channel, Lifecycle, Ports};
 
-pd::wires! { $crate
+macro_rules! wires_and {
+    (
+        { $($wires:tt)* }
+        roots { $($roots:tt)* }
+        children { $($child:ident = $number:literal, $name:ident, $needed:ident;)* }
+    ) => {
+        pd::wires! { $($wires)* children { $($name),* } }
+
+        impl<C> Wires<'_, C> {
+            fn children(&self) -> [(Who, pd::Child); Who::CHILDREN.len()] {
+                [$((Who::$child, self.$name)),*]
+            }
+        }
+    };
+}
+
+calls::domains!(wires_and! { $crate
     read { params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in }
     write {
         keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, console_out,
         timer_out,
     }
     channels { keystore_id, perimeter_id, beacon_id, claim_id, mesh_id, console_id, timer_id }
-    children {
-        entropy_child, net_child, perimeter_child, beacon_child, claim_child, timer_child, console_child, mesh_child,
-        workload_child,
-    }
-}
+});
 
 pub struct Shell<'a, C> {
     core: Lifecycle,
     ports: Ports<'a>,
-    children: [(Who, pd::Child); 9],
+    children: [(Who, pd::Child); Who::CHILDREN.len()],
     keystore: C,
     perimeter: C,
     beacon: C,
@@ -39,6 +51,7 @@ pub struct Shell<'a, C> {
 impl<'a, C> Shell<'a, C> {
     pub fn new(wires: Wires<'a, C>) -> Self {
         Self {
+            children: wires.children(),
             core: Lifecycle::new(Params::read(&wires.params)),
             ports: Ports {
                 keystore: fits(Client::new(wires.keystore_req, wires.keystore_rep)),
@@ -53,17 +66,6 @@ impl<'a, C> Shell<'a, C> {
                 console: fits(Duplex::new(wires.console_out, wires.console_in)),
                 alarm: fits(Alarm::new(wires.timer_out)),
             },
-            children: [
-                (Who::Entropy, wires.entropy_child),
-                (Who::Net, wires.net_child),
-                (Who::Perimeter, wires.perimeter_child),
-                (Who::Beacon, wires.beacon_child),
-                (Who::Claim, wires.claim_child),
-                (Who::Timer, wires.timer_child),
-                (Who::Console, wires.console_child),
-                (Who::Mesh, wires.mesh_child),
-                (Who::Workload, wires.workload_child),
-            ],
             keystore: wires.keystore_id,
             perimeter: wires.perimeter_id,
             beacon: wires.beacon_id,
@@ -73,6 +75,11 @@ impl<'a, C> Shell<'a, C> {
             timer: wires.timer_id,
         }
     }
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel> {
+    Shell::new(Wires::bind(on))
 }
 
 impl<C: pd::Channel> Domain for Shell<'_, C> {

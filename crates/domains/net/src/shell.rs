@@ -1,6 +1,6 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the device.
 
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{cell::Writer, ring::Duplex};
 
 use crate::{Channel, Device, Net, Ports};
@@ -37,6 +37,19 @@ impl<'a, C, D> Shell<'a, C, D> {
     pub fn blocked(&self) -> bool {
         self.core.blocked()
     }
+}
+
+/// A platform that has the network card.
+pub trait Machine<'a>: Platform<'a> {
+    type Nic: Device + 'a;
+
+    fn nic(&mut self) -> Self::Nic;
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Nic> {
+    let nic = on.nic();
+    Shell::new(Wires::bind(on), nic)
 }
 
 impl<C: pd::Channel, D: Device> Domain for Shell<'_, C, D> {

@@ -1,6 +1,6 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it.
 
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{
     cell::{Reader, Writer},
     ring::Duplex,
@@ -47,6 +47,11 @@ impl<'a, C> Shell<'a, C> {
             lifecycle: wires.lifecycle_id,
         }
     }
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel> {
+    Shell::new(Wires::bind(on))
 }
 
 impl<C: pd::Channel> Domain for Shell<'_, C> {

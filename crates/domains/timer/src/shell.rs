@@ -1,7 +1,7 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the clock.
 
 use calls::alarm::AlarmOf;
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 
 use crate::{Channel, Clock, Ports};
 
@@ -39,6 +39,19 @@ impl<'a, C, K> Shell<'a, C, K> {
             workload: wires.workload_id,
         }
     }
+}
+
+/// A platform that has a clock.
+pub trait Machine<'a>: Platform<'a> {
+    type Clock: Clock + 'a;
+
+    fn clock(&mut self) -> Self::Clock;
+}
+
+/// The domain on a platform that looks up by name.
+pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Clock> {
+    let clock = on.clock();
+    Shell::new(Wires::bind(on), clock)
 }
 
 impl<C: pd::Channel, K: Clock> Domain for Shell<'_, C, K> {

@@ -1,14 +1,14 @@
 //! A tenant as a platform runs it: its ports, made of what `system.xml` gives the domain in this place.
 
 use calls::{alarm::Alarm, params::Params};
-use pd::{Domain, Wake, fits};
+use pd::{Domain, Platform, Wake, fits};
 use shm::{
     Micros,
     cell::{Reader, Writer},
     ring::Duplex,
 };
 
-use crate::{Channel, Ports};
+use crate::{Channel, Memory, Ports, Workload};
 
 pd::wires! { $crate
     read { params, mesh_tenancy, mesh_in }
@@ -46,6 +46,12 @@ impl<'a, C, T> Shell<'a, C, T> {
             timer: wires.timer_id,
         }
     }
+}
+
+/// The sample on a platform that looks up by name.
+pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel, Workload<'a>> {
+    let memory = on.memory(Memory::new);
+    Shell::new(Wires::bind(on), |params| Workload::new(memory, params))
 }
 
 impl<C: pd::Channel, T: Tenant> Domain for Shell<'_, C, T> {

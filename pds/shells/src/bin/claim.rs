@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use claim::{Memory, shell::Shell, wires};
+use node::claim::{Memory, shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 use static_cell::ConstStaticCell;

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use console::{shell::Shell, wires};
+use node::console::{shell::Shell, wires};
 use drivers::uart::Uart;
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;

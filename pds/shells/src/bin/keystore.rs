@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use keystore::{RamStore, shell::Shell, wires};
+use node::keystore::{RamStore, shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 

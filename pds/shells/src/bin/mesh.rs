@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use mesh::{Memory, shell::Shell, wires};
+use node::mesh::{Memory, shell::Shell, wires};
 use platform::{Handler, place, start};
 use sel4_microkit::protection_domain;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use drivers::virtio_net::VirtioNet;
-use net::{shell::Shell, wires};
+use node::net::{shell::Shell, wires};
 use pd::{Domain, Wake};
 use platform::{Handler, channel, done, start};
 use sel4_microkit::protection_domain;

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use perimeter::{shell::Shell, wires};
+use node::perimeter::{shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 

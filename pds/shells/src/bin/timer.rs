@@ -8,7 +8,7 @@
 use platform::{Handler, rest, start};
 use sel4_microkit::protection_domain;
 use shm::Micros;
-use timer::{Clock, shell::Shell, wires};
+use node::timer::{Clock, shell::Shell, wires};
 
 struct Tick;
 

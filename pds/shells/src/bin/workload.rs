@@ -5,7 +5,7 @@
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 use static_cell::ConstStaticCell;
-use workload::{Memory, Workload, shell::Shell, wires};
+use node::workload::{Memory, Workload, shell::Shell, wires};
 
 static MEMORY: ConstStaticCell<Memory<'static>> = ConstStaticCell::new(Memory::new());
 

@@ -1,8 +1,7 @@
 //! Every domain of a node on native: the runner tells each process which program of the description it is.
 
-use ::pd::{Child, Platform};
+use ::pd::{Child, Domain, Platform};
 use native::pd::{self, Channel, Device, Heap};
-use node::Machine;
 
 use shm::{Micros, ReadOnly, ReadWrite};
 
@@ -78,37 +77,57 @@ impl Platform<'static> for Native {
     fn child(&mut self, symbol: &'static str) -> Child {
         self.0.child(symbol)
     }
+
+    fn memory<T: 'static>(&mut self, make: fn() -> T) -> &'static mut T {
+        self.0.memory(make)
+    }
 }
 
-impl Machine<'static> for Native {
+impl net::shell::Machine<'static> for Native {
     type Nic = Port;
-    type Source = Pipe;
-    type Serial = Output;
-    type Clock = Alarm;
-    type Store = keystore::RamStore;
 
     fn nic(&mut self) -> Port {
         Port(self.0.device("nic"))
     }
+}
+
+impl entropy::shell::Machine<'static> for Native {
+    type Source = Pipe;
 
     fn source(&mut self) -> Pipe {
         Pipe(self.0.device("source"))
     }
+}
+
+impl console::shell::Machine<'static> for Native {
+    type Serial = Output;
 
     fn serial(&mut self) -> Output {
         Output(self.0.device("serial"))
     }
+}
+
+impl timer::shell::Machine<'static> for Native {
+    type Clock = Alarm;
 
     fn clock(&mut self) -> Alarm {
         Alarm(self.0.device("clock"))
     }
+}
+
+impl keystore::shell::Machine<'static> for Native {
+    type Store = keystore::RamStore;
 
     fn store(&mut self) -> keystore::RamStore {
         keystore::RamStore::new()
     }
+}
 
-    fn memory<T: 'static>(&mut self, make: fn() -> T) -> &'static mut T {
-        Box::leak(Box::new(make()))
+impl node::Machine<'static> for Native {
+    type Kept = Box<dyn Domain>;
+
+    fn keep(&mut self, domain: impl Domain + 'static) -> Box<dyn Domain> {
+        Box::new(domain)
     }
 }
 

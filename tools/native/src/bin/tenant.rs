@@ -1,7 +1,7 @@
 //! The test tenant, in the place of the workload domain, on native.
 
 use native::pd::{Domain, Heap};
-use pd::Domain as _;
+use pd::{Domain as _, Platform as _};
 use tenant::{Memory, Tenant};
 use workload::shell::{Shell, Wires};
 
@@ -10,7 +10,7 @@ static HEAP: Heap = Heap;
 
 fn main() -> ! {
     let mut process = Domain::start();
-    let memory = Box::leak(Box::new(Memory::new()));
+    let memory = process.memory(Memory::new);
     let mut domain = Box::new(Shell::new(Wires::bind(&mut process), |params| Tenant::new(memory, params)));
     process.run(move |wake| domain.step(wake))
 }

@@ -148,6 +148,10 @@ impl ::pd::Platform<'static> for Domain {
         let found = self.boot.children.iter().find(|child| child.symbol.as_deref() == Some(symbol));
         Child(usize::from(found.unwrap_or_else(|| missing(self.name(), "child", symbol)).id))
     }
+
+    fn memory<T: 'static>(&mut self, make: fn() -> T) -> &'static mut T {
+        Box::leak(Box::new(make()))
+    }
 }
 
 #[derive(Clone, Copy)]

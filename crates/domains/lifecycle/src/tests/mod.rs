@@ -6,6 +6,7 @@ use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, format, vec::Vec};
 
 use calls::{
+    Needed,
     alarm::{Alarm, AlarmOf},
     console::SLOT,
     keystore::{AnchorKind, HealthTest, for_lifecycle},
@@ -320,8 +321,7 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
 
 #[test]
 fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
-    use Domain::{Beacon, Claim, Console, Entropy, Mesh, Workload};
-    for child in Domain::CHILDREN {
+    for child in Domain::CHILDREN.iter().copied() {
         for claimed in [false, true] {
             let mut rig = Rig::new(0);
             rig.kept.status.ownership = if claimed { Ownership::Claimed } else { Ownership::Unclaimed } as u8;
@@ -332,8 +332,11 @@ fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
             }
             let told = rig.said.iter().filter(|said| **said == (Code::Died, child as u32)).count();
             assert_eq!(told, 1);
-            let goes_on =
-                matches!(child, Entropy | Console | Mesh | Workload) || claimed && matches!(child, Beacon | Claim);
+            let goes_on = match child.needed() {
+                Needed::Never => true,
+                Needed::UntilClaimed => claimed,
+                Needed::Always => false,
+            };
             assert_eq!(rig.core.phase() != Phase::Sealed, goes_on, "{child:?}, claimed: {claimed}");
             assert_eq!(rig.rules.phase(), rig.core.phase());
         }
