@@ -93,5 +93,6 @@ fn a_world_is_had_again_by_running_its_script_to_the_same_step() {
     };
     let (one, two) = (run(150), run(150));
     assert!(one == two);
-    assert!(one.contains("off") && one != run(151));
+    // A step may say nothing: the neighbour could give the same trace.
+    assert!(one.contains("off") && one != run(200));
 }
