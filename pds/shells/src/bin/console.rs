@@ -2,8 +2,8 @@
 #![no_std]
 #![no_main]
 
-use node::console::{shell::Shell, wires};
 use drivers::uart::Uart;
+use node::console::{shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 

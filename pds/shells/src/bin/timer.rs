@@ -5,10 +5,10 @@
 #![no_std]
 #![no_main]
 
+use node::timer::{Clock, shell::Shell, wires};
 use platform::{Handler, rest, start};
 use sel4_microkit::protection_domain;
 use shm::Micros;
-use node::timer::{Clock, shell::Shell, wires};
 
 struct Tick;
 

@@ -2,10 +2,10 @@
 #![no_std]
 #![no_main]
 
+use node::workload::{Memory, Workload, shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 use static_cell::ConstStaticCell;
-use node::workload::{Memory, Workload, shell::Shell, wires};
 
 static MEMORY: ConstStaticCell<Memory<'static>> = ConstStaticCell::new(Memory::new());
 
