@@ -1,7 +1,7 @@
 //! A node from power-on to hold, in the simulator.
 
 use calls::Domain;
-use sim::{Plan, Stop, World};
+use sim::{Plan, Stop, System, World};
 
 fn quick() -> Plan {
     let mut plan = Plan::default();
@@ -35,4 +35,14 @@ fn the_list_of_domains_is_that_of_the_description() {
     let lifecycle = system.domain("lifecycle").unwrap();
     let children = lifecycle.children.iter().map(|child| child.name.clone()).collect();
     assert_eq!(sorted(children), listed(Domain::CHILDREN));
+}
+
+/// On seL4 the domain does not start if this does not hold; elsewhere nobody would notice.
+#[test]
+fn what_mesh_works_in_fits_into_the_region_that_it_has_for_that() {
+    let system = System::of_the_node();
+    let region =
+        system.regions.iter().find(|region| region.name == "mesh_memory").expect("mesh has a region of its own");
+    let needed = size_of::<node::mesh::Memory>();
+    assert!(needed <= region.size, "{needed:#x} bytes into {:#x}", region.size);
 }
