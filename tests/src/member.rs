@@ -86,7 +86,8 @@ impl Member {
             Implementation::Boringtun => native::runner::program_dir().join("boringtun").display().to_string(),
         };
         host.ok(&format!("{program} {interface} >>'{}' 2>&1 & echo $! >/run/wg.pid", log.display()));
-        host.until(&format!("wg show {interface}"));
+        // `wg` is asked no earlier: it unlinks a socket that is bound and does not listen yet, taking it for a dead one's.
+        host.until(&format!("{} && wg show {interface}", listens(interface)));
         let ([a, b, c, d], six) = (inner4(*number), inner6(*number));
         let commands = format!(
             "echo 0 >/proc/sys/net/ipv6/conf/{interface}/accept_dad && ip link set {interface} mtu 1420 up && \
@@ -170,6 +171,13 @@ impl Member {
         let text = self.host.ok(&format!("wg show {} latest-handshakes", self.interface));
         text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
     }
+}
+
+/// A command that succeeds once the interface's control socket listens, as the kernel's table of sockets has it
+/// (`__SO_ACCEPTCON`), without connecting to it.
+fn listens(interface: &str) -> String {
+    let matched = format!("$4 == \"00010000\" && $NF ~ /\\/wireguard\\/{interface}\\.sock$/");
+    format!("awk '{matched} {{ found = 1 }} END {{ exit !found }}' /proc/net/unix")
 }
 
 impl Drop for Member {
