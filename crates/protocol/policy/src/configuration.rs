@@ -29,8 +29,14 @@ impl Prefix {
         is_mapped(&self.ip) && self.length >= 96
     }
 
+    /// Addresses of the other family are in no prefix, not even in that of all addresses.
     pub fn contains(&self, ip: &Ip) -> bool {
-        mask(ip, self.length) == mask(&self.ip, self.length)
+        is_mapped(ip) == self.is_v4() && mask(ip, self.length) == mask(&self.ip, self.length)
+    }
+
+    /// An address whose subnet is longer than its family has bits, or shorter than where the family begins, is none.
+    fn is_sound(&self) -> bool {
+        self.length <= 128 && is_unicast(&self.ip) && self.is_v4() == is_mapped(&self.ip)
     }
 
     /// No bit is set past the length.
@@ -93,7 +99,8 @@ pub struct Configuration {
 pub enum Invalid {
     /// Not the encoding, or bytes are left.
     Encoding,
-    /// An address that is no unicast address, a length past the address, two alike, or an underlay that is not IPv6.
+    /// An address that is no unicast address, a length that its family does not have, two alike, or an underlay that is
+    /// not IPv6.
     Address,
     /// Two peers have one key or one prefix, a prefix has bits past its length, or an endpoint is none.
     Peer,
@@ -122,7 +129,7 @@ impl Configuration {
 
     pub fn check(&self) -> Result<(), Invalid> {
         let own = self.addresses.iter().chain(self.underlay.iter().map(|underlay| &underlay.address));
-        if !own.clone().all(|prefix| prefix.length <= 128 && is_unicast(&prefix.ip))
+        if !own.clone().all(Prefix::is_sound)
             || has_twins(own.map(|prefix| prefix.ip))
             || !self.underlay.iter().all(|underlay| is_unicast_v6(&underlay.address.ip))
             || !self.underlay.iter().filter_map(|underlay| underlay.gateway).all(|gateway| is_unicast_v6(&gateway))

@@ -49,6 +49,13 @@ pub struct PeerSetup {
     pub rules: Option<Rules>,
 }
 
+impl PeerSetup {
+    /// Whether a packet from this address can be the peer's.
+    fn allows(&self, source: IpAddr) -> bool {
+        named(source).is_some_and(|source| self.allowed.iter().any(|prefix| prefix.contains(&source)))
+    }
+}
+
 /// Where an engine's bytes go.
 pub trait Out {
     /// A datagram, outside.
@@ -198,7 +205,7 @@ impl Engine {
 
     /// A packet of this host's, from the device.
     pub fn from_device(&mut self, packet: &[u8], out: &mut impl Out) {
-        let Some(to) = Tunn::dst_address(packet).map(mapped) else { return };
+        let Some(to) = Tunn::dst_address(packet).and_then(named) else { return };
         let Some(peer) = self.route(&to).and_then(|index| self.peers.get_mut(&index)) else { return };
         if packet.len() > MTU as usize || peer.filter.as_mut().is_some_and(|filter| !filter.outbound(packet)) {
             peer.seen.dropped += 1;
@@ -231,14 +238,13 @@ impl Engine {
                 }
             }
             TunnResult::WriteToTunnelV4(packet, source) => {
-                let source = mapped(IpAddr::V4(source));
                 peer.seen.received += packet.len() as u64;
-                let allowed = peer.setup.allowed.iter().any(|prefix| prefix.contains(&source));
+                let allowed = peer.setup.allows(source.into());
                 deliver(allowed, peer.filter.as_mut(), &mut peer.seen, packet, out);
             }
             TunnResult::WriteToTunnelV6(packet, source) => {
                 peer.seen.received += packet.len() as u64;
-                let allowed = peer.setup.allowed.iter().any(|prefix| prefix.contains(&source.octets()));
+                let allowed = peer.setup.allows(source.into());
                 deliver(allowed, peer.filter.as_mut(), &mut peer.seen, packet, out);
             }
         }
@@ -325,10 +331,11 @@ fn emit(result: TunnResult<'_>, to: Option<SocketAddrV6>, out: &mut impl Out) {
     }
 }
 
-fn mapped(ip: IpAddr) -> Ip {
+/// A packet's address as prefixes name it. An IPv6 packet with a mapped one would be taken for another family's.
+fn named(ip: IpAddr) -> Option<Ip> {
     match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => ip.octets(),
+        IpAddr::V4(ip) => Some(ip.to_ipv6_mapped().octets()),
+        IpAddr::V6(ip) => Some(ip.octets()).filter(|_| ip.to_ipv4_mapped().is_none()),
     }
 }
 
@@ -379,6 +386,16 @@ mod tests {
             (1, 1, 1, 0)
         );
         assert!(engine.seen(&[4; 32]).is_some() && engine.seen(&[2; 32]).is_none());
+    }
+
+    #[test]
+    fn a_packet_of_one_family_is_of_no_prefix_of_the_other() {
+        let setup = peer(1, 1, Prefix::v4([10, 8, 0, 0], 24));
+        assert!(setup.allows("10.8.0.1".parse().unwrap()));
+        assert!(!setup.allows("::ffff:10.8.0.1".parse().unwrap()));
+        let setup = peer(1, 1, Prefix { ip: [0; 16], length: 0 });
+        let allowed = ["2001:db8::1", "8.8.8.8", "::ffff:8.8.8.8"].map(|ip| setup.allows(ip.parse().unwrap()));
+        assert_eq!(allowed, [true, false, false]);
     }
 
     #[test]
