@@ -372,9 +372,12 @@ impl Node {
             return Err(Refusal::NotMine);
         }
         let authority = self.command_keys.author(command).ok_or(Refusal::Forged)?;
-        if command.counter.get() <= self.owner.command_counter.get() {
+        let mut command_counters = self.owner.command_counters;
+        let last = command_counters.get_mut(authority).ok_or(Refusal::Forged)?;
+        if command.counter.get() <= last.get() {
             return Err(Refusal::Stale);
         }
+        *last = command.counter;
         // One that this version does not know has used its counter up all the same.
         let isolated = match command.operation() {
             Some(Operation::Isolate) => 1,
@@ -387,7 +390,7 @@ impl Node {
             counter: command.counter.get(),
             authority: authority as u32,
         };
-        let next = Ownership { command_counter: command.counter, isolated, ..self.owner };
+        let next = Ownership { command_counters, isolated, ..self.owner };
         self.commit_owner(next, Work::Command(reply), vault);
         Ok(None)
     }

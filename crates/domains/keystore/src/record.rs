@@ -4,7 +4,7 @@ use calls::keystore::AnchorKind;
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::{
     Hash, Key, U32, U64,
-    binding::{Binding, ForkRecord},
+    binding::{Binding, ForkRecord, MAX_AUTHORITIES},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -73,6 +73,11 @@ impl Identity {
     }
 }
 
+/// As many authorities as a set may come to have.
+const AUTHORITIES: usize = 7;
+
+const _: () = assert!(MAX_AUTHORITIES <= AUTHORITIES);
+
 /// Whose the node is. Nothing in it is secret.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -92,8 +97,8 @@ pub struct Ownership {
     pub configuration: Hash,
     /// The last block of WireGuard timestamps that was reserved ([`wire::handshake::Timestamps`]).
     pub timestamps: U64,
-    /// Of the last command of any authority.
-    pub command_counter: U32,
+    /// Of the last command of each authority, by its place in the binding: what one does uses up nothing of another's.
+    pub command_counters: [U32; AUTHORITIES],
     pub forked: u8,
     pub committed: u8,
     pub acknowledged: u8,

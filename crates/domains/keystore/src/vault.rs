@@ -21,8 +21,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::record::{Identity, Ownership};
 
 /// The format of the bodies that this version writes, `record`'s. Whatever changes there has the next number, and a sample
-/// of each number stays in the tests (`crates/domains/keystore/src/tests/records.rs`).
-pub const FORMAT: u16 = 1;
+/// of each number that was ever released stays in the tests (`crates/domains/keystore/src/tests/records.rs`); number 1 was not.
+pub const FORMAT: u16 = 2;
 
 const MAGIC: [u8; 6] = *b"GNSREC";
 const HEADER: usize = MAGIC.len() + size_of::<u16>();

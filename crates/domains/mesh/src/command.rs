@@ -5,6 +5,7 @@
 use calls::keystore::CommandReply;
 use heapless::Deque;
 use wire::{
+    binding::MAX_AUTHORITIES,
     command::Command,
     telemetry::CommandResult,
     update::{CHUNK, ChunkHead, MAX_UPDATE, parse, parse_chunk},
@@ -25,8 +26,10 @@ pub struct Done {
 
 pub struct Commands {
     waiting: Deque<Command, WAITING>,
-    /// The counter of the last command that the keystore let through.
-    accepted: u32,
+    /// The one that the keystore has been asked about.
+    asked: Option<Command>,
+    /// The last that it let through of each authority. Whose one that comes is, only the keystore can tell.
+    accepted: [Option<Command>; MAX_AUTHORITIES],
     pub done: Done,
     pub staging: Staging,
     /// Commands and chunks that were not obeyed.
@@ -36,12 +39,13 @@ pub struct Commands {
 impl Commands {
     pub const fn new() -> Self {
         let done = Done { counter: 0, operation: 0, result: CommandResult::None };
-        Self { waiting: Deque::new(), accepted: 0, done, staging: Staging::new(), dropped: 0 }
+        let (asked, accepted) = (None, [None; MAX_AUTHORITIES]);
+        Self { waiting: Deque::new(), asked, accepted, done, staging: Staging::new(), dropped: 0 }
     }
 
     pub fn forget(&mut self) {
         self.waiting.clear();
-        self.accepted = 0;
+        (self.asked, self.accepted) = (None, [None; MAX_AUTHORITIES]);
         self.done = Done { counter: 0, operation: 0, result: CommandResult::None };
         self.staging.clear();
     }
@@ -63,14 +67,19 @@ impl Commands {
 
     /// A repeated command costs the keystore nothing.
     fn wait(&mut self, command: Command) -> bool {
-        let known = command.counter.get() <= self.accepted || self.waiting.iter().any(|waiting| *waiting == command);
-        !known && self.waiting.push_back(command).is_ok()
+        let waits = self.waiting.iter().any(|waiting| *waiting == command);
+        !waits && !self.is_accepted(&command) && self.waiting.push_back(command).is_ok()
+    }
+
+    fn is_accepted(&self, command: &Command) -> bool {
+        self.accepted.iter().flatten().any(|accepted| accepted == command)
     }
 
     /// The next that is to be checked.
     pub fn next(&mut self) -> Option<Command> {
         while let Some(command) = self.waiting.pop_front() {
-            if command.counter.get() > self.accepted {
+            if !self.is_accepted(&command) {
+                self.asked = Some(command);
                 return Some(command);
             }
             self.drop_one();
@@ -80,7 +89,10 @@ impl Commands {
 
     /// The keystore has let it through.
     pub fn accept(&mut self, command: &CommandReply) {
-        self.accepted = self.accepted.max(command.counter);
+        let place = usize::try_from(command.authority).ok().and_then(|place| self.accepted.get_mut(place));
+        if let Some(place) = place {
+            *place = self.asked.take();
+        }
     }
 
     pub fn finish(&mut self, command: &CommandReply, result: CommandResult) {
@@ -144,5 +156,29 @@ impl Staging {
     /// The update that is locked, if one is.
     pub fn locked(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length).filter(|_| self.locked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::Secret;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    #[test]
+    fn what_one_authority_has_used_up_is_not_anothers() {
+        let make = |key, counter| Command::new(&Secret::new([key; 32]), &[1; 32], 1, 0, counter);
+        let mut commands = Commands::new();
+        for (authority, counter) in [(0, u32::MAX), (1, 5), (0, 3), (1, 6)] {
+            let command = make(authority as u8, counter);
+            commands.take(command.as_bytes());
+            assert_eq!(commands.next(), Some(command), "{authority}, {counter}");
+            commands.accept(&CommandReply { operation: 1, argument: 0, counter, authority });
+            // The same again goes no further.
+            commands.take(command.as_bytes());
+            assert_eq!(commands.next(), None);
+        }
+        assert_eq!(commands.dropped, 4);
     }
 }

@@ -29,7 +29,7 @@ pub struct Command {
     /// First byte of the hash of F. The key is the node's own, so this only tells a stray command from a forged one.
     pub target: u8,
     pub argument: U32,
-    /// Above that of the last command of any authority. Seconds of Unix time, or the last plus one if that is more.
+    /// Above that of the authority's last command. Seconds of Unix time, or the last plus one if that is more.
     pub counter: U32,
     pub mac: [u8; 6],
 }

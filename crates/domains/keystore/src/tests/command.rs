@@ -129,22 +129,22 @@ fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
 }
 
 #[test]
-fn any_authority_commands_by_one_counter() {
+fn each_authority_commands_by_a_counter_of_its_own() {
     let (mut rig, binding, authorities) = of_three(2);
-    let mut counter = 0;
-    for _ in 0..2 {
-        for (place, authority) in authorities.iter().enumerate() {
-            counter += 1;
-            let key = key_of(authority, &binding, &rig);
-            let command = Command::new(&key, &binding.fiduciary, command::Operation::Status, 0, counter);
-            assert_eq!(rig.command(&command).unwrap().authority as usize, place);
-            for other in &authorities {
-                let key = key_of(other, &binding, &rig);
-                let again = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, counter);
-                assert_eq!(rig.command(&again), Err(Refusal::Stale));
-            }
+    let make = |rig: &Rig, place: usize, operation, counter| {
+        Command::new(&key_of(&authorities[place], &binding, rig), &binding.fiduciary, operation, 0, counter)
+    };
+    // Whatever each has used up, even all there is, is its own. In any order, and over a power cut.
+    for (place, counter) in [(1, 7), (0, 3), (1, 8), (2, u32::MAX), (0, 4), (1, u32::MAX), (0, 5)] {
+        let command = make(&rig, place, command::Operation::Status, counter);
+        let reply = rig.command(&command).unwrap();
+        assert_eq!((reply.authority as usize, reply.counter), (place, counter));
+        for old in [counter, counter - 1, 0] {
+            let again = make(&rig, place, command::Operation::Isolate, old);
+            assert_eq!(rig.command(&again), Err(Refusal::Stale), "{place}, {old} after {counter}");
         }
         rig.power_cycle();
+        assert_eq!(rig.command(&command), Err(Refusal::Stale));
     }
 }
 

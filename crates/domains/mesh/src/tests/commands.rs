@@ -62,11 +62,17 @@ fn a_repeated_command_costs_the_keystore_nothing() {
     world.command(Operation::Status, 0, 5);
     world.run_for(50);
     assert_eq!(asked(&world), 1);
-    for counter in [5, 5, 4, 0] {
-        world.command(Operation::Status, 0, counter);
+    for _ in 0..2 {
+        world.command(Operation::Status, 0, 5);
     }
     assert_eq!(asked(&world), 1);
     assert_eq!(results(&mut world).len(), 1);
+    // An older one may be another authority's: the keystore knows.
+    for counter in [4, 0] {
+        world.command(Operation::Status, 0, counter);
+        world.run_for(50);
+    }
+    assert_eq!((asked(&world), results(&mut world).len()), (3, 0));
     assert_eq!(world.now_telemetry().commands_dropped.get(), 4);
     // The same one many times before the keystore has answered.
     world.node.keystore.trouble = Some((CheckCommand::OP, Trouble::Silent(1)));
@@ -79,7 +85,7 @@ fn a_repeated_command_costs_the_keystore_nothing() {
     }
     world.run_for(3000);
     assert_eq!(world.telemetry().last().unwrap().counter.get(), 9);
-    assert!(asked(&world) <= 6);
+    assert!(asked(&world) <= 8);
 }
 
 #[test]
