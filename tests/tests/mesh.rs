@@ -396,8 +396,8 @@ fn nothing_leaves_the_tenant_that_no_rule_names() {
         let command = fleet.authority.probe(&send);
         fleet.authority.host.ok(&command);
     }
-    // Orders may be lost; most were tried. What was tried is behind us when a later record comes.
-    fleet.telemetry(|record| record.policy_dropped.get() > before + orders.len() as u64 / 2);
+    // What was tried is behind us when a later record comes.
+    fleet.telemetry(|record| record.policy_dropped.get() > before);
     let sequence = fleet.telemetry(|_| true).sequence.get();
     fleet.telemetry(|record| record.sequence.get() > sequence + 1);
     fleet.authority.ping();

@@ -70,7 +70,7 @@ pub struct Tenancy {
     pub mtu: u64,
 }
 
-/// `workload` to `console` and to `mesh`: that it goes on.
+/// `workload` to `console` and to `mesh`: that it goes on. The numbers are its word: `mesh` counts only that they change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Heartbeat {

@@ -17,8 +17,10 @@ pub struct Inner {
     isolated: bool,
     flows: Flows,
     pub commands: Commands,
-    /// Packets that policy did not name.
+    /// Packets that policy did not name; of the workload's one for each record, however many there were.
     pub dropped: u64,
+    /// A packet of the workload's has been refused since the last record.
+    refused: bool,
     /// Packets that the workload's ring had no room for.
     pub lost: u64,
 }
@@ -31,6 +33,7 @@ impl Inner {
             flows: Flows::new(),
             commands: Commands::new(),
             dropped: 0,
+            refused: false,
             lost: 0,
         }
     }
@@ -81,14 +84,25 @@ impl Inner {
 
     /// Sends a packet of the workload's, if a flow or a rule names it.
     pub fn send(&mut self, now: Micros, bytes: &[u8], tunnel: &mut Tunnel, perimeter: &mut Ring<'_>) {
-        let Ok(packet) = Packet::parse(bytes) else { return self.drop_one() };
+        let Ok(packet) = Packet::parse(bytes) else { return self.refuse_workload() };
         match self.flows.outbound(now, &self.configuration, self.isolated, &packet.summary) {
             Ok(place) => tunnel.send(now, place, packet.bytes, perimeter),
-            Err(_) => self.drop_one(),
+            Err(_) => self.refuse_workload(),
         }
     }
 
-    pub fn drop_one(&mut self) {
+    /// What the workload may not send is no news for the authority but that there was some: as many as it likes would be
+    /// a number of its choice, in every record.
+    pub fn refuse_workload(&mut self) {
+        self.refused = true;
+    }
+
+    /// A record is about to be made.
+    pub fn count_workload(&mut self) {
+        self.dropped = self.dropped.wrapping_add(core::mem::take(&mut self.refused).into());
+    }
+
+    fn drop_one(&mut self) {
         self.dropped = self.dropped.wrapping_add(1);
     }
 }

@@ -51,7 +51,7 @@ use zeroize::Zeroize;
 use inner::Inner;
 use keys::{Answer, Keys, Question};
 use member::Member;
-use telemetry::{Path, Report};
+use telemetry::{Beats, Path, Report};
 use tunnel::Tunnel;
 
 /// One step takes at most so many frames, and as many packets of the workload.
@@ -166,7 +166,7 @@ pub struct Mesh<'a> {
     started: Option<Micros>,
     report_at: Micros,
     sequence: u32,
-    beats: u64,
+    beats: Beats,
     drops: Drops,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Mesh<'a> {
             started: None,
             report_at: 0,
             sequence: 0,
-            beats: 0,
+            beats: Beats::new(params),
             drops: Drops::NONE,
         }
     }
@@ -194,7 +194,7 @@ impl<'a> Mesh<'a> {
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
         self.started.get_or_insert(now);
         if let Some(heartbeat) = ports.heartbeat.poll() {
-            self.beats = heartbeat.beats;
+            self.beats.hear(now, heartbeat);
         }
         // First the answer, then the membership: lifecycle publishes before it answers.
         self.hear_lifecycle(now, ports);
@@ -467,7 +467,7 @@ impl<'a> Mesh<'a> {
                 Ok(Some(len)) => {
                     inner.send(now, input.get(..len).unwrap_or_default(), tunnel, &mut ports.perimeter);
                 }
-                Err(shm::Misbehaved) => inner.drop_one(),
+                Err(shm::Misbehaved) => inner.refuse_workload(),
             }
         }
         true
@@ -482,6 +482,7 @@ impl<'a> Mesh<'a> {
         if let Some(drops) = ports.drops.poll() {
             self.drops = drops;
         }
+        self.memory.inner.count_workload();
         let record = self.record(now, &member);
         let Memory { tunnel, inner: Inner { configuration, .. }, .. } = &mut *self.memory;
         for (place, peer) in configuration.peers.iter().enumerate() {
@@ -520,7 +521,7 @@ impl<'a> Mesh<'a> {
             outer_dropped: U64::new(tunnel.outer_dropped()),
             policy_dropped: U64::new(inner.dropped),
             commands_dropped: U64::new(inner.commands.dropped),
-            heartbeat: U64::new(self.beats),
+            heartbeat: U64::new(self.beats.count),
             frames_malformed: U64::new(self.drops.malformed),
             frames_refused: U64::new(self.drops.refused),
             frames_own: U64::new(self.drops.own),

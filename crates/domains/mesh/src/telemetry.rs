@@ -1,13 +1,41 @@
 //! Telemetry as an inner packet. What is made here is a [`Telemetry`] record from [`TELEMETRY_PORT`] to
 //! [`TELEMETRY_PORT`] of an authority, and there is no way to make it anything else.
 
+use calls::{
+    mesh::Heartbeat,
+    params::{Params, micros},
+};
 use policy::{Configuration, Peer, Prefix, Role};
+use shm::Micros;
 use smoltcp::{
     phy::ChecksumCapabilities,
     wire::{IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr},
 };
 use wire::{TELEMETRY_PORT, telemetry::Telemetry};
 use zerocopy::IntoBytes;
+
+/// The workload's beats, as a record says them. What the workload writes is any number that it likes: counted here is only
+/// that it has changed, and no more than twice in the time in which it is to change once. So it can be late and early.
+pub struct Beats {
+    pub count: u64,
+    last: u64,
+    /// No other counts before.
+    next: Micros,
+    apart: Micros,
+}
+
+impl Beats {
+    pub fn new(params: &Params) -> Self {
+        Self { count: 0, last: 0, next: 0, apart: micros(params.heartbeat_ms) / 2 }
+    }
+
+    pub fn hear(&mut self, now: Micros, heartbeat: Heartbeat) {
+        if core::mem::replace(&mut self.last, heartbeat.beats) != heartbeat.beats && now >= self.next {
+            self.count = self.count.wrapping_add(1);
+            self.next = now.saturating_add(self.apart);
+        }
+    }
+}
 
 const RECORD: usize = size_of::<Telemetry>();
 const UDP: usize = 8;

@@ -76,7 +76,7 @@ pub struct Telemetry {
     pub policy_dropped: U64,
     /// Commands and chunks that were not obeyed: replayed, of another target, with a wrong MAC.
     pub commands_dropped: U64,
-    /// Heartbeat of the workload.
+    /// Beats of the workload that were counted since power-up.
     pub heartbeat: U64,
     /// Frames from the link that were not whole: lengths that disagree or that no frame has, a checksum that does not fit.
     /// This and the next three count since the domain that dropped them was started, up to the record before.

@@ -8,4 +8,5 @@ mod outsider;
 mod packets;
 mod policies;
 mod random;
+mod telemetry;
 mod world;
