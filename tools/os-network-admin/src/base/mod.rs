@@ -9,3 +9,4 @@ pub mod key;
 pub mod link;
 pub mod mesh_key;
 pub mod progress;
+pub mod say;

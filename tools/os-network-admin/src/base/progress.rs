@@ -8,6 +8,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::say::say;
+
 enum Shape {
     Spinner(ProgressBar),
     Lines,
@@ -49,14 +51,14 @@ impl Progress {
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bar.set_message(text.to_owned());
             }
-            Shape::Lines => eprintln!("{text}"),
+            Shape::Lines => say(text),
             Shape::Silent => {}
         }
     }
 
     /// What the operator should know even if all goes well. Never silent.
     pub fn warn(&self, text: &str) {
-        self.pause(|| eprintln!("warning: {text}"));
+        self.pause(|| say(format_args!("warning: {text}")));
     }
 
     /// Runs something that uses the terminal.

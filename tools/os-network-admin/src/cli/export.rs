@@ -11,6 +11,7 @@ use crate::{
         error::{Error, Exit},
         host::System,
         mesh_key::MeshKey,
+        say::say,
     },
     fleet::peer,
     output::{self, Exported, Failure, Outcome, Report},
@@ -72,7 +73,7 @@ pub async fn run(
     let told = told?;
     // Standard output is the configuration and nothing else.
     for told in &told {
-        eprintln!("{}", told.text());
+        say(told.text());
     }
     match told.iter().find(|told| !matches!(told.outcome, Outcome::Applied { .. })) {
         None => Ok(()),

@@ -29,12 +29,14 @@ use super::{
     run_files::{DaemonState, Lock, Paths},
     server::{Asked, listen},
     snapshot::{Change, KEEPALIVE_S, Node, Snapshot},
+    stamp::{self, Stamps},
 };
 use crate::{
     base::{
         error::{Error, Exit},
         host::{Host, System},
         mesh_key::{self, MeshKey},
+        say::{self, say},
     },
     output::{self, Up},
     registry::{AUTHORITY, Registry, Said},
@@ -70,7 +72,7 @@ pub struct Plan {
 }
 
 enum Backend {
-    Kernel,
+    Kernel(Stamps),
     User { engine: Box<Engine>, device: Device, outer: UdpSocket },
 }
 
@@ -81,6 +83,10 @@ struct Daemon {
     said: HashMap<i64, Said>,
     /// Some are.
     is_writing: bool,
+    /// Why the last could not be written.
+    unwritten: Option<String>,
+    /// The highest stamp that the registry has.
+    stamp_ms: i64,
     interface: String,
     index: u32,
     backend: Backend,
@@ -118,6 +124,7 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&DaemonState)) -> Result<(), Err
     let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
     // A terminal that goes away does not take the mesh with it.
     let _hangup = signal(SignalKind::hangup()).map_err(stop)?;
+    say::from_a_thread().map_err(|error| Error::new(Exit::Other, format!("a thread cannot run: {error}")))?;
     let mut daemon = match Daemon::start(&plan).await {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -184,6 +191,7 @@ fn refused(interface: &str, error: &io::Error) -> Error {
 impl Daemon {
     async fn start(plan: &Plan) -> Result<Self, Error> {
         let registry = Registry::open(&plan.registry)?;
+        stamp::claim(&registry, &System).await?;
         let key = MeshKey::of_registry(&plan.registry)?;
         let (registry, snapshot) = RegistryThread::start(registry, key, &plan.fleet)?;
         let (setup, fleet) = (&snapshot.setup(), &snapshot.fleet);
@@ -233,6 +241,8 @@ impl Daemon {
             snapshot,
             said: HashMap::new(),
             is_writing: false,
+            unwritten: None,
+            stamp_ms: 0,
             interface: name.clone(),
             index,
             backend,
@@ -269,7 +279,10 @@ impl Daemon {
                     }
                 }
                 _ = greet.tick() => self.greet(),
-                _ = write.tick() => self.write(),
+                _ = write.tick() => {
+                    self.write();
+                    self.seek();
+                }
                 done = self.registry.done() => match done {
                     Some(done) => self.take(done),
                     None => return Err(Error::new(Exit::Registry, "the registry's thread has died")),
@@ -294,6 +307,13 @@ impl Daemon {
         }
     }
 
+    /// The kernel may have lost a node that says nothing any more.
+    fn seek(&self) {
+        if let Backend::User { engine, .. } = &self.backend {
+            self.show_neighbours(self.snapshot.nodes.values().filter(|node| engine.is_unheard(&node.peer.key)));
+        }
+    }
+
     /// A node answers no solicitation of an address that it does not know, such as our new one: so the kernel is told where the
     /// node was.
     fn show_neighbours<'n>(&self, nodes: impl Iterator<Item = &'n Node>) {
@@ -302,17 +322,17 @@ impl Daemon {
             let (Some(at), Some(mac)) = (peer.endpoint, *mac) else { continue };
             let (index, ip) = (at.scope_id(), *at.ip());
             let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
-            if index != 0 && !self.has_session(peer) && unknown() {
+            if index != 0 && !self.is_heard(peer) && unknown() {
                 // Without the right to do so the kernel's own way is left, which works where we have not moved.
                 let _ = netlink.set_neighbour(index, ip, mac);
             }
         }
     }
 
-    fn has_session(&self, peer: &PeerSetup) -> bool {
+    fn is_heard(&self, peer: &PeerSetup) -> bool {
         match &self.backend {
-            Backend::Kernel => kernel::seen(&self.interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
-            Backend::User { engine, .. } => engine.seen(&peer.key).is_some_and(|seen| seen.handshake.is_some()),
+            Backend::Kernel(_) => kernel::seen(&self.interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
+            Backend::User { engine, .. } => engine.hears(&peer.key),
         }
     }
 
@@ -355,16 +375,30 @@ impl Daemon {
 
     /// Has what was said since the last time written down, unless that is still going on.
     fn write(&mut self) {
-        if !self.said.is_empty() && !self.is_writing {
+        if let Backend::Kernel(stamps) = &mut self.backend {
+            stamps.begin(System.since_1970());
+        }
+        let stamp_ms = self.highest_stamp_ms();
+        if !self.is_writing && (!self.said.is_empty() || stamp_ms > self.stamp_ms + stamp::BEHIND_MS) {
             self.is_writing = true;
-            self.registry.write(self.said.drain().map(|(_, said)| said).collect());
+            self.registry.write(self.said.drain().map(|(_, said)| said).collect(), stamp_ms);
+        }
+    }
+
+    fn highest_stamp_ms(&self) -> i64 {
+        match &self.backend {
+            Backend::Kernel(stamps) => stamps.highest_ms(),
+            Backend::User { engine, .. } => engine.highest_stamp_ms(),
         }
     }
 
     fn take(&mut self, done: Done) {
         match done {
-            Done::Written(left) => {
-                self.is_writing = false;
+            Done::Written(Ok(stamp_ms)) => {
+                (self.is_writing, self.unwritten, self.stamp_ms) = (false, None, stamp_ms);
+            }
+            Done::Written(Err((left, error))) => {
+                (self.is_writing, self.unwritten) = (false, Some(error.message));
                 for said in left {
                     // What came meanwhile is newer.
                     self.said.entry(said.member).or_insert(said);
@@ -375,7 +409,7 @@ impl Daemon {
                 self.snapshot = *snapshot;
                 let setup = self.snapshot.setup();
                 match &mut self.backend {
-                    Backend::Kernel => self.configure(&setup),
+                    Backend::Kernel(_) => self.configure(&setup),
                     Backend::User { engine, .. } => engine.set_peers(&setup.peers),
                 }
                 self.greet();
@@ -405,7 +439,7 @@ impl Daemon {
                 changed.push(host);
             }
         }
-        if let Backend::Kernel = self.backend {
+        if let Backend::Kernel(_) = self.backend {
             self.configure(&self.snapshot.setup());
         }
         let nodes = changed.iter().filter_map(|host| self.snapshot.nodes.get(host));
@@ -418,7 +452,7 @@ impl Daemon {
 
     fn configure(&self, setup: &Setup) {
         if let Err(error) = kernel::configure(&self.interface, setup) {
-            eprintln!("the interface is not as the registry says: {error}");
+            say(format_args!("the interface is not as the registry says: {error}"));
         }
     }
 
@@ -464,7 +498,7 @@ impl Daemon {
     fn peer_status(&self, host: u32, node: &Node) -> output::Peer {
         let peer = &node.peer;
         let seen = match &self.backend {
-            Backend::Kernel => kernel::seen(&self.interface, peer).unwrap_or_default(),
+            Backend::Kernel(_) => kernel::seen(&self.interface, peer).unwrap_or_default(),
             Backend::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
         };
         let (v4, v6) = self.snapshot.fleet.addresses(host);
@@ -491,8 +525,8 @@ impl Daemon {
                 _ => Ok(()),
             }
         };
-        let gone = gone();
-        self.registry.write(self.said.into_values().collect());
+        let (gone, stamp_ms) = (gone(), self.highest_stamp_ms());
+        self.registry.write(self.said.into_values().collect(), stamp_ms);
         self.registry.end();
         gone
     }
@@ -520,7 +554,7 @@ fn backend(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> i
             {
                 let _ = netlink.delete(found.index);
             }
-            return made.map(|index| (Backend::Kernel, index, "kernel".into()));
+            return made.map(|index| (Backend::Kernel(Stamps::new()), index, "kernel".into()));
         }
         if plan.choice == EngineChoice::Kernel {
             return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
@@ -547,7 +581,7 @@ fn outer(port: u16) -> Result<UdpSocket, Error> {
 
 async fn readable(backend: &Backend) -> io::Result<()> {
     match backend {
-        Backend::Kernel => std::future::pending().await,
+        Backend::Kernel(_) => std::future::pending().await,
         Backend::User { device, outer, .. } => tokio::select! {
             ready = device.readable() => ready,
             ready = outer.readable() => ready,

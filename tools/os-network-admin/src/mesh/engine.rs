@@ -16,10 +16,14 @@ use boringtun::{
 };
 use crypto::Secret;
 use policy::{Prefix, Preshared};
+use tokio::time::Instant;
 use wire::{Ip, Key};
 
-use super::filter::Filter;
-use crate::registry::Rules;
+use super::{filter::Filter, stamp::Stamps};
+use crate::{
+    base::host::{Host, System},
+    registry::Rules,
+};
 
 /// MeshAddress packets of up to this length, so that outer ones are of 1500 bytes.
 pub const MTU: u32 = 1420;
@@ -27,6 +31,10 @@ pub const MTU: u32 = 1420;
 pub const BUFFER: usize = 2048;
 /// Handshakes a second from which on a sender must show that it is where it says. Each is counted twice.
 const HANDSHAKES: u64 = 200;
+/// A peer that was sent something and says nothing for so long is treated like one without a session.
+const UNHEARD: Duration = Duration::from_secs(3);
+/// How often a handshake is begun for that: a peer that only listens answers with nothing sooner than after ten seconds.
+const GREETED: Duration = Duration::from_secs(15);
 
 /// What the interface is to be.
 pub struct Setup {
@@ -80,6 +88,9 @@ struct Peer {
     tunnel: Tunn,
     filter: Option<Filter>,
     seen: Seen,
+    /// The first packet since it was heard last was sent then.
+    unanswered: Option<Instant>,
+    greeted: Option<Instant>,
 }
 
 pub struct Engine {
@@ -95,6 +106,7 @@ pub struct Engine {
     /// What is allowed to peers besides: whole networks.
     networks: Vec<(Prefix, u32)>,
     next_index: u32,
+    stamps: Stamps,
     buffer: Box<[u8; BUFFER]>,
 }
 
@@ -112,6 +124,7 @@ impl Engine {
             by_address: HashMap::new(),
             networks: Vec::new(),
             next_index: 1,
+            stamps: Stamps::new(),
             buffer: Box::new([0; BUFFER]),
         };
         engine.set_peers(&setup.peers);
@@ -171,9 +184,11 @@ impl Engine {
         let keepalive = (setup.keepalive_s > 0).then_some(setup.keepalive_s);
         let (secret, limiter) = (self.secret.clone(), Arc::clone(&self.limiter));
         let tunnel = Tunn::new(secret, setup.key.into(), preshared, keepalive, index, Some(limiter));
+        // After it has looked at the clock.
+        self.stamps.begin(System.since_1970());
         let filter = setup.rules.as_ref().map(|rules| Filter::new(&self.addresses, &setup.allowed, rules));
         let seen = Seen { endpoint: setup.endpoint, ..Seen::default() };
-        (index, Peer { setup: setup.clone(), tunnel, filter, seen })
+        (index, Peer { setup: setup.clone(), tunnel, filter, seen, unanswered: None, greeted: None })
     }
 
     /// What was another's since stays the other's.
@@ -189,6 +204,35 @@ impl Engine {
     pub fn seen(&self, key: &Key) -> Option<Seen> {
         let peer = self.by_key.get(key).and_then(|index| self.peers.get(index))?;
         Some(Seen { handshake: peer.tunnel.time_since_last_handshake(), ..peer.seen.clone() })
+    }
+
+    /// The highest timestamp that a handshake may have had until now, in Unix milliseconds.
+    pub fn highest_stamp_ms(&self) -> i64 {
+        self.stamps.highest_ms()
+    }
+
+    /// Whether there is a session with a peer, and nothing that it was sent lately stays without a word.
+    pub fn hears(&self, key: &Key) -> bool {
+        let peer = self.by_key.get(key).and_then(|index| self.peers.get(index));
+        peer.is_some_and(|peer| peer.tunnel.time_since_last_handshake().is_some() && !peer.is_unheard())
+    }
+
+    /// Whether there is something that a peer leaves without a word.
+    pub fn is_unheard(&self, key: &Key) -> bool {
+        let peer = self.by_key.get(key).and_then(|index| self.peers.get(index));
+        peer.is_some_and(Peer::is_unheard)
+    }
+
+    /// Sends every peer something authentic at once, so that each learns where we are now.
+    pub fn poke(&mut self, out: &mut impl Out) {
+        for peer in self.peers.values_mut() {
+            if peer.tunnel.time_since_last_handshake().is_some() {
+                let result = peer.tunnel.encapsulate(&[], &mut self.buffer[..]);
+                emit(result, peer.seen.endpoint, out);
+            } else {
+                peer.greet(&mut self.buffer[..], out);
+            }
+        }
     }
 
     /// Begins a handshake with every peer whose place is known, so that each learns where we are.
@@ -212,6 +256,7 @@ impl Engine {
             return;
         }
         peer.seen.sent += packet.len() as u64;
+        peer.unanswered.get_or_insert_with(Instant::now);
         let result = peer.tunnel.encapsulate(packet, &mut self.buffer[..]);
         emit(result, peer.seen.endpoint, out);
     }
@@ -221,8 +266,11 @@ impl Engine {
         let source = IpAddr::V6(*from.ip());
         let Some(at) = self.whose(datagram, from, out) else { return };
         let Some(peer) = self.peers.get_mut(&at) else { return };
+        // It needs nothing but the peer's public key and what was seen on the link: it may be anybody's.
+        let is_cookie = matches!(Tunn::parse_incoming_packet(datagram), Ok(Packet::PacketCookieReply(_)));
         match peer.tunnel.decapsulate(Some(source), datagram, &mut self.buffer[..]) {
             TunnResult::Err(_) => return,
+            TunnResult::Done if is_cookie => return,
             TunnResult::Done => {}
             TunnResult::WriteToNetwork(answer) => {
                 // A cookie reply is 64 bytes long: its receiver has not shown yet where it is.
@@ -231,7 +279,7 @@ impl Engine {
                 if is_cookie {
                     return;
                 }
-                peer.seen.endpoint = Some(from);
+                peer.heard(from);
                 while let TunnResult::WriteToNetwork(queued) = peer.tunnel.decapsulate(None, &[], &mut self.buffer[..])
                 {
                     out.network(queued, from);
@@ -248,8 +296,7 @@ impl Engine {
                 deliver(allowed, peer.filter.as_mut(), &mut peer.seen, packet, out);
             }
         }
-        // It was authentic: this is where the peer is now.
-        peer.seen.endpoint = Some(from);
+        peer.heard(from);
     }
 
     /// What time brings. Four times a second is often enough.
@@ -258,6 +305,11 @@ impl Engine {
         for peer in self.peers.values_mut() {
             let result = peer.tunnel.update_timers(&mut self.buffer[..]);
             emit(result, peer.seen.endpoint, out);
+            if peer.is_unheard() && peer.greeted.is_none_or(|at| at.elapsed() >= GREETED) {
+                peer.greeted = Some(Instant::now());
+                let result = peer.tunnel.format_handshake_initiation(&mut self.buffer[..], false);
+                emit(result, peer.seen.endpoint, out);
+            }
         }
     }
 
@@ -294,6 +346,16 @@ impl Engine {
 }
 
 impl Peer {
+    /// Something authentic has come: this is where the peer is now.
+    fn heard(&mut self, from: SocketAddrV6) {
+        self.seen.endpoint = Some(from);
+        self.unanswered = None;
+    }
+
+    fn is_unheard(&self) -> bool {
+        self.unanswered.is_some_and(|since| since.elapsed() >= UNHEARD)
+    }
+
     fn greet(&mut self, buffer: &mut [u8], out: &mut impl Out) {
         if self.tunnel.time_since_last_handshake().is_none() {
             let result = self.tunnel.format_handshake_initiation(buffer, false);
@@ -408,5 +470,124 @@ mod tests {
             engine.set_peer(&peer(number, 1, Prefix::v4([10, 8, 0, number], 32)));
         }
         assert_eq!(engine.peers.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 0xff_ffff]);
+    }
+
+    /// Datagrams for the network, and where they go.
+    #[derive(Default)]
+    struct Sent(Vec<(Vec<u8>, SocketAddrV6)>);
+
+    impl Out for Sent {
+        fn network(&mut self, datagram: &[u8], to: SocketAddrV6) {
+            self.0.push((datagram.into(), to));
+        }
+
+        fn device(&mut self, _: &[u8]) {}
+    }
+
+    fn place(last: u8) -> SocketAddrV6 {
+        SocketAddrV6::new([0xfe80, 0, 0, 0, 0, 0, 0, last.into()].into(), 51820, 0, 2)
+    }
+
+    /// Two engines that know each other, and where they are; each has the other as its only peer.
+    fn two() -> [Engine; 2] {
+        let secrets = [[1; 32], [2; 32]];
+        let keys = secrets.map(|secret| *PublicKey::from(&StaticSecret::from(secret)).as_bytes());
+        [0, 1].map(|at: usize| {
+            let mut other = peer(0, 7, Prefix::v4([10, 8, 0, 2 - at as u8], 32));
+            (other.key, other.endpoint) = (keys[1 - at], Some(place(2 - at as u8)));
+            let secret = Secret::new(secrets[at]);
+            Engine::new(&Setup { secret, port: 1, addresses: Vec::new(), peers: vec![other] })
+        })
+    }
+
+    fn endpoint(engine: &Engine) -> Option<SocketAddrV6> {
+        engine.peers.values().next().unwrap().seen.endpoint
+    }
+
+    /// Lets both talk until neither has anything to say. The first is at place 1, the second at place 2.
+    fn talk(engines: &mut [Engine; 2], first: Sent) {
+        let mut waiting: Vec<(usize, Vec<u8>)> = first.0.into_iter().map(|(bytes, _)| (1, bytes)).collect();
+        while let Some((to, bytes)) = waiting.pop() {
+            let mut sent = Sent::default();
+            engines[to].from_network(&bytes, place(2 - to as u8), &mut sent);
+            waiting.extend(sent.0.into_iter().map(|(bytes, _)| (1 - to, bytes)));
+        }
+    }
+
+    #[test]
+    fn only_what_is_authentic_moves_a_peer() {
+        let mut engines = two();
+        let mut sent = Sent::default();
+        engines[0].greet(&mut sent);
+        // Whoever has seen the initiation can make this of it: the responder's public key is enough.
+        let forger = RateLimiter::new(&engines[1].public, 0);
+        let mut forged = [0; BUFFER];
+        let cookie = match forger.verify_packet(Some(IpAddr::V6(*place(1).ip())), &sent.0[0].0, &mut forged) {
+            Err(TunnResult::WriteToNetwork(cookie)) => cookie.to_vec(),
+            _ => panic!("no cookie"),
+        };
+        engines[0].from_network(&cookie, place(9), &mut Sent::default());
+        assert_eq!(endpoint(&engines[0]), Some(place(2)), "a cookie moves nobody");
+        talk(&mut engines, sent);
+        // What is no message of the session's, or one that came before, neither.
+        let mut sent = Sent::default();
+        engines[1].poke(&mut sent);
+        let keepalive = sent.0[0].0.clone();
+        let mut broken = keepalive.clone();
+        *broken.last_mut().unwrap() ^= 1;
+        engines[0].from_network(&broken, place(9), &mut Sent::default());
+        assert_eq!(endpoint(&engines[0]), Some(place(2)));
+        engines[0].from_network(&keepalive, place(3), &mut Sent::default());
+        engines[0].from_network(&keepalive, place(9), &mut Sent::default());
+        assert_eq!(endpoint(&engines[0]), Some(place(3)), "an authentic one does");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_not_heard_for_a_few_seconds_is_like_one_without_a_session() {
+        let mut engines = two();
+        let key = engines[0].peers.values().next().unwrap().setup.key;
+        let mut sent = Sent::default();
+        engines[0].greet(&mut sent);
+        assert!(!engines[0].hears(&key));
+        talk(&mut engines, sent);
+        assert!(engines[0].hears(&key), "there is a session");
+        let packet = echo();
+        let begun = |sent: &Sent| sent.0.iter().filter(|(bytes, _)| bytes[0] == 1).count();
+        let mut sent = Sent::default();
+        engines[0].from_device(&packet, &mut sent);
+        tokio::time::advance(UNHEARD).await;
+        assert!(!engines[0].hears(&key));
+        engines[0].tick(&mut sent);
+        engines[0].tick(&mut sent);
+        assert_eq!(begun(&sent), 1, "one handshake is begun");
+        // An answer, and it is heard again.
+        talk(&mut engines, sent);
+        assert!(engines[0].hears(&key));
+        // Idle is not unheard.
+        tokio::time::advance(10 * UNHEARD).await;
+        assert!(engines[0].hears(&key));
+    }
+
+    #[test]
+    fn a_poke_reaches_every_peer_at_once_with_a_session_or_without() {
+        let mut engines = two();
+        let mut sent = Sent::default();
+        engines[0].poke(&mut sent);
+        assert_eq!((sent.0.len(), sent.0[0].0[0]), (1, 1), "a handshake begins");
+        talk(&mut engines, sent);
+        let mut sent = Sent::default();
+        engines[0].poke(&mut sent);
+        assert_eq!((sent.0.len(), sent.0[0].0.len(), sent.0[0].1), (1, 32, place(2)), "a keepalive");
+        // The host has moved, and is followed.
+        engines[1].from_network(&sent.0[0].0, place(5), &mut Sent::default());
+        assert_eq!(endpoint(&engines[1]), Some(place(5)));
+    }
+
+    /// A packet to the second engine's address.
+    fn echo() -> Vec<u8> {
+        let mut packet = vec![0; 28];
+        (packet[0], packet[3], packet[9]) = (0x45, 28, 1);
+        packet[12..20].copy_from_slice(&[10, 8, 0, 1, 10, 8, 0, 2]);
+        packet
     }
 }

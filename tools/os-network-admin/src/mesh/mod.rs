@@ -10,3 +10,4 @@ mod registry_thread;
 pub mod run_files;
 mod server;
 mod snapshot;
+mod stamp;

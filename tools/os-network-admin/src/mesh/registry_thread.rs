@@ -17,6 +17,7 @@ use crate::{
     base::{
         error::{Error, Exit},
         mesh_key::MeshKey,
+        say::say,
     },
     registry::{Changes, Fleet, Registry, Said},
 };
@@ -28,16 +29,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub type Teller = oneshot::Sender<Reply>;
 
 enum Job {
-    /// The last record of each of some members.
-    Write(Vec<Said>),
+    /// The last record of each of some members, and the highest stamp.
+    Write(Vec<Said>, i64),
     /// Read the registry, whether or not it has changed.
     Read(Teller),
 }
 
 /// What the thread has done.
 pub enum Done {
-    /// All is written but these.
-    Written(Vec<Said>),
+    /// What was to be written is, or why it is not.
+    Written(Result<i64, (Vec<Said>, Error)>),
     /// This is how the registry is now.
     Read(Box<Snapshot>, Option<Teller>),
     /// This has changed since.
@@ -78,9 +79,9 @@ impl RegistryThread {
     }
 
     /// Has this written down. Nobody waits for it.
-    pub fn write(&self, said: Vec<Said>) {
+    pub fn write(&self, said: Vec<Said>, stamp_ms: i64) {
         // If the thread has died, `done` says it.
-        let _ = self.jobs.send(Job::Write(said));
+        let _ = self.jobs.send(Job::Write(said, stamp_ms));
     }
 
     /// Has the registry read again, for somebody who waits.
@@ -105,11 +106,11 @@ impl Kept {
     fn serve(mut self, jobs: &mpsc::Receiver<Job>, tell: &answers::UnboundedSender<Done>) {
         loop {
             let told = match jobs.recv_timeout(LOOK) {
-                Ok(Job::Write(said)) => tell.send(Done::Written(self.write(said))),
+                Ok(Job::Write(said, stamp_ms)) => tell.send(Done::Written(self.write(said, stamp_ms))),
                 Ok(Job::Read(teller)) => match self.read() {
                     Ok(known) => tell.send(Done::Read(Box::new(known), Some(teller))),
                     Err(error) => {
-                        eprintln!("{error}");
+                        say(&error);
                         // Whoever asked may be gone.
                         let _ = teller.send(Reply::Error(error.message));
                         Ok(())
@@ -121,7 +122,7 @@ impl Kept {
                         Ok(Some(done)) => tell.send(done),
                         Ok(None) => Ok(()),
                         Err(error) => {
-                            eprintln!("{error}");
+                            say(&error);
                             Ok(())
                         }
                     }
@@ -134,13 +135,16 @@ impl Kept {
         }
     }
 
-    /// What could not be written.
-    fn write(&self, said: Vec<Said>) -> Vec<Said> {
-        match self.registry.store_telemetry(&said) {
-            Ok(()) => Vec::new(),
+    fn write(&self, said: Vec<Said>, stamp_ms: i64) -> Result<i64, (Vec<Said>, Error)> {
+        let written = self.registry.whole(|registry| {
+            registry.store_telemetry(&said)?;
+            registry.raise_stamp(stamp_ms)
+        });
+        match written {
+            Ok(()) => Ok(stamp_ms),
             Err(error) => {
-                eprintln!("{error}");
-                said
+                say(&error);
+                Err((said, error))
             }
         }
     }

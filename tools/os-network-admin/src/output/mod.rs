@@ -19,7 +19,10 @@ pub use self::{
     mesh::{Died, Down, Peer, Ready, Status, Up},
     node::{Authority, Claimed, Configuration, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode, Role},
 };
-use crate::base::error::{Error, Exit};
+use crate::base::{
+    error::{Error, Exit},
+    say::say_now,
+};
 
 /// A result of a command: the document, and what people read.
 pub trait Document: Serialize {
@@ -77,7 +80,7 @@ pub fn error(json: bool, error: &Error) {
         // If nobody reads it, the exit code still says it.
         let _ = print(json, &Failed { error: error.into() });
     } else {
-        eprintln!("os-network-admin: {error}");
+        say_now(format_args!("os-network-admin: {error}"));
     }
 }
 

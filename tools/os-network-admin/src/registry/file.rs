@@ -15,12 +15,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transactio
 
 use super::{
     carry,
-    schema::{APPLICATION, FIRST, SCHEMA, SECOND, THIRD},
+    schema::{APPLICATION, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
     files,
     host::{self, Host},
+    say::say,
 };
 
 /// How long another process may hold the file.
@@ -119,6 +120,10 @@ impl Registry {
             if schema == 2 {
                 transaction.execute_batch(THIRD)?;
                 carry::over(&transaction, host.now_ms())?;
+                schema = 3;
+            }
+            if schema == 3 {
+                transaction.execute_batch(FOURTH)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }
@@ -208,9 +213,9 @@ impl Registry {
         if rows.len() < all {
             let many = all - rows.len();
             let path = self.path.display();
-            eprintln!(
+            say(format_args!(
                 "warning: {many} entries of the registry {path} are damaged and left out: restore it from a backup"
-            );
+            ));
         }
         Ok(rows)
     }

@@ -13,6 +13,7 @@ mod nodes;
 mod pack;
 mod revision;
 mod schema;
+mod stamp;
 mod wanted;
 
 pub use cost::{Cost, Counter};

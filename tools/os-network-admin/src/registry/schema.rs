@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 3;
+pub const SCHEMA: i32 = 4;
 
 /// Schema 1.
 pub const FIRST: &str = "
@@ -98,4 +98,9 @@ pub const THIRD: &str = "
     CREATE INDEX member_peer ON member (fleet, host) WHERE fiduciary IS NULL;
     CREATE INDEX member_behind ON member (fleet, host) WHERE wanted <> shown;
     CREATE INDEX member_unworkable ON member (fleet, host) WHERE wanted IS NULL AND fiduciary IS NOT NULL;
+";
+
+/// Schema 4 adds the highest timestamp of a handshake to schema 3.
+pub const FOURTH: &str = "
+    ALTER TABLE counter ADD COLUMN stamp_ms INTEGER NOT NULL DEFAULT 0;
 ";

@@ -22,7 +22,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     pack::pack,
-    schema::{APPLICATION, FIRST, SCHEMA, SECOND},
+    schema::{APPLICATION, FIRST, SCHEMA, SECOND, THIRD},
     *,
 };
 use crate::base::{
@@ -271,6 +271,18 @@ fn a_registry_of_the_second_version_is_found_in_by_key() {
         registry.enroll(&its, &new).unwrap().host
     };
     assert_eq!([place(1), place(2), place(3)], [3, 4, 7]);
+}
+
+#[test]
+fn a_registry_of_the_third_version_has_no_stamp_yet() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    drop(old(&path, 3, &[FIRST, SECOND, THIRD]));
+    let registry = Registry::open(&path).unwrap();
+    assert_eq!(registry.stamp_ms().unwrap(), 0);
+    registry.raise_stamp(7).unwrap();
+    drop(registry);
+    assert_eq!(Registry::open(&path).unwrap().stamp_ms().unwrap(), 7);
 }
 
 #[test]
