@@ -39,8 +39,10 @@ impl Device {
         let transport = unsafe { MmioTransport::new(header, MMIO_SIZE) };
         let Ok(mut transport) = transport else { panic!("no virtio device at its address") };
         assert!(transport.device_type() == kind, "another virtio device at this address");
-        let features = transport.begin_init(Features::all());
-        Self { transport, features }
+        match virtqueue::agree(&mut transport, Features::all()) {
+            Ok(features) => Self { transport, features },
+            Err(virtqueue::Refused) => panic!("the device wants a feature that this driver does not know"),
+        }
     }
 
     /// The queues are set up: the device may start.
@@ -54,9 +56,12 @@ impl Device {
     }
 
     /// Tells the device that its interrupt has been seen. Before the queues are drained, and the interrupt is
-    /// acknowledged to the kernel after that: so none is lost and none comes twice.
-    pub fn acknowledge(&mut self) -> InterruptStatus {
-        self.transport.ack_interrupt()
+    /// acknowledged to the kernel after that: so none is lost and none comes twice. A device that has given up says so by
+    /// an interrupt too.
+    pub fn acknowledge(&mut self) {
+        let interrupts = self.transport.ack_interrupt();
+        let changed = interrupts.contains(InterruptStatus::DEVICE_CONFIGURATION_INTERRUPT);
+        assert!(!(changed && virtqueue::has_failed(&self.transport)), "the device has given up");
     }
 
     /// A queue of this device.

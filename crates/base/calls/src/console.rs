@@ -53,6 +53,8 @@ wire::numbers! {
         UpdateRefused = 16, "update refused";
         /// The authority has isolated the node: 1, or let it rejoin: 0.
         Isolated = 17, "isolated";
+        /// The network card has an address that no station may have: its MAC `data[16..22]`.
+        BadLink = 18, "bad link";
     }
 }
 

@@ -1,4 +1,4 @@
-//! A virtqueue whose every buffer is one slot of DMA memory. What a device has of it, the driver does not touch; who
+//! What a driver and a virtio device agree on, and a virtqueue whose every buffer is one slot of DMA memory. What a device has of it, the driver does not touch; who
 //! borrows a slot gets it only for as long as that is so.
 //!
 //! Here and not beside the drivers, because it needs neither a board nor seL4: the tests run it against a device that is
@@ -11,6 +11,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod device;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,8 @@ use core::{
 };
 
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, queue::VirtQueue, transport::Transport};
+
+pub use device::{Refused, agree, has_failed};
 
 /// A queue of `N` slots of `LEN` bytes.
 pub struct Slots<H: Hal, const N: usize, const LEN: usize> {

@@ -55,16 +55,40 @@ struct Descriptor {
 }
 
 /// A device with one queue, as the driver's transport sees it.
-#[derive(Default)]
-struct Device {
-    descriptors: usize,
-    available: usize,
-    used: usize,
-    seen: u16,
-    given_back: u16,
+pub struct Device {
+    pub offered: u64,
+    /// It agrees to nothing without these features.
+    pub wanted: u64,
+    pub legacy: bool,
+    pub status: DeviceStatus,
+    pub taken: u64,
+    pub descriptors: usize,
+    pub available: usize,
+    pub used: usize,
+    pub seen: u16,
+    pub given_back: u16,
     /// Buffers that the device has: token, where, how long, and whether it is to write.
-    has: Vec<(u16, usize, usize, bool)>,
-    notified: usize,
+    pub has: Vec<(u16, usize, usize, bool)>,
+    pub notified: usize,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self {
+            offered: u64::MAX,
+            wanted: 0,
+            legacy: false,
+            status: DeviceStatus::empty(),
+            taken: 0,
+            descriptors: 0,
+            available: 0,
+            used: 0,
+            seen: 0,
+            given_back: 0,
+            has: Vec::new(),
+            notified: 0,
+        }
+    }
 }
 
 impl Transport for Device {
@@ -73,10 +97,12 @@ impl Transport for Device {
     }
 
     fn read_device_features(&mut self) -> u64 {
-        0
+        self.offered
     }
 
-    fn write_driver_features(&mut self, _: u64) {}
+    fn write_driver_features(&mut self, taken: u64) {
+        self.taken = taken;
+    }
 
     fn max_queue_size(&mut self, queue: u16) -> u32 {
         if queue == INDEX { N as u32 } else { 0 }
@@ -89,15 +115,20 @@ impl Transport for Device {
     }
 
     fn get_status(&self) -> DeviceStatus {
-        DeviceStatus::empty()
+        self.status
     }
 
-    fn set_status(&mut self, _: DeviceStatus) {}
+    /// A device that does not agree leaves its status as it was.
+    fn set_status(&mut self, status: DeviceStatus) {
+        if !status.contains(DeviceStatus::FEATURES_OK) || self.taken & self.wanted == self.wanted {
+            self.status = status;
+        }
+    }
 
     fn set_guest_page_size(&mut self, _: u32) {}
 
     fn requires_legacy_layout(&self) -> bool {
-        false
+        self.legacy
     }
 
     fn queue_set(&mut self, _: u16, size: u32, descriptors: PhysAddr, driver_area: PhysAddr, device_area: PhysAddr) {

@@ -334,6 +334,7 @@ mod tests {
             Event::new(Code::Isolated, 1, &[]),
             Event::new(Code::Isolated, 0, &[]),
             Event::new(Code::Died, Domain::Mesh as u32, &[]),
+            Event::new(Code::BadLink, 0, &[&[0; 16], &[0x33; 6]]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -349,7 +350,11 @@ mod tests {
         assert_eq!(lines[7], "genesis: isolated");
         assert_eq!(lines[8], "genesis: rejoined");
         assert_eq!(lines[9], "genesis: fault mesh died; power-cycle the node");
-        assert_eq!(lines[10..], [""]);
+        assert_eq!(
+            lines[10],
+            "genesis: fault the network card's address 33:33:33:33:33:33 is no station's; give it another"
+        );
+        assert_eq!(lines[11..], [""]);
     }
 
     #[test]

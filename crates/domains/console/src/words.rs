@@ -63,6 +63,10 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
             line(out, format_args!("update refused: {why}"))
         }
         Code::Isolated => line(out, format_args!("{}", if *number == 1 { "isolated" } else { "rejoined" })),
+        Code::BadLink => {
+            let mac = Mac(mac(data));
+            line(out, format_args!("fault the network card's address {mac} is no station's; give it another"))
+        }
         Code::Lost => line(out, format_args!("{number} events lost")),
     }
 }
@@ -93,18 +97,28 @@ fn epoch(data: &[u8; 64], at: usize) -> u64 {
 
 /// An address and a MAC.
 fn place(data: &[u8; 64]) -> impl core::fmt::Display {
-    let ip = Ipv6Addr::from(first::<16>(data));
-    let mut mac = [0; 6];
-    mac.copy_from_slice(&data[16..22]);
-    Place(ip, mac)
+    Place(Ipv6Addr::from(first::<16>(data)), Mac(mac(data)))
 }
 
-struct Place(Ipv6Addr, [u8; 6]);
+fn mac(data: &[u8; 64]) -> [u8; 6] {
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&data[16..22]);
+    mac
+}
+
+struct Place(Ipv6Addr, Mac);
 
 impl core::fmt::Display for Place {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> Result {
-        write!(f, "{} ", self.0)?;
-        for (i, byte) in self.1.iter().enumerate() {
+        write!(f, "{} {}", self.0, self.1)
+    }
+}
+
+struct Mac([u8; 6]);
+
+impl core::fmt::Display for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> Result {
+        for (i, byte) in self.0.iter().enumerate() {
             write!(f, "{}{byte:02x}", if i == 0 { "" } else { ":" })?;
         }
         Ok(())

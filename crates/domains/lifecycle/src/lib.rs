@@ -32,7 +32,7 @@ use calls::{
     keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply},
     lifecycle::{Closed, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim},
     params::{Params, micros},
-    rules::{MeshLink, Rules},
+    rules::{MeshLink, Report, Rules},
 };
 use shm::{Micros, mailbox};
 use wire::{Phase, telemetry::CommandResult};
@@ -97,7 +97,7 @@ impl Lifecycle {
 
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
         if let Some(report) = ports.report.poll() {
-            self.link.mac = if report.up == 1 { report.mac } else { [0; 6] };
+            self.take_link(&report, ports);
         }
         self.hear_keystore(now, ports);
         // After the reply: a nudge may be younger than it.
@@ -219,6 +219,16 @@ impl Lifecycle {
     }
 
     // --- phases
+
+    /// With an address of a group, or with none, a node would hold and never hear a frame that is meant for it.
+    fn take_link(&mut self, report: &Report, ports: &mut Ports<'_>) {
+        let is_up = report.up == 1;
+        self.link.mac = if is_up { report.mac } else { [0; 6] };
+        if is_up && !link::is_unicast(&report.mac) {
+            self.events.say(Event::new(Code::BadLink, 0, &[&[0; 16], &report.mac]));
+            self.seal(ports);
+        }
+    }
 
     /// What follows from time and from what is known, whoever caused it.
     fn advance(&mut self, now: Micros, ports: &mut Ports<'_>) {

@@ -12,7 +12,7 @@ use calls::{
     keystore::{AnchorKind, HealthTest, for_lifecycle},
     lifecycle::{ApplyRequest, for_mesh},
     mesh::Membership,
-    rules::{ClaimGate, Report},
+    rules::ClaimGate,
 };
 use shm::{
     ReadOnly, ReadWrite, cell,
@@ -250,6 +250,18 @@ fn a_first_boot_scans_forks_and_holds_with_no_alarm() {
     assert_eq!(rig.phases(), [0, 1, 2, 3]);
     assert_eq!(rig.alarm(), None);
     assert!(!rig.core.step(rig.now, &mut rig.ports));
+}
+
+#[test]
+fn a_card_with_an_address_that_is_no_stations_is_a_fault() {
+    for mac in [[0x33, 0x33, 0, 0, 0, 1], [0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0; 6]] {
+        let mut rig = Rig::new(0);
+        rig.kept.status.state = State::Ready as u8;
+        rig.report.publish(&Report { mac, up: 1, zero: 0 });
+        rig.change();
+        assert_eq!(rig.core.phase(), Phase::Sealed);
+        assert!(rig.said.contains(&(Code::BadLink, 0)), "{:?}", rig.said);
+    }
 }
 
 #[test]
