@@ -39,6 +39,9 @@ pub struct Duplex<'a, const SLOT: usize> {
     produced: u64,
     consumed: u64,
     signal: bool,
+    /// How many frames were taken since the ring was last found empty.
+    taken: u64,
+    room: bool,
 }
 
 impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
@@ -46,7 +49,7 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
         let (out_slots, in_slots) = (slots::<SLOT>(out.len())?, slots::<SLOT>(inn.len())?);
         // Own counters survive a restart in the region that only this end writes.
         let (produced, consumed) = (out.load(PRODUCED), out.load(CONSUMED));
-        Ok(Self { out, inn, out_slots, in_slots, produced, consumed, signal: false })
+        Ok(Self { out, inn, out_slots, in_slots, produced, consumed, signal: false, taken: 0, room: false })
     }
 
     /// Puts a frame into the outgoing ring.
@@ -76,6 +79,7 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
         let produced = self.inn.load(PRODUCED);
         let waiting = produced.wrapping_sub(self.consumed);
         if waiting == 0 {
+            self.room |= core::mem::take(&mut self.taken) >= self.in_slots;
             return Ok(None);
         }
         if waiting > self.in_slots {
@@ -106,6 +110,7 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
     }
 
     fn consume_to(&mut self, count: u64) {
+        self.taken = self.taken.saturating_add(count.wrapping_sub(self.consumed));
         self.consumed = count;
         self.out.store(CONSUMED, count);
     }
@@ -113,6 +118,12 @@ impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
     /// Whether the other end is to be notified since this was last asked.
     pub fn take_signal(&mut self) -> bool {
         core::mem::take(&mut self.signal)
+    }
+
+    /// Whether, since this was last asked, an incoming ring was emptied that may have been full: where the other end keeps
+    /// what it found no room for, it is to be notified.
+    pub fn take_room(&mut self) -> bool {
+        core::mem::take(&mut self.room)
     }
 }
 
@@ -197,6 +208,27 @@ mod tests {
             let sent = right.send(b"x");
             prop_assert!(matches!(sent, Ok(()) | Err(SendError::Full | SendError::Misbehaved)));
         }
+    }
+
+    #[test]
+    fn a_ring_that_was_full_and_is_empty_is_told_once() {
+        let (a, b): (Words, Words) = Default::default();
+        let (mut left, mut right) = ends(&a, &b);
+        let mut buf = [0; SLOT];
+        let drain = |right: &mut Duplex<'_, SLOT>, buf: &mut [u8]| while right.recv(buf).unwrap().is_some() {};
+        for (sent, room) in [(0, false), (3, false), (4, true), (3, false)] {
+            (0..sent).for_each(|_| left.send(b"x").unwrap());
+            drain(&mut right, &mut buf);
+            assert_eq!((right.take_room(), right.take_room()), (room, false), "{sent}");
+        }
+        // It is filled up again while it is emptied.
+        (0..4).for_each(|_| left.send(b"x").unwrap());
+        right.recv(&mut buf).unwrap();
+        left.send(b"x").unwrap();
+        assert_eq!(left.send(b"x"), Err(SendError::Full));
+        assert!(!right.take_room());
+        drain(&mut right, &mut buf);
+        assert!(right.take_room());
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl<'a> Ports<'a> {
         if core::mem::take(&mut self.shown) {
             notify(Channel::Keystore);
         }
-        if self.lifecycle.take_signal() {
+        // Both are asked. Lifecycle keeps what a full ring had no room for.
+        if self.lifecycle.take_signal() | self.lifecycle.take_room() {
             notify(Channel::Lifecycle);
         }
     }
@@ -355,6 +356,28 @@ mod tests {
             "genesis: fault the network card's address 33:33:33:33:33:33 is no station's; give it another"
         );
         assert_eq!(lines[11..], [""]);
+    }
+
+    #[test]
+    fn lifecycle_is_told_when_a_ring_that_was_full_has_been_read() {
+        let mut rig = rig();
+        let event = Event::new(Code::Phase, Phase::Hold as u32, &[]);
+        let told = |rig: &mut Rig| {
+            let mut told = Vec::new();
+            rig.ports.signals(|peer| told.push(peer));
+            told
+        };
+        // Nobody reads the device.
+        rig.serial.1 = 0;
+        while rig.lifecycle.send(event.as_bytes()).is_ok() {}
+        (0..10).for_each(|_| assert!(rig.console.step(&mut rig.ports, &mut rig.serial)));
+        while rig.lifecycle.send(event.as_bytes()).is_ok() {}
+        assert_eq!(told(&mut rig), []);
+        rig.serial.1 = 7;
+        rig.run();
+        assert_eq!(told(&mut rig), [Channel::Lifecycle]);
+        rig.run();
+        assert_eq!(told(&mut rig), []);
     }
 
     #[test]
