@@ -33,7 +33,7 @@ PROGRAMS := --package native --package lab --package sysdesc --package os-networ
 SYSTEM_TESTS := admin claim entropy gate impostor interop mesh revoke silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
-DEPS := curl iproute2 iputils-ping tshark wireguard-go wireguard-tools
+DEPS := curl iproute2 iputils-ping nftables qemu-system-x86 tshark wireguard-go wireguard-tools
 # What the seL4 images and their tests need more, besides the SDK.
 DEPS_SEL4 := ipxe-qemu libclang-14-dev opensbi qemu-system-arm qemu-system-misc
 
@@ -75,8 +75,35 @@ test: have-deps ## all tests that this machine can run
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --locked --package lab
 	$(CARGO) test --locked --package genesis-tests
+	$(call test_linux,native)
 	@if reason=$$($(MAKE) --no-print-directory have-sel4 2>&1); then $(MAKE) --no-print-directory test-sel4; \
 	else echo "=== SKIPPED: the seL4 tests, on both boards: $$(head -n 1 <<<"$$reason") ==="; fi
+
+# A machine with Debian's kernel is the administrator's, and the nodes are on this board.
+define test_linux
+@if reason=$$($(MAKE) --no-print-directory have-linux 2>&1); then \
+    GENESIS_BOARD=$(1) $(CARGO) test --locked --package genesis-tests --test linux -- --ignored; \
+else echo "=== SKIPPED: the kernel's WireGuard, with nodes on $(1): $$(tail -n 1 <<<"$$reason") ==="; fi
+endef
+
+# Debian's kernel for the cloud and a shell for it, unpacked and not installed.
+LINUX := target/linux
+
+.PHONY: have-linux
+have-linux: $(LINUX)
+
+$(LINUX):
+	@[ "$$(uname -m)" = x86_64 ] || { echo "Debian's kernel is booted on x86_64 only" >&2; exit 1; }
+	@rm -rf $@.new; mkdir -p $@.new; cd $@.new; \
+	fetch() { \
+	    kernel=$$(apt-cache depends linux-image-cloud-amd64 | awk '$$1 == "Depends:" && !found++ { print $$2 }'); \
+	    [ -n "$$kernel" ] && apt-get download -q "$$kernel" busybox-static; \
+	}; \
+	fetch || { [ "$$(id -u)" = 0 ] && apt-get update -q && fetch; } || \
+	    { echo "apt-get cannot download linux-image-cloud-amd64 and busybox-static; as root: apt-get update" >&2; exit 1; }; \
+	for package in *.deb; do dpkg-deb -x "$$package" .; rm "$$package"; done; \
+	./bin/busybox depmod -b . "$$(ls lib/modules)"
+	@mv $@.new $@
 
 # Whether seL4 images can be built here: the SDK, and rust-sel4.
 .PHONY: have-sel4
@@ -95,6 +122,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	$(CARGO) test --locked --package qemu -- --ignored
 	$(CARGO) test --locked --package lab --test board -- --ignored
 	$(CARGO) test --locked --package genesis-tests --test mixed -- --ignored
+	$(call test_linux,$(firstword $(SEL4_BOARDS)))
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \

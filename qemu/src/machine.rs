@@ -3,15 +3,15 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::{memory::Memory, project};
+use crate::{dgram, memory::Memory, plain, project, with_us};
 
 /// `qemu/BOARD.toml`.
 #[derive(Deserialize)]
@@ -104,32 +104,14 @@ impl Setup<'_> {
         };
         let net = match self.net {
             None => "hubport,id=net,hubid=0".to_owned(),
-            Some((own, switch)) => format!(
-                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
-                plain(own)?,
-                plain(switch)?
-            ),
+            Some((own, switch)) => dgram(own, switch)?,
         };
         let mut command = Command::new(&line.program);
         command.args(line.arguments.iter().map(fill)).args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command
             .args(["-netdev", &net, "-object"])
             .arg(format!("rng-random,id=source,filename={}", plain(self.entropy)?));
-        // SAFETY: between fork and exec, one system call and nothing that could hold a lock.
-        unsafe {
-            command.pre_exec(|| {
-                let end = Some(rustix::process::Signal::KILL);
-                Ok(rustix::process::set_parent_process_death_signal(end)?)
-            });
-        }
+        with_us(&mut command);
         Ok(command)
     }
-}
-
-/// A path as QEMU's options take it: a comma would end the option.
-fn plain(path: &Path) -> Result<&str> {
-    let text = path.to_str().filter(|text| !text.contains(','));
-    let text = text.with_context(|| format!("{} cannot be given to QEMU", path.display()))?;
-    ensure!(!text.is_empty(), "an empty path");
-    Ok(text)
 }

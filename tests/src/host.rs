@@ -29,22 +29,31 @@ pub struct Said {
 
 impl Host {
     pub fn new(bed: &Bed, name: &str) -> Self {
-        let mut shell = Command::new(program_dir().join("lab"))
-            .args(["enter", "--switch"])
-            .arg(bed.segment())
-            .args(["--name", name, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("lab enter; `make build` makes it");
+        let mut command = Command::new(program_dir().join("lab"));
+        command.args(["enter", "--switch"]).arg(bed.segment());
+        command.args(["--name", name, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"]);
+        let mut host = Self::behind(&mut command);
+        // The sockets of WireGuard's control go by the interface's name.
+        host.ok("mount -t tmpfs tmpfs /run && mkdir -p /run/wireguard");
+        host
+    }
+
+    /// A host whose shell is at the other end of this program's input and output.
+    pub fn behind(command: &mut Command) -> Self {
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut shell = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}; `make build` makes what is ours"));
         let (say, lines) = channel();
         let output = BufReader::new(shell.stdout.take().expect("its output"));
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
         let commands = shell.stdin.take();
-        let mut host = Self { shell, commands, lines, count: 0 };
-        // The sockets of WireGuard's control go by the interface's name.
-        host.ok("mount -t tmpfs tmpfs /run && mkdir -p /run/wireguard");
-        host
+        Self { shell, commands, lines, count: 0 }
+    }
+
+    /// Waits until a line is said before any command was given.
+    pub fn hear(&self, word: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let next = || self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        while next().unwrap_or_else(|_| panic!("the host does not say {word}")) != word {}
     }
 
     /// Runs a command of the shell to its end.

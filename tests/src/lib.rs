@@ -7,6 +7,7 @@ pub mod bed;
 pub mod fuse;
 pub mod host;
 pub mod hostile;
+pub mod machine;
 pub mod member;
 pub mod seeds;
 pub mod station;
