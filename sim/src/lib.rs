@@ -13,6 +13,7 @@ pub mod admin;
 pub mod authority;
 pub mod flash;
 pub mod fleet;
+mod hostile;
 pub mod machine;
 pub mod rng;
 pub mod scenario;

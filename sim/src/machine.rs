@@ -17,6 +17,7 @@ use zerocopy::FromZeros;
 
 use crate::{
     flash::{Flash, Handle},
+    hostile::Hostile,
     rng::Rng,
     system::{DomainId, System},
 };
@@ -201,6 +202,19 @@ impl Machine {
         self.hung[domain] = false;
     }
 
+    /// Somebody else is in the domain's place from now on, who would like to see these frames on the wire.
+    pub fn take_over(&mut self, domain: DomainId, rng: Rng, frames: Vec<Vec<u8>>) {
+        self.powered.with_dependent_mut(|ground, domains| {
+            domains.running[domain] = Some(Box::new(Place { ground, id: domain }.hostile(rng, frames)));
+            ground.bells[domain].again.set(true);
+        });
+    }
+
+    /// Wakes a domain for nothing.
+    pub fn wake(&self, domain: DomainId) {
+        self.ground(|ground| ground.bells[domain].again.set(true));
+    }
+
     pub fn mac(&self) -> Mac {
         self.ground(|ground| ground.devices.mac)
     }
@@ -297,6 +311,20 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    fn hostile(&self, rng: Rng, frames: Vec<Vec<u8>>) -> Hostile<'a, Line<'a>> {
+        let (ground, id) = (self.ground, self.id);
+        let domain = &ground.system.domains[id];
+        let (writable, readable): (Vec<_>, Vec<_>) = domain.maps.iter().partition(|map| map.writable);
+        let channels = domain.channels.iter();
+        Hostile::new(
+            rng,
+            readable.into_iter().map(|map| ReadOnly::new(&ground.regions[map.region])).collect(),
+            writable.into_iter().map(|map| ReadWrite::new(&ground.regions[map.region])).collect(),
+            channels.map(|channel| Line { ground, from: id, id: channel.id, other: channel.other }).collect(),
+            frames,
+        )
+    }
+
     fn words(&self, symbol: &str, writable: bool) -> &'a [AtomicU64] {
         let domain = &self.ground.system.domains[self.id];
         let found = domain.maps.iter().find(|map| map.symbol == symbol && map.writable == writable);

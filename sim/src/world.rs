@@ -271,6 +271,26 @@ impl World {
         }
     }
 
+    /// Somebody else is in a domain's place from now on, who does with its regions and channels what it likes, and would like
+    /// to see these frames on the wire.
+    pub fn take_over(&mut self, node: usize, domain: &str, frames: Vec<Vec<u8>>) {
+        let id = self.system.domain(domain);
+        self.note(node, "fault", domain, || "is taken over".to_owned());
+        let rng = self.rng.split();
+        if let Some(machine) = &mut self.places[node].machine {
+            machine.take_over(id, rng, frames);
+            self.ready.insert(node);
+        }
+    }
+
+    /// Wakes a domain for nothing.
+    pub fn wake(&mut self, node: usize, domain: &str) {
+        if let Some(machine) = &self.places[node].machine {
+            machine.wake(self.system.domain(domain));
+            self.ready.insert(node);
+        }
+    }
+
     /// What lifecycle has published to the perimeter last.
     pub fn rules(&self, node: usize) -> Option<Rules> {
         let machine = self.places[node].machine.as_ref()?;

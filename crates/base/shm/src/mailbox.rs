@@ -19,7 +19,8 @@ const STATUS: usize = WORD;
 const LEN: usize = 2 * WORD;
 const GENERATION: usize = 3 * WORD;
 const NUDGES: usize = 4 * WORD;
-const BODY: usize = 5 * WORD;
+/// Where the body begins, in either region.
+pub const BODY: usize = 5 * WORD;
 
 /// One operation of an interface.
 pub trait Operation {
