@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     match bench(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            say::tell!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -80,13 +80,13 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let chosen =
         |section: &&Section| arguments.sections.is_empty() || arguments.sections.iter().any(|n| n == section.name);
     for section in SECTIONS.iter().filter(chosen) {
-        println!("== {}", section.name);
+        say::show!("== {}", section.name);
         let mut figures = Figures::default();
         match (section.run)(&mut figures).with_context(|| format!("section {}", section.name))? {
-            Outcome::Skipped(why) => println!("=== SKIPPED: {}: {why} ===", section.name),
+            Outcome::Skipped(why) => say::show!("=== SKIPPED: {}: {why} ===", section.name),
             Outcome::Done => {
                 for row in figures.rows(section.goals) {
-                    println!("{}/{row}", section.name);
+                    say::show!("{}/{row}", section.name);
                 }
                 // Read anew: another bench may have run its sections meanwhile.
                 let mut store = Store::read(&arguments.json)?;

@@ -47,7 +47,7 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
         // The median is of differences within a round, so that what slows a whole round falls out.
         let our_overhead = median(times.iter().map(|of| of[0] - of[1]));
         let their_overhead = median(times.iter().map(|of| of[2] - of[3]));
-        println!(
+        say::show!(
             "{length}: ours {our_total:.0} ns, {our_overhead:.0} beyond the AEAD; boringtun {their_total:.0} ns, {their_overhead:.0} beyond the AEAD"
         );
         figures.put(format!("{length}/total_vs_boringtun"), our_total / their_total);
@@ -58,7 +58,7 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
         repeat(HANDSHAKES, || theirs.handshake())
     }])?;
     let [our_handshake, their_handshake] = [0, 1].map(|n| median(times.iter().map(|of| of[n])));
-    println!("handshake: ours {:.0} us, boringtun's {:.0} us", our_handshake / 1e3, their_handshake / 1e3);
+    say::show!("handshake: ours {:.0} us, boringtun's {:.0} us", our_handshake / 1e3, their_handshake / 1e3);
     figures.put("handshake_vs_boringtun", our_handshake / their_handshake);
     Ok(Outcome::Done)
 }

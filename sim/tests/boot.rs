@@ -1,4 +1,8 @@
 //! A node from power-on to hold, in the simulator.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 use calls::Domain;
 use sim::{Plan, Stop, System, World};

@@ -1,5 +1,9 @@
 //! What the system tests share: stations and hosts on a segment, an administrator that can stop anywhere, members of a
 //! mesh, and hostile frames. The node under test is a black box: only its frames and its console are looked at.
+#![allow(
+    clippy::print_stderr,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 pub mod admin;
 pub mod bed;

@@ -1,5 +1,9 @@
 //! A node that is revoked: nobody in the fleet takes anything from it any more, and its workload goes on. The
 //! administrator is `os-network-admin` on a host of the segment, with the engine that it chooses for itself.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 use genesis_tests::{
     bed::{Bed, Node, ticket},

@@ -1,4 +1,8 @@
 //! Each fuzz target for some seconds, with random bytes and with mutations of what it takes. `make fuzz` goes deeper.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 use std::{
     fs,

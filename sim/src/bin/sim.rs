@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("{USAGE}");
+    say::tell!("{USAGE}");
     ExitCode::from(2)
 }
 
@@ -33,26 +33,26 @@ fn sweep(seeds: u64) -> ExitCode {
         for weather in [Weather::Fair, Weather::Rough] {
             if let Err(what) = life(seed, weather, false).result {
                 failed += 1;
-                println!("seed {seed}, {weather:?}: {what}; to see it: make sim SEED={seed}");
+                say::show!("seed {seed}, {weather:?}: {what}; to see it: make sim SEED={seed}");
             }
         }
     }
-    println!("{} lives of {seeds} seeds, {failed} failed", 2 * seeds);
+    say::show!("{} lives of {seeds} seeds, {failed} failed", 2 * seeds);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(seed: u64, weather: Weather) -> ExitCode {
     let ended = life(seed, weather, true);
-    print!("{}", ended.trace);
+    say::show!("{}", ended.trace.to_string().trim_end());
     end(&ended)
 }
 
 fn end(ended: &Ended) -> ExitCode {
-    println!("{} steps of domains, {} frames", ended.steps, ended.frames);
+    say::show!("{} steps of domains, {} frames", ended.steps, ended.frames);
     match &ended.result {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            println!("failed: {what}");
+            say::show!("failed: {what}");
             ExitCode::FAILURE
         }
     }

@@ -47,7 +47,7 @@ fn udp_receive(port: u16) -> Outcome {
     loop {
         let (length, from) = socket.recv_from(&mut datagram)?;
         let hex: String = datagram[..length].iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("{from} {hex}");
+        say::result(format_args!("{from} {hex}"))?;
     }
 }
 

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("lab: {error:#}");
+            say::tell!("lab: {error:#}");
             let code = if error.is::<AlreadyRunning>() {
                 EXIT_RUNNING
             } else if error.is::<NotRunning>() {
@@ -100,7 +100,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Visit(visit) => lab::visit(&visit)?,
         Command::Down(In { dir }) => {
             if !lab::down(&dir)? {
-                println!("no lab runs in {}", dir.display());
+                say::show!("no lab runs in {}", dir.display());
             }
         }
         Command::Status(In { dir }) => lab::status(&dir)?,
@@ -116,7 +116,7 @@ fn enter(enter: &Enter) -> u8 {
     };
     let ended = dir.and_then(|dir| enter::run(&dir, enter.name.as_deref(), &enter.command));
     ended.unwrap_or_else(|error| {
-        eprintln!("lab enter: {error:#}");
+        say::tell!("lab enter: {error:#}");
         enter::EXIT_FAILED
     })
 }

@@ -280,7 +280,7 @@ fn follow(reader: impl Read, mut log: Option<File>, watched: &Watched) {
         if let Some(file) = &mut log
             && let Err(error) = file.write_all(&line)
         {
-            eprintln!("lab: a console log is cut short: {error}");
+            say::tell!("lab: a console log is cut short: {error}");
             log = None;
         }
         let text = String::from_utf8_lossy(&line);

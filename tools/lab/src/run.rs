@@ -48,12 +48,12 @@ pub fn run(run: &Run) -> Result<()> {
     let mut params = Params::DEFAULT;
     params.scan_ms = run.scan_ms.into();
     let log = Some(dir.join("console.log"));
-    println!("== A node is switched on, on a segment of its own. Its image has no anchor: it will show a ticket.");
+    say::show!("== A node is switched on, on a segment of its own. Its image has no anchor: it will show a ticket.");
     let node = lab.node(NodeOptions { params, log, ..NodeOptions::default() })?;
     let show = Show { lab: &lab, node: &node, dir, admin: &admin, shown: Cell::new(0) };
-    show.life().inspect_err(|_| eprint!("--- The node's console:\n{}---\n", node.console()))?;
+    show.life().inspect_err(|_| say::tell!("--- The node's console:\n{}---", node.console()))?;
     if run.dir.is_some() {
-        println!("   logs, registry and record: {}", dir.display());
+        say::show!("   logs, registry and record: {}", dir.display());
     }
     Ok(())
 }
@@ -71,17 +71,17 @@ impl Show<'_> {
     fn life(&self) -> Result<()> {
         self.watch_until("hold")?;
         let fingerprint = self.node.seen().fingerprint.context("the node has shown no fingerprint")?;
-        println!("   {:<10} the fingerprint of its identity F: {fingerprint}", "");
+        say::show!("   {:<10} the fingerprint of its identity F: {fingerprint}", "");
         let address = self.node.seen().address.context("the node has shown no address")?;
         self.lab.switch().mark();
         self.stranger(&address.to_string())?;
 
-        println!("== The administrator claims the node, with the ticket from its console.");
+        say::show!("== The administrator claims the node, with the ticket from its console.");
         let ticket = self.node.ticket().context("the node has shown no ticket")?;
         self.secret("ticket", &ticket)?;
         self.make_key("admin")?;
         let ticket = self.dir.join("ticket");
-        println!("   $ {ADMIN} claim --ticket-file {}", ticket.display());
+        say::show!("   $ {ADMIN} claim --ticket-file {}", ticket.display());
         let claim = ["claim".into(), "--ticket-file".into(), ticket.into()];
         // What it prints at the end is shown below; on the way it tells its progress on standard error.
         let mut command = self.enter("admin", self.admin, &self.key("admin", &claim))?;
@@ -90,14 +90,14 @@ impl Show<'_> {
         self.watch_until("claimed")?;
         self.judge()?;
 
-        println!("== The pairing, as the administrator keeps it.");
+        say::show!("== The pairing, as the administrator keeps it.");
         self.say("admin", &["nodes", "list"])?;
         self.say("admin", &["nodes", "show", &fingerprint])?;
-        println!(
+        say::show!(
             "== The administrator brings up the mesh. Without a rule the node is as silent there as it was before."
         );
         self.visit()?;
-        println!("== Done: the node has one administrator, and lets in what his policy names.");
+        say::show!("== Done: the node has one administrator, and lets in what his policy names.");
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Show<'_> {
             });
             let Some(Some(phase)) = next else { bail!("the node did not reach {goal}") };
             self.shown.set(at + 1);
-            println!("   {phase:<10} {}", meaning(&phase));
+            say::show!("   {phase:<10} {}", meaning(&phase));
             if phase == goal {
                 return Ok(());
             }
@@ -120,14 +120,14 @@ impl Show<'_> {
     }
 
     fn stranger(&self, address: &str) -> Result<()> {
-        println!("== A stranger on the same segment knocks everywhere.");
+        say::show!("== A stranger on the same segment knocks everywhere.");
         let own = std::env::current_exe().context("cannot find this program")?;
         let status =
             self.enter("stranger", &own, &["stranger".into(), address.into()])?.status().context("lab enter")?;
         ensure!(status.success(), "the stranger got an answer ({status})");
-        println!("== The stranger has the administrator's tool too, and a key of his own.");
+        say::show!("== The stranger has the administrator's tool too, and a key of his own.");
         self.make_key("stranger")?;
-        println!("   $ {ADMIN} discover");
+        say::show!("   $ {ADMIN} discover");
         let discover = ["discover", "--wait", "3"].map(OsString::from);
         let status =
             self.enter("stranger", self.admin, &self.key("stranger", &discover))?.status().context("lab enter")?;
@@ -135,7 +135,7 @@ impl Show<'_> {
         let sent = self.lab.switch().frames_from("stranger").len();
         ensure!(sent > 0, "the stranger has sent nothing");
         let frames = self.lab.switch().frames_from(self.node.name());
-        println!("   the segment's record: stranger's frames: {sent}; node frames to the stranger: {}", frames.len());
+        say::show!("   the segment's record: stranger's frames: {sent}; node frames to the stranger: {}", frames.len());
         ensure!(frames.is_empty(), "the node has answered a stranger: {frames:02x?}");
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Show<'_> {
             Some((of(self.node.name()).len(), early(frames, self.node.name()), strangers(frames, self.node.name())))
         });
         let (all, early, strangers) = judged.context("there is no record")?;
-        println!(
+        say::show!(
             "   the segment's record: node frames: {all}; before the administrator spoke: {early}; to the stranger: {strangers}"
         );
         ensure!(all > 0 && early == 0 && strangers == 0, "the node has spoken to others than its administrator");
@@ -180,7 +180,7 @@ impl Show<'_> {
 
     /// Runs the administrator's tool beside the segment; it must succeed.
     fn say(&self, who: &str, words: &[&str]) -> Result<()> {
-        println!("   $ {ADMIN} {}", words.join(" "));
+        say::show!("   $ {ADMIN} {}", words.join(" "));
         let words: Vec<_> = words.iter().map(OsString::from).collect();
         let status = Command::new(self.admin).args(self.key(who, &words)).status().context(ADMIN)?;
         ensure!(status.success(), "{ADMIN} failed ({status})");

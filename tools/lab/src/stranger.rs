@@ -54,7 +54,7 @@ pub fn stranger(stranger: &Stranger) -> Result<u32> {
     let mut all = 0;
     for (what, count) in answers {
         let text = if count == 0 { "nothing came back".to_owned() } else { format!("{count} answers") };
-        println!("   {what}: {text}");
+        say::show!("   {what}: {text}");
         all += u32::try_from(count)?;
     }
     Ok(all)

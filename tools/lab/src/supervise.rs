@@ -41,7 +41,7 @@ pub fn supervise(up: &Up) -> u8 {
             let code = if error.is::<AlreadyRunning>() { EXIT_RUNNING } else { 1 };
             let text = format!("{error:#}");
             if words.is_none() || say(&mut words, &Word::Fail(code, text.clone())).is_err() {
-                eprintln!("lab: {text}");
+                say::tell!("lab: {text}");
             }
             code
         }

@@ -176,10 +176,10 @@ pub fn up(up: &Up, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> R
     let words = child.stdout.take().context("the supervisor has no output")?;
     for line in BufReader::new(words).lines() {
         match Word::read(&line?) {
-            Some(Word::Say(text)) => println!("{text}"),
+            Some(Word::Say(text)) => say::show!("{text}"),
             Some(Word::Ready) => return Ok(0),
             Some(Word::Fail(code, text)) => {
-                eprintln!("lab up: {text}");
+                say::tell!("lab up: {text}");
                 child.wait()?;
                 return Ok(code);
             }
@@ -252,9 +252,9 @@ pub fn status(dir: &Path) -> Result<()> {
     let lab = running(dir)?;
     for node in lab.read_nodes()? {
         let fingerprint = node.fingerprint.as_deref().unwrap_or("no identity");
-        println!("{:<8} {:<9} {fingerprint}", node.name, node.phase);
+        say::result(format_args!("{:<8} {:<9} {fingerprint}", node.name, node.phase))?;
         for trouble in node.faults.iter().chain(&node.deaths) {
-            println!("         {trouble}");
+            say::result(format_args!("         {trouble}"))?;
         }
     }
     Ok(())

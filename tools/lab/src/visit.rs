@@ -46,7 +46,7 @@ impl Visit {
     fn look(&self) -> Result<()> {
         let answer = ping(self.node, SILENCE)?;
         ensure!(answer.is_none(), "the node answered an echo that no rule lets in");
-        println!("   ping {}: nothing came back: no rule lets it in", self.node);
+        say::show!("   ping {}: nothing came back: no rule lets it in", self.node);
         self.say(&[&["policy", "set"], &RULES[..]].concat(), true)?;
         let deadline = Instant::now() + PATIENCE;
         let bytes = loop {
@@ -55,10 +55,10 @@ impl Visit {
             }
             ensure!(Instant::now() < deadline, "the node answers no echo, although a rule lets it in");
         };
-        println!("   ping {}: {bytes} bytes came back, through WireGuard", self.node);
-        println!("   http://{}/:", self.node);
+        say::show!("   ping {}: {bytes} bytes came back, through WireGuard", self.node);
+        say::show!("   http://{}/:", self.node);
         for line in self.page()?.lines() {
-            println!("      {line}");
+            say::show!("      {line}");
         }
         self.say(&["telemetry", "--once"], true)
     }
@@ -78,7 +78,7 @@ impl Visit {
 
     fn say(&self, words: &[&str], shown: bool) -> Result<()> {
         let shell = words.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
-        println!("   $ os-network-admin {}", shell.collect::<Vec<_>>().join(" "));
+        say::show!("   $ os-network-admin {}", shell.collect::<Vec<_>>().join(" "));
         let mut command = Command::new(&self.admin);
         command.args(words).args(&self.files);
         if !shown {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -140,6 +141,11 @@ fn a_lab_has_its_handles_and_leaves_nothing_running() {
     assert_ne!(nodes[0]["mac"], nodes[1]["mac"]);
 
     assert_eq!(code(&home.lab(&["status"])), 0);
+    // `lab status | true`
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut unread = Command::new(env!("CARGO_BIN_EXE_lab"));
+    assert!(unread.args(["status", "--dir"]).arg(home.dir()).stdout(writer).status().unwrap().success());
     let second = home.lab(&["up"]);
     assert_eq!(code(&second), 3);
     assert!(error(&second).contains("runs in") && error(&second).contains("already"), "{}", error(&second));

@@ -18,7 +18,7 @@ fn main() -> Result<ExitCode> {
     let tree = Tree::of_repository(&Arguments::parse().root)?;
     let breaches = lint::check(&tree)?;
     for breach in &breaches {
-        eprintln!("{breach}");
+        say::tell!("{breach}");
     }
     Ok(if breaches.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{Read, Write},
+    io::{Read, Write, pipe},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -310,6 +310,23 @@ fn output_that_cannot_be_written_is_an_error() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = home.command(&["nodes", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_who_has_gone_and_a_message_that_cannot_be_written_change_no_exit_code() {
+    let home = Home::with_key();
+    let gone = || Stdio::from(pipe().unwrap().1);
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for (arguments, code) in
+        [(&["nodes", "list"][..], 0), (&["--help"], 0), (&["conquer"], 2), (&["init"], 3), (&["nodes", "show", "x"], 2)]
+    {
+        for stderr in [gone(), full()] {
+            let mut command = home.command(arguments);
+            assert_eq!(command.stdout(gone()).stderr(stderr).status().unwrap().code(), Some(code), "{arguments:?}");
+        }
+    }
+    let lost = home.command(&["discover", "--interface", "no-such-if"]).stderr(full()).status().unwrap();
+    assert_eq!(lost.code(), Some(4));
 }
 
 #[test]

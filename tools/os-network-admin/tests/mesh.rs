@@ -1,6 +1,7 @@
 //! The program as the authority's end of a mesh, on real interfaces without root: two network namespaces joined by a veth
 //! pair, the program in one, a node made of its own engine in the other. Needs `unshare` (util-linux), `ping` (iputils) and
 //! `ip` (iproute2).
+#![allow(clippy::print_stdout, reason = "a child of a test answers its parent on standard output")]
 
 mod fake;
 #[path = "fake/member.rs"]
@@ -14,7 +15,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -215,15 +216,16 @@ impl Admin {
         self.folder.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_os-network-admin"));
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.args(["--key", "key", "--passphrase-file", "pass", "--registry", "registry", "--json"]);
-        command.args(arguments).output().unwrap()
+        command.args(arguments);
+        command
     }
 
     fn expect(&self, code: i32, arguments: &[&str]) -> Value {
-        let output = self.run(arguments);
+        let output = self.command(arguments).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let log = fs::read_to_string(self.path("mesh.log")).unwrap_or_default();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{out}\n{err}\n{log}");
@@ -342,6 +344,11 @@ fn dies() {
     let _node = Neighbour::start(&admin.path("grant-1"));
     let up = admin.expect(0, &["mesh", "up", "--engine", "user-veth", "--name", "other0"]);
     admin.expect(0, &["command", "10.8.0.2", "status"]);
+    // Nobody watches any more: the watch ends, and that is no error.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let watch = admin.command(&["telemetry"]).stdout(writer).status().unwrap();
+    assert_eq!(watch.code(), Some(0));
     assert!(sh(&format!("kill -KILL {}", up["pid"])));
     let died = loop {
         let status = admin.expect(0, &["mesh", "status"]);

@@ -1,11 +1,12 @@
 //! The program on real sockets: two network namespaces joined by a veth pair, the program in one, a node in the other. Needs `unshare`
 //! (util-linux), `script` (bsdutils) and `ip` (iproute2), and no root.
+#![allow(clippy::print_stdout, reason = "a child of a test answers its parent on standard output")]
 
 mod fake;
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Write, pipe},
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -193,6 +194,7 @@ fn inside() {
     for step in [None].into_iter().chain(step::ALL.map(Some)) {
         claims(step);
     }
+    nobody_reads();
     asks();
     beacon();
 }
@@ -243,6 +245,21 @@ fn claims(cut: Option<u8>) {
     if cut.is_none() {
         let silent = admin.expect(5, &format!("claim --fingerprint {} --wait 2 --json", node_print()));
         assert!(silent["error"]["message"].as_str().unwrap().contains("already paired"));
+    }
+}
+
+/// What it says on the way is lost, on a pipe that was closed or a full disk, and the claim is whole.
+fn nobody_reads() {
+    let gone = || Stdio::from(pipe().unwrap().1);
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for stderr in [gone(), full()] {
+        let admin = Admin::new();
+        let _node = Neighbour::start(&[]);
+        let line = admin.line(&format!("claim --fingerprint {}", node_print()));
+        let status = admin.command(&line).stdout(gone()).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(0));
+        let nodes = admin.registry().nodes().unwrap();
+        assert_eq!((nodes[0].state, nodes[0].acknowledged_ms.is_some()), (State::Paired, true));
     }
 }
 

@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sysdesc: {error:#}");
+            say::tell!("sysdesc: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -160,7 +160,7 @@ impl Image {
         };
         let prefill = prefill.into_iter().map(read).collect::<Result<_>>()?;
         let image = Recipe { prefill, tenant, ..Recipe::new(&board, &config) }.build(&output)?;
-        println!("{}: {} bytes", image.display(), image.metadata()?.len());
+        say::show!("{}: {} bytes", image.display(), image.metadata()?.len());
         Ok(())
     }
 }

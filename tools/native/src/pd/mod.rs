@@ -203,7 +203,7 @@ impl Ears {
 fn read_boot() -> Boot {
     let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse::<RawFd>().ok());
     let Some(number) = number else {
-        eprintln!("this is a domain of a node: `native run` starts it");
+        say::tell!("this is a domain of a node: `native run` starts it");
         std::process::exit(2);
     };
     // SAFETY: the runner opened it for this process; nothing else in it uses the number.

@@ -9,4 +9,6 @@ pub mod key;
 pub mod link;
 pub mod mesh_key;
 pub mod progress;
-pub mod say;
+
+// What the operator is told on the way.
+pub use say;

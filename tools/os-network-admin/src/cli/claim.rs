@@ -215,7 +215,14 @@ pub async fn beacon(
         host: &host::system(),
         progress: &progress,
     };
-    let tell = |event: Event<'_>| progress.pause(|| print_event(common, &registry, &event));
+    let mut unsaid = None;
+    // That an event cannot be written keeps no node from being claimed: it is told at the end.
+    let tell = |event: Event<'_>| {
+        if let Err(error) = progress.pause(|| print_event(common, &registry, &event)) {
+            unsaid.get_or_insert(error);
+        }
+        Ok(())
+    };
     let ended = tokio::select! {
         ended = beacon::watch(&context, &terms, &listed, once, tell) => ended,
         // A claim that is cut here is resumed by the next.
@@ -223,7 +230,7 @@ pub async fn beacon(
         _ = terminate.recv() => Ok(()),
     };
     progress.done();
-    ended
+    ended.and(unsaid.map_or(Ok(()), Err))
 }
 
 fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Result<(), Error> {

@@ -55,7 +55,7 @@ pub async fn run(
     let text = peer::configuration(&view, &member, secret.as_ref(), common.interface.as_deref())?;
     // The key is nowhere else: it is printed before anything can fail.
     if !common.json {
-        output::line(text.trim_end())?;
+        output::only_copy(text.trim_end())?;
     }
     let told = bring_up_to_date(common, &view, wait).await;
     let (v4, v6) = view.fleet.addresses(member.host);

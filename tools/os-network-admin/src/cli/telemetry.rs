@@ -37,7 +37,7 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
     let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
     let is_table = !common.json && io::stdout().is_terminal();
     let mut drawn: Option<Instant> = None;
-    loop {
+    while say::is_read() {
         if is_table && drawn.is_none_or(|drawn| drawn.elapsed() >= DRAWN) {
             // Home, and clear to the end.
             output::line(format!("\x1b[H\x1b[J{}", table(&view)?))?;
@@ -54,6 +54,8 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
             print(common, &show::record(&view, &member, &record, Some(ms)))?;
         }
     }
+    // Whoever read has seen enough.
+    Ok(())
 }
 
 fn table(view: &View<'_>) -> Result<String, Error> {

@@ -60,6 +60,10 @@ impl<T: Document> Document for Report<T> {
         }
         lines.join("\n")
     }
+
+    fn is_only_copy(&self) -> bool {
+        self.change.is_only_copy()
+    }
 }
 
 /// Of `policy push`, which changes nothing here.
@@ -317,5 +321,10 @@ pub struct Exported {
 impl Document for Exported {
     fn text(&self) -> String {
         self.configuration.trim_end().into()
+    }
+
+    /// It may have the peer's private key.
+    fn is_only_copy(&self) -> bool {
+        true
     }
 }

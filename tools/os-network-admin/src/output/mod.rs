@@ -6,7 +6,7 @@ mod mesh;
 mod node;
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -27,6 +27,11 @@ use crate::base::{
 /// A result of a command: the document, and what people read.
 pub trait Document: Serialize {
     fn text(&self) -> String;
+
+    /// It is nowhere else: if nobody takes it, it is lost.
+    fn is_only_copy(&self) -> bool {
+        false
+    }
 }
 
 /// Why a command failed.
@@ -55,12 +60,18 @@ impl Document for Failed {
     }
 }
 
-/// Prints a line, or says that nobody reads it.
+/// Prints a line. A reader who has gone has what he wanted.
 pub fn line(text: impl std::fmt::Display) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|error| Error::new(Exit::Other, format!("standard output cannot be written: {error}")))
+    say::result(text).map_err(|error| unwritable(&error))
+}
+
+/// Prints what is nowhere else.
+pub fn only_copy(text: impl std::fmt::Display) -> Result<(), Error> {
+    say::only_copy(text).map_err(|error| unwritable(&error))
+}
+
+fn unwritable(error: &io::Error) -> Error {
+    Error::new(Exit::Other, format!("standard output cannot be written: {error}"))
 }
 
 /// Prints a result: as one JSON document in one line, or for people.
@@ -69,7 +80,9 @@ pub fn print(json: bool, document: &impl Document) -> Result<(), Error> {
         return line(document.text());
     }
     let written = serde_json::to_string(document);
-    line(written.map_err(|error| Error::new(Exit::Other, format!("the result cannot be written as JSON: {error}")))?)
+    let written =
+        written.map_err(|error| Error::new(Exit::Other, format!("the result cannot be written as JSON: {error}")))?;
+    if document.is_only_copy() { only_copy(written) } else { line(written) }
 }
 
 /// The end of a command that failed.

@@ -64,7 +64,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("lab enter: {}: {error}", program.display());
+            say::tell!("lab enter: {}: {error}", program.display());
             let missing = error.kind() == ErrorKind::NotFound;
             return Ok(if missing { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE });
         }
@@ -104,7 +104,7 @@ fn bridge(wire: &PacketSocket, port: &Port, child: &Child) -> Result<()> {
                 && error.kind() != ErrorKind::WouldBlock
                 && std::mem::take(&mut switch_is_there)
             {
-                eprintln!("lab enter: the switch has gone; the program is on no network any more");
+                say::tell!("lab enter: the switch has gone; the program is on no network any more");
             }
         }
         for _ in 0..TURN {

@@ -161,7 +161,7 @@ impl Hub {
 
     pub fn fail(&mut self, error: &io::Error) {
         if self.failure.is_none() {
-            eprintln!("switch: the record of the segment is not complete: {error}");
+            say::tell!("switch: the record of the segment is not complete: {error}");
             self.failure = Some(error.to_string());
         }
     }

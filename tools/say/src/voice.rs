@@ -1,48 +1,19 @@
-//! What is told on standard error. Nobody may be reading it, its disk or its pipe may be full: nothing ends for that, and what
-//! moves packets does not wait for it either.
+//! A thread that writes messages, for a program in which nothing may wait for a disk or a pipe.
 
 use std::{
-    fmt::Display,
     io::{self, Write},
-    sync::{
-        OnceLock,
-        mpsc::{SyncSender, sync_channel},
-    },
+    sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
 
 /// Lines that wait to be written. What comes when there are as many is lost.
 const WAITING: usize = 64;
 
-static VOICE: OnceLock<Voice> = OnceLock::new();
-
-/// Says a line.
-pub fn say(line: impl Display) {
-    match VOICE.get() {
-        Some(voice) => voice.say(line.to_string()),
-        None => say_now(line),
-    }
-}
-
-/// Says a line before it returns: the last one of a process.
-pub fn say_now(line: impl Display) {
-    // If it cannot be said, what it is about has happened all the same.
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// From now on whoever has something to say waits for nothing: a thread writes it.
-pub fn from_a_thread() -> io::Result<()> {
-    let voice = Voice::start(io::stderr())?;
-    // There is one already: that is as good.
-    let _ = VOICE.set(voice);
-    Ok(())
-}
-
 /// The thread that writes lines, as it is spoken to.
-struct Voice(SyncSender<String>);
+pub struct Voice(SyncSender<String>);
 
 impl Voice {
-    fn start(mut to: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(mut to: impl Write + Send + 'static) -> io::Result<Self> {
         let (voice, lines) = sync_channel::<String>(WAITING);
         let write = move || {
             let mut last = String::new();
@@ -61,7 +32,7 @@ impl Voice {
         Ok(Self(voice))
     }
 
-    fn say(&self, line: String) {
+    pub fn say(&self, line: String) {
         let _ = self.0.try_send(line);
     }
 }
