@@ -9,6 +9,7 @@ use os_network_admin::{
     claim::{Chooser, Claimed, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
     fleet::{
         View,
+        account::settle,
         delivery::{self, Outcome, Task},
     },
     registry::{AnchorKind, Member, Registry, Rules},
@@ -111,12 +112,7 @@ impl<'w> Administrator<'w> {
     }
 
     /// Has members carry out tasks.
-    pub async fn tell(
-        &self,
-        view: &View<'_>,
-        tasks: Vec<(&Member, Task)>,
-        wait: Duration,
-    ) -> Result<Vec<Outcome>, Error> {
+    pub async fn tell(&self, view: &View<'_>, tasks: Vec<(&Member, Task)>, wait: Duration) -> Vec<Outcome> {
         let mut lane = Mesh(self.mesh.clone());
         run(self.world, delivery::run(&mut lane, &self.registry, view, &self.anchor, tasks, wait)).await
     }
@@ -126,7 +122,7 @@ impl<'w> Administrator<'w> {
         let view = self.view()?;
         let live = view.live()?;
         let tasks = live.iter().map(|node| (&node.member, Task::Command(operation))).collect();
-        self.tell(&view, tasks, wait).await
+        Ok(self.tell(&view, tasks, wait).await)
     }
 
     /// Gives the fleet these rules, and every member the configuration that follows.
@@ -144,21 +140,9 @@ impl<'w> Administrator<'w> {
 
     async fn update(&self, wait: Duration) -> Result<Vec<Outcome>, Error> {
         let view = self.view()?;
-        let behind = view.behind()?;
-        let mut tasks = Vec::new();
-        for member in &behind {
-            let configuration = view.configuration(member)?;
-            tasks.push((member, delivery::update(&self.registry, &view, &self.anchor, member, &configuration)?));
-        }
-        let updates: Vec<(i64, Vec<u8>)> =
-            tasks.iter().map(|(member, task)| (member.id, task.bytes().to_vec())).collect();
-        let outcomes = self.tell(&view, tasks, wait).await?;
-        for ((member, bytes), outcome) in updates.iter().zip(&outcomes) {
-            if let (Outcome::Done { record, .. }, Some((head, configuration))) = (outcome, wire::update::parse(bytes)) {
-                self.registry.store_configuration(*member, configuration, head.counter.get())?;
-                self.registry.store_shown(*member, record)?;
-            }
-        }
-        Ok(outcomes)
+        let mut lane = Mesh(self.mesh.clone());
+        let account = run(self.world, settle(&mut lane, &view, &self.anchor, view.behind()?, wait)).await;
+        account.own.map_or(Ok(()), Err)?;
+        Ok(account.entries.into_iter().map(|entry| entry.outcome).collect())
     }
 }

@@ -61,7 +61,7 @@ fn nobody_takes_anything_from_a_revoked_node_and_its_workload_goes_on() {
     fleet.ping(&at);
     fleet.ping(&revoked);
 
-    let said = fleet.admin(&format!("revoke {revoked}"));
+    let said = fleet.admin(&format!("revoke --yes {revoked}"));
     let last = said.lines().find(|line| line.starts_with("last peer"));
     println!("{}", last.unwrap_or_else(|| panic!("no time is told: {said}")));
     stays.forget_lines();

@@ -10,8 +10,11 @@ use std::{
 
 use crypto::{AnchorSecret, Secret};
 use os_network_admin::{
-    base::key::{Cost, KeyFile},
-    registry::Registry,
+    base::{
+        key::{Cost, KeyFile},
+        mesh_key::MeshKey,
+    },
+    registry::{NewMember, Registry, Who},
 };
 use rusqlite::Connection;
 use serde_json::Value;
@@ -278,6 +281,43 @@ fn nodes_of_no_registry_are_none_and_none_is_made() {
     assert_eq!(String::from_utf8(home.run(&["nodes", "list"]).stdout).unwrap(), "no nodes\n");
     home.fails(&["nodes", "show", "0123-4567-89ab-cdef-0123-4567-89ab-cdef-0123-4567"], 1, "nodes list");
     assert!(!home.path("registry").exists());
+}
+
+/// A registry with a fleet of these rules and peers of these names, and no node.
+fn fleet(home: &Home, rules: &[&str], peers: &[String]) {
+    let registry = Registry::open(&home.path("registry")).unwrap();
+    let fleet = registry.make_fleet(&[5; 16], "default").unwrap();
+    registry.set_authority(&fleet.id, &MeshKey::of_registry(&home.path("registry")).unwrap().public()).unwrap();
+    let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    registry.set_fleet_rules(&fleet.id, &rules).unwrap();
+    for (number, name) in (1..).zip(peers) {
+        let who = Who::Peer(name.clone());
+        let new = NewMember { who: &who, key: [number; 32], claim_key: None, underlay: None, authority: None };
+        registry.enroll(&fleet, &new).unwrap();
+    }
+}
+
+#[test]
+fn an_export_that_no_node_would_have_room_for_is_refused_and_makes_nothing() {
+    let home = Home::with_key();
+    let peers: Vec<String> = (1..15).map(|number| format!("laptop-{number}")).collect();
+    fleet(&home, &["in peer tcp 22"], &peers);
+    let last = json(&home.run(&["export", "last", "--json"]));
+    assert_eq!((&last["v4"], last["nodes"].as_array().unwrap().len()), (&"10.8.0.16".into(), 0));
+    home.fails(&["export", "one-more"], 3, "more peers than the 16 that a node has");
+    home.fails(&["policy", "explain", "nobody", "in", "peer", "tcp", "22"], 1, "no member nobody");
+}
+
+#[test]
+fn a_revocation_is_asked_for_and_a_program_says_yes_beforehand() {
+    let home = Home::with_key();
+    fleet(&home, &[], &["laptop".into()]);
+    home.fails(&["revoke", "laptop"], 2, "add --yes");
+    home.fails(&["revoke", "laptop"], 2, "This revokes the peer laptop at 10.8.0.2");
+    let revoked = json(&home.run(&["revoke", "laptop", "--yes", "--json"]));
+    assert_eq!((&revoked["revoked"], &revoked["own_ms"]), (&"laptop".into(), &Value::Null));
+    // Once it is done there is nothing to ask.
+    json(&home.run(&["revoke", "laptop", "--json"]));
 }
 
 #[test]

@@ -16,9 +16,14 @@ use std::{
 use fake::admin;
 use member::{FLEET, Member};
 use os_network_admin::{
-    base::{error::Error, host::System, mesh_key::MeshKey},
+    base::{
+        error::{Error, Exit},
+        host::System,
+        mesh_key::MeshKey,
+    },
     fleet::{
         View,
+        account::{Account, Entry, settle},
         delivery::{self, Lane, Outcome, Task},
         peer,
         rules::explain,
@@ -125,19 +130,18 @@ impl Lab {
     async fn command(&mut self, operation: Operation) -> Outcome {
         let (view, member) = (self.view(), self.member(0));
         let tasks = vec![(&member, Task::Command(operation))];
-        delivery::run(&mut self.nodes, self.registry, &view, &admin(), tasks, WAIT).await.unwrap().remove(0)
+        delivery::run(&mut self.nodes, self.registry, &view, &admin(), tasks, WAIT).await.remove(0)
     }
 
     /// Updates all that lack something.
-    async fn update(&mut self) -> Vec<Outcome> {
+    async fn settle(&mut self) -> Account {
         let view = self.view();
         let behind = view.behind().unwrap();
-        let task = |member| {
-            let wanted = view.configuration(member).unwrap();
-            (member, delivery::update(self.registry, &view, &admin(), member, &wanted).unwrap())
-        };
-        let tasks = behind.iter().map(task).collect();
-        delivery::run(&mut self.nodes, self.registry, &view, &admin(), tasks, WAIT).await.unwrap()
+        settle(&mut self.nodes, &view, &admin(), behind, WAIT).await
+    }
+
+    async fn update(&mut self) -> Vec<Outcome> {
+        self.settle().await.entries.into_iter().map(|entry| entry.outcome).collect()
     }
 
     fn node(&mut self, at: usize) -> &mut Member {
@@ -227,6 +231,115 @@ async fn a_node_that_refuses_says_why_and_one_that_is_not_there_holds_nobody_up(
     assert!(after < Duration::from_secs(1));
 }
 
+/// More exported peers than a node has room for.
+fn crowd(lab: &Lab) {
+    let fleet = lab.registry.fleet(&FLEET).unwrap().unwrap();
+    for number in 0..17 {
+        let who = registry::Who::Peer(format!("laptop-{number}"));
+        let key = [number + 100; 32];
+        let new = registry::NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
+        lab.registry.enroll(&fleet, &new).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_member_is_accounted_for_and_the_end_is_the_worst_of_all() {
+    let mut lab = Lab::with(&[1, 2, 3, 4, 5]).await;
+    let done = lab.settle().await;
+    assert_eq!((done.entries.len(), done.error()), (0, None));
+    crowd(&lab);
+    lab.rules(&["in authority icmp"]);
+    let ids: Vec<i64> = (0..5).map(|at| lab.member(at).id).collect();
+    lab.node(1).broken = Some(CommandResult::Store);
+    lab.nodes.nodes.remove(&ids[2]);
+    let peers: Rules = ["in peer tcp 22".parse().unwrap()].into_iter().collect();
+    lab.registry.set_member_rules(ids[3], Some(&peers)).unwrap();
+    let file = rusqlite::Connection::open(lab.folder.path().join("registry")).unwrap();
+    file.execute("UPDATE member SET key = x'00' WHERE id = ?1", [ids[4]]).unwrap();
+
+    let account = lab.settle().await;
+    let [done, refused, silent, crowded, damaged] = &account.entries[..] else { panic!("{account:?}") };
+    assert!(is_done(&done.outcome));
+    assert_eq!(refused.outcome, Outcome::Refused(Some(CommandResult::Store)));
+    assert_eq!(silent.outcome, Outcome::NoAnswer);
+    let why = |entry: &Entry| match &entry.outcome {
+        Outcome::NotComputable(why) => why.message.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(why(crowded).contains("more peers than the 16"), "{account:?}");
+    assert!(why(damaged).contains("damaged"), "{account:?}");
+    let error = account.error().unwrap();
+    assert_eq!(error.exit, Exit::NotComputable);
+    assert!(error.message.contains("2 of 5 nodes could not be told anything"), "{error}");
+
+    // One after the other is mended.
+    file.execute("UPDATE member SET key = zeroblob(32) WHERE id = ?1", [ids[4]]).unwrap();
+    lab.registry.set_member_rules(ids[3], None).unwrap();
+    lab.registry.revoke(ids[4]).unwrap();
+    assert_eq!(lab.settle().await.error().unwrap().exit, Exit::Refused);
+    lab.node(1).broken = None;
+    let left = lab.settle().await;
+    assert_eq!((left.entries.len(), left.error().unwrap().exit), (2, Exit::NotShown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_says_that_it_has_something_else_is_told_again() {
+    let mut lab = Lab::with(&[1]).await;
+    lab.rules(&["in authority icmp"]);
+    assert!(lab.update().await.iter().all(is_done));
+    assert_eq!(lab.settle().await.entries, []);
+    let (id, mut record) = (lab.member(0).id, lab.node(0).record);
+    record.configuration = [7; 8];
+    lab.registry.store_shown(id, &record).unwrap();
+    assert_eq!(lab.update().await.len(), 1);
+}
+
+/// A way that does not know one member, and breaks when nobody has anything to say.
+struct Broken(Nodes, i64);
+
+impl Lane for Broken {
+    async fn send(&mut self, to: &registry::Member, at: Ipv6Addr, datagram: &[u8]) -> Result<(), Error> {
+        if to.id == self.1 { Err(Error::network("unknown")) } else { self.0.send(to, at, datagram).await }
+    }
+
+    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+        self.0.records.pop_front().ok_or_else(|| Error::network("it broke"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_breaks_takes_nothing_from_those_who_were_told() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    lab.rules(&["in authority icmp"]);
+    let [_, gone, unknown] = [0, 1, 2].map(|at| lab.member(at).id);
+    lab.nodes.nodes.remove(&gone);
+    let (view, behind) = (lab.view(), lab.view().behind().unwrap());
+    let account = settle(&mut Broken(lab.nodes, unknown), &view, &admin(), behind, WAIT).await;
+    let [done, gone, unknown] = &account.entries[..] else { panic!("{account:?}") };
+    assert!(is_done(&done.outcome));
+    assert_eq!(gone.outcome, Outcome::NotReached(Error::network("it broke")));
+    assert_eq!(unknown.outcome, Outcome::NotReached(Error::network("unknown")));
+    assert_eq!(account.error().unwrap().exit, Exit::Network);
+    assert_eq!(view.behind().unwrap().len(), 2);
+    // With no way at all each of them is named.
+    let none = Account::unreached(view.behind().unwrap(), &Error::network("down"));
+    assert_eq!((none.entries.len(), none.error().unwrap().exit), (2, Exit::Network));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_a_crowded_node_cannot_be_told_is_no_success() {
+    let mut lab = Lab::with(&[1]).await;
+    crowd(&lab);
+    lab.rules(&["in peer tcp 22"]);
+    for at in [1, 2] {
+        lab.registry.revoke(lab.member(at).id).unwrap();
+        let account = lab.settle().await;
+        let expected = if at == 1 { Some(Exit::NotComputable) } else { None };
+        assert_eq!((account.entries.len(), account.error().map(|error| error.exit)), (1, expected));
+    }
+    assert_eq!(lab.node(0).parsed().peers.len(), 16);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_update_that_was_signed_before_another_is_refused() {
     let mut lab = Lab::with(&[1]).await;
@@ -237,7 +350,7 @@ async fn an_update_that_was_signed_before_another_is_refused() {
     lab.rules(&["in authority tcp 80"]);
     assert!(lab.update().await.iter().all(is_done));
     let tasks = vec![(&member, old)];
-    let replayed = delivery::run(&mut lab.nodes, lab.registry, &view, &admin(), tasks, WAIT).await.unwrap();
+    let replayed = delivery::run(&mut lab.nodes, lab.registry, &view, &admin(), tasks, WAIT).await;
     assert_eq!(replayed, [Outcome::Refused(Some(CommandResult::Refused))]);
 }
 
@@ -247,7 +360,8 @@ async fn the_key_of_another_administrator_commands_nothing() {
     let (view, member) = (lab.view(), lab.member(0));
     let other = crypto::AnchorSecret::from_seed(&[77; 32]);
     let tasks = vec![(&member, Task::Command(Operation::Status))];
-    let error = delivery::run(&mut lab.nodes, lab.registry, &view, &other, tasks, WAIT).await.unwrap_err();
+    let outcome = delivery::run(&mut lab.nodes, lab.registry, &view, &other, tasks, WAIT).await.remove(0);
+    let Outcome::NotComputable(error) = outcome else { panic!("{outcome:?}") };
     assert!(error.message.contains("no authority of"), "{error}");
     assert!(delivery::update(lab.registry, &view, &other, &member, &[]).is_err());
 }

@@ -316,7 +316,7 @@ fn lives(engine: &str) {
     // Nodes that know each other, until one is revoked.
     let mesh = ["policy", "set", "in node icmp", "out node icmp", "--wait", "1"];
     assert_eq!(admin.expect(10, &mesh)["nodes"][0]["outcome"], "applied");
-    let revoked = admin.expect(0, &["revoke", "10.8.0.3"]);
+    let revoked = admin.expect(0, &["revoke", "--yes", "10.8.0.3"]);
     assert_eq!((revoked["nodes"].as_array().unwrap().len(), &revoked["nodes"][0]["outcome"]), (1, &"applied".into()));
     assert!(revoked["last_ms"].is_u64() && revoked["own_ms"].is_u64(), "{revoked}");
     assert_eq!(admin.expect(0, &["mesh", "status"])["peers"].as_array().unwrap().len(), 1);
@@ -330,7 +330,7 @@ fn lives(engine: &str) {
     let told = admin.expect(0, &["policy", "set", "in peer tcp 22"]);
     assert_eq!(told["nodes"][0]["outcome"], "applied");
     assert!(admin.expect(0, &["telemetry", "--once"])["current"].as_bool().unwrap());
-    assert_eq!(admin.expect(0, &["revoke", "laptop"])["nodes"][0]["outcome"], "applied");
+    assert_eq!(admin.expect(0, &["revoke", "--yes", "laptop"])["nodes"][0]["outcome"], "applied");
 
     admin.expect(0, &["mesh", "down"]);
     assert_eq!(admin.expect(0, &["mesh", "status"])["up"], false);

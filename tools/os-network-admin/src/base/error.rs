@@ -27,6 +27,10 @@ pub enum Exit {
     NotShown = 10,
     /// A node says that it did not do what it was told.
     Refused = 11,
+    /// There is nothing that a node could be told.
+    NotComputable = 12,
+    /// The operator ended it; the message says what is stored.
+    Interrupted = 130,
 }
 
 /// The end of a command.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use wire::command;
 
-use super::common::{Common, InFleet, Wait, open, print, registry_path, unlock, view};
+use super::{
+    common::{Common, InFleet, Wait, open, print, registry_path, unlock, view},
+    interrupt::{Interrupt, Interruptible},
+};
 use crate::{
     base::error::{Error, Exit},
     fleet::{
@@ -33,7 +36,8 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     let member = view.find(node)?;
     view.paired(&member)?;
     let authority = unlock(common)?;
-    let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
+    let lane = DaemonLane::connect(&registry_path(common)?).await?;
+    let mut mesh = Interruptible { lane, interrupt: Interrupt::watch()? };
     let operation = match operation {
         Operation::Status => command::Operation::Status,
         Operation::Isolate => command::Operation::Isolate,
@@ -41,8 +45,7 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
         Operation::Rotate => command::Operation::Rotate,
     };
     let tasks = vec![(&member, Task::Command(operation))];
-    let outcomes =
-        delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await?;
+    let outcomes = delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await;
     match outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer) {
         Outcome::Done { record, after } => {
             // The mesh's daemon writes it too, but not at once.
@@ -53,6 +56,10 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
         Outcome::Refused(why) => {
             Err(Error::new(Exit::Refused, format!("{} did not do it: {}", member.who, delivery::why(why))))
         }
+        Outcome::NotReached(why) => {
+            Err(Error::new(why.exit, format!("{why}; whether {} has done it is not known", member.who)))
+        }
+        Outcome::NotComputable(why) => Err(Error::new(Exit::NotComputable, why.message)),
         Outcome::NoAnswer => Err(Error::new(
             Exit::NotShown,
             format!(

@@ -1,6 +1,10 @@
 //! What verbs share: options, where files are, the passphrase, the fleet that is meant.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
 use crypto::{AnchorPublic, AnchorSecret};
@@ -103,6 +107,23 @@ pub fn passphrase(common: &Common, new: bool) -> Result<SecretBytes, Error> {
         return Err(Error::input("the two passphrases differ: nothing was written; try again"));
     }
     Ok(first)
+}
+
+/// Shows what will follow, and asks: only a typed yes goes on. Where there is nobody to ask, `--yes` says it.
+pub fn confirm(yes: bool, consequences: &str, what: &str) -> Result<(), Error> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        let message = format!("{consequences}\nNothing was done: there is no terminal to ask on; to {what}, add --yes");
+        return Err(Error::new(Exit::Usage, message));
+    }
+    let mut line = String::new();
+    let asked = writeln!(io::stderr(), "{consequences}\nType yes to {what}, anything else to leave it.");
+    if asked.is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Other, "nothing was done"))
 }
 
 /// The fleet of this name; if keys have made several, that of the key in use.

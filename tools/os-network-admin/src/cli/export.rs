@@ -3,18 +3,13 @@
 use wire::Key;
 
 use super::{
-    common::{Common, InFleet, Wait, open, print, view},
-    push::{bring_up_to_date, report},
+    common::{Common, InFleet, Wait, open, view},
+    push::{prepare, report, tell},
 };
 use crate::{
-    base::{
-        error::{Error, Exit},
-        host::System,
-        mesh_key::MeshKey,
-        say::say,
-    },
-    fleet::peer,
-    output::{self, Exported, Failure, Outcome, Report},
+    base::{error::Error, host::System, mesh_key::MeshKey, say::say},
+    fleet::{peer, show},
+    output::{self, Exported},
     registry::{NewMember, Who},
 };
 
@@ -51,38 +46,22 @@ pub async fn run(
         return Err(Error::input("another member has this public key"));
     }
     let new = NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
+    let teller = prepare(common, &view, |registry| registry.enroll(&view.fleet, &new).map(|_| ())).await?;
     let member = registry.enroll(&view.fleet, &new)?;
     let text = peer::configuration(&view, &member, secret.as_ref(), common.interface.as_deref())?;
     // The key is nowhere else: it is printed before anything can fail.
     if !common.json {
         output::only_copy(text.trim_end())?;
     }
-    let told = bring_up_to_date(common, &view, wait).await;
-    let (v4, v6) = view.fleet.addresses(member.host);
+    let account = tell(teller, &view, wait).await?;
     if common.json {
+        let (v4, v6) = view.fleet.addresses(member.host);
         let exported = Exported { name: name.into(), v4, v6, configuration: text.as_str().into() };
-        return match told {
-            Ok(told) => report(common, exported, told),
-            Err(error) => {
-                let failure = Some(Failure::from(&error));
-                print(common, &Report { change: exported, nodes: Vec::new(), error: failure })?;
-                Err(Error { told: true, ..error })
-            }
-        };
+        return report(common, exported, &account);
     }
-    let told = told?;
     // Standard output is the configuration and nothing else.
-    for told in &told {
-        say(told.text());
+    for entry in &account.entries {
+        say(show::told(entry).text());
     }
-    match told.iter().find(|told| !matches!(told.outcome, Outcome::Applied { .. })) {
-        None => Ok(()),
-        Some(told) => Err(Error::new(
-            Exit::NotShown,
-            format!(
-                "{} has not shown that it knows {name}: when it is there, run: os-network-admin policy push",
-                told.node
-            ),
-        )),
-    }
+    account.error().map_or(Ok(()), Err)
 }

@@ -5,6 +5,7 @@ pub mod claim;
 pub mod command;
 pub mod common;
 pub mod export;
+mod interrupt;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;
@@ -42,6 +43,8 @@ Exit codes:
   9  claimed, but the acknowledgement is not confirmed: claim again
  10  a node did not show in time that it did what it was told
  11  a node says that it did not do what it was told
+ 12  there is nothing that a node could be told: it can have no configuration, or no command can be made for it
+130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
 
@@ -128,6 +131,9 @@ pub enum Command {
     Revoke {
         /// The node's fingerprint or the beginning of it, an inner address, or the peer's name
         member: String,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
@@ -164,7 +170,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             command::run(common, &node, operation, &fleet, &wait).await
         }
         Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,
-        Command::Revoke { member, fleet, wait } => revoke::run(common, &member, &fleet, &wait).await,
+        Command::Revoke { member, yes, fleet, wait } => revoke::run(common, &member, &fleet, &wait, yes).await,
         Command::Export { name, public_key, fleet, wait } => {
             export::run(common, &name, public_key, &fleet, &wait).await
         }

@@ -4,13 +4,12 @@ use clap::Subcommand;
 use policy::Flow;
 
 use super::{
-    common::{Common, InFleet, Wait, open, print, registry_path, unlock, view},
-    push::{bring_up_to_date, push, report},
+    common::{Common, InFleet, Wait, open, print, view},
+    push::{prepare, push, report, tell},
 };
 use crate::{
     base::error::Error,
     fleet::{rules, show},
-    mesh::control::DaemonLane,
     output::Pushed,
     registry::{Registry, Rules},
 };
@@ -69,8 +68,8 @@ pub async fn run(common: &Common, command: PolicyVerb) -> Result<(), Error> {
         }
         PolicyVerb::Push { fleet, wait } => {
             let registry = open(common)?;
-            let told = bring_up_to_date(common, &view(common, &registry, &fleet)?, &wait).await?;
-            report(common, Pushed {}, told)
+            let account = push(common, &view(common, &registry, &fleet)?, &wait).await?;
+            report(common, Pushed {}, &account)
         }
         PolicyVerb::Show { node, fleet } => {
             let registry = open(common)?;
@@ -103,24 +102,10 @@ async fn set(
         None => registry.set_fleet_rules(&view.fleet.id, &rules.clone().unwrap_or_default()),
     };
     // What would be refused is refused before anything is stored.
-    let is_told = registry.trial(|registry| {
-        change(registry)?;
-        view.check()?;
-        Ok(!view.behind()?.is_empty())
-    })?;
-    let mut told = None;
-    if is_told {
-        told = Some((unlock(common)?, DaemonLane::connect(&registry_path(common)?).await?));
-    }
+    let teller = prepare(common, &view, change).await?;
     change(&registry)?;
     let view = view.again()?;
-    let told = match &mut told {
-        Some((authority, mesh)) => {
-            mesh.reload().await?;
-            push(mesh, &view, authority, wait).await?
-        }
-        None => Vec::new(),
-    };
+    let account = tell(teller, &view, wait).await?;
     let one = node.map(|text| view.find(text)).transpose()?;
-    report(common, show::policy(&view, one.as_ref())?, told)
+    report(common, show::policy(&view, one.as_ref())?, &account)
 }

@@ -1,74 +1,84 @@
-//! Telling nodes what they should have, and saying how each took it.
+//! Telling nodes what they should have, and saying how it went with each.
 
 use std::time::Duration;
 
 use crypto::AnchorSecret;
-use wire::update;
 
-use super::common::{Common, Wait, print, registry_path, unlock};
+use super::{
+    common::{Common, Wait, print, registry_path, unlock},
+    interrupt::{Interrupt, Interruptible},
+};
 use crate::{
     base::error::{Error, Exit},
     fleet::{
         View,
-        delivery::{self, Lane, Outcome},
+        account::{Account, settle},
         show,
     },
     mesh::control::DaemonLane,
-    output::{self, Document, Failure, Report, Told},
+    output::{Document, Failure, Report},
+    registry::Registry,
 };
 
-/// Tells every node that lacks its configuration what it should have, if there is one.
-pub async fn bring_up_to_date(common: &Common, view: &View<'_>, wait: &Wait) -> Result<Vec<Told>, Error> {
-    if view.behind()?.is_empty() {
-        return Ok(Vec::new());
-    }
-    let authority = unlock(common)?;
-    let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
-    mesh.reload().await?;
-    push(&mut mesh, view, &authority, wait).await
+/// Who tells nodes: the key, and the way to them.
+pub struct Teller {
+    authority: AnchorSecret,
+    mesh: Interruptible<DaemonLane>,
 }
 
-pub async fn push(
-    lane: &mut impl Lane,
+impl Teller {
+    /// From here on an interruption is told with what is stored.
+    async fn new(common: &Common, authority: AnchorSecret) -> Result<Self, Error> {
+        let lane = DaemonLane::connect(&registry_path(common)?).await?;
+        Ok(Self { authority, mesh: Interruptible { lane, interrupt: Interrupt::watch()? } })
+    }
+}
+
+/// Before a change is stored: refuses one that takes a node's configuration from it, and gets hold of what it takes to tell
+/// the nodes that it concerns, if there are any.
+pub async fn prepare(
+    common: &Common,
     view: &View<'_>,
-    authority: &AnchorSecret,
-    wait: &Wait,
-) -> Result<Vec<Told>, Error> {
-    let registry = view.registry;
-    let behind = view.behind()?;
-    let mut tasks = Vec::new();
-    for member in &behind {
-        let configuration = view.configuration(member)?;
-        tasks.push((member, delivery::update(registry, view, authority, member, &configuration)?));
-    }
-    let updates: Vec<Vec<u8>> = tasks.iter().map(|(_, task)| task.bytes().to_vec()).collect();
-    let outcomes = delivery::run(lane, registry, view, authority, tasks, Duration::from_secs(wait.wait)).await?;
-    for ((member, bytes), outcome) in behind.iter().zip(&updates).zip(&outcomes) {
-        if let (Outcome::Done { record, .. }, Some((head, configuration))) = (outcome, update::parse(bytes)) {
-            registry.store_configuration(member.id, configuration, head.counter.get())?;
-            // The mesh's daemon writes it too, but not at once.
-            registry.store_shown(member.id, record)?;
-        }
-    }
-    Ok(behind.iter().zip(&outcomes).map(|(member, outcome)| show::told(member, outcome)).collect())
+    change: impl FnOnce(&Registry) -> Result<(), Error>,
+) -> Result<Option<Teller>, Error> {
+    let before = view.unworkable()?;
+    let is_told = view.registry.trial(|registry| {
+        change(registry)?;
+        let after = view.again()?;
+        after.check(&before)?;
+        Ok(after.behind()?.iter().any(|behind| behind.owed.is_ok()))
+    })?;
+    if is_told { Teller::new(common, unlock(common)?).await.map(Some) } else { Ok(None) }
 }
 
-/// Prints what was done and how each node took it; an error if one did not.
-pub fn report<T: Document>(common: &Common, change: T, nodes: Vec<Told>) -> Result<(), Error> {
-    let refused = nodes.iter().any(|told| matches!(told.outcome, output::Outcome::Refused { .. }));
-    let silent = nodes.iter().filter(|told| told.outcome == output::Outcome::NotShown).count();
-    let error = match (refused, silent) {
-        (true, _) => Some(Error::new(Exit::Refused, "a node refused its update: see above")),
-        (false, 0) => None,
-        (false, silent) => Some(Error::new(
-            Exit::NotShown,
-            format!(
-                "{silent} of {} nodes did not show in time that they have it: when they are there, run: os-network-admin \
-                 policy push",
-                nodes.len()
-            ),
-        )),
+/// Tells every node that lacks something, by the one that was prepared.
+pub async fn tell(teller: Option<Teller>, view: &View<'_>, wait: &Wait) -> Result<Account, Error> {
+    let behind = view.behind()?;
+    let Some(Teller { authority, mut mesh }) = teller else {
+        return Ok(Account::unreached(behind, &Error::new(Exit::NotShown, "nobody was to be told when this began")));
     };
+    if let Err(error) = mesh.lane.reload().await {
+        return Ok(Account::unreached(behind, &error));
+    }
+    Ok(settle(&mut mesh, view, &authority, behind, Duration::from_secs(wait.wait)).await)
+}
+
+/// The same, of what is stored already.
+pub async fn push(common: &Common, view: &View<'_>, wait: &Wait) -> Result<Account, Error> {
+    let behind = view.behind()?;
+    if !behind.iter().any(|behind| behind.owed.is_ok()) {
+        return tell(None, view, wait).await;
+    }
+    match Teller::new(common, unlock(common)?).await {
+        Ok(teller) => tell(Some(teller), view, wait).await,
+        Err(error) => Ok(Account::unreached(behind, &error)),
+    }
+}
+
+/// Prints what was done and how it went with each node; an error that says the worst.
+pub fn report<T: Document>(common: &Common, change: T, account: &Account) -> Result<(), Error> {
+    let error = account.error();
+    let nodes = account.entries.iter().map(show::told).collect();
     print(common, &Report { change, nodes, error: error.as_ref().map(Failure::from) })?;
     error.map_or(Ok(()), |error| Err(Error { told: true, ..error }))
 }

@@ -16,7 +16,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::view::View;
 use crate::{
-    base::error::Error,
+    base::error::{Error, Exit},
     registry::{Member, Registry},
 };
 
@@ -36,6 +36,7 @@ pub trait Lane {
 }
 
 /// What one node is to do.
+#[derive(Clone)]
 pub enum Task {
     Command(Operation),
     /// The head, signed, and the configuration.
@@ -65,7 +66,25 @@ pub enum Outcome {
     },
     /// The node says why not; `None` is a number that is no result.
     Refused(Option<CommandResult>),
+    /// It did not show in time that it did it.
     NoAnswer,
+    /// Nothing could be sent to it, or no more.
+    NotReached(Error),
+    /// There is nothing that could be sent to it.
+    NotComputable(Error),
+}
+
+impl Outcome {
+    /// What a command ends with for it, if not well.
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Done { .. } => None,
+            Self::Refused(_) => Some(Exit::Refused),
+            Self::NoAnswer => Some(Exit::NotShown),
+            Self::NotReached(why) => Some(why.exit),
+            Self::NotComputable(_) => Some(Exit::NotComputable),
+        }
+    }
 }
 
 struct Job<'a> {
@@ -81,7 +100,7 @@ struct Job<'a> {
     outcome: Option<Outcome>,
 }
 
-/// Carries out tasks, and what came of each, in their order.
+/// Carries out tasks, and what came of each, in their order. What fails for one member holds up no other.
 pub async fn run<L: Lane>(
     lane: &mut L,
     registry: &Registry,
@@ -89,29 +108,42 @@ pub async fn run<L: Lane>(
     authority: &AnchorSecret,
     tasks: Vec<(&Member, Task)>,
     wait: Duration,
-) -> Result<Vec<Outcome>, Error> {
+) -> Vec<Outcome> {
     let start = Instant::now();
     let end = Instant::now() + wait;
-    let mut jobs = Vec::new();
-    for (member, task) in tasks {
-        jobs.push(Job::new(registry, view, authority, member, task)?);
-    }
-    while jobs.iter().any(|job| job.outcome.is_none()) && Instant::now() < end {
+    let make = |(member, task)| Job::new(registry, view, authority, member, task);
+    let mut jobs: Vec<Result<Job<'_>, Error>> = tasks.into_iter().map(make).collect();
+    while open(&mut jobs).next().is_some() && Instant::now() < end {
         let mut next = end;
-        for job in jobs.iter_mut().filter(|job| job.outcome.is_none()) {
-            if Instant::now() >= job.due {
-                job.send(lane, registry).await?;
+        for job in open(&mut jobs) {
+            if Instant::now() >= job.due
+                && let Err(outcome) = job.send(lane, registry).await
+            {
+                job.outcome = Some(outcome);
+                next = Instant::now();
             }
             next = next.min(job.due);
         }
         let Ok(heard) = timeout_at(next, lane.next()).await else { continue };
-        let (member, record) = heard?;
-        for job in jobs.iter_mut().filter(|job| job.member.id == member && job.outcome.is_none()) {
-            job.hear(&record, start, registry.is_likely(record.counter.get()));
+        match heard {
+            Ok((member, record)) => {
+                for job in open(&mut jobs).filter(|job| job.member.id == member) {
+                    job.hear(&record, start, registry.is_likely(record.counter.get()));
+                }
+            }
+            Err(error) => open(&mut jobs).for_each(|job| job.outcome = Some(Outcome::NotReached(error.clone()))),
         }
     }
-    let outcomes = jobs.into_iter().map(|job| job.outcome.unwrap_or(Outcome::NoAnswer));
-    Ok(outcomes.collect())
+    let outcome = |job: Result<Job<'_>, Error>| match job {
+        Ok(job) => job.outcome.unwrap_or(Outcome::NoAnswer),
+        Err(error) => Outcome::NotComputable(error),
+    };
+    jobs.into_iter().map(outcome).collect()
+}
+
+/// Those of which nothing has come yet.
+fn open<'j, 'a>(jobs: &'j mut [Result<Job<'a>, Error>]) -> impl Iterator<Item = &'j mut Job<'a>> {
+    jobs.iter_mut().filter_map(|job| job.as_mut().ok()).filter(|job| job.outcome.is_none())
 }
 
 impl<'a> Job<'a> {
@@ -148,9 +180,10 @@ impl<'a> Job<'a> {
         })
     }
 
-    async fn send<L: Lane>(&mut self, lane: &mut L, registry: &Registry) -> Result<(), Error> {
+    async fn send<L: Lane>(&mut self, lane: &mut L, registry: &Registry) -> Result<(), Outcome> {
         if self.sent == SAME {
-            self.counters.1 = registry.next_command_counter(self.member.id, self.counters.1)?;
+            let next = registry.next_command_counter(self.member.id, self.counters.1);
+            self.counters.1 = next.map_err(Outcome::NotComputable)?;
             self.sent = 0;
         }
         self.sent += 1;
@@ -159,13 +192,13 @@ impl<'a> Job<'a> {
             Task::Command(operation) => (u8::from(*operation), 0),
             Task::Update { bytes, short, .. } => {
                 for chunk in chunks(bytes, *short) {
-                    lane.send(self.member, self.at, &chunk).await?;
+                    lane.send(self.member, self.at, &chunk).await.map_err(Outcome::NotReached)?;
                 }
                 (Operation::Apply.into(), *short)
             }
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
-        lane.send(self.member, self.at, command.as_bytes()).await
+        lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
     }
 
     fn hear(&mut self, record: &Telemetry, start: Instant, is_likely: bool) {

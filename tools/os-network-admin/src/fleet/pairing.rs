@@ -2,7 +2,9 @@
 
 use policy::Endpoint;
 use wire::{Key, Mac, binding::PairingRecord, claim::parse_grant};
+use zerocopy::FromZeros;
 
+use super::view::View;
 use crate::{
     base::error::Error,
     claim::{Configure, Grant, MeshTerms, Pairing},
@@ -39,14 +41,16 @@ impl Pairing for Registry {
             if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
                 registry.store_configuration(member.id, &configuration, head.binding.counter.get())?;
             }
-            registry.store_pending(&NewNode {
+            let node = registry.store_pending(&NewNode {
                 grant: &bytes,
                 fleet: &grant.terms.fleet,
                 anchor: grant.terms.anchor,
                 accepted: grant.accepted,
                 address: grant.address,
                 interface: grant.interface,
-            })
+            })?;
+            leaves_others_theirs(registry, &grant.terms.fleet_id, &node)?;
+            Ok(node)
         })
     }
 
@@ -62,6 +66,17 @@ impl Pairing for Registry {
     fn acknowledged(&self, node: &Node) -> Result<Node, Error> {
         self.whole(|registry| registry.store_acknowledged(node))
     }
+}
+
+/// Once it is paired others know it: none may lose its configuration by that.
+fn leaves_others_theirs(registry: &Registry, fleet: &[u8; 16], node: &Node) -> Result<(), Error> {
+    let Some(fleet) = registry.fleet(fleet)? else { return Ok(()) };
+    let view = View { registry, fleet };
+    let before = view.unworkable()?;
+    registry.trial(|registry| {
+        registry.store_paired(node, &PairingRecord::new_zeroed(), 0)?;
+        view.check(&before)
+    })
 }
 
 /// Gives a node that is being claimed its place, and says what configuration it has there.

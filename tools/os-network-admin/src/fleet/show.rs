@@ -7,6 +7,7 @@ use wire::{
 };
 
 use super::{
+    account::Entry,
     delivery::{Outcome, why},
     view::View,
 };
@@ -40,13 +41,15 @@ pub fn policy(view: &View<'_>, one: Option<&Member>) -> Result<output::Policy, E
     })
 }
 
-pub fn told(member: &Member, outcome: &Outcome) -> Told {
-    let outcome = match outcome {
+pub fn told(entry: &Entry) -> Told {
+    let outcome = match &entry.outcome {
         Outcome::Done { after, .. } => output::Outcome::Applied { after_ms: millis(*after) },
         Outcome::Refused(code) => output::Outcome::Refused { reason: result_name(*code).into(), why: why(*code) },
         Outcome::NoAnswer => output::Outcome::NotShown,
+        Outcome::NotReached(why) => output::Outcome::NotReached { reason: why.message.clone() },
+        Outcome::NotComputable(why) => output::Outcome::NotComputable { reason: why.message.clone() },
     };
-    Told { node: member.who.to_string(), outcome }
+    Told { node: entry.who.clone(), outcome }
 }
 
 pub fn record(view: &View<'_>, member: &Member, record: &Telemetry, heard_ms: Option<i64>) -> output::Record {

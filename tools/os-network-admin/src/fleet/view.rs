@@ -1,7 +1,7 @@
 //! A fleet as the registry has it: who is meant, what nodes should have, who lacks it. Nothing is kept here that grows with the
 //! fleet.
 
-use std::net::SocketAddrV6;
+use std::{collections::BTreeSet, net::SocketAddrV6};
 
 use nix::net::if_::if_nametoindex;
 use policy::{Endpoint, Role};
@@ -14,6 +14,26 @@ use crate::{
 
 /// The shortest beginning of a fingerprint that names a node.
 const SHORTEST: usize = 4;
+
+/// A node that is not known to have what it should have.
+pub struct Behind {
+    /// What it is called.
+    pub who: String,
+    /// An error says why there is nothing that it could be told.
+    pub owed: Result<Owed, Error>,
+}
+
+pub struct Owed {
+    pub member: Member,
+    pub configuration: Vec<u8>,
+}
+
+/// Those that have no configuration.
+pub struct Unworkable {
+    nodes: BTreeSet<i64>,
+    /// A node that would be claimed now, with no other node about.
+    newcomer: bool,
+}
 
 pub struct View<'r> {
     pub registry: &'r Registry,
@@ -28,9 +48,9 @@ impl<'r> View<'r> {
     }
 
     /// After a change of the fleet's own rules.
-    pub fn again(self) -> Result<Self, Error> {
+    pub fn again(&self) -> Result<Self, Error> {
         let fleet = self.registry.fleet(&self.fleet.id)?;
-        Ok(Self { fleet: fleet.unwrap_or(self.fleet), ..self })
+        Ok(Self { fleet: fleet.unwrap_or_else(|| self.fleet.clone()), registry: self.registry })
     }
 
     /// The pairing of a member that is a node.
@@ -57,20 +77,39 @@ impl<'r> View<'r> {
         Ok(self.nodes()?.into_iter().filter(NodeMember::is_live).collect())
     }
 
-    /// Live nodes that have not shown what they should have.
-    pub fn behind(&self) -> Result<Vec<Member>, Error> {
-        Ok(self.registry.behind(&self.fleet.id)?.into_iter().map(|node| node.member).collect())
+    /// Live nodes that are not known to have what they should have, those among them for which nothing follows.
+    pub fn behind(&self) -> Result<Vec<Behind>, Error> {
+        let mut behind = Vec::new();
+        for entry in self.registry.every_node(&self.fleet.id)? {
+            match entry {
+                Ok(node) if node.is_live() && !node.is_current() => {
+                    let (who, member) = (node.member.who.to_string(), node.member);
+                    let configuration = self.configuration(&member);
+                    behind
+                        .push(Behind { who, owed: configuration.map(|configuration| Owed { member, configuration }) });
+                }
+                Ok(_) => {}
+                Err(who) => behind.push(Behind { who, owed: Err(self.registry.damaged()) }),
+            }
+        }
+        Ok(behind)
     }
 
-    /// An error if a live node can have no configuration.
-    pub fn check(&self) -> Result<(), Error> {
-        match self.registry.unworkable(&self.fleet.id)?.first() {
-            Some(node) => {
-                let fleet = self.registry.fleet(&self.fleet.id)?.unwrap_or_else(|| self.fleet.clone());
-                self.registry.configuration(&fleet, &node.member).map(|_| ())
-            }
-            None => Ok(()),
+    /// What has no configuration now.
+    pub fn unworkable(&self) -> Result<Unworkable, Error> {
+        let nodes = self.registry.unworkable(&self.fleet.id)?.iter().map(|node| node.member.id).collect();
+        Ok(Unworkable { nodes, newcomer: self.registry.newcomer(&self.fleet.id)?.is_err() })
+    }
+
+    /// After a change: an error if a live node, or the first that would be claimed now, can have no configuration any more.
+    /// What had none before is not this change's doing, and must not stand in the way of what mends it.
+    pub fn check(&self, before: &Unworkable) -> Result<(), Error> {
+        let nodes = self.registry.unworkable(&self.fleet.id)?;
+        if let Some(node) = nodes.iter().find(|node| !before.nodes.contains(&node.member.id)) {
+            let fleet = self.registry.fleet(&self.fleet.id)?.unwrap_or_else(|| self.fleet.clone());
+            self.registry.configuration(&fleet, &node.member)?;
         }
+        if before.newcomer { Ok(()) } else { self.registry.newcomer(&self.fleet.id)? }
     }
 
     /// The peers whose exported configuration may name this member.

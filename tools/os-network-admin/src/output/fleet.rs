@@ -27,6 +27,14 @@ pub enum Outcome {
         why: &'static str,
     },
     NotShown,
+    /// Nothing could be sent to it, or no more.
+    NotReached {
+        reason: String,
+    },
+    /// There is nothing that it could be told.
+    NotComputable {
+        reason: String,
+    },
 }
 
 impl Told {
@@ -36,6 +44,8 @@ impl Told {
             Outcome::Applied { after_ms } => format!("{who}  applied after {}", seconds(*after_ms)),
             Outcome::Refused { why, .. } => format!("{who}  refused: {why}"),
             Outcome::NotShown => format!("{who}  has not shown that it has it"),
+            Outcome::NotReached { reason } => format!("{who}  not reached: {reason}"),
+            Outcome::NotComputable { reason } => format!("{who}  was told nothing: {reason}"),
         }
     }
 }
@@ -287,6 +297,9 @@ pub struct Revoked {
     pub revoked: String,
     /// Until this host's interface refused it; null: the mesh is not up.
     pub own_ms: Option<u64>,
+    /// Why this host may still take it for a member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_error: Option<String>,
     /// Until the last peer refused it; null if one has not shown it.
     pub last_ms: Option<u64>,
     /// Peers whose exported configurations name it.
@@ -296,9 +309,10 @@ pub struct Revoked {
 impl Document for Revoked {
     fn text(&self) -> String {
         let mut lines = vec![format!("revoked      {}", self.revoked)];
-        lines.push(match self.own_ms {
-            Some(own) => format!("this host    refuses it after {}", seconds(own)),
-            None => "this host    the mesh is not up, there is no interface to refuse it".into(),
+        lines.push(match (self.own_ms, &self.own_error) {
+            (Some(own), None) => format!("this host    refuses it after {}", seconds(own)),
+            (_, Some(error)) => error.clone(),
+            (None, None) => "this host    the mesh is not up, there is no interface to refuse it".into(),
         });
         lines.extend(self.last_ms.map(|last| format!("last peer    refuses it after {}", seconds(last))));
         if !self.exported.is_empty() {

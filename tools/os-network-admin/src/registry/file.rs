@@ -163,6 +163,12 @@ impl Registry {
 
     /// The same, to see what would follow: nothing is stored.
     pub fn trial<T>(&self, work: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        if !self.connection.is_autocommit() {
+            self.run(|connection| connection.execute_batch("SAVEPOINT trial"))?;
+            let value = work(self);
+            self.run(|connection| connection.execute_batch("ROLLBACK TO trial; RELEASE trial"))?;
+            return value;
+        }
         let transaction = self.begin()?;
         let value = work(self);
         transaction.rollback().map_err(|error| explain(&self.path, &error))?;
@@ -225,7 +231,7 @@ impl Registry {
         &mut self.connection
     }
 
-    pub(super) fn damaged(&self) -> Error {
+    pub fn damaged(&self) -> Error {
         registry_error(&self.path, "has a damaged entry: restore it from a backup")
     }
 }

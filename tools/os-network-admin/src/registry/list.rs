@@ -1,12 +1,12 @@
 //! Nodes and members as they are looked for: each by a key, or all of a kind in one statement.
 
 use rusqlite::{Params, Row};
-use wire::{Ip, Key};
+use wire::{Hash, Ip, Key};
 
 use super::{
     file::Registry,
     fleet::Fleet,
-    member::{COLUMNS, Member, MeshAddress},
+    member::{COLUMNS, Member, MeshAddress, Who},
     node::{self, Node, State},
     wanted::{self, Other},
 };
@@ -45,6 +45,14 @@ impl NodeMember {
     /// Claimed and not revoked.
     pub fn is_live(&self) -> bool {
         self.is_paired && self.member.revoked_ms.is_none() && self.member.configuration.is_some()
+    }
+
+    /// Nothing says that it lacks what it should have: neither what it was last told, nor what it said last.
+    pub fn is_current(&self) -> bool {
+        let Member { wanted, shown, telemetry, .. } = &self.member;
+        let says_other =
+            |hash: &Hash| telemetry.as_ref().is_some_and(|(record, _)| !hash.starts_with(&record.configuration));
+        wanted.is_some_and(|hash| *shown == Some(hash) && !says_other(&hash))
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
@@ -167,11 +175,16 @@ impl Registry {
         Ok(row.unwrap_or_default())
     }
 
-    /// Live nodes that have not shown what they should have.
-    pub fn behind(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
-        let mut nodes = self.some_node_members("m.wanted <> m.shown", fleet)?;
-        nodes.retain(NodeMember::is_live);
-        Ok(nodes)
+    /// All nodes of a fleet that are not revoked; of one that cannot be read, what it is called.
+    pub fn every_node(&self, fleet: &[u8; 16]) -> Result<Vec<Result<NodeMember, String>>, Error> {
+        let sql = node_members("m.fiduciary IS NOT NULL AND m.revoked_ms IS NULL");
+        self.read(|connection| {
+            let read = |row: &Row<'_>| match NodeMember::read(row) {
+                Ok(Some(node)) => Ok(Ok(node)),
+                _ => called(row).map(Err),
+            };
+            connection.prepare_cached(&sql)?.query_map([fleet.as_slice()], read)?.collect()
+        })
     }
 
     /// Live nodes for which no configuration follows.
@@ -181,10 +194,18 @@ impl Registry {
         Ok(nodes)
     }
 
+    /// Whether a configuration follows for a node that would be claimed now, with no other node about: the outer error is the
+    /// registry's.
+    pub fn newcomer(&self, fleet: &[u8; 16]) -> Result<Result<(), Error>, Error> {
+        let Some(fleet) = self.fleet(fleet)? else { return Ok(Ok(())) };
+        let follows = self.read(|connection| wanted::newcomer(connection, &fleet))?;
+        Ok(follows.map_err(|why| why.error("a node that is claimed from now on")))
+    }
+
     /// The configuration that a node should have.
     pub fn configuration(&self, fleet: &Fleet, member: &Member) -> Result<Vec<u8>, Error> {
         let made = self.read(|connection| wanted::configuration(connection, fleet, member))?;
-        made.map_err(|why| why.error(&member.who))
+        made.map_err(|why| why.error(&member.who.to_string()))
     }
 
     /// The members, besides the authority, that a node knows: those with whom its rules open a flow. Not many more than a node
@@ -204,6 +225,13 @@ fn node_members(which: &str) -> String {
          LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
          WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
     )
+}
+
+/// What a node is called whose row cannot be read.
+fn called(row: &Row<'_>) -> rusqlite::Result<String> {
+    let fiduciary = Key::try_from(row.get::<_, Vec<u8>>("fiduciary")?);
+    let host: i64 = row.get("host")?;
+    Ok(fiduciary.map_or_else(|_| format!("the node at place {host}"), |key| Who::Node(key).to_string()))
 }
 
 /// The outer `None` is damage.

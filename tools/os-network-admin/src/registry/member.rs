@@ -18,7 +18,8 @@ use super::{fleet::Rules, pack::maybe_unpack};
 pub(super) const COLUMNS: &str = "m.id AS id, m.fleet AS fleet, m.host AS host, m.fiduciary AS fiduciary, m.name AS name, \
                                   m.key AS key, m.claim_key AS claim_key, m.mac AS mac, m.preshared AS preshared, \
                                   m.rules AS rules, m.underlay AS underlay, m.authority AS authority, \
-                                  m.configuration AS configuration, m.wanted AS wanted, m.revoked_ms AS revoked_ms, \
+                                  m.configuration AS configuration, m.wanted AS wanted, m.shown AS shown, \
+                                  m.revoked_ms AS revoked_ms, \
                                   m.telemetry AS telemetry, m.telemetry_ms AS telemetry_ms";
 /// Seconds that a node's counter of commands is believed to be ahead of this host's clock: another authority's clock may be
 /// wrong, but a node that says more would use its counter up.
@@ -67,6 +68,8 @@ pub struct Member {
     pub configuration: Option<Vec<u8>>,
     /// The hash of what a node should have; `None` if no configuration follows for it.
     pub wanted: Option<Hash>,
+    /// The hash of `configuration`.
+    pub shown: Option<Hash>,
     pub revoked_ms: Option<i64>,
     pub telemetry: Option<(Telemetry, i64)>,
 }
@@ -95,6 +98,7 @@ impl Member {
         let (telemetry, telemetry_ms): (_, Option<i64>) = (maybe("telemetry")?, row.get("telemetry_ms")?);
         let (id, host, configuration) = (row.get("id")?, row.get("host")?, maybe("configuration")?);
         let (revoked_ms, wanted) = (row.get("revoked_ms")?, maybe("wanted")?);
+        let shown = maybe("shown")?;
         let whole = || {
             let who = match (fiduciary, name) {
                 (Some(fiduciary), None) => Who::Node(fiduciary.try_into().ok()?),
@@ -117,6 +121,7 @@ impl Member {
                 authority: maybe_unpack(authority)?,
                 configuration,
                 wanted: wanted.map(TryInto::try_into).transpose().ok()?,
+                shown: shown.map(TryInto::try_into).transpose().ok()?,
                 revoked_ms,
                 telemetry: record.zip(telemetry_ms),
             })

@@ -253,7 +253,9 @@ fn a_registry_of_the_second_version_is_found_in_by_key() {
     assert!(i64::from(counter) - host::system().now_ms() / 1000 <= 1);
     // With the authority's key it is known what nodes should have: the first two know each other.
     registry.set_authority(&fleet, &[9; 32]).unwrap();
-    assert_eq!(registry.behind(&fleet).unwrap().len(), 3);
+    let lacks = |node: &NodeMember| node.is_live() && !node.is_current();
+    let nodes = registry.every_node(&fleet).unwrap();
+    assert_eq!(nodes.iter().flatten().filter(|node| lacks(node)).count(), 3);
     let its = registry.fleet(&fleet).unwrap().unwrap();
     let others = |at: usize| registry.others(&its, &members[at]).unwrap().len();
     assert_eq!((others(0), others(1), others(2)), (1, 1, 0));
@@ -301,6 +303,10 @@ fn a_damaged_row_hides_no_other() {
         registry.connection.execute_batch(&damage).unwrap();
         let hosts: Vec<u32> = registry.members(&fleet.id).unwrap().iter().map(|member| member.host).collect();
         assert_eq!(hosts, [2, 4], "{change}");
+        // Whoever has to answer for all is told which one it is.
+        let every = registry.every_node(&fleet.id).unwrap();
+        let unread: Vec<&String> = every.iter().filter_map(|node| node.as_ref().err()).collect();
+        assert_eq!((every.len(), unread), (3, vec![&Who::Node([2; 32]).to_string()]), "{change}");
         registry.set_authority(&fleet.id, &[change.len() as u8; 32]).unwrap();
         assert!(registry.member_at(&fleet.id, 4).unwrap().unwrap().wanted.is_some(), "{change}");
         registry.connection.execute_batch("ROLLBACK TO s; RELEASE s").unwrap();

@@ -12,7 +12,7 @@ use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, update::MAX_CONFIGUR
 
 use super::{
     fleet::{AUTHORITY, Fleet, Rules},
-    member::{Member, Who},
+    member::Member,
     pack::{maybe_unpack, pack},
     revision,
 };
@@ -83,7 +83,7 @@ pub enum Unworkable {
 }
 
 impl Unworkable {
-    pub fn error(&self, who: &Who) -> Error {
+    pub fn error(&self, who: &str) -> Error {
         match self {
             Self::NoAuthority => Error::input("the fleet has no authority yet: run `os-network-admin mesh up`"),
             Self::TooManyPeers | Self::TooLong => Error::input(format!(
@@ -155,6 +155,18 @@ pub(super) fn configuration(
     let Some(length) = made.write(&mut buffer).map(<[u8]>::len) else { return Ok(Err(Unworkable::TooLong)) };
     buffer.truncate(length);
     Ok(Ok(buffer))
+}
+
+/// Whether the fleet's rules leave a node that has none of its own a configuration, if it has no other node as a peer.
+pub(super) fn newcomer(connection: &Connection, fleet: &Fleet) -> rusqlite::Result<Result<(), Unworkable>> {
+    if !is_about_peers(&fleet.rules) {
+        return Ok(Ok(()));
+    }
+    let mut statement = connection.prepare_cached(PEERS)?;
+    let peers =
+        statement.query_map(params![fleet.id.as_slice(), TOO_MANY], Other::read_or_damaged)?.flatten().flatten();
+    // The authority is one too.
+    Ok(if peers.count() < MAX_PEERS { Ok(()) } else { Err(Unworkable::TooManyPeers) })
 }
 
 /// By their places, nodes first; cut off after as many as no node can have.

@@ -111,9 +111,10 @@ proptest! {
                 let keys: Vec<Key> = made.peers.iter().skip(1).map(|peer| peer.key).collect();
                 prop_assert_eq!(keys, others(&view, &node.member), "{} after {:?}", node.member.who, change);
             }
-            let behind = view.behind().unwrap().into_iter().map(|member| member.id).collect::<Vec<_>>();
+            let behind = view.behind().unwrap().into_iter().map(|behind| behind.who).collect::<Vec<_>>();
             let lack = |node: &NodeMember| node.member.configuration != view.configuration(&node.member).ok();
-            let lacking: Vec<i64> = view.live().unwrap().iter().filter(|node| lack(node)).map(|node| node.member.id).collect();
+            let lacking: Vec<String> =
+                view.live().unwrap().iter().filter(|node| lack(node)).map(|node| node.member.who.to_string()).collect();
             prop_assert_eq!(behind, lacking);
         }
     }
@@ -127,15 +128,63 @@ fn one_peer_too_many_is_noted_as_no_configuration_and_named() {
     for number in 0..policy::MAX_PEERS as u8 {
         make(&registry, &Change::Export(number));
     }
+    let before = view(&registry).unworkable().unwrap();
     let trial = registry.trial(|registry| {
         registry.set_fleet_rules(&FLEET, &rules)?;
-        view(registry).check()
+        view(registry).check(&before)
     });
     assert!(trial.unwrap_err().message.contains("more peers than the 16"));
     // Nothing of it was kept.
     let view = view(&registry);
-    view.check().unwrap();
+    view.check(&before).unwrap();
     assert_eq!((view.fleet.rules.len(), view.behind().unwrap().len()), (0, 0));
+}
+
+#[test]
+fn a_claim_that_would_take_another_nodes_configuration_is_refused() {
+    let (_folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    let server = claim(&registry, 1);
+    let rules = |direction| [rule(direction, Role::Node, 80)].into_iter().collect();
+    registry.set_member_rules(server.id, Some(&rules(Direction::In))).unwrap();
+    registry.set_fleet_rules(&FLEET, &rules(Direction::Out)).unwrap();
+    let server = registry.member(server.id).unwrap().unwrap();
+    // The authority is a peer of the server too.
+    for number in 2..=policy::MAX_PEERS as u8 {
+        claim(&registry, number);
+    }
+    assert_eq!(configuration(&registry, &server).peers.len(), policy::MAX_PEERS);
+    let refused = grant(&registry, 50).unwrap_err();
+    assert!(refused.message.contains("more peers than the 16"), "{refused}");
+    assert_eq!(registry.members(&FLEET).unwrap().len(), policy::MAX_PEERS);
+    assert!(view(&registry).behind().unwrap().iter().all(|behind| behind.owed.is_ok()));
+    // One that is claimed anew is no further one.
+    claim(&registry, 2);
+}
+
+#[test]
+fn rules_that_leave_newcomers_nothing_are_refused_unless_they_did_before() {
+    let (_folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    registry.set_authority(&FLEET, &AUTHORITY_KEY).unwrap();
+    let rules: Rules = [rule(Direction::In, Role::Peer, 22)].into_iter().collect();
+    registry.set_fleet_rules(&FLEET, &rules).unwrap();
+    let checked = |change: &dyn Fn(&Registry)| {
+        let before = view(&registry).unworkable().unwrap();
+        change(&registry);
+        view(&registry).check(&before)
+    };
+    for number in 1..policy::MAX_PEERS as u8 {
+        checked(&|registry| make(registry, &Change::Export(number))).unwrap();
+    }
+    claim(&registry, 1);
+    registry.leave(&crypto::sign_public(&Secret::new([1; 32]))).unwrap();
+    let refused = checked(&|registry| make(registry, &Change::Export(99))).unwrap_err();
+    assert!(refused.message.contains("a node that is claimed from now on more peers than the 16"), "{refused}");
+    // It was stored all the same: what else is done then is none of its fault.
+    checked(&|registry| make(registry, &Change::Export(98))).unwrap();
+    checked(&|registry| make(registry, &Change::FleetRules(Vec::new()))).unwrap();
+    assert!(checked(&|registry| registry.set_fleet_rules(&FLEET, &rules).unwrap()).is_err());
 }
 
 #[test]

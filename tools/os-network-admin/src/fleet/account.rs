@@ -1,0 +1,125 @@
+//! How it went with each member that should have something else than it has: whoever changes what members should have answers
+//! for every one of them.
+
+use std::time::Duration;
+
+use crypto::AnchorSecret;
+use wire::update;
+
+use super::{
+    delivery::{self, Lane, Outcome, Task},
+    view::{Behind, Owed, View},
+};
+use crate::{
+    base::error::{Error, Exit},
+    registry::Member,
+};
+
+type Prepared = Result<(Member, Task), Error>;
+
+/// One member, and how it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub who: String,
+    pub outcome: Outcome,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    pub entries: Vec<Entry>,
+    /// What went wrong on this host besides.
+    pub own: Option<Error>,
+}
+
+/// Tells nodes what they should have, and notes what they have shown.
+pub async fn settle(
+    lane: &mut impl Lane,
+    view: &View<'_>,
+    authority: &AnchorSecret,
+    behind: Vec<Behind>,
+    wait: Duration,
+) -> Account {
+    let registry = view.registry;
+    let prepare = |Behind { who, owed }| {
+        let task = owed.and_then(|Owed { member, configuration }| {
+            delivery::update(registry, view, authority, &member, &configuration).map(|task| (member, task))
+        });
+        (who, task)
+    };
+    let prepared: Vec<(String, Prepared)> = behind.into_iter().map(prepare).collect();
+    let tasks = prepared.iter().filter_map(|(_, task)| task.as_ref().ok());
+    let tasks = tasks.map(|(member, task)| (member, task.clone())).collect();
+    let mut outcomes = delivery::run(lane, registry, view, authority, tasks, wait).await.into_iter();
+    let mut account = Account::default();
+    for (who, task) in prepared {
+        let outcome = match task {
+            Ok((member, task)) => {
+                let outcome = outcomes.next().unwrap_or(Outcome::NoAnswer);
+                if let (Outcome::Done { record, .. }, Some((head, configuration))) =
+                    (&outcome, update::parse(task.bytes()))
+                {
+                    // The mesh's daemon writes the record too, but not at once.
+                    let noted = registry.whole(|registry| {
+                        registry.store_configuration(member.id, configuration, head.counter.get())?;
+                        registry.store_shown(member.id, record)
+                    });
+                    account.own = account.own.or(noted.err());
+                }
+                outcome
+            }
+            Err(error) => Outcome::NotComputable(error),
+        };
+        account.entries.push(Entry { who, outcome });
+    }
+    account
+}
+
+impl Account {
+    /// Of nodes to which there is no way, for this reason.
+    pub fn unreached(behind: Vec<Behind>, why: &Error) -> Self {
+        let entry = |Behind { who, owed }: Behind| {
+            let outcome = owed.map_or_else(Outcome::NotComputable, |_| Outcome::NotReached(why.clone()));
+            Entry { who, outcome }
+        };
+        Self { entries: behind.into_iter().map(entry).collect(), own: None }
+    }
+
+    /// What a command ends with: the worst of all.
+    pub fn error(&self) -> Option<Error> {
+        let worst = self.entries.iter().filter_map(|entry| entry.outcome.exit()).max_by_key(|exit| badness(*exit));
+        let own = self.own.as_ref();
+        let exit = worst.into_iter().chain(own.map(|error| error.exit)).max_by_key(|exit| badness(*exit))?;
+        let count = |is: fn(&Outcome) -> bool| self.entries.iter().filter(|entry| is(&entry.outcome)).count();
+        let many = [
+            (count(|outcome| matches!(outcome, Outcome::NotComputable(_))), "could not be told anything"),
+            (count(|outcome| matches!(outcome, Outcome::Refused(_))), "refused"),
+            (count(|outcome| matches!(outcome, Outcome::NotReached(_))), "could not be reached"),
+            (count(|outcome| *outcome == Outcome::NoAnswer), "did not show in time that they have it"),
+        ];
+        let of = self.entries.len();
+        let many = many.iter().filter(|(many, _)| *many > 0).map(|(many, what)| format!("{many} of {of} nodes {what}"));
+        let why = self.entries.iter().find_map(|entry| match &entry.outcome {
+            Outcome::NotReached(why) => Some(why.message.clone()),
+            _ => None,
+        });
+        let mut parts: Vec<String> = own.map(|error| error.message.clone()).into_iter().chain(many).collect();
+        parts.extend(why);
+        if worst.is_some() {
+            parts.push("when that is mended, run: os-network-admin policy push".into());
+        }
+        Some(Error::new(exit, parts.join("; ")))
+    }
+}
+
+/// Of several ends of a command the one with the highest number is said.
+fn badness(exit: Exit) -> u8 {
+    match exit {
+        Exit::NotShown => 1,
+        Exit::Network => 2,
+        Exit::Refused => 3,
+        Exit::NotComputable => 4,
+        Exit::Interrupted => 6,
+        _ => 5,
+    }
+}
