@@ -55,6 +55,8 @@ pub struct Segment {
     pub control: TcpControl,
     pub seq: TcpSeqNumber,
     pub ack: Option<TcpSeqNumber>,
+    /// The longest payload that the peer wants, of its SYN.
+    pub max_size: Option<u16>,
     /// Where in the frame its payload lies.
     pub payload: Range<usize>,
 }
@@ -99,6 +101,7 @@ pub fn incoming(frame: &[u8], ends: &Ends) -> Option<Incoming> {
                 control: repr.control,
                 seq: repr.seq_number,
                 ack: repr.ack_number,
+                max_size: repr.max_seg_size,
                 payload: start..start + repr.payload.len(),
             }))
         }

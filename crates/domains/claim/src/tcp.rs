@@ -1,6 +1,7 @@
 //! TCP of one gate: smoltcp, and in front of it a door that costs the node no memory.
 //!
-//! A SYN is answered from a keyed hash of its port and number (a SYN cookie) and forgotten. Only the first
+//! A SYN is answered from a keyed hash of its port, its number and the size of segment that it wants (a SYN cookie) and
+//! forgotten. Only the first
 //! segment that carries data, behind an acknowledgement that proves the peer saw the answer, makes a
 //! connection: one of [`PENDING`] if a place is free, or the oldest one's place if the segment presents
 //! the token. So neither a flood of SYNs nor slow connections can keep out a peer whose first
@@ -28,8 +29,12 @@ use crate::device::{Connection, Device, Ends, Incoming, MSS, Outlet, Ring, SMALL
 pub const PENDING: usize = 4;
 const RECEIVE: usize = 2048;
 const SEND: usize = 1024;
-/// The segment size that the peer is taken to want: what every IPv6 link carries.
-const PEER_MSS: u16 = 1220;
+/// The sizes of segment that a peer can have, in rising order. A cookie names one of them: the largest that is not above
+/// what the SYN wants. The last is what every IPv6 link carries, and what a peer that says nothing has (RFC 9293, 3.7.1);
+/// who wants less than the first is not answered.
+const SIZES: [u16; 8] = [64, 128, 256, 384, 536, 768, 1024, 1220];
+/// The bits of a cookie that name the size.
+const SIZE: i32 = SIZES.len() as i32 - 1;
 
 /// Buffers of the sockets.
 pub struct Buffers<'a> {
@@ -137,9 +142,9 @@ impl<'a> Stack<'a> {
                         None
                     }
                     (TcpControl::None | TcpControl::Psh, Some(ack)) if !segment.payload.is_empty() => {
-                        let first = open.cookie(segment.port, before(segment.seq));
+                        let first = open.proven(&segment, before(ack))?;
                         let payload = frame.get(segment.payload.clone())?;
-                        let place = (before(ack) == first).then(|| open.place(presents(payload)))??;
+                        let place = open.place(presents(payload))?;
                         self.adopt(place, &segment, first, frame, now, ring)
                     }
                     _ => None,
@@ -168,7 +173,7 @@ impl<'a> Stack<'a> {
             src_port: segment.port,
             dst_port: CLAIM_PORT,
             seq_number: before(segment.seq),
-            max_seg_size: Some(PEER_MSS),
+            max_seg_size: SIZES.get(size_of(first)).copied(),
             ..EMPTY
         };
         let mut small = [0; SMALL];
@@ -240,17 +245,26 @@ impl<'a> Stack<'a> {
 }
 
 impl Open {
-    /// The node's first sequence number for a connection from `port` whose SYN had the number `syn`.
-    fn cookie(&self, port: u16, syn: TcpSeqNumber) -> TcpSeqNumber {
-        let [a, b, c, d, ..] = crypto::mac16(&self.cookies, &[&port.to_be_bytes(), &syn.0.to_be_bytes()]);
-        TcpSeqNumber(i32::from_be_bytes([a, b, c, d]))
+    /// The node's first sequence number for a connection from `port` whose SYN had the number `syn`, with segments of this
+    /// size, a place in [`SIZES`].
+    fn cookie(&self, port: u16, syn: TcpSeqNumber, size: usize) -> TcpSeqNumber {
+        let size = [size as u8];
+        let [a, b, c, d, ..] = crypto::mac16(&self.cookies, &[&port.to_be_bytes(), &syn.0.to_be_bytes(), &size]);
+        TcpSeqNumber(i32::from_be_bytes([a, b, c, d]) & !SIZE | i32::from(size[0]))
+    }
+
+    /// The first number that the peer acknowledges, if it was told it.
+    fn proven(&self, segment: &Segment, first: TcpSeqNumber) -> Option<TcpSeqNumber> {
+        (self.cookie(segment.port, before(segment.seq), size_of(first)) == first).then_some(first)
     }
 
     fn answer(&self, segment: &Segment, ring: &mut Ring<'_>) {
+        let fits = |size: &u16| segment.max_size.is_none_or(|max| *size <= max);
+        let Some(size) = SIZES.iter().rposition(fits) else { return };
         let repr = TcpRepr {
             src_port: CLAIM_PORT,
             dst_port: segment.port,
-            seq_number: self.cookie(segment.port, segment.seq),
+            seq_number: self.cookie(segment.port, segment.seq, size),
             ack_number: Some(segment.seq + 1),
             window_len: RECEIVE as u16,
             max_seg_size: Some(MSS),
@@ -284,6 +298,11 @@ const EMPTY: TcpRepr<'static> = TcpRepr {
     timestamp: None,
     payload: &[],
 };
+
+/// The place in [`SIZES`] that a first sequence number names.
+fn size_of(first: TcpSeqNumber) -> usize {
+    (first.0 & SIZE) as usize
+}
 
 fn before(seq: TcpSeqNumber) -> TcpSeqNumber {
     TcpSeqNumber(seq.0.wrapping_sub(1))

@@ -1,14 +1,16 @@
 //! The HTTP head that opens a WebSocket, read into a fixed buffer and held to one form: the request line
-//! byte for byte, with the token as its path, and the headers that RFC 6455 demands, each once. A head
-//! that is anything else is no head; nothing is said about why.
+//! byte for byte, with the token as its path, and the headers that RFC 6455 demands: `Host`, version and key once, the two
+//! that are lists on as many lines as one likes. A head that is anything else, or is longer than [`HEAD`] bytes or
+//! [`HEADERS`] headers, is no head; nothing is said about why.
 
 use base64ct::{Base64, Encoding};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-/// The longest head.
+/// Bytes of the longest head, from the request line to the empty line.
 pub const HEAD: usize = 1024;
-const HEADERS: usize = 24;
+/// The most headers.
+pub const HEADERS: usize = 24;
 /// Length of `Sec-WebSocket-Accept`.
 pub const ACCEPT: usize = 28;
 const END: &[u8] = b"\r\n\r\n";
@@ -95,19 +97,31 @@ impl Head {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         request.parse(bytes).ok().filter(httparse::Status::is_complete)?;
-        let only = |name: &str| {
-            let mut named = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-            let value = named.next()?.value;
-            named.next().is_none().then_some(value)
+        let named = |name| {
+            let headers = request.headers.iter();
+            headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
         };
-        let upgrade = only("Upgrade")?.eq_ignore_ascii_case(b"websocket");
-        let connection = only("Connection")?
-            .split(|byte| *byte == b',')
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+        let only = |name| {
+            let mut values = named(name);
+            let value = values.next()?;
+            values.next().is_none().then_some(value)
+        };
+        // Several lines of a list are one list (RFC 9110, 5.3).
+        let lists = |name, item: &[u8]| {
+            let mut items = named(name).flat_map(|value| value.split(|byte| *byte == b','));
+            items.any(|part| part.trim_ascii().eq_ignore_ascii_case(item))
+        };
+        let host = is_host(only("Host")?);
+        let upgrade = lists("Upgrade", b"websocket") && lists("Connection", b"upgrade");
         let version = only("Sec-WebSocket-Version")? == b"13";
-        (upgrade && connection && version).then_some(())?;
+        (host && upgrade && version).then_some(())?;
         accept(only("Sec-WebSocket-Key")?)
     }
+}
+
+/// Whether a `Host` can be one, whoever it names: the characters that a host and a port may have (RFC 3986, 3.2).
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
 }
 
 fn accept(key: &[u8]) -> Option<[u8; ACCEPT]> {

@@ -7,9 +7,11 @@ use calls::lifecycle::Closed;
 use smoltcp::wire::{Icmpv6Repr, TcpControl};
 
 use super::{
+    super::upgrade::{HEAD, HEADERS},
     admin::{Admin, MESSAGES, Message, claim, frame, head, hex},
     frames::{Route, SYN, Segment, TO_NODE, icmp, ip, solicitation, syn_ack, tcp, tcp_to},
     keystore::LINK_IP,
+    peer::Peer,
     world::{Left, MS, PEER_IP, PEER_MAC, Told, World},
 };
 
@@ -51,7 +53,6 @@ fn no_head_but_the_right_one_is_answered() {
         with("HTTP/1.1", "HTTP/2.0"),
         with("Upgrade: websocket\r\n", ""),
         with("Upgrade: websocket", "Upgrade: h2c"),
-        with("Upgrade: websocket\r\n", "Upgrade: websocket\r\nUpgrade: websocket\r\n"),
         with("Connection: Upgrade\r\n", ""),
         with("Connection: Upgrade", "Connection: keep-alive, upgraded"),
         with("Sec-WebSocket-Version: 13\r\n", ""),
@@ -62,6 +63,11 @@ fn no_head_but_the_right_one_is_answered() {
         with(super::admin::KEY, "dGhlIHNhbXBsZSBub25j"),
         with(super::admin::KEY, "dGhlIHNhbXBsZSBub25jZWFhYQ=="),
         with(super::admin::KEY, "!!hlIHNhbXBsZSBub25jZQ=="),
+        with("Host: [fe80::1]:9443\r\n", ""),
+        with("Host: [fe80::1]:9443\r\n", "Host: a\r\nHost: [fe80::1]:9443\r\n"),
+        with("Host: [fe80::1]:9443\r\n", "Host: a\r\nhost: a\r\n"),
+        with("Host: [fe80::1]:9443", "Host: a b"),
+        with("Host: [fe80::1]:9443", "Host: http://a/"),
         with("Host", "Ho st"),
         with("Host: ", " folded\r\nHost: "),
         with("\r\nHost", "\nHost"),
@@ -86,6 +92,66 @@ fn no_head_but_the_right_one_is_answered() {
         world.peer.vanish(handle);
         assert_untouched(world);
     }
+}
+
+#[test]
+fn a_list_may_be_on_several_lines_and_a_host_be_anyone() {
+    for (from, to) in [
+        ("Connection: Upgrade", "Connection: keep-alive\r\nconnection: Upgrade"),
+        ("Connection: Upgrade", "Connection: Upgrade\r\nConnection: close"),
+        ("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
+        ("Upgrade: websocket", "Upgrade: h2c\r\nX: 1\r\nUpgrade: websocket"),
+        ("Host: [fe80::1]:9443", "Host:"),
+        ("Host: [fe80::1]:9443", "Host: node.example"),
+        ("Host: [fe80::1]:9443", "Host: [fe80::1%25eth0]"),
+    ] {
+        let mut world = World::open();
+        let mut admin = Admin::connect(&mut world);
+        let text = head(&world.token()).replacen(from, to, 1);
+        admin.send(&mut world, Message::Head, text.as_bytes());
+        assert!(admin.take_answer(&mut world, Message::Head), "{to}");
+    }
+}
+
+#[test]
+fn a_head_has_at_most_1024_bytes_and_24_headers() {
+    let answered = |more: String| {
+        let mut world = World::open();
+        let mut admin = Admin::connect(&mut world);
+        let text = head(&world.token()).replace("\r\n\r\n", &format!("\r\n{more}\r\n"));
+        admin.send(&mut world, Message::Head, text.as_bytes());
+        (text.len(), admin.take_answer(&mut world, Message::Head))
+    };
+    let longer = |bytes: usize| answered(format!("X: {}\r\n", "x".repeat(bytes)));
+    let (len, _) = longer(0);
+    assert_eq!([longer(HEAD - len), longer(HEAD - len + 1)], [(HEAD, true), (HEAD + 1, false)]);
+    let own = head(&[0; 16]).matches(": ").count();
+    let more = |headers: usize| answered("X: 1\r\n".repeat(headers - own)).1;
+    assert_eq!([more(HEADERS), more(HEADERS + 1)], [true, false]);
+}
+
+#[test]
+fn no_segment_is_longer_than_the_peer_wants() {
+    for size in [64, 65, 100, 128, 445, 446, 536, 1000, 1220, 1440] {
+        let mut world = World::open();
+        world.peer = Peer::with(size);
+        let mut admin = Admin::connect(&mut world);
+        for message in MESSAGES {
+            let payload = admin.payload(&world, message);
+            admin.send(&mut world, message, &payload);
+            world.run_for(200);
+            assert_eq!(admin.take_answer(&mut world, message), message != Message::Acknowledgement, "{size}");
+        }
+        assert!(world.keystore.owned);
+        let longest = world.left.iter().filter_map(|left| if let Left::Data(bytes) = left { Some(*bytes) } else { None });
+        // The first answer to the initiation has 446 bytes.
+        assert!(longest.max().unwrap() <= size.min(446), "{size}");
+    }
+    let mut world = World::open();
+    world.peer = Peer::with(63);
+    world.peer.connect();
+    world.run_for(3000);
+    assert!(!world.take_left().contains(&Left::SynAck));
 }
 
 #[test]

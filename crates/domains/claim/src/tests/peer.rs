@@ -17,6 +17,9 @@ use super::{
     world::{PEER_IP, PEER_MAC},
 };
 
+/// Of Ethernet, IPv6 and TCP.
+const HEADERS: usize = 14 + 40 + 20;
+
 pub struct Peer {
     pub device: Queue,
     interface: Interface,
@@ -24,8 +27,9 @@ pub struct Peer {
     port: u16,
 }
 
-#[derive(Default)]
 pub struct Queue {
+    /// The longest payload of a segment.
+    largest: usize,
     pub incoming: VecDeque<Vec<u8>>,
     outgoing: Vec<Vec<u8>>,
 }
@@ -48,7 +52,7 @@ impl phy::Device for Queue {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
+        capabilities.max_transmission_unit = HEADERS + self.largest;
         capabilities
     }
 }
@@ -74,7 +78,12 @@ fn buffer(len: usize) -> SocketBuffer<'static> {
 
 impl Peer {
     pub fn new() -> Self {
-        let mut device = Queue::default();
+        Self::with(1514 - HEADERS)
+    }
+
+    /// One that wants no segment with more payload.
+    pub fn with(largest: usize) -> Self {
+        let mut device = Queue { largest, incoming: VecDeque::new(), outgoing: Vec::new() };
         let mut config = Config::new(EthernetAddress(PEER_MAC).into());
         config.random_seed = 77;
         let mut interface = Interface::new(config, &mut device, Instant::ZERO);
