@@ -1,6 +1,9 @@
 //! A claim whose messages are lost, doubled or late, each in turn.
 
-use std::{cell::RefCell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use os_network_admin::base::error::Exit;
 use sim::{
@@ -73,6 +76,34 @@ fn a_claim_survives_the_loss_doubling_or_delay_of_any_one_frame() {
             let ended = claim(Some((number, fate)));
             assert!(ended.is_ok(), "frame {number} {fate:?}: {ended:?}");
         }
+    }
+}
+
+/// How long a claim takes, in virtual time, of which this many first answers to opens are lost.
+fn time_without_answers(lost: usize) -> Duration {
+    let world = RefCell::new(World::new(3));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        hold(&world, &admin);
+        let begin = world.borrow().now();
+        let count = Cell::new(0);
+        world.borrow_mut().meddle(Some(Box::new(move |_, frame| {
+            let answers = trace::frame(&frame.bytes).starts_with("answer");
+            count.set(count.get() + usize::from(answers));
+            if answers && count.get() <= lost { frame.lost() } else { frame.passes() }
+        })));
+        admin.claim(None, WAIT).await.unwrap();
+        Duration::from_micros(world.borrow().now() - begin)
+    })
+}
+
+#[test]
+fn a_lost_answer_costs_the_repeat_of_an_open() {
+    let fair = time_without_answers(0);
+    for lost in 1..4 {
+        let more = time_without_answers(lost as usize) - fair;
+        // The administrator repeats every 300 ms. To open anew takes three seconds, and a find.
+        assert!(more >= Duration::from_millis(200) && more <= lost * Duration::from_millis(400), "{lost}: {more:?}");
     }
 }
 

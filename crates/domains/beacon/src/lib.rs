@@ -42,13 +42,15 @@ use wire::{
 
 use frames::Heard;
 use hellos::Hellos;
-use nonces::{Nonce, Nonces, Now};
+use nonces::{Nonces, Now};
 use waiting::{Choice, Waiting, scale};
 
 /// One step takes at most so many frames.
 const BATCH: usize = 32;
 /// The keystore or lifecycle has so many microseconds to answer.
 const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
+/// An answer is repeated after so many microseconds at the soonest, however often its open comes.
+const AGAIN_MICROS: Micros = 100_000;
 /// Random bytes that did not come are asked for again after so many microseconds.
 const SEED_MICROS: Micros = 1_000_000;
 
@@ -88,16 +90,9 @@ enum Doing {
     Seed,
     Find,
     Hello,
-    Open {
-        nonce: Nonce,
-        sender: Station,
-    },
+    Open(Open),
     /// The open is genuine; lifecycle has been asked to open the gate.
-    Gate {
-        nonce: Nonce,
-        sender: Station,
-        answer: Answer,
-    },
+    Gate(Answered),
 }
 
 pub struct Beacon {
@@ -113,6 +108,8 @@ pub struct Beacon {
     open_budget: Budget,
     hellos: Hellos,
     nonces: Nonces,
+    /// The open that the gate is open by.
+    answered: Option<Answered>,
 }
 
 impl Beacon {
@@ -128,6 +125,7 @@ impl Beacon {
             open_budget: Budget::new(params.open_budget.get().into()),
             hellos: Hellos::new(),
             nonces: Nonces::new(),
+            answered: None,
             params,
         }
     }
@@ -172,10 +170,13 @@ impl Beacon {
             self.opens.clear();
             self.hellos = Hellos::new();
             self.nonces = Nonces::new();
+            self.answered = None;
             if rules.phase() == Phase::Scan {
                 self.hellos.scan(now, micros(self.params.scan_ms), self.params.scan_hellos.get());
             }
         }
+        // Lifecycle publishes before it answers, so these are no older than the answer.
+        self.answered.take_if(|answered| rules.gate == 0 || rules.peer != station(&answered.open));
         self.rules = rules;
     }
 
@@ -199,7 +200,8 @@ impl Beacon {
                 Some(Heard::Open(open)) if self.admits(&open, now) => {
                     self.opens.add(open, self.choice.as_mut());
                 }
-                Some(Heard::Open(_)) | None => {}
+                Some(Heard::Open(open)) => self.answer_again(&open, now, ports),
+                None => {}
             }
         }
         true
@@ -224,7 +226,7 @@ impl Beacon {
             self.doing = Doing::Hello;
         } else if let Some(open) = self.next_open(now) {
             ports.keystore.call::<CheckOpen>(&open, now, PATIENCE);
-            self.doing = Doing::Open { nonce: open.nonce, sender: station(&open) };
+            self.doing = Doing::Open(open);
         } else if let Some(find) = self.next_find(now) {
             ports.keystore.call::<CheckFind>(&find, now, PATIENCE);
             self.doing = Doing::Find;
@@ -294,15 +296,15 @@ impl Beacon {
                     Doing::Nothing
                 }
             },
-            Doing::Open { nonce, sender } => match ports.keystore.poll::<CheckOpen>(now) {
-                None => Doing::Open { nonce, sender },
-                Some(Ok(reply)) => self.open_gate(nonce, sender, &reply, now, ports),
+            Doing::Open(open) => match ports.keystore.poll::<CheckOpen>(now) {
+                None => Doing::Open(open),
+                Some(Ok(reply)) => self.open_gate(open, &reply, now, ports),
                 Some(Err(_)) => Doing::Nothing,
             },
-            Doing::Gate { nonce, sender, answer } => match ports.lifecycle.poll::<OpenGate>(now) {
-                None => Doing::Gate { nonce, sender, answer },
+            Doing::Gate(answered) => match ports.lifecycle.poll::<OpenGate>(now) {
+                None => Doing::Gate(answered),
                 Some(outcome) => {
-                    self.hear_gate(&nonce, sender, &answer, outcome, ports);
+                    self.hear_gate(answered, outcome, now, ports);
                     Doing::Nothing
                 }
             },
@@ -321,36 +323,61 @@ impl Beacon {
         }
     }
 
-    fn open_gate(
-        &mut self,
-        nonce: Nonce,
-        sender: Station,
-        reply: &CheckOpenReply,
-        now: Micros,
-        ports: &mut Ports<'_>,
-    ) -> Doing {
-        self.nonces.checked(&nonce, &sender, self.rules.open_to(now));
-        let request = GateRequest { peer: sender, token: reply.token, nonce };
+    fn open_gate(&mut self, open: Open, reply: &CheckOpenReply, now: Micros, ports: &mut Ports<'_>) -> Doing {
+        let peer = station(&open);
+        self.nonces.checked(&open.nonce, &peer, self.rules.open_to(now));
+        let request = GateRequest { peer, token: reply.token, nonce: open.nonce };
         ports.lifecycle.call::<OpenGate>(&request, now, PATIENCE);
-        Doing::Gate { nonce, sender, answer: reply.answer }
+        Doing::Gate(Answered { open, answer: reply.answer, until: 0, again_at: 0 })
     }
 
     fn hear_gate(
         &mut self,
-        nonce: &Nonce,
-        sender: Station,
-        answer: &Answer,
+        mut answered: Answered,
         outcome: Result<(), CallError>,
+        now: Micros,
         ports: &mut Ports<'_>,
     ) {
         if matches!(outcome, Err(CallError::Refused(_))) {
             return;
         }
         // Also when the outcome is unknown: the same open must not open the gate twice.
-        self.nonces.used(nonce, sender);
-        if outcome.is_ok() && send(ports, frames::to_peer(&self.rules.link, &sender, answer).bytes()) {
+        self.nonces.used(&answered.open.nonce, station(&answered.open));
+        if outcome.is_ok() {
+            answered.until = now.saturating_add(micros(self.params.token_ms));
+            answered.say(&self.rules.link, now, ports);
+            self.answered = Some(answered);
+        }
+    }
+
+    /// The peer whose gate it is has not got the answer: the same open has the same answer, for as long as the token is
+    /// good. Nothing is made for it that was not there.
+    fn answer_again(&mut self, open: &Open, now: Micros, ports: &mut Ports<'_>) {
+        let Some(answered) = self.answered.as_mut().filter(|answered| answered.open == *open) else { return };
+        let is_its_gate = self.rules.open_to(now) == Some(&station(open));
+        if is_its_gate && now < answered.until && now >= answered.again_at {
+            answered.say(&self.rules.link, now, ports);
+        }
+    }
+}
+
+/// An open, and what is said to it when the gate is open.
+struct Answered {
+    open: Open,
+    answer: Answer,
+    /// The token is good until then.
+    until: Micros,
+    /// It is not said again before.
+    again_at: Micros,
+}
+
+impl Answered {
+    fn say(&mut self, link: &Station, now: Micros, ports: &mut Ports<'_>) {
+        self.again_at = now.saturating_add(AGAIN_MICROS);
+        let sender = station(&self.open);
+        if send(ports, frames::to_peer(link, &sender, &self.answer).bytes()) {
             // It leaves the node's addresses in the sender's neighbour cache.
-            send(ports, &link::solicitation(&self.rules.link, &sender, &sender.ip));
+            send(ports, &link::solicitation(link, &sender, &sender.ip));
         }
     }
 }

@@ -132,7 +132,7 @@ impl Find {
 }
 
 /// Administrator to ff02::1. Opens the gate of one node to one peer.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Open {
     pub header: Header,

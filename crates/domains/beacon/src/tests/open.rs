@@ -50,6 +50,61 @@ fn an_accepted_open_is_never_accepted_again() {
     assert_eq!((rig.count(CheckOpen::OP), rig.gates.opened, rig.gates.rivals), (2, 2, 0));
 }
 
+/// The frames with which the node answers an open, of all that it has sent.
+fn answers(rig: &Rig) -> Vec<&[u8]> {
+    rig.sent.iter().filter(|frame| is_answer(frame)).map(Vec::as_slice).collect()
+}
+
+#[test]
+fn the_same_open_of_the_same_peer_has_the_same_answer_while_its_token_is_good() {
+    let mut rig = Rig::holding();
+    let open = rig.enter_gate(ADMIN);
+    let calls = rig.asked.len();
+    for again in 1..4 {
+        rig.pass(SECOND);
+        // A flood of them is one.
+        for _ in 0..20 {
+            rig.say(ADMIN, &open);
+        }
+        let all = answers(&rig);
+        assert_eq!(all.len(), 1 + again);
+        assert_eq!(all[0], all[again]);
+    }
+    assert_eq!((rig.asked.len(), rig.gates.opened, rig.alarm()), (calls, 1, None));
+    // Not to anyone else, not if a bit differs, and not of another's gate.
+    rig.pass(SECOND);
+    let mut other = open;
+    other.signature[0] ^= 1;
+    rig.say(RIVAL, &open);
+    rig.say(ADMIN, &other);
+    assert_eq!(answers(&rig).len(), 4);
+    // The last moment of the token, and the first after it.
+    rig.pass(25 * SECOND);
+    rig.say(ADMIN, &open);
+    assert_eq!(answers(&rig).len(), 5);
+    rig.rules.until += 60 * SECOND;
+    rig.rules_out.publish(&rig.rules);
+    rig.pass(SECOND);
+    rig.say(ADMIN, &open);
+    assert_eq!(answers(&rig).len(), 5);
+}
+
+#[test]
+fn the_answer_to_an_open_is_gone_with_its_gate() {
+    let mut rig = Rig::holding();
+    let open = rig.enter_gate(ADMIN);
+    let newer = rig.enter_gate(ADMIN);
+    rig.pass(SECOND);
+    rig.say(ADMIN, &open);
+    assert_eq!(answers(&rig).len(), 2, "an older open than the gate's");
+    rig.say(ADMIN, &newer);
+    assert_eq!(answers(&rig).len(), 3);
+    rig.close_gate();
+    rig.pass(SECOND);
+    rig.say(ADMIN, &newer);
+    assert_eq!(answers(&rig).len(), 3);
+}
+
 #[test]
 fn of_two_copies_that_arrive_together_one_is_looked_at() {
     let mut rig = Rig::holding();

@@ -143,7 +143,8 @@ fn no_segment_is_longer_than_the_peer_wants() {
             assert_eq!(admin.take_answer(&mut world, message), message != Message::Acknowledgement, "{size}");
         }
         assert!(world.keystore.owned);
-        let longest = world.left.iter().filter_map(|left| if let Left::Data(bytes) = left { Some(*bytes) } else { None });
+        let longest =
+            world.left.iter().filter_map(|left| if let Left::Data(bytes) = left { Some(*bytes) } else { None });
         // The first answer to the initiation has 446 bytes.
         assert!(longest.max().unwrap() <= size.min(446), "{size}");
     }
