@@ -50,6 +50,9 @@ wire::numbers! {
         /// The store holds a record of a format that this version does not know, sealed by a later one of this node. It is
         /// neither used nor overwritten.
         UnknownFormat = 6, "unknown format";
+        /// The source was asked for a block and has not given one for as long as one usually lasts. Keys are there; fresh
+        /// randomness is too, until the generator is used up. It ends when a block comes.
+        EntropySilent = 7, "entropy silent";
     }
 }
 
@@ -112,6 +115,11 @@ pub struct StatusReply {
 impl StatusReply {
     pub fn state(&self) -> Option<State> {
         State::from_number(self.state.into())
+    }
+
+    /// Whether there are keys, and the source has failed no test.
+    pub fn has_keys(&self) -> bool {
+        matches!(self.state(), Some(State::Ready | State::EntropySilent))
     }
 
     /// An unknown number is the closed state: a node that can be claimed no more.

@@ -138,6 +138,12 @@ fn fault(out: &mut impl Write, state: u32, failed: u8) -> Result {
             out,
             format_args!("fault entropy failed the {test} test: the node is sealed; power-cycle or replace the source"),
         ),
+        Some(State::EntropySilent) => line(
+            out,
+            format_args!(
+                "fault entropy does not come: what is left will be used up; look at the source, or power-cycle"
+            ),
+        ),
         Some(State::NoStore) => line(out, format_args!("fault the identity could not be stored: the node stays blind")),
         Some(State::BadAnchor) => {
             line(out, format_args!("fault the image's anchor is damaged: the node stays blind; rebuild it"))

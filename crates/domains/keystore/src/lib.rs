@@ -287,7 +287,11 @@ impl<S: Store> Keystore<S> {
             }
             Stage::Ready(node) => {
                 let owner = node.owner();
-                status.state = if node.source().lost().is_some() { State::EntropyLost } else { State::Ready } as u8;
+                status.state = match node.source() {
+                    source if source.lost().is_some() => State::EntropyLost,
+                    source if source.is_silent() => State::EntropySilent,
+                    _ => State::Ready,
+                } as u8;
                 status.failed_test = node.source().lost().map_or(HealthTest::None, Failure::test) as u8;
                 status.anchor = node.anchor_kind();
                 status.ownership = match (owner.committed(), owner.claimed()) {

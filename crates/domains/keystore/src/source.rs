@@ -117,6 +117,11 @@ impl Source {
         self.lost
     }
 
+    /// A block was asked for long ago. There is no clock here: what is drawn meanwhile counts.
+    pub fn is_silent(&self) -> bool {
+        self.lost.is_none() && self.drbg.overdue()
+    }
+
     /// There is something fresh to give: no test has failed, and the generator is not used up.
     pub fn is_fresh(&self) -> bool {
         self.lost.is_none() && !self.drbg.spent()

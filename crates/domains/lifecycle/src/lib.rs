@@ -194,11 +194,15 @@ impl Lifecycle {
         let before = self.status.replace(status);
         match status.state() {
             Some(State::Testing) => {}
-            Some(State::Ready) => {
+            Some(state @ (State::Ready | State::EntropySilent)) => {
                 self.link.ip = status.address;
-                if before.is_none_or(|before| before.state() != Some(State::Ready)) {
+                if before.is_none_or(|before| !before.has_keys()) {
                     let number = u32::from(status.anchor);
                     self.events.say(Event::new(Code::Identity, number, &[&status.fiduciary]));
+                }
+                // What the node can do without fresh samples it goes on doing.
+                if state == State::EntropySilent && before.is_none_or(|before| before.state != status.state) {
+                    self.events.say(Event::new(Code::Fault, status.state.into(), &[]));
                 }
             }
             // A number that is no state is a fault too.
@@ -244,7 +248,7 @@ impl Lifecycle {
 
     fn leave_blind(&mut self, now: Micros, ports: &mut Ports<'_>) {
         let Some(status) = self.status else { return };
-        let ready = status.state() == Some(State::Ready) && status.ticket_waiting == 0 && self.link.mac != [0; 6];
+        let ready = status.has_keys() && status.ticket_waiting == 0 && self.link.mac != [0; 6];
         if !ready {
             return;
         }
@@ -270,6 +274,8 @@ impl Lifecycle {
         if self.gate.is_open() {
             self.drop_gate(Closed::Sealed, ports);
         }
+        // Its preshared keys are of no use any more.
+        self.kept = Kept::nothing();
         self.enter(Phase::Sealed, ports);
         self.refuse_waiting(Refusal::Phase, ports);
     }
@@ -504,7 +510,9 @@ impl Lifecycle {
     }
 
     fn tell_mesh(&mut self, ports: &mut Ports<'_>) {
-        let Some(status) = self.status.filter(|status| status.state() == Some(State::Ready)) else { return };
+        // A sealed node has no mesh, whatever it was sealed for: with the membership mesh's keys go.
+        let has_news = |status: &StatusReply| status.has_keys() || self.phase == Phase::Sealed;
+        let Some(status) = self.status.filter(has_news) else { return };
         let in_force = self.phase.has_mesh() && self.in_force().is_some();
         let kept = in_force.then_some(&self.kept);
         let StatusReply { isolated, epoch, fiduciary, .. } = status;

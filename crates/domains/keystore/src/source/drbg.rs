@@ -86,6 +86,11 @@ impl Drbg {
         self.outputs >= RESEED_AFTER
     }
 
+    /// It has been wanted for as long as one lasts.
+    pub fn overdue(&self) -> bool {
+        self.outputs >= 2 * RESEED_AFTER
+    }
+
     /// Nothing fresh is left to give until a block has been mixed in.
     pub fn spent(&self) -> bool {
         self.outputs >= RESEED_LIMIT
@@ -171,10 +176,11 @@ mod tests {
         let mut drbg = Drbg::new(Secret::new([1; 32]));
         for outputs in 0..=RESEED_LIMIT {
             assert_eq!(drbg.due(), outputs >= RESEED_AFTER);
+            assert_eq!(drbg.overdue(), outputs >= 2 * RESEED_AFTER);
             assert_eq!(drbg.spent(), outputs >= RESEED_LIMIT);
             drbg.draw();
         }
         drbg.reseed(first_block(1));
-        assert!(!drbg.due() && !drbg.spent());
+        assert!(!drbg.due() && !drbg.overdue() && !drbg.spent());
     }
 }

@@ -160,18 +160,28 @@ fn a_source_that_falls_silent_is_waited_for_up_to_a_limit() {
     rig.source_lives = false;
     // Thousands of the same.
     rig.search = false;
-    let (mut given, mut asked) = (0, 0);
+    let (mut given, mut asked, mut news) = (0, 0, Vec::new());
+    let ready = rig.status();
+    rig.lifecycle.nudged();
     while random(&mut rig).is_ok() {
         given += 1;
         asked += rig.told.iter().filter(|peer| **peer == Channel::Entropy).count();
+        if rig.lifecycle.nudged() {
+            news.push(given);
+        }
     }
-    assert!(given <= RESEED_LIMIT && given > RESEED_AFTER);
+    assert!(given <= RESEED_LIMIT && given > 2 * RESEED_AFTER);
     assert_eq!(asked, 1);
-    // It is no fault: the state stays, and a block that comes at last is enough.
-    assert_eq!(rig.status().state, State::Ready as u8);
+    // Lifecycle hears of it once, long before nothing is left.
+    let [told] = news[..] else { panic!("{news:?}") };
+    assert!((RESEED_AFTER..=2 * RESEED_AFTER).contains(&told), "{told}");
+    assert_eq!(rig.status(), StatusReply { state: State::EntropySilent as u8, ..ready });
     assert_eq!(rig.fork(), Err(Refusal::NotReady));
+    // A block that comes at last is enough.
     rig.feed();
     assert!(random(&mut rig).is_ok());
+    assert!(rig.lifecycle.nudged());
+    assert_eq!(rig.status(), ready);
     assert_eq!(rig.fork(), Ok(()));
 }
 

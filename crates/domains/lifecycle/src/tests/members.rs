@@ -60,6 +60,61 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
 }
 
 #[test]
+fn whatever_seals_a_member_ends_its_membership() {
+    let causes: [(&str, fn(&mut Rig)); 4] = [
+        ("a test that fails", |rig| {
+            rig.kept.status.state = State::EntropyLost as u8;
+            rig.change();
+        }),
+        ("a number that is no state", |rig| {
+            rig.kept.status.state = 200;
+            rig.change();
+        }),
+        ("a silent keystore", |rig| {
+            rig.keystore_answers = false;
+            rig.change();
+            for _ in 0..crate::keystore::PATIENCE.tries {
+                let at = rig.alarm().unwrap();
+                rig.pass(at - rig.now);
+            }
+        }),
+        ("a death", |rig| {
+            rig.core.died(Domain::Net, &mut rig.ports);
+            rig.run();
+        }),
+    ];
+    for (cause, seal) in causes {
+        let mut rig = Rig::claimed(&configuration(80));
+        assert!(rig.member.configuration().is_some());
+        seal(&mut rig);
+        assert_eq!(rig.core.phase(), Phase::Sealed, "{cause}");
+        assert_eq!((rig.member.phase(), rig.rules.mesh), (Phase::Sealed, MeshLink::NONE), "{cause}");
+        assert_eq!((rig.member.length, rig.member.configuration), (0, [0; _]), "{cause}");
+        assert!(rig.core.kept.bytes().is_empty() && rig.core.kept.padded() == &[0; _], "{cause}");
+    }
+}
+
+#[test]
+fn a_source_that_falls_silent_is_said_and_ends_nothing() {
+    let mut rig = Rig::claimed(&configuration(80));
+    let fault = (Code::Fault, State::EntropySilent as u32);
+    for times in 1..3 {
+        let told = rig.told;
+        for state in [State::EntropySilent, State::EntropySilent, State::Ready] {
+            rig.kept.status.state = state as u8;
+            rig.change();
+            assert_eq!((rig.core.phase(), rig.told, count(&rig, fault)), (Phase::Claimed, told, times));
+        }
+    }
+    assert_eq!(count(&rig, (Code::Identity, u32::from(rig.kept.status.anchor))), 1);
+    // What lifecycle has to tell mesh it tells meanwhile.
+    rig.kept.status.state = State::EntropySilent as u8;
+    rig.kept.status.isolated = 1;
+    rig.change();
+    assert_eq!(rig.member.isolated, 1);
+}
+
+#[test]
 fn no_configuration_is_no_mesh() {
     let rig = Rig::claimed(b"");
     assert_eq!((rig.rules.mesh, rig.member.configuration()), (MeshLink::NONE, None));
