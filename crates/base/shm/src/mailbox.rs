@@ -5,6 +5,9 @@
 //! answers, word 1 the status (0 for done), word 2 the length, word 3 the server's generation, word 4
 //! its count of nudges, then the body. The sequence number is written last.
 //!
+//! What has been asked and answered does not stay: a client that has its answer, or gives up, writes operation 0 with a
+//! new number and wipes its request; the server, which is notified of that, wipes its reply.
+//!
 //! One request is outstanding at a time. A client never blocks: it asks [`Client::poll`] whenever it
 //! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once. A request that
 //! may be repeated is sent again by `poll` itself, as often as the caller's [`Patience`] says.
@@ -19,6 +22,8 @@ const STATUS: usize = WORD;
 const LEN: usize = 2 * WORD;
 const GENERATION: usize = 3 * WORD;
 const NUDGES: usize = 4 * WORD;
+/// The operation of a client that asks nothing.
+const NOTHING: u64 = 0;
 /// Where the body begins, in either region.
 pub const BODY: usize = 5 * WORD;
 
@@ -66,6 +71,8 @@ pub struct Client<'a> {
     seq: u64,
     nudges: u64,
     outstanding: Option<Outstanding>,
+    /// Bytes of the body that stand in the request.
+    asked: usize,
     signal: bool,
 }
 
@@ -83,8 +90,13 @@ impl<'a> Client<'a> {
         if request.len() < BODY || reply.len() < BODY {
             return Err(TooSmall);
         }
-        let seq = request.load(SEQ);
-        Ok(Self { request, reply, seq, nudges: 0, outstanding: None, signal: false })
+        let (seq, asked) = (request.load(SEQ), request.len() - BODY);
+        let mut client = Self { request, reply, seq, nudges: 0, outstanding: None, asked, signal: false };
+        if client.request.load(OP) != NOTHING {
+            // A predecessor's.
+            client.withdraw();
+        }
+        Ok(client)
     }
 
     /// The operation that is outstanding.
@@ -99,8 +111,11 @@ impl<'a> Client<'a> {
 
     /// Sends a request. An earlier one that is still outstanding is abandoned.
     pub fn call<O: Operation>(&mut self, request: &O::Request, now: Micros, patience: Patience) {
+        const { assert!(O::OP as u64 != NOTHING) };
         debug_assert!(BODY + size_of::<O::Request>() <= self.request.len());
+        self.abandon();
         self.request.write(BODY, request.as_bytes());
+        self.asked = size_of::<O::Request>();
         self.request.store(OP, u64::from(O::OP));
         self.request.store(LEN, size_of::<O::Request>() as u64);
         let left = if O::REPEATABLE { patience.tries } else { 1 };
@@ -118,10 +133,9 @@ impl<'a> Client<'a> {
 
     /// The outcome of the outstanding call, once, if it is `O` and has one.
     pub fn poll<O: Operation>(&mut self, now: Micros) -> Option<Result<O::Reply, CallError>> {
-        match self.answered(O::OP, now)? {
-            Ok(()) => Some(self.take_reply::<O>()),
-            Err(error) => Some(Err(error)),
-        }
+        let outcome = self.answered(O::OP, now)?.and_then(|()| self.take_reply::<O>());
+        self.withdraw();
+        Some(outcome)
     }
 
     /// Makes the call if it is not outstanding, and returns its reply once it is there: for a caller who asks
@@ -155,8 +169,19 @@ impl<'a> Client<'a> {
             self.send(op, now, each, left);
             return None;
         }
-        self.outstanding = None;
         Some(outcome)
+    }
+
+    /// Nothing is asked any more, and nothing of it stays.
+    fn withdraw(&mut self) {
+        self.outstanding = None;
+        self.request.store(OP, NOTHING);
+        self.request.store(LEN, 0);
+        // A server that is just reading the body sees by this that it is none.
+        self.seq = self.seq.wrapping_add(1);
+        self.request.store(SEQ, self.seq);
+        self.request.wipe(BODY, core::mem::take(&mut self.asked));
+        self.signal = true;
     }
 
     fn take_reply<O: Operation>(&self) -> Result<O::Reply, CallError> {
@@ -180,7 +205,9 @@ impl<'a> Client<'a> {
 
     /// Forgets the outstanding call; its reply, if one comes, is ignored.
     pub fn abandon(&mut self) {
-        self.outstanding = None;
+        if self.outstanding.is_some() {
+            self.withdraw();
+        }
     }
 
     /// Whether the server is to be notified since this was last asked.
@@ -194,6 +221,8 @@ pub struct Server<'a, const MAX: usize> {
     request: ReadOnly<'a>,
     reply: ReadWrite<'a>,
     seq: u64,
+    /// Bytes of the body that stand in the reply.
+    said: usize,
     signal: bool,
 }
 
@@ -222,16 +251,23 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
         // A request that a predecessor left unanswered stays so; the new generation tells its client.
         let seq = request.load(SEQ);
         reply.store(GENERATION, reply.load(GENERATION).wrapping_add(1));
-        Ok(Self { request, reply, seq, signal: true })
+        reply.wipe(BODY, usize::MAX);
+        Ok(Self { request, reply, seq, said: 0, signal: true })
     }
 
-    /// The next request, each once. It must be answered by [`Self::reply`] or [`Self::refuse`].
+    /// The next request, each once. It must be answered by [`Self::reply`] or [`Self::refuse`]. A client that has taken its
+    /// reply notifies; then this is to be asked, so that the reply does not stay.
     pub fn take(&mut self) -> Result<Option<Incoming<MAX>>, Misbehaved> {
         let seq = self.request.load(SEQ);
         if seq == self.seq {
             return Ok(None);
         }
         self.seq = seq;
+        // Whoever asks anew, or nothing any more, has had the reply.
+        self.reply.wipe(BODY, core::mem::take(&mut self.said));
+        if self.request.load(OP) == NOTHING {
+            return Ok(None);
+        }
         let op = u32::try_from(self.request.load(OP));
         let len = usize::try_from(self.request.load(LEN)).ok().filter(|len| *len <= MAX);
         let (Ok(op), Some(len)) = (op, len) else {
@@ -239,6 +275,11 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
         };
         let mut body = [0; MAX];
         self.request.read(BODY, &mut body[..len]);
+        // Withdrawn, or sent again, while it was read: what stands there now is looked at when its notification comes.
+        if self.request.load(SEQ) != seq {
+            body[..len].fill(0);
+            return Ok(None);
+        }
         Ok(Some(Incoming { op, body, len }))
     }
 
@@ -246,6 +287,7 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
         let bytes = reply.as_bytes();
         debug_assert!(BODY + bytes.len() <= self.reply.len());
         self.reply.write(BODY, bytes);
+        self.said = bytes.len();
         self.finish(0, bytes.len());
     }
 

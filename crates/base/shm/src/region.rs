@@ -103,9 +103,12 @@ impl<'a> ReadWrite<'a> {
         }
     }
 
-    /// Overwrites the whole region with zeros.
-    pub fn wipe(&mut self) {
-        for word in self.0 {
+    /// Overwrites `len` bytes from word-aligned offset `at` on with zeros, and the rest of the last word.
+    pub fn wipe(&mut self, at: usize, len: usize) {
+        debug_assert!(at.is_multiple_of(WORD));
+        // Keeps these stores behind whatever was stored before.
+        fence(Ordering::Release);
+        for word in self.0.get(at / WORD..).unwrap_or(&[]).iter().take(len.div_ceil(WORD)) {
             word.store(0, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
@@ -128,7 +131,10 @@ mod tests {
         assert_eq!(writer.load(4096), 0);
         writer.store(4096, 1);
         writer.write(4096, b"x");
-        writer.wipe();
-        assert_eq!(writer.load(8), 0);
+        writer.wipe(8, 4);
+        ReadOnly::new(&words).read(8, &mut out[..16]);
+        assert_eq!(&out[..16], b"\0\0\0\0\0\0\0\0orld\0\0\0\0");
+        writer.wipe(0, usize::MAX);
+        assert_eq!(writer.load(16), 0);
     }
 }

@@ -59,12 +59,16 @@ fn refusal_timeout_and_restart_are_told_apart() {
     server.refuse(4);
     assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Refused(4))));
     client.call::<Add>(&[2, 3], 0, ONCE);
+    server.take().unwrap().unwrap();
     assert_eq!(client.poll::<Add>(9), None);
     assert_eq!(client.poll::<Add>(10), Some(Err(CallError::Timeout)));
     // A late answer is nobody's.
-    server.take().unwrap().unwrap();
     server.reply::<Add>(&[5]);
     assert_eq!(client.poll::<Add>(11), None);
+    // What was given up before the server has looked is asked no more.
+    client.call::<Count>(&[2, 3], 0, ONCE);
+    assert_eq!(client.poll::<Count>(10), Some(Err(CallError::Timeout)));
+    assert!(server.take().unwrap().is_none());
     client.call::<Add>(&[2, 3], 0, ONCE);
     let mut server = Server::<8>::new(ReadOnly::new(&request), ReadWrite::new(&reply)).unwrap();
     assert!(server.take_signal());
@@ -91,7 +95,7 @@ fn a_lying_peer_is_a_typed_error() {
     assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
     client.call::<Add>(&[2, 3], 0, ONCE);
     ReadWrite::new(&reply).store(STATUS, u64::MAX);
-    ReadWrite::new(&reply).store(SEQ, 2);
+    ReadWrite::new(&reply).store(SEQ, 3);
     assert_eq!(client.poll::<Add>(0), Some(Err(CallError::Misbehaved)));
 }
 
@@ -126,6 +130,84 @@ fn a_request_is_sent_again_only_if_it_may_be_and_no_answer_came() {
     server.take().unwrap().unwrap();
     assert_eq!(client.poll::<Count>(10), Some(Err(CallError::Timeout)));
     assert!(server.take().unwrap().is_none());
+}
+
+/// What stands in both regions behind their heads.
+fn bodies(request: &Words, reply: &Words) -> [[u8; 16 * WORD - BODY]; 2] {
+    [request, reply].map(|region| {
+        let mut body = [0; _];
+        ReadOnly::new(region).read(BODY, &mut body);
+        body
+    })
+}
+
+/// Larger than those of the others.
+struct Keep;
+impl Operation for Keep {
+    const OP: u32 = 9;
+    const REPEATABLE: bool = true;
+    type Request = [u8; 8];
+    type Reply = [u8; 24];
+}
+
+#[test]
+fn nothing_stays_of_what_was_asked_and_answered() {
+    let (request, reply) = Default::default();
+    let (mut client, mut server) = ends(&request, &reply);
+    let [nothing, _] = bodies(&request, &reply);
+    let clean = |server: &mut Server<'_, 8>, client: &mut Client<'_>| {
+        // The server looks because it is notified.
+        assert!(client.take_signal());
+        assert!(server.take().unwrap().is_none());
+        assert_eq!(bodies(&request, &reply), [nothing; 2]);
+    };
+    for answer in
+        [|server: &mut Server<'_, 8>| server.reply::<Keep>(&[5; 24]), |server: &mut Server<'_, 8>| server.refuse(4)]
+    {
+        client.call::<Keep>(&[7; 8], 0, ONCE);
+        assert!(client.take_signal());
+        server.take().unwrap().unwrap();
+        answer(&mut server);
+        assert!(client.poll::<Keep>(0).is_some());
+        clean(&mut server, &mut client);
+    }
+    // Timed out, abandoned, and of a client that is gone, before and after the server has looked and answered.
+    for end in 0..3 {
+        for looks in 0..3 {
+            client.call::<Keep>(&[7; 8], 0, ONCE);
+            assert!(client.take_signal());
+            if looks > 0 {
+                server.take().unwrap().unwrap();
+            }
+            if looks > 1 {
+                server.reply::<Keep>(&[5; 24]);
+            }
+            match end {
+                0 if looks < 2 => assert_eq!(client.poll::<Keep>(10), Some(Err(CallError::Timeout))),
+                1 => client = Client::new(ReadWrite::new(&request), ReadOnly::new(&reply)).unwrap(),
+                _ => client.abandon(),
+            }
+            clean(&mut server, &mut client);
+            // A late answer goes too, with the next look.
+            if looks == 1 {
+                server.reply::<Keep>(&[5; 24]);
+                client.call::<Add>(&[1, 2], 0, ONCE);
+                assert!(server.take().unwrap().is_some());
+                assert_eq!(bodies(&request, &reply)[1], nothing);
+                client.abandon();
+                clean(&mut server, &mut client);
+            }
+        }
+    }
+    // The longer of two requests leaves nothing behind the shorter one.
+    client.call::<Keep>(&[7; 8], 0, ONCE);
+    client.call::<Add>(&[1, 2], 0, ONCE);
+    assert_eq!(bodies(&request, &reply)[0][..4], [1, 2, 0, 0]);
+    assert_eq!(bodies(&request, &reply)[0][2..], nothing[2..]);
+    server.take().unwrap().unwrap();
+    server.reply::<Keep>(&[5; 24]);
+    let _ = Server::<8>::new(ReadOnly::new(&request), ReadWrite::new(&reply)).unwrap();
+    assert_eq!(bodies(&request, &reply)[1], nothing);
 }
 
 #[test]
