@@ -52,7 +52,11 @@ impl World {
             let mut is_new = |key, value| place.seen.insert(key, value).unwrap_or(0) != value;
             if name.ends_with("_req") {
                 if is_new(2 * region, first) {
-                    said.push(format!("call {}", trace::operation(to_name, second)));
+                    said.push(match second {
+                        // The client has its answer, or gave up, and has wiped its request.
+                        0 => "no call".to_owned(),
+                        _ => format!("call {}", trace::operation(to_name, second)),
+                    });
                 }
             } else if name.ends_with("_rep") {
                 if is_new(2 * region, first) {
