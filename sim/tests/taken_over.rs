@@ -177,12 +177,22 @@ fn after_power(seed: u64, domain: Option<&'static str>) -> StatusReply {
             take_over(&world, node, domain).await;
             judge(domain, seed, &left.borrow(), once_claimed(domain));
         }
-        world.borrow_mut().power_on(node);
-        pass(&world, Duration::from_secs(1)).await;
-        let world = world.borrow();
+        let mut world = world.borrow_mut();
+        world.power_on(node);
         let region = world.system().regions.iter().position(|region| region.name == "keystore_lifecycle_rep");
-        let machine = world.machine(node).expect("it has power");
-        machine.bytes(region.expect("system.xml has it"), shm::mailbox::BODY, status.as_mut_bytes());
+        let region = region.expect("system.xml has it");
+        let end = world.now() + 1_000_000;
+        // An answer stands there until lifecycle has taken it.
+        let last = |world: &World| {
+            let mut said = StatusReply::new_zeroed();
+            let machine = world.machine(node).expect("it has power");
+            machine.bytes(region, shm::mailbox::BODY, said.as_mut_bytes());
+            if said != StatusReply::new_zeroed() {
+                status = said;
+            }
+            false
+        };
+        assert!(world.run_until(end, last).is_err());
     });
     status
 }
