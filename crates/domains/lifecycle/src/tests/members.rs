@@ -61,7 +61,8 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
 
 #[test]
 fn whatever_seals_a_member_ends_its_membership() {
-    let causes: [(&str, fn(&mut Rig)); 4] = [
+    type Seal = fn(&mut Rig);
+    let causes: [(&str, Seal); 4] = [
         ("a test that fails", |rig| {
             rig.kept.status.state = State::EntropyLost as u8;
             rig.change();
