@@ -6,16 +6,17 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressHeader, AddressHeaderFlags, AddressMessage, AddressScope},
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
         LinkMessage,
@@ -23,6 +24,7 @@ use netlink_packet_route::{
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use nix::{
+    errno::Errno,
     libc,
     sys::{
         socket::{
@@ -37,6 +39,12 @@ use crate::Mac;
 
 /// `RTMGRP_LINK` of linux/rtnetlink.h.
 const LINK_NEWS: u32 = 1;
+/// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
+const ADDRESS_NEWS: u32 = 0x10 | 0x100;
+/// `IFLA_ALT_IFNAME` of linux/if_link.h.
+const ALT_IFNAME: u16 = 53;
+/// Of `struct nlmsghdr`.
+const NETLINK_HEADER: usize = 16;
 /// No answer is longer.
 const ANSWER: usize = 32 * 1024;
 
@@ -44,11 +52,27 @@ const ANSWER: usize = 32 * 1024;
 pub struct Netlink(OwnedFd);
 
 /// An interface that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Existing {
     pub index: u32,
+    pub name: String,
     /// What somebody has written on it.
     pub alias: Option<String>,
+    /// Somebody has set it up; there may be no carrier.
+    pub is_up: bool,
+    pub mtu: u32,
+    pub mac: Option<Mac>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    pub ip: IpAddr,
+    pub prefix: u8,
+    /// It can be sent from: duplicate address detection is over, and nobody else has it.
+    pub is_usable: bool,
+    /// Its preferred lifetime is over: what is new begins elsewhere (RFC 4862).
+    pub is_deprecated: bool,
 }
 
 /// One end of a pair.
@@ -80,24 +104,63 @@ impl Netlink {
         Ok(Self(socket(Domain::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?))
     }
 
+    /// The interface of this name, be it an alternative one.
     pub fn find(&self, name: &str) -> io::Result<Option<Existing>> {
         let mut message = LinkMessage::default();
-        message.attributes = vec![LinkAttribute::IfName(name.into())];
+        message.attributes = if name.len() < libc::IFNAMSIZ {
+            vec![LinkAttribute::IfName(name.into())]
+        } else {
+            let bytes = name.bytes().chain([0]).collect();
+            vec![LinkAttribute::Other(DefaultNla::new(ALT_IFNAME, bytes))]
+        };
+        self.look(message)
+    }
+
+    /// The interface of this index.
+    pub fn at(&self, index: u32) -> io::Result<Option<Existing>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.look(message)
+    }
+
+    fn look(&self, message: LinkMessage) -> io::Result<Option<Existing>> {
         match self.exchange(RouteNetlinkMessage::GetLink(message), 0)? {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                let index = link.header.index;
-                let alias = link.attributes.into_iter().find_map(|attribute| match attribute {
-                    LinkAttribute::IfAlias(alias) => Some(alias),
-                    _ => None,
-                });
-                Ok(Some(Existing { index, alias }))
+                let is_up = link.header.flags.contains(LinkFlags::Up);
+                let (index, mut found) = (link.header.index, Existing::default());
+                for attribute in link.attributes {
+                    match attribute {
+                        LinkAttribute::IfName(name) => found.name = name,
+                        LinkAttribute::IfAlias(alias) => found.alias = Some(alias),
+                        LinkAttribute::Mtu(mtu) => found.mtu = mtu,
+                        LinkAttribute::Address(mac) => found.mac = Mac::try_from(mac).ok(),
+                        _ => {}
+                    }
+                }
+                Ok(Some(Existing { index, is_up, ..found }))
             }
             NetlinkPayload::Error(error) => {
                 let error = error.to_io();
-                if error.raw_os_error() == Some(libc::ENODEV) { Ok(None) } else { Err(error) }
+                let is_missing = matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL | libc::ERANGE));
+                if is_missing { Ok(None) } else { Err(error) }
             }
             _ => Err(no_answer()),
         }
+    }
+
+    /// The addresses that an interface has.
+    pub fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
+        let mut message = AddressMessage::default();
+        // Newer kernels list those of one interface, older ones all.
+        message.header.index = index;
+        let mut found = Vec::new();
+        self.dump(RouteNetlinkMessage::GetAddress(message), |message| {
+            let RouteNetlinkMessage::NewAddress(address) = message else { return };
+            if address.header.index == index {
+                found.extend(read_address(&address));
+            }
+        })?;
+        Ok(found)
     }
 
     /// The index of an interface that must be there.
@@ -222,6 +285,33 @@ impl Netlink {
     }
 
     fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
+        self.send(message, flags)?;
+        receive(&self.0)
+    }
+
+    /// Has all of a kind listed.
+    fn dump(&self, message: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+        self.send(message, NLM_F_DUMP)?;
+        let mut answer = vec![0; ANSWER];
+        loop {
+            let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            let mut rest = answer.get(..length).unwrap_or_default();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
+                // The next begins at a multiple of four.
+                let taken = (message.header.length as usize).next_multiple_of(4).max(NETLINK_HEADER);
+                rest = rest.get(taken..).unwrap_or_default();
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => each(message),
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => return Err(no_answer()),
+                }
+            }
+        }
+    }
+
+    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
@@ -229,8 +319,28 @@ impl Netlink {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        receive(&self.0)
+        Ok(())
     }
+}
+
+fn read_address(address: &AddressMessage) -> Option<Address> {
+    let (mut ip, mut flags) = (None, AddressFlags::from_bits_retain(address.header.flags.bits().into()));
+    for attribute in &address.attributes {
+        match attribute {
+            // Of IPv4, where a pair of hosts has an interface for itself, the other is the peer's.
+            AddressAttribute::Local(local) => ip = Some(*local),
+            AddressAttribute::Address(address) if ip.is_none() => ip = Some(*address),
+            AddressAttribute::Flags(whole) => flags = *whole,
+            _ => {}
+        }
+    }
+    let is_tentative = flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
+    Some(Address {
+        ip: ip?,
+        prefix: address.header.prefix_len,
+        is_usable: !is_tentative && !flags.contains(AddressFlags::Dadfailed),
+        is_deprecated: flags.contains(AddressFlags::Deprecated),
+    })
 }
 
 impl AsFd for Netlink {
@@ -242,7 +352,29 @@ impl AsFd for Netlink {
 /// Every change of an interface, as the kernel tells it to whoever listens.
 pub struct News(OwnedFd);
 
+impl AsRawFd for News {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 impl News {
+    /// Listens for changes of interfaces and of their addresses. It waits for nothing.
+    pub fn of_all() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(Domain::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_NEWS | ADDRESS_NEWS))?;
+        Ok(Self(socket))
+    }
+
+    /// Takes one piece of news in, without a look at it. Where there was too much of it some is lost, and this is news too.
+    pub fn take(&self) -> io::Result<()> {
+        match recv(self.0.as_raw_fd(), &mut [0; 1], MsgFlags::empty()) {
+            Ok(_) | Err(Errno::ENOBUFS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Listens in the network namespace that this thread is in now. No wait is longer than `patience`.
     pub fn open(patience: Duration) -> io::Result<Self> {
         let Netlink(socket) = Netlink::open()?;

@@ -442,8 +442,16 @@ async fn an_exported_peer_and_the_nodes_that_let_it_in_have_one_preshared_key() 
         "Address = 10.8.0.3/32, fd05:505:505:505::3/128".into(),
         "AllowedIPs = 10.8.0.2/32, fd05:505:505:505::2/128".into(),
         "Endpoint = [fe80::1%eth0]:51820".into(),
+        "MTU = 1420".into(),
+        "PostUp = ip -6 neighbour replace fe80::1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent".into(),
+        "PostDown = ip -6 neighbour delete fe80::1 dev eth0 || true".into(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{}", text.as_str());
+    }
+    // Where the interface is not named, both wait for its name.
+    let unnamed = peer::configuration(&view, &laptop, Some(&secret), None).unwrap();
+    for comment in ["# Endpoint = [fe80::1%IF]:51820", "# PostUp = ip -6 neighbour replace fe80::1 "] {
+        assert!(unnamed.lines().any(|line| line.starts_with(comment)), "{comment}\n{}", unnamed.as_str());
     }
     // With no rule about peers a peer has nobody to talk to.
     lab.rules(&[]);

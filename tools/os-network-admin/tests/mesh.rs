@@ -16,7 +16,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crypto::Secret;
@@ -30,7 +30,9 @@ use os_network_admin::{
         device::{self, Device},
         engine::{BUFFER, Engine, Out, PeerSetup, Setup},
     },
+    registry::Registry,
 };
+use rusqlite::Connection;
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, time::interval};
@@ -224,6 +226,18 @@ impl Admin {
         command
     }
 
+    /// The status of the mesh, once it is as wanted.
+    fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.expect(0, &["mesh", "status"]);
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < until, "{what}: {status}");
+        }
+    }
+
     fn expect(&self, code: i32, arguments: &[&str]) -> Value {
         let output = self.command(arguments).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -256,6 +270,18 @@ fn pings() -> bool {
     sh("ping -c 1 -W 2 10.8.0.2") && sh("ping -c 1 -W 2 fd05:505:505:505::2")
 }
 
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+    }
+}
+
+/// The kernel may take a moment to see that a link carries again.
+fn ping_until() {
+    until("the node is not found again", pings);
+}
+
 #[test]
 #[ignore = "run by `a_mesh_between_two_namespaces` in its namespaces"]
 fn inside() {
@@ -265,6 +291,7 @@ fn inside() {
         lives(engine);
     }
     dies();
+    is_disturbed();
 }
 
 /// All that is done with a fleet whose second node is not there.
@@ -367,4 +394,90 @@ fn dies() {
     let taken = admin.expect(4, &["mesh", "up", "--name", "other0"]);
     assert!(taken["error"]["message"].as_str().unwrap().contains("not made by os-network-admin"), "{taken}");
     assert!(sh("ip link show other0"));
+}
+
+fn says(status: &Value, word: &str) -> bool {
+    status["trouble"].as_array().is_some_and(|all| all.iter().any(|why| why.as_str().unwrap().contains(word)))
+}
+
+/// Its log and its registry cannot be written; its interface and its link change and go under it.
+fn is_disturbed() {
+    let admin = Admin::new();
+    admin.claim(&[1]);
+    let node = Neighbour::start(&admin.path("grant-1"));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut up = admin.command(&["mesh", "up", "--foreground", "--engine", "user-veth"]);
+    let mut daemon = up.stdout(Stdio::piped()).stderr(full).spawn().unwrap();
+    let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("genesis0"));
+    admin.expect(0, &["policy", "set", "in authority icmp"]);
+
+    // What the node says cannot be written, nor can that be: the mesh goes on, and says it.
+    let registry = Connection::open(admin.path("registry")).unwrap();
+    let trigger = "CREATE TRIGGER full BEFORE UPDATE OF telemetry ON member BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    registry.execute_batch(trigger).unwrap();
+    admin.command(&["command", "10.8.0.2", "status"]).output().unwrap();
+    let status = admin.status("nothing can be written", |status| says(status, "not written down"));
+    assert!(pings() && status["up"] == true, "{status}");
+    registry.execute_batch("DROP TRIGGER full").unwrap();
+    admin.status("all is written", |status| status["trouble"].as_array().unwrap().is_empty());
+    // A lock that is held holds up nothing that is on the way.
+    registry.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(pings());
+    registry.execute_batch("ROLLBACK").unwrap();
+
+    // The kernel takes the address of IPv6 away with an interface that is down.
+    assert!(sh("ip link set genesis0 down"));
+    let status = admin.status("it is down", |status| status["up"] == false);
+    assert!(says(&status, "ip link set genesis0 up"), "{status}");
+    for refused in [&["command", "10.8.0.2", "status"][..], &["mesh", "up"]] {
+        let refused = admin.expect(4, refused);
+        assert!(refused["error"]["message"].as_str().unwrap().contains("genesis0 is down"), "{refused}");
+    }
+    assert!(sh("ip link set genesis0 up"));
+    assert_eq!(admin.expect(0, &["mesh", "status"])["up"], true);
+    ping_until();
+
+    // Under another name it is the same; with another MTU of the link it has another.
+    assert!(sh("ip link set genesis0 down; ip link set genesis0 name other9; ip link set other9 up"));
+    let status = admin.expect(0, &["mesh", "status"]);
+    assert_eq!((&status["interface"], &status["up"], &status["mtu"]), (&"other9".into(), &true.into(), &1420.into()));
+    assert!(sh(&format!("ip link set {LINK} mtu 1400")));
+    assert_eq!(admin.expect(0, &["mesh", "status"])["mtu"], 1312);
+    assert!(sh("ip link show other9 | grep -q 'mtu 1312 '"));
+    let exported = admin.expect(0, &["export", "laptop"]);
+    assert!(exported["configuration"].as_str().unwrap().contains("MTU = "));
+    until("the longest packet fits the link", || sh("ping -c 1 -W 2 -s 1284 -M do 10.8.0.2"));
+    assert!(sh(&format!("ip link set {LINK} mtu 1300")));
+    let status = admin.expect(0, &["mesh", "status"]);
+    assert!(says(&status, "1360 bytes") && status["mtu"] == 1280, "{status}");
+    assert!(sh(&format!("ip link set {LINK} mtu 1500")));
+
+    // Another address of this host is told to the node at once.
+    assert!(sh(&format!("ip addr add fe80::ae/64 dev {LINK} nodad; ip addr del fe80::ad/64 dev {LINK}")));
+    ping_until();
+
+    // The link goes, and with another interface of its name it is there again.
+    drop(node);
+    let status = admin.status("the link is gone", |status| status["up"] == false);
+    assert!(says(&status, LINK), "{status}");
+    let refused = admin.expect(4, &["command", "10.8.0.2", "status"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains(LINK), "{refused}");
+    let _node = Neighbour::start(&admin.path("grant-1"));
+    admin.status("the link is there", |status| status["up"] == true);
+    ping_until();
+
+    // Without its interface there is no mesh.
+    assert!(sh("ip link del other9"));
+    let died = admin.status("its interface is gone", |status| !status["died"].is_null());
+    assert_eq!((&died["up"], daemon.wait().unwrap().code()), (&false.into(), Some(4)));
+    assert!(died["died"]["last"].as_str().unwrap().contains("other9 is gone"), "{died}");
+
+    // The clock was ahead: no handshake is stamped below.
+    let registry = Registry::open(&admin.path("registry")).unwrap();
+    let last = registry.stamp_ms().unwrap();
+    assert!(last >= died["died"]["since_ms"].as_i64().unwrap());
+    registry.raise_stamp(last + 365 * 24 * 3_600_000).unwrap();
+    let refused = admin.expect(1, &["mesh", "up", "--engine", "user-veth"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("clock says"), "{refused}");
 }

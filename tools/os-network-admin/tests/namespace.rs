@@ -22,7 +22,10 @@ use nix::{
     unistd::Pid,
 };
 use os_network_admin::{
-    base::key::{Cost, KeyFile},
+    base::{
+        interface::Interface,
+        key::{Cost, KeyFile},
+    },
     registry::{Registry, State},
 };
 use rusqlite::Connection;
@@ -226,6 +229,21 @@ fn refusals() {
     let found = admin.expect(0, "discover --wait 2 --json");
     assert_eq!(found["nodes"][0]["fingerprint"], node_print());
     assert_eq!((&found["nodes"][0]["committed"], &found["nodes"][0]["registry"]), (&Value::Bool(false), &Value::Null));
+    // The interface by another of its names, and of its addresses one that is not deprecated, whichever comes first.
+    run("ip link property add dev admin altname the-segment-of-the-nodes");
+    run("ip -6 addr flush dev admin; ip addr add fe80::ad/64 dev admin nodad");
+    let find = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Interface::find("the-segment-of-the-nodes")).unwrap()
+    };
+    let plain = find();
+    assert_eq!((plain.index, plain.ip.to_string()), (if_nametoindex("admin").unwrap(), "fe80::ad".into()));
+    run("ip addr add fe80::ae/64 dev admin nodad preferred_lft 0 valid_lft forever");
+    assert_eq!(find().ip.to_string(), "fe80::ad");
+    run("ip addr del fe80::ae/64 dev admin; ip addr add fe80::ae/64 dev admin nodad");
+    run("ip addr change fe80::ad/64 dev admin preferred_lft 0 valid_lft forever");
+    assert_eq!(find().ip.to_string(), "fe80::ae");
+    run("ip addr change fe80::ad/64 dev admin preferred_lft forever; ip addr del fe80::ae/64 dev admin");
     run("ip link set admin down");
     let down = admin.expect(4, &claim);
     assert!(down["error"]["message"].as_str().unwrap().contains("ip link set admin up"));

@@ -3,14 +3,12 @@
 
 use std::{
     io,
-    net::{Ipv6Addr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket},
     time::Duration,
 };
 
-use nix::{
-    ifaddrs::{InterfaceAddress, getifaddrs},
-    net::if_::{InterfaceFlags, if_nametoindex},
-};
+use netdev::netlink::{Address, Netlink};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::time::{Instant, sleep};
 use wire::Mac;
 
@@ -45,23 +43,21 @@ impl Interface {
 
     /// The interface, or why it is not usable yet.
     fn look(name: &str) -> Result<Result<Self, String>, Error> {
-        let all: Vec<InterfaceAddress> = getifaddrs()
-            .map_err(|error| Error::network(format!("the system's interfaces cannot be listed: {error}")))?
-            .collect();
-        let Ok(index) = if_nametoindex(name) else {
-            return Err(Error::network(format!("there is no interface {name}: there are {}", names(&all))));
+        let fails = |error: io::Error| Error::network(format!("the kernel does not say what {name} is: {error}"));
+        let netlink = Netlink::open().map_err(fails)?;
+        let Some(found) = netlink.find(name).map_err(fails)? else {
+            return Err(Error::network(format!("there is no interface {name}: there are {}", names()?)));
         };
-        let own: Vec<_> = all.iter().filter(|entry| entry.interface_name == name).collect();
-        if !own.iter().any(|entry| entry.flags.contains(InterfaceFlags::IFF_UP)) {
+        if !found.is_up {
             return Err(Error::network(format!("the interface {name} is down: run: ip link set {name} up")));
         }
-        let macs = own.iter().filter_map(|entry| entry.address?.as_link_addr()?.addr());
-        let Some(mac) = macs.into_iter().find(|mac| *mac != [0; 6]) else {
+        let Some(mac) = found.mac.filter(|mac| *mac != [0; 6]) else {
             return Err(Error::network(format!("{name} is no Ethernet interface: name the one on the node's segment")));
         };
-        let addresses = own.iter().filter_map(|entry| Some(entry.address?.as_sockaddr_in6()?.ip()));
+        let index = found.index;
+        let addresses = netlink.addresses(index).map_err(fails)?;
         let mut unusable = format!("the interface {name} has no IPv6 link-local address: is IPv6 switched off there?");
-        for ip in addresses.filter(Ipv6Addr::is_unicast_link_local) {
+        for (ip, _) in link_local(&addresses) {
             match UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, index)) {
                 Ok(_) => return Ok(Ok(Self { name: name.into(), index, ip, mac })),
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -76,11 +72,27 @@ impl Interface {
     }
 }
 
-fn names(all: &[InterfaceAddress]) -> String {
-    let mut names: Vec<&str> = all.iter().map(|entry| entry.interface_name.as_str()).collect();
+/// The index of an interface, whichever of its names this is.
+pub fn index_of(name: &str) -> Option<u32> {
+    Netlink::open().and_then(|netlink| netlink.find(name)).ok().flatten().map(|found| found.index)
+}
+
+/// Link-local addresses, the best to send from first: deprecated ones come after the others (RFC 6724, rule 3).
+pub fn link_local(addresses: &[Address]) -> impl Iterator<Item = (Ipv6Addr, &Address)> {
+    let of = |deprecated| addresses.iter().filter(move |address| address.is_deprecated == deprecated);
+    of(false).chain(of(true)).filter_map(|address| match address.ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((ip, address)),
+        _ => None,
+    })
+}
+
+fn names() -> Result<String, Error> {
+    let all =
+        getifaddrs().map_err(|error| Error::network(format!("the system's interfaces cannot be listed: {error}")))?;
+    let mut names: Vec<String> = all.map(|entry: InterfaceAddress| entry.interface_name).collect();
     names.sort_unstable();
     names.dedup();
-    names.join(", ")
+    Ok(names.join(", "))
 }
 
 #[cfg(test)]
@@ -93,5 +105,14 @@ mod tests {
         let error = Interface::look("no-such-if").unwrap_err();
         assert_eq!(error.exit, Exit::Network);
         assert!(error.message.contains("there is no interface no-such-if: there are"));
+    }
+
+    #[test]
+    fn a_deprecated_address_is_the_last_choice() {
+        let address =
+            |ip: &str, is_deprecated| Address { ip: ip.parse().unwrap(), prefix: 64, is_usable: true, is_deprecated };
+        let all = [address("fe80::1", true), address("fd00::1", false), address("fe80::2", false)];
+        let of = |all| link_local(all).map(|(ip, _)| ip.to_string()).collect::<Vec<_>>();
+        assert_eq!(of(&all), ["fe80::2", "fe80::1"]);
     }
 }

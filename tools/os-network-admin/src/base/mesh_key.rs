@@ -38,7 +38,17 @@ impl MeshKey {
             text.push('\n');
             files::create_private(&path, "mesh key", text.as_bytes())?;
         }
-        let bytes = files::read_private(&path, "mesh key", TEXT + 2)?;
+        Self::read(&path)
+    }
+
+    /// The key of this registry, if it has one.
+    pub fn existing(registry: &Path) -> Result<Option<Self>, Error> {
+        let path = registry.with_file_name(NAME);
+        if files::is_there(&path) { Self::read(&path).map(Some) } else { Ok(None) }
+    }
+
+    fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = files::read_private(path, "mesh key", TEXT + 2)?;
         Self::parse(&bytes).ok_or_else(|| {
             Error::input(format!("{} is no WireGuard key as `wg genkey` makes it: restore it", path.display()))
         })

@@ -8,6 +8,7 @@ pub mod interface;
 pub mod key;
 pub mod link;
 pub mod mesh_key;
+pub mod path;
 pub mod progress;
 
 // What the operator is told on the way.

@@ -19,10 +19,12 @@ use crate::{
         error::{Error, Exit},
         files,
         key::KeyFile,
+        mesh_key::{self, MeshKey},
     },
     mesh::{
+        backend::{self, EngineChoice, Plan},
         control::{Client, Request},
-        daemon::{self, EngineChoice, Plan},
+        daemon,
         run_files::{Condition, DaemonState, Paths},
     },
     output::{self, Died, Failed, Ready, Status},
@@ -141,8 +143,13 @@ async fn stay(
 /// Starts the daemon, and waits until the mesh is up.
 async fn up(common: &Common, registry: &Path) -> Result<(), Error> {
     let paths = Paths::beside(registry);
-    if Client::connect(registry).await.is_ok() {
-        return Err(Error::network("the mesh of this registry is up already: see `os-network-admin mesh status`"));
+    if let Ok(mut client) = Client::connect(registry).await {
+        let trouble = client.status().await?.trouble;
+        let already = "the mesh of this registry is up already: see `os-network-admin mesh status`";
+        return Err(Error::network(match trouble.first() {
+            Some(trouble) => format!("{already}; but it has trouble: {trouble}"),
+            None => already.into(),
+        }));
     }
     let spawn = || -> io::Result<_> {
         let log = File::create(&paths.log)?;
@@ -192,7 +199,7 @@ async fn down(common: &Common) -> Result<(), Error> {
     let how = match condition {
         Condition::Down => "was down",
         Condition::Died(state) => {
-            daemon::remove_leftovers(&paths, &state)?;
+            backend::remove_leftovers(&paths, &state)?;
             "its daemon had died; removed what it left"
         }
         Condition::Up => {
@@ -211,7 +218,17 @@ async fn status(common: &Common) -> Result<(), Error> {
     let status = loop {
         let asked = async { Client::connect(&path).await?.status().await };
         let error = match asked.await {
-            Ok(mesh) => break mesh.into(),
+            Ok(mut mesh) => {
+                let own = MeshKey::existing(&path)?.map(|key| mesh_key::encode(&key.public()));
+                if own.is_none_or(|own| *own != mesh.public_key) {
+                    mesh.trouble.push(
+                        "mesh.key beside the registry is not the key of this mesh: restore it, or restart the mesh with \
+                         mesh down and mesh up"
+                            .into(),
+                    );
+                }
+                break mesh.into();
+            }
             Err(error) => error,
         };
         match paths.condition() {
@@ -233,7 +250,7 @@ fn died(paths: &Paths, state: DaemonState) -> Died {
         engine: state.engine,
         since_ms: state.since_ms,
         log: paths.log.display().to_string(),
-        last: last_words(&said),
+        last: state.ended.or_else(|| last_words(&said)),
     }
 }
 

@@ -1,16 +1,20 @@
 //! The configuration of a member that is no node, for `wg-quick`.
 
-use std::{fmt::Write as _, net::Ipv6Addr};
+use std::{
+    fmt::{self, Write as _},
+    net::Ipv6Addr,
+};
 
 use zeroize::Zeroizing;
 
-use super::view::{View, endpoint};
+use super::view::{View, endpoint, socket};
 use crate::{
     base::{
         error::Error,
         mesh_key::{MeshKey, encode},
+        path,
     },
-    registry::{Member, between},
+    registry::{Member, NodeMember, between},
 };
 
 /// `secret` is its private key if it was made here; `interface` is that of the peer's host on the nodes' link.
@@ -32,6 +36,14 @@ pub fn configuration(
         None => writeln!(text, "# PrivateKey = that of the public key {}", encode(&member.key).as_str()),
     };
     let _ = writeln!(text, "Address = {v4}/32, {v6}/128");
+    // A way on which nothing fits is told of by the mesh.
+    let mtu = path::inner_mtu_to(nodes.iter().filter_map(socket)).unwrap_or_else(|least| least);
+    let _ = writeln!(text, "MTU = {mtu}");
+    let there = |node: &&NodeMember| endpoint(node).is_some_and(|(_, link)| link.is_some());
+    let on_link: Vec<&NodeMember> = nodes.iter().filter(there).collect();
+    if !on_link.is_empty() {
+        let _ = write_neighbours(&mut text, &on_link, interface);
+    }
     if nodes.is_empty() {
         let _ = writeln!(text, "# No node's rules let role peer in or out: see `os-network-admin policy`");
     }
@@ -55,4 +67,31 @@ pub fn configuration(
         let _ = writeln!(text, "PersistentKeepalive = 25");
     }
     Ok(text)
+}
+
+/// A node answers no solicitation of a host that it does not know, and of a peer it learns by the handshake only where it is. So
+/// the peer's host is told where the node is.
+fn write_neighbours(text: &mut String, nodes: &[&NodeMember], interface: Option<&str>) -> fmt::Result {
+    let (comment, interface) = match interface {
+        Some(interface) => ("", interface),
+        None => ("# ", "IF"),
+    };
+    writeln!(
+        text,
+        "# Nodes on the link of {interface}: they answer no neighbour solicitation of a host that they do not know."
+    )?;
+    for node in nodes {
+        let (Some(mac), Some((endpoint, _))) = (node.member.mac, endpoint(node)) else {
+            writeln!(text, "# The MAC of {} is not known: claim it anew, or name it here.", node.member.who)?;
+            continue;
+        };
+        let (ip, [a, b, c, d, e, f]) = (Ipv6Addr::from(endpoint.ip), mac);
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        writeln!(
+            text,
+            "{comment}PostUp = ip -6 neighbour replace {ip} lladdr {mac} dev {interface} nud permanent\n\
+             {comment}PostDown = ip -6 neighbour delete {ip} dev {interface} || true"
+        )?;
+    }
+    Ok(())
 }

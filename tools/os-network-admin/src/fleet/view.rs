@@ -3,12 +3,14 @@
 
 use std::{collections::BTreeSet, net::SocketAddrV6};
 
-use nix::net::if_::if_nametoindex;
 use policy::{Endpoint, Role};
 use wire::{Key, MESH_PORT};
 
 use crate::{
-    base::error::{Error, Exit},
+    base::{
+        error::{Error, Exit},
+        interface::index_of,
+    },
     registry::{self, ClaimedAt, Fleet, Member, Node, NodeMember, Other, Registry, Rules},
 };
 
@@ -176,7 +178,7 @@ pub fn endpoint(node: &NodeMember) -> Option<(Endpoint, Option<&str>)> {
 /// The same, as a socket sees it. An interface that is not there now has no index.
 pub fn socket(node: &NodeMember) -> Option<SocketAddrV6> {
     let (endpoint, interface) = endpoint(node)?;
-    let scope = interface.map_or(0, |name| if_nametoindex(name).unwrap_or(0));
+    let scope = interface.map_or(0, |name| index_of(name).unwrap_or(0));
     Some(SocketAddrV6::new(endpoint.ip.into(), endpoint.port, 0, scope))
 }
 

@@ -227,6 +227,9 @@ mod tests {
             v4: [10, 8, 0, 1].into(),
             v6: Ipv6Addr::LOCALHOST,
             port: 51820,
+            mtu: 1420,
+            works: true,
+            trouble: Vec::new(),
             public_key: "k".into(),
             peers: Vec::new(),
         }

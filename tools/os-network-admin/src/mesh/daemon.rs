@@ -1,17 +1,19 @@
 //! The process that owns the interface while the mesh is up: it makes it, keeps it as the registry says, takes telemetry in,
 //! and does what other commands ask over the control socket. With an engine in user space it is also what moves packets.
+//!
+//! So nothing here waits for a disk, a lock or a pipe: the registry and the log have threads of their own.
 
 use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    path::PathBuf,
     time::Duration,
 };
 
-use netdev::netlink::Netlink;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use netdev::netlink::{Netlink, News};
+use socket2::SockRef;
 use tokio::{
+    io::unix::AsyncFd,
     net::UdpSocket,
     signal::unix::{SignalKind, signal},
     sync::{broadcast, mpsc},
@@ -21,60 +23,39 @@ use wire::{COMMAND_PORT, Fingerprint, Hex, Key, TELEMETRY_PORT, telemetry::Telem
 use zerocopy::IntoBytes;
 
 use super::{
+    backend::{Backend, Plan, Sink, outer, refused, remove_ours},
     control::{self, Heard, Reply, Request},
-    device::{self, Device},
-    engine::{BUFFER, Engine, MTU, Out, PeerSetup, Seen, Setup},
+    device,
+    engine::{BUFFER, Seen, Setup},
     kernel,
+    look::{self, Links},
     registry_thread::{Done, RegistryThread, Teller},
     run_files::{DaemonState, Lock, Paths},
     server::{Asked, listen},
     snapshot::{Change, KEEPALIVE_S, Node, Snapshot},
-    stamp::{self, Stamps},
+    stamp,
 };
 use crate::{
     base::{
         error::{Error, Exit},
         host::{Host, System},
         mesh_key::{self, MeshKey},
+        path,
         say::{self, say},
     },
     output::{self, Up},
     registry::{AUTHORITY, Registry, Said},
 };
 
+/// A clock that is behind by less was not set back.
+const TICK_MS: i64 = 1000;
 const TICK: Duration = Duration::from_millis(250);
 /// How often what nodes have said is written down.
 const WRITE: Duration = Duration::from_secs(1);
 /// Packets moved one way before the other way's turn.
 const TURN: usize = 64;
-const SOCKET_BUFFER: usize = 4 << 20;
 /// Records that a slow watcher may be behind.
 const BEHIND: usize = 256;
-
-/// Which WireGuard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum EngineChoice {
-    /// The kernel's where there is one and `wg` to set it up; else this program's own.
-    Auto,
-    /// The kernel's.
-    Kernel,
-    /// This program's own.
-    User,
-    /// The same, with a pair of veth although there may be a tun device.
-    UserVeth,
-}
-
-pub struct Plan {
-    pub registry: PathBuf,
-    pub fleet: [u8; 16],
-    pub interface: String,
-    pub choice: EngineChoice,
-}
-
-enum Backend {
-    Kernel(Stamps),
-    User { engine: Box<Engine>, device: Device, outer: UdpSocket },
-}
 
 struct Daemon {
     registry: RegistryThread,
@@ -87,29 +68,23 @@ struct Daemon {
     unwritten: Option<String>,
     /// The highest stamp that the registry has.
     stamp_ms: i64,
+    /// As it is called now.
     interface: String,
     index: u32,
+    mtu: u32,
+    /// Changes of the kernel's interfaces.
+    news: AsyncFd<News>,
+    /// Where nodes are, as it was last seen.
+    links: Links,
+    /// Packets can pass to some node.
+    works: bool,
+    /// What is not as it should be.
+    trouble: Vec<String>,
     backend: Backend,
     state: DaemonState,
     telemetry: [UdpSocket; 2],
     commands: UdpSocket,
     heard: broadcast::Sender<String>,
-}
-
-struct Sink<'a> {
-    outer: &'a UdpSocket,
-    device: &'a Device,
-}
-
-impl Out for Sink<'_> {
-    fn network(&mut self, datagram: &[u8], to: SocketAddrV6) {
-        // What cannot be sent now is lost, as on the link; the protocol repeats it.
-        let _ = SockRef::from(self.outer).send_to(datagram, &to.into());
-    }
-
-    fn device(&mut self, packet: &[u8]) {
-        self.device.send(packet);
-    }
 }
 
 /// Runs until it is told to end. `ready` is told when the mesh is up.
@@ -146,9 +121,20 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&DaemonState)) -> Result<(), Err
         }
         Err(error) => Err(Error::network(format!("the control socket {}: {error}", paths.socket.display()))),
     };
-    let cleaned = daemon.end().and_then(|()| lock.release());
-    let teller = ended?;
-    let result = cleaned.map_err(|error| Error::network(format!("the interface cannot be removed: {error}")));
+    let mut state = daemon.state.clone();
+    let gone = daemon.end();
+    let teller = match ended {
+        Ok(teller) => teller,
+        Err(error) => {
+            // What it was stays, with the reason, for whoever asks; on a full disk without.
+            state.ended = Some(error.message.clone());
+            let _ = lock.write(&state);
+            return Err(error);
+        }
+    };
+    let result = gone
+        .and_then(|()| lock.release())
+        .map_err(|error| Error::network(format!("the interface cannot be removed: {error}")));
     if let Some(teller) = teller {
         let _ = teller.send(match &result {
             Ok(()) => Reply::Ok(None),
@@ -161,33 +147,6 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&DaemonState)) -> Result<(), Err
     result
 }
 
-/// Removes what a daemon that died has left.
-pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error> {
-    let clean = || {
-        let Some(lock) = Lock::take(paths)? else { return Ok(()) };
-        remove_ours(&Netlink::open()?, &state.interface)?;
-        lock.release()
-    };
-    clean().map_err(|error: io::Error| refused(&state.interface, &error))
-}
-
-fn remove_ours(netlink: &Netlink, name: &str) -> io::Result<()> {
-    match netlink.find(name)? {
-        Some(found) if device::is_ours(&found) => netlink.delete(found.index),
-        Some(_) => Err(io::Error::other("there is an interface of this name already, not made by os-network-admin")),
-        None => Ok(()),
-    }
-}
-
-fn refused(interface: &str, error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::network(format!(
-            "the interface {interface} cannot be made: this needs root, or CAP_NET_ADMIN in this network namespace"
-        )),
-        _ => Error::network(format!("the interface {interface} cannot be made: {error}")),
-    }
-}
-
 impl Daemon {
     async fn start(plan: &Plan) -> Result<Self, Error> {
         let registry = Registry::open(&plan.registry)?;
@@ -197,10 +156,12 @@ impl Daemon {
         let (setup, fleet) = (&snapshot.setup(), &snapshot.fleet);
         let name = &plan.interface;
         let outer = outer(setup.port)?;
-        let make = || -> io::Result<(Backend, u32, String)> {
+        let make = || -> io::Result<(Backend, u32, String, AsyncFd<News>)> {
             let netlink = Netlink::open()?;
             remove_ours(&netlink, name)?;
-            let (backend, index, engine) = backend(plan, &netlink, setup, outer)?;
+            // Before anything can change.
+            let news = device::register(News::of_all()?)?;
+            let (backend, index, engine) = Backend::make(plan, &netlink, setup, outer)?;
             let finish = || {
                 for address in &setup.addresses {
                     device::add_address(&netlink, index, address)?;
@@ -211,11 +172,12 @@ impl Daemon {
                 let _ = netlink.delete(index);
                 return Err(error);
             }
-            Ok((backend, index, engine))
+            Ok((backend, index, engine, news))
         };
-        let (backend, index, engine) = make().map_err(|error| refused(name, &error))?;
+        let (backend, index, engine, news) = make().map_err(|error| refused(name, &error))?;
         let (interface, since_ms) = (name.clone(), System.now_ms());
-        let state = DaemonState { pid: std::process::id(), fleet: fleet.name.clone(), interface, engine, since_ms };
+        let (pid, fleet_name) = (std::process::id(), fleet.name.clone());
+        let state = DaemonState { pid, fleet: fleet_name, interface, index, engine, since_ms, ended: None };
         let (v4, v6) = fleet.addresses(AUTHORITY);
         let bind = |ip: IpAddr, port: u16| {
             let bound = std::net::UdpSocket::bind((ip, port)).and_then(|socket| {
@@ -236,7 +198,7 @@ impl Daemon {
             }
         };
         let (heard, _) = broadcast::channel(BEHIND);
-        Ok(Self {
+        let mut daemon = Self {
             registry,
             snapshot,
             said: HashMap::new(),
@@ -245,12 +207,21 @@ impl Daemon {
             stamp_ms: 0,
             interface: name.clone(),
             index,
+            mtu: path::FULL,
+            news,
+            links: Links::new(),
+            works: true,
+            trouble: Vec::new(),
             backend,
             state,
             telemetry,
             commands,
             heard,
-        })
+        };
+        // That links are as they are is no change.
+        daemon.links = Netlink::open().and_then(|netlink| daemon.see_links(&netlink)).unwrap_or_default();
+        daemon.look()?;
+        Ok(daemon)
     }
 
     /// Until `down`, whose asker waits for the end, or an error.
@@ -268,7 +239,7 @@ impl Daemon {
             let broken =
                 |what: &str, error: io::Error| Error::network(format!("{what} cannot be read any more: {error}"));
             tokio::select! {
-                ready = readable(&self.backend) => {
+                ready = self.backend.readable() => {
                     ready.and_then(|()| self.move_packets(&mut buffer)).map_err(|error| broken(&self.interface, error))?;
                 }
                 ready = v4.readable() => ready.map_err(|error| broken("telemetry", error))?,
@@ -278,7 +249,15 @@ impl Daemon {
                         engine.tick(&mut Sink { outer, device });
                     }
                 }
-                _ = greet.tick() => self.greet(),
+                _ = greet.tick() => {
+                    // What its way takes may have changed without a word.
+                    self.look()?;
+                    self.greet();
+                }
+                changed = look::news(&self.news) => {
+                    changed.map_err(|error| broken("news of interfaces", error))?;
+                    self.look()?;
+                }
                 _ = write.tick() => {
                     self.write();
                     self.seek();
@@ -291,6 +270,7 @@ impl Daemon {
                     Request::Down => return Ok(Some(teller)),
                     Request::Reload => self.registry.read(teller),
                     request => {
+                        self.look()?;
                         let _ = teller.send(self.answer(request));
                     }
                 },
@@ -299,9 +279,84 @@ impl Daemon {
         }
     }
 
+    /// Looks at what the kernel has, mends what can be mended, and lets nodes know if this host has moved. An error: the
+    /// interface is gone.
+    fn look(&mut self) -> Result<(), Error> {
+        let name = &self.interface;
+        let fails = |error: io::Error| Error::network(format!("the kernel does not say how {name} is: {error}"));
+        let netlink = Netlink::open().map_err(fails)?;
+        let Some(found) = netlink.at(self.index).map_err(fails)?.filter(device::is_ours) else {
+            return Err(Error::network(format!(
+                "the interface {name} is gone, removed by another program: run: os-network-admin mesh up"
+            )));
+        };
+        let links = self.see_links(&netlink).map_err(fails)?;
+        self.interface.clone_from(&found.name);
+        let mut trouble = if found.is_up {
+            let missing = look::restore(&netlink, &found, &self.snapshot.addresses());
+            missing.unwrap_or_else(|error| vec![format!("{} cannot be looked at: {error}", found.name)])
+        } else {
+            vec![format!("the interface {name} is down: run: ip link set {name} up", name = found.name)]
+        };
+        self.works = trouble.is_empty();
+        let useless = links.iter().filter_map(|(name, link)| link.trouble(name));
+        trouble.extend(useless);
+        let is_useful = |name: &String| links.get(name).is_some_and(|link| link.trouble(name).is_none());
+        let reachable = |link: &Option<String>| link.as_ref().is_none_or(is_useful);
+        self.works &= self.snapshot.nodes.is_empty() || self.snapshot.nodes.values().any(|node| reachable(&node.link));
+        let places = self.snapshot.nodes.values().filter_map(|node| node.peer.endpoint);
+        let mtu = path::inner_mtu_to(places).unwrap_or_else(|least| {
+            trouble.push(format!(
+                "a node's link takes less than the {} bytes that the mesh needs: longer packets are lost there",
+                least + path::AROUND
+            ));
+            least
+        });
+        if found.mtu != mtu {
+            match netlink.set_mtu(self.index, mtu) {
+                Ok(()) => {}
+                Err(error) => trouble.push(format!("the MTU of {} cannot be set to {mtu}: {error}", found.name)),
+            }
+        }
+        (self.mtu, self.trouble) = (mtu, trouble);
+        let moved = look::moved(&self.links, &links);
+        self.links = links;
+        if moved.places {
+            self.find_places();
+        }
+        if moved.own {
+            self.show_neighbours(self.snapshot.nodes.values(), true);
+            if let Backend::User { engine, device, outer } = &mut self.backend {
+                engine.poke(&mut Sink { outer, device });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes are where the interfaces that they were claimed on are now.
+    fn find_places(&mut self) {
+        for node in self.snapshot.nodes.values_mut() {
+            let Some(link) = node.link.as_ref().and_then(|name| self.links.get(name)) else { continue };
+            let index = link.index.unwrap_or(0);
+            if let Some(at) = node.peer.endpoint.as_mut().filter(|at| at.scope_id() != index) {
+                at.set_scope_id(index);
+                if let Backend::User { engine, .. } = &mut self.backend {
+                    engine.set_peer(&node.peer);
+                }
+            }
+        }
+        if let Backend::Kernel(_) = self.backend {
+            self.configure(&self.snapshot.setup());
+        }
+    }
+
+    fn see_links(&self, netlink: &Netlink) -> io::Result<Links> {
+        look::links(netlink, self.snapshot.nodes.values().filter_map(|node| node.link.as_deref()))
+    }
+
     /// Tells peers without a session where we are.
     fn greet(&mut self) {
-        self.show_neighbours(self.snapshot.nodes.values());
+        self.show_neighbours(self.snapshot.nodes.values(), false);
         if let Backend::User { engine, device, outer } = &mut self.backend {
             engine.greet(&mut Sink { outer, device });
         }
@@ -310,29 +365,23 @@ impl Daemon {
     /// The kernel may have lost a node that says nothing any more.
     fn seek(&self) {
         if let Backend::User { engine, .. } = &self.backend {
-            self.show_neighbours(self.snapshot.nodes.values().filter(|node| engine.is_unheard(&node.peer.key)));
+            let unheard = self.snapshot.nodes.values().filter(|node| engine.is_unheard(&node.peer.key));
+            self.show_neighbours(unheard, true);
         }
     }
 
     /// A node answers no solicitation of an address that it does not know, such as our new one: so the kernel is told where the
-    /// node was.
-    fn show_neighbours<'n>(&self, nodes: impl Iterator<Item = &'n Node>) {
+    /// node was. Of all of these, or of those that are not heard.
+    fn show_neighbours<'n>(&self, nodes: impl Iterator<Item = &'n Node>, all: bool) {
         let Ok(netlink) = Netlink::open() else { return };
         for Node { peer, mac, .. } in nodes {
             let (Some(at), Some(mac)) = (peer.endpoint, *mac) else { continue };
             let (index, ip) = (at.scope_id(), *at.ip());
             let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
-            if index != 0 && !self.is_heard(peer) && unknown() {
+            if index != 0 && (all || !self.backend.hears(&self.interface, peer)) && unknown() {
                 // Without the right to do so the kernel's own way is left, which works where we have not moved.
                 let _ = netlink.set_neighbour(index, ip, mac);
             }
-        }
-    }
-
-    fn is_heard(&self, peer: &PeerSetup) -> bool {
-        match &self.backend {
-            Backend::Kernel(_) => kernel::seen(&self.interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
-            Backend::User { engine, .. } => engine.hears(&peer.key),
         }
     }
 
@@ -378,17 +427,10 @@ impl Daemon {
         if let Backend::Kernel(stamps) = &mut self.backend {
             stamps.begin(System.since_1970());
         }
-        let stamp_ms = self.highest_stamp_ms();
+        let stamp_ms = self.backend.highest_stamp_ms();
         if !self.is_writing && (!self.said.is_empty() || stamp_ms > self.stamp_ms + stamp::BEHIND_MS) {
             self.is_writing = true;
             self.registry.write(self.said.drain().map(|(_, said)| said).collect(), stamp_ms);
-        }
-    }
-
-    fn highest_stamp_ms(&self) -> i64 {
-        match &self.backend {
-            Backend::Kernel(stamps) => stamps.highest_ms(),
-            Backend::User { engine, .. } => engine.highest_stamp_ms(),
         }
     }
 
@@ -444,7 +486,7 @@ impl Daemon {
         }
         let nodes = changed.iter().filter_map(|host| self.snapshot.nodes.get(host));
         let keys: Vec<Key> = nodes.map(|node| node.peer.key).collect();
-        self.show_neighbours(changed.iter().filter_map(|host| self.snapshot.nodes.get(host)));
+        self.show_neighbours(changed.iter().filter_map(|host| self.snapshot.nodes.get(host)), false);
         if let Backend::User { engine, device, outer } = &mut self.backend {
             keys.iter().for_each(|key| engine.greet_peer(key, &mut Sink { outer, device }));
         }
@@ -468,8 +510,10 @@ impl Daemon {
     }
 
     fn send(&self, to: Ipv6Addr, data: &str) -> Result<(), String> {
-        if self.snapshot.at(to.into()).is_none() {
-            return Err(format!("{to} is no member's address"));
+        let node = self.snapshot.at(to.into()).ok_or_else(|| format!("{to} is no member's address"))?;
+        let link = node.link.as_ref().and_then(|name| self.links.get(name)?.trouble(name));
+        if let Some(trouble) = link.or_else(|| self.trouble.first().filter(|_| !self.works).cloned()) {
+            return Err(trouble);
         }
         let bytes = base16ct::lower::decode_vec(data).map_err(|_| "the datagram is not in hex")?;
         let to = SocketAddrV6::new(to, COMMAND_PORT, 0, 0);
@@ -490,19 +534,34 @@ impl Daemon {
             v4,
             v6,
             port: fleet.port,
+            mtu: self.mtu,
+            works: self.works,
+            trouble: self.troubles(),
             public_key: mesh_key::encode(public).as_str().into(),
             peers: nodes.iter().map(|(host, node)| self.peer_status(*host, node)).collect(),
         }
     }
 
+    fn troubles(&self) -> Vec<String> {
+        let mut all = self.trouble.clone();
+        let unwritten = |why| format!("what nodes say is not written down yet: {why}");
+        all.extend(self.unwritten.as_ref().map(unwritten));
+        if let Backend::Kernel(stamps) = &self.backend {
+            all.extend(kernel::trouble(&self.interface, &self.snapshot.public));
+            if stamps.highest_ms() > System.now_ms().saturating_add(TICK_MS) {
+                all.push(format!(
+                    "this host's clock was set back: nodes answer no new handshake before {}",
+                    output::time(stamps.highest_ms())
+                ));
+            }
+        }
+        all
+    }
+
     fn peer_status(&self, host: u32, node: &Node) -> output::Peer {
         let peer = &node.peer;
-        let seen = match &self.backend {
-            Backend::Kernel(_) => kernel::seen(&self.interface, peer).unwrap_or_default(),
-            Backend::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
-        };
         let (v4, v6) = self.snapshot.fleet.addresses(host);
-        let Seen { endpoint, handshake, received, sent, dropped } = seen;
+        let Seen { endpoint, handshake, received, sent, dropped } = self.backend.seen(&self.interface, peer);
         output::Peer {
             fingerprint: Some(Fingerprint::of(&node.fiduciary).to_string()),
             public_key: mesh_key::encode(&peer.key).as_str().into(),
@@ -519,72 +578,15 @@ impl Daemon {
     fn end(self) -> io::Result<()> {
         let gone = || {
             let netlink = Netlink::open()?;
-            match netlink.find(&self.interface)? {
-                Some(found) if found.index == self.index => netlink.delete(found.index),
+            match netlink.at(self.index)? {
+                Some(found) if device::is_ours(&found) => netlink.delete(found.index),
                 // Somebody else has taken it away.
                 _ => Ok(()),
             }
         };
-        let (gone, stamp_ms) = (gone(), self.highest_stamp_ms());
+        let (gone, stamp_ms) = (gone(), self.backend.highest_stamp_ms());
         self.registry.write(self.said.into_values().collect(), stamp_ms);
         self.registry.end();
         gone
-    }
-}
-
-fn backend(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> io::Result<(Backend, u32, String)> {
-    let name = &plan.interface;
-    let may_be_kernel = plan.choice == EngineChoice::Kernel || (plan.choice == EngineChoice::Auto && kernel::has_wg());
-    if may_be_kernel {
-        if !kernel::has_wg() {
-            return Err(io::Error::other("`wg` is needed to set the kernel's WireGuard up: install wireguard-tools"));
-        }
-        if netlink.make_wireguard(name, MTU)? {
-            let made = || {
-                let index = netlink.index(name)?;
-                device::mark(netlink, index)?;
-                // The port is the kernel's from here on.
-                drop(outer);
-                kernel::configure(name, setup)?;
-                Ok(index)
-            };
-            let made: io::Result<u32> = made();
-            if made.is_err()
-                && let Ok(Some(found)) = netlink.find(name)
-            {
-                let _ = netlink.delete(found.index);
-            }
-            return made.map(|index| (Backend::Kernel(Stamps::new()), index, "kernel".into()));
-        }
-        if plan.choice == EngineChoice::Kernel {
-            return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
-        }
-    }
-    let device =
-        if plan.choice == EngineChoice::UserVeth { Device::pair(netlink, name)? } else { Device::make(netlink, name)? };
-    let (index, engine) = (device.index, format!("user ({})", device.kind()));
-    Ok((Backend::User { engine: Box::new(Engine::new(setup)), device, outer }, index, engine))
-}
-
-/// The socket of the engine in user space, and the proof that the port is free.
-fn outer(port: u16) -> Result<UdpSocket, Error> {
-    let open = || -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-        socket.set_only_v6(true)?;
-        // As much as the limit allows.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())?;
-        UdpSocket::from_std(socket.into())
-    };
-    open().map_err(|error| Error::network(format!("UDP port {port} cannot be opened for WireGuard: {error}")))
-}
-
-async fn readable(backend: &Backend) -> io::Result<()> {
-    match backend {
-        Backend::Kernel(_) => std::future::pending().await,
-        Backend::User { device, outer, .. } => tokio::select! {
-            ready = device.readable() => ready,
-            ready = outer.readable() => ready,
-        },
     }
 }

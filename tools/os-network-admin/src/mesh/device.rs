@@ -16,8 +16,10 @@ use policy::Prefix;
 use tokio::io::{Interest, unix::AsyncFd};
 use wire::Mac;
 
-use super::engine::MTU;
-use crate::base::host::{Host, System};
+use crate::base::{
+    host::{Host, System},
+    path::FULL,
+};
 
 const HEADER: usize = 14;
 const ETHERTYPES: [(u8, [u8; 2]); 2] = [(4, [0x08, 0x00]), (6, [0x86, 0xdd])];
@@ -44,19 +46,24 @@ pub fn is_ours(found: &Existing) -> bool {
 /// Marks an interface as ours, with no address but those that it is given.
 pub fn mark(netlink: &Netlink, index: u32) -> io::Result<()> {
     netlink.set_alias(index, ALIAS)?;
-    netlink.set_mtu(index, MTU)?;
+    netlink.set_mtu(index, FULL)?;
     netlink.no_automatic_address(index)
 }
 
 /// Gives an interface an address, and its subnet's route.
 pub fn add_address(netlink: &Netlink, index: u32, prefix: &Prefix) -> io::Result<()> {
+    let (ip, length) = address(prefix);
+    netlink.add_address(index, ip, length)
+}
+
+/// An address with its subnet's length, as the kernel has it.
+pub fn address(prefix: &Prefix) -> (IpAddr, u8) {
     let [.., a, b, c, d] = prefix.ip;
-    let (ip, length): (IpAddr, u8) = if prefix.is_v4() {
+    if prefix.is_v4() {
         (Ipv4Addr::new(a, b, c, d).into(), prefix.length - 96)
     } else {
         (Ipv6Addr::from(prefix.ip).into(), prefix.length)
-    };
-    netlink.add_address(index, ip, length)
+    }
 }
 
 impl Device {
@@ -80,7 +87,7 @@ impl Device {
         // Locally administered, of one station.
         mac[0] = (mac[0] | 0x02) & 0xfe;
         let far = far_end(name);
-        let end = |name, mac| netlink::End { mac, mtu: Some(MTU), ..netlink::End::new(name) };
+        let end = |name, mac| netlink::End { mac, mtu: Some(FULL), ..netlink::End::new(name) };
         netlink.make_pair(&end(name, Some(mac)), &end(&far, None))?;
         let made = || {
             let (index, far) = (netlink.index(name)?, netlink.index(&far)?);
@@ -157,7 +164,8 @@ impl Device {
     }
 }
 
-fn register<T: AsRawFd>(of: T) -> io::Result<AsyncFd<T>> {
+/// What is awaited until it can be read.
+pub fn register<T: AsRawFd>(of: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the descriptor is owned by what is returned, and is closed with it.
     unsafe { Ok(AsyncFd::register(of)?) }
 }

@@ -21,12 +21,13 @@ use wire::{Ip, Key};
 
 use super::{filter::Filter, stamp::Stamps};
 use crate::{
-    base::host::{Host, System},
+    base::{
+        host::{Host, System},
+        path::FULL,
+    },
     registry::Rules,
 };
 
-/// MeshAddress packets of up to this length, so that outer ones are of 1500 bytes.
-pub const MTU: u32 = 1420;
 /// The longest datagram or packet.
 pub const BUFFER: usize = 2048;
 /// Handshakes a second from which on a sender must show that it is where it says. Each is counted twice.
@@ -251,7 +252,7 @@ impl Engine {
     pub fn from_device(&mut self, packet: &[u8], out: &mut impl Out) {
         let Some(to) = Tunn::dst_address(packet).and_then(named) else { return };
         let Some(peer) = self.route(&to).and_then(|index| self.peers.get_mut(&index)) else { return };
-        if packet.len() > MTU as usize || peer.filter.as_mut().is_some_and(|filter| !filter.outbound(packet)) {
+        if packet.len() > FULL as usize || peer.filter.as_mut().is_some_and(|filter| !filter.outbound(packet)) {
             peer.seen.dropped += 1;
             return;
         }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use policy::Prefix;
+use wire::Key;
 use zeroize::Zeroizing;
 
 use super::engine::{PeerSetup, Seen, Setup};
@@ -35,6 +36,16 @@ pub fn configure(interface: &str, setup: &Setup) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!("wg: {}", String::from_utf8_lossy(&ended.stderr).trim())))
+}
+
+/// Whether the interface has this key; if not, what is wrong.
+pub fn trouble(interface: &str, own: &Key) -> Option<String> {
+    match Command::new("wg").args(["show", interface, "public-key"]).output() {
+        Ok(said) if said.stdout.trim_ascii() == key::encode(own).as_bytes() => None,
+        Ok(said) if said.status.success() => Some(format!("{interface} has another key than this mesh")),
+        Ok(said) => Some(format!("`wg` does not show {interface}: {}", String::from_utf8_lossy(&said.stderr).trim())),
+        Err(error) => Some(format!("`wg` cannot be run: {error}")),
+    }
 }
 
 /// What the kernel says of a peer.

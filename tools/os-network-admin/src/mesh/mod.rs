@@ -1,11 +1,13 @@
 //! The authority's end of the mesh: its key, its interface, and the daemon that owns both.
 
+pub mod backend;
 pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod engine;
 mod filter;
 mod kernel;
+mod look;
 mod registry_thread;
 pub mod run_files;
 mod server;

@@ -16,9 +16,15 @@ pub struct DaemonState {
     pub pid: u32,
     pub fleet: String,
     pub interface: String,
+    /// Of the interface, whatever it is called.
+    #[serde(default)]
+    pub index: u32,
     /// `kernel`, `user (tun)` or `user (veth)`.
     pub engine: String,
     pub since_ms: i64,
+    /// Why it has ended, if not because it was told to.
+    #[serde(default)]
+    pub ended: Option<String>,
 }
 
 /// How a mesh is.
@@ -110,8 +116,15 @@ mod tests {
         assert_eq!(paths.condition().unwrap(), Condition::Down);
         let mut lock = Lock::take(&paths).unwrap().unwrap();
         assert!(Lock::take(&paths).unwrap().is_none());
-        let state =
-            DaemonState { pid: 1, fleet: "lab".into(), interface: "g".into(), engine: "kernel".into(), since_ms: 5 };
+        let state = DaemonState {
+            pid: 1,
+            fleet: "lab".into(),
+            interface: "g".into(),
+            index: 3,
+            engine: "kernel".into(),
+            since_ms: 5,
+            ended: None,
+        };
         lock.write(&state).unwrap();
         assert_eq!(paths.condition().unwrap(), Condition::Up);
         drop(lock);

@@ -9,7 +9,7 @@ use wire::{Key, Mac, telemetry::Telemetry};
 use super::engine::{PeerSetup, Setup};
 use crate::{
     base::{error::Error, mesh_key::MeshKey},
-    fleet::{View, socket},
+    fleet::{View, endpoint, socket},
     registry::{AUTHORITY, Fleet, NodeMember, Registry, Who, rules},
 };
 
@@ -33,6 +33,8 @@ pub struct Node {
     pub member: i64,
     pub fiduciary: Key,
     pub mac: Option<Mac>,
+    /// The interface of this host on its link; `None`: it is reached by its static address.
+    pub link: Option<String>,
     pub peer: PeerSetup,
 }
 
@@ -52,11 +54,15 @@ impl Snapshot {
 
     /// What the interface is to be.
     pub fn setup(&self) -> Setup {
-        let (v4, v6) = self.fleet.addresses(AUTHORITY);
-        let addresses =
-            vec![Prefix::v4(v4.octets(), self.fleet.network.length), Prefix { ip: v6.octets(), length: 64 }];
         let peers = self.nodes.values().map(|node| node.peer.clone()).collect();
+        let addresses = self.addresses().into();
         Setup { secret: self.secret.clone(), port: self.fleet.port, addresses, peers }
+    }
+
+    /// Those that the interface is to have.
+    pub fn addresses(&self) -> [Prefix; 2] {
+        let (v4, v6) = self.fleet.addresses(AUTHORITY);
+        [Prefix::v4(v4.octets(), self.fleet.network.length), Prefix { ip: v6.octets(), length: 64 }]
     }
 
     /// The node at an inner address.
@@ -92,7 +98,8 @@ fn peer(fleet: &Fleet, node: &NodeMember) -> Option<Node> {
         keepalive_s: KEEPALIVE_S,
         rules: Some(rules(fleet, member).clone()),
     };
-    Some(Node { member: member.id, fiduciary, mac: member.mac, peer })
+    let link = endpoint(node).and_then(|(_, link)| link).map(str::to_owned);
+    Some(Node { member: member.id, fiduciary, mac: member.mac, link, peer })
 }
 
 #[cfg(test)]
@@ -117,7 +124,7 @@ mod tests {
     }
 
     fn are_same(one: &Snapshot, other: &Snapshot) -> bool {
-        let fields = |node: &Node| (node.member, node.fiduciary, node.mac);
+        let fields = |node: &Node| (node.member, node.fiduciary, node.mac, node.link.clone());
         let same = |one: &Node, other: &Node| fields(one) == fields(other) && one.peer == other.peer;
         one.nodes.keys().eq(other.nodes.keys())
             && one.nodes.values().zip(other.nodes.values()).all(|(one, other)| same(one, other))

@@ -27,6 +27,15 @@ pub struct Up {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
     pub port: u16,
+    /// The longest packet inside.
+    #[serde(default)]
+    pub mtu: u32,
+    /// Packets can pass to some node.
+    #[serde(default = "yes")]
+    pub works: bool,
+    /// What is not as it should be, and what to do.
+    #[serde(default)]
+    pub trouble: Vec<String>,
     pub public_key: String,
     pub peers: Vec<Peer>,
 }
@@ -57,9 +66,14 @@ pub struct Died {
     pub last: Option<String>,
 }
 
+/// A daemon that does not say more has no trouble that it knows of.
+fn yes() -> bool {
+    true
+}
+
 impl From<Up> for Status {
     fn from(mesh: Up) -> Self {
-        Self { up: true, mesh: Some(mesh), died: None }
+        Self { up: mesh.works, mesh: Some(mesh), died: None }
     }
 }
 
@@ -89,13 +103,18 @@ impl Document for Status {
 
 impl Up {
     fn text(&self) -> String {
-        let mut lines = vec![
+        let mut lines: Vec<String> = self.trouble.iter().map(|why| format!("trouble      {why}")).collect();
+        if !self.works {
+            lines.insert(0, "the mesh does not work".into());
+        }
+        lines.extend([
             format!("interface    {}, WireGuard of {}, process {}", self.interface, self.engine, self.pid),
             format!("fleet        {}", self.fleet),
             format!("addresses    {}, {}", self.v4, self.v6),
             format!("port         {}", self.port),
+            format!("MTU          {}", self.mtu),
             format!("public key   {}", self.public_key),
-        ];
+        ]);
         if self.peers.is_empty() {
             lines.push("no peers: claim a node".into());
         }

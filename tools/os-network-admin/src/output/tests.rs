@@ -33,6 +33,9 @@ fn up() -> Up {
         v4: [10, 8, 0, 1].into(),
         v6: "fd05::1".parse().unwrap(),
         port: 51820,
+        mtu: 1420,
+        works: true,
+        trouble: Vec::new(),
         public_key: "k=".into(),
         peers: vec![peer],
     }
@@ -44,7 +47,7 @@ fn a_mesh_is_up_or_down_or_has_died() {
         &Status::from(up()),
         json!({
             "up": true, "pid": 7, "fleet": "lab", "interface": "genesis0", "engine": "user (tun)", "since_ms": 5,
-            "v4": "10.8.0.1", "v6": "fd05::1", "port": 51820, "public_key": "k=",
+            "v4": "10.8.0.1", "v6": "fd05::1", "port": 51820, "mtu": 1420, "works": true, "trouble": [], "public_key": "k=",
             "peers": [{
                 "fingerprint": "0123", "public_key": "k=", "v4": "10.8.0.2", "v6": "fd05::2",
                 "endpoint": "[fe80::1%2]:51820", "handshake_s": null, "received": 1, "sent": 2, "dropped": 3,
@@ -56,6 +59,10 @@ fn a_mesh_is_up_or_down_or_has_died() {
         text.contains("0123  10.8.0.2  at [fe80::1%2]:51820  no handshake  received 1, sent 2, dropped 3"),
         "{text}"
     );
+    let useless = Up { works: false, trouble: vec!["genesis0 is down".into()], ..up() };
+    let text = Status::from(useless.clone()).text();
+    assert!(text.starts_with("the mesh does not work\ntrouble      genesis0 is down\n"), "{text}");
+    assert_eq!(serde_json::to_value(Status::from(useless)).unwrap()["up"], false);
     same(&Status::default(), json!({"up": false}));
     assert_eq!(Status::default().text(), "the mesh is down");
     let died =

@@ -1,0 +1,187 @@
+//! Which WireGuard it is, and the interface that is made for it.
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddrV6},
+    path::PathBuf,
+};
+
+use netdev::netlink::Netlink;
+use rustix::net::sockopt::{Ipv6PathMtuDiscovery, set_ipv6_mtu_discover};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+use super::{
+    device::{self, Device},
+    engine::{Engine, Out, PeerSetup, Seen, Setup},
+    kernel,
+    run_files::{DaemonState, Lock, Paths},
+    stamp::Stamps,
+};
+use crate::base::{error::Error, path::FULL};
+
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Which WireGuard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// The kernel's where there is one and `wg` to set it up; else this program's own.
+    Auto,
+    /// The kernel's.
+    Kernel,
+    /// This program's own.
+    User,
+    /// The same, with a pair of veth although there may be a tun device.
+    UserVeth,
+}
+
+pub struct Plan {
+    pub registry: PathBuf,
+    pub fleet: [u8; 16],
+    pub interface: String,
+    pub choice: EngineChoice,
+}
+
+pub enum Backend {
+    Kernel(Stamps),
+    User { engine: Box<Engine>, device: Device, outer: UdpSocket },
+}
+
+pub struct Sink<'a> {
+    pub outer: &'a UdpSocket,
+    pub device: &'a Device,
+}
+
+impl Out for Sink<'_> {
+    fn network(&mut self, datagram: &[u8], to: SocketAddrV6) {
+        // What cannot be sent now is lost, as on the link; the protocol repeats it.
+        let _ = SockRef::from(self.outer).send_to(datagram, &to.into());
+    }
+
+    fn device(&mut self, packet: &[u8]) {
+        self.device.send(packet);
+    }
+}
+
+impl Backend {
+    /// Makes the interface. With it come its index and what people call this WireGuard.
+    pub fn make(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> io::Result<(Self, u32, String)> {
+        let name = &plan.interface;
+        let may_be_kernel =
+            plan.choice == EngineChoice::Kernel || (plan.choice == EngineChoice::Auto && kernel::has_wg());
+        if may_be_kernel {
+            if !kernel::has_wg() {
+                return Err(io::Error::other(
+                    "`wg` is needed to set the kernel's WireGuard up: install wireguard-tools",
+                ));
+            }
+            if netlink.make_wireguard(name, FULL)? {
+                let made = || {
+                    let index = netlink.index(name)?;
+                    device::mark(netlink, index)?;
+                    // The port is the kernel's from here on.
+                    drop(outer);
+                    kernel::configure(name, setup)?;
+                    Ok(index)
+                };
+                let made: io::Result<u32> = made();
+                if made.is_err()
+                    && let Ok(Some(found)) = netlink.find(name)
+                {
+                    let _ = netlink.delete(found.index);
+                }
+                return made.map(|index| (Self::Kernel(Stamps::new()), index, "kernel".into()));
+            }
+            if plan.choice == EngineChoice::Kernel {
+                return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
+            }
+        }
+        let device = if plan.choice == EngineChoice::UserVeth {
+            Device::pair(netlink, name)?
+        } else {
+            Device::make(netlink, name)?
+        };
+        let (index, engine) = (device.index, format!("user ({})", device.kind()));
+        Ok((Self::User { engine: Box::new(Engine::new(setup)), device, outer }, index, engine))
+    }
+
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Kernel(_) => std::future::pending().await,
+            Self::User { device, outer, .. } => tokio::select! {
+                ready = device.readable() => ready,
+                ready = outer.readable() => ready,
+            },
+        }
+    }
+
+    pub fn seen(&self, interface: &str, peer: &PeerSetup) -> Seen {
+        match self {
+            Self::Kernel(_) => kernel::seen(interface, peer).unwrap_or_default(),
+            Self::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
+        }
+    }
+
+    /// Whether there is a session with a peer in which it is heard.
+    pub fn hears(&self, interface: &str, peer: &PeerSetup) -> bool {
+        match self {
+            Self::Kernel(_) => kernel::seen(interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
+            Self::User { engine, .. } => engine.hears(&peer.key),
+        }
+    }
+
+    pub fn highest_stamp_ms(&self) -> i64 {
+        match self {
+            Self::Kernel(stamps) => stamps.highest_ms(),
+            Self::User { engine, .. } => engine.highest_stamp_ms(),
+        }
+    }
+}
+
+/// Removes what a daemon that died has left.
+pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error> {
+    let clean = || {
+        let Some(lock) = Lock::take(paths)? else { return Ok(()) };
+        let netlink = Netlink::open()?;
+        match netlink.at(state.index)?.filter(device::is_ours) {
+            // Whatever it is called now.
+            Some(found) => netlink.delete(found.index)?,
+            None => remove_ours(&netlink, &state.interface)?,
+        }
+        lock.release()
+    };
+    clean().map_err(|error: io::Error| refused(&state.interface, &error))
+}
+
+/// Removes an interface of this name, if this program has made it.
+pub fn remove_ours(netlink: &Netlink, name: &str) -> io::Result<()> {
+    match netlink.find(name)? {
+        Some(found) if device::is_ours(&found) => netlink.delete(found.index),
+        Some(_) => Err(io::Error::other("there is an interface of this name already, not made by os-network-admin")),
+        None => Ok(()),
+    }
+}
+
+pub fn refused(interface: &str, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::network(format!(
+            "the interface {interface} cannot be made: this needs root, or CAP_NET_ADMIN in this network namespace"
+        )),
+        _ => Error::network(format!("the interface {interface} cannot be made: {error}")),
+    }
+}
+
+/// The socket of the engine in user space, and the proof that the port is free.
+pub fn outer(port: u16) -> Result<UdpSocket, Error> {
+    let open = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        socket.set_only_v6(true)?;
+        // A node drops fragments. Nor does anybody's word that a packet was too big count here: it would not be authentic.
+        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?;
+        // As much as the limit allows.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    open().map_err(|error| Error::network(format!("UDP port {port} cannot be opened for WireGuard: {error}")))
+}
