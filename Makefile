@@ -48,19 +48,27 @@ help: ## print this
 	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
 	@echo "  sim:   SEEDS=n, or SEED=n to see one"
 
+.PHONY: doctor
+doctor: ## what this machine lacks for which command, and what to install or which setting to change
+	@$(SEL4_CHOICE) tools/doctor
+
+# need-NEED: what a target needs is looked at before it begins.
+need-%:
+	@tools/doctor $*
+
 .PHONY: build
-build: ## build every native program
+build: need-rust need-cc ## build every native program
 	$(CARGO) build --locked $(PROGRAMS)
 
 .PHONY: run
-run: build ## boot a node, watch its first life, let a stranger fail, claim it
+run: need-rust need-cc need-namespaces build ## boot a node, watch its first life, let a stranger fail, claim it
 	$(BIN)/lab run
 
 # Native, unless somebody names a board.
-LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(BOARD))
+LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(filter-out native,$(BOARD)))
 
 .PHONY: lab
-lab: build ## leave nodes running on a segment of their own (docs/lab.md)
+lab: $(if $(LAB_BOARD),have-board) build ## leave nodes running on a segment of their own (docs/lab.md)
 	$(if $(LAB_BOARD),@$(MAKE) --no-print-directory have-deps-sel4 image BOARD=$(LAB_BOARD) CONFIG=release ANCHOR=)
 	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) $(if $(LAB_BOARD),--board $(LAB_BOARD)) \
 	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS))
@@ -70,7 +78,7 @@ lab-stop: ## stop what `make lab` started
 	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down --dir $(LAB); else echo "no lab was built"; fi
 
 .PHONY: test
-test: have-deps ## all tests that this machine can run
+test: need-rust need-cc need-namespaces need-tun have-deps ## all tests that this machine can run
 	$(CARGO) test --locked --workspace --exclude genesis-tests --exclude lab
 	@$(MAKE) --no-print-directory build
 	$(CARGO) test --locked --package lab
@@ -134,13 +142,13 @@ SEED  ?=
 SEEDS ?= 1000
 
 .PHONY: sim
-sim: ## simulate the life of nodes for SEEDS seeds, in fair and rough weather; SEED=n replays one and prints its trace
+sim: need-rust need-cc ## simulate the life of nodes for SEEDS seeds, in fair and rough weather; SEED=n replays one and prints its trace
 	$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 	$(if $(SEED),,$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- --crowd 1000)
 	$(if $(SEED),,SIM_WHOLE=1 $(CARGO) test --locked --package genesis-sim)
 
 .PHONY: check
-check: ## formatting, structure, lints, documentation, system description, licences, of all three workspaces
+check: need-rust need-cc need-rustfmt need-clippy need-git ## formatting, structure, lints, documentation, system description, licences, of all three workspaces
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path pds/Cargo.toml --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
@@ -187,7 +195,7 @@ check-licences:
 	done
 
 .PHONY: bench
-bench: ## measure: target/bench.json and the tables of docs/bench.md; SECTIONS="image ..." measures a part
+bench: need-rust need-cc ## measure: target/bench.json and the tables of docs/bench.md; SECTIONS="image ..." measures a part
 	$(bench_domains)
 	$(CARGO) run --locked --release --package genesis-bench -- --document docs/bench.md $(SECTIONS)
 

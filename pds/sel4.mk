@@ -29,6 +29,16 @@ GENESIS_SYSROOT ?=
 SEL4_STD = $(shell [ -n "$(GENESIS_SYSROOT)" ] || [ -d "$$($(GENESIS_RUSTC) --print sysroot)/lib/rustlib/$(SEL4_TARGET)" ] || \
     echo -Zbuild-std=core,alloc -Zbuild-std-features=compiler-builtins-mem)
 
+# The linker, which rustup does not put on the path: that of the compiler, of another Rust, or Debian's lld.
+SEL4_LINKER ?= $(shell for rustc in $(GENESIS_RUSTC) rustc; do \
+    lld=$$($$rustc --print sysroot 2>/dev/null)/lib/rustlib/$$($$rustc -vV 2>/dev/null | sed -n 's/^host: //p')/bin/rust-lld; \
+    if [ -x "$$lld" ]; then echo "$$lld"; exit; fi; done; \
+    command -v rust-lld || command -v ld.lld || ls /usr/lib/llvm-*/bin/ld.lld 2>/dev/null | tail -n 1)
+
+# What was chosen here, for tools/doctor.
+SEL4_CHOICE = GENESIS_RUSTC="$(GENESIS_RUSTC)" GENESIS_SYSROOT="$(GENESIS_SYSROOT)" SEL4_TARGET="$(SEL4_TARGET)" \
+    SEL4_LINKER="$(SEL4_LINKER)"
+
 # No path of this machine gets into an image.
 SEL4_RUSTFLAGS = $(if $(GENESIS_SYSROOT),--sysroot=$(GENESIS_SYSROOT)) \
     --remap-path-prefix=$(CURDIR)=/genesis --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
@@ -37,17 +47,23 @@ SEL4_RUSTFLAGS = $(if $(GENESIS_SYSROOT),--sysroot=$(GENESIS_SYSROOT)) \
 SEL4_CARGO = $(call SEL4_RUN,$(CARGO) --config pds/.cargo/config.toml build)
 
 # What a cargo command needs to work on domains.
+SEL4_VARIABLE = CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))
 define SEL4_RUN
 env RUSTC="$$(command -v $(GENESIS_RUSTC))" RUSTC_BOOTSTRAP=1 SEL4_INCLUDE_DIRS=$(SDK_BOARD)/include \
-    CARGO_TARGET_$(subst -,_,$(shell echo $(SEL4_TARGET) | tr a-z A-Z))_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
+    $(SEL4_VARIABLE)_LINKER="$(SEL4_LINKER)" $(SEL4_VARIABLE)_RUSTFLAGS="$(strip $(SEL4_RUSTFLAGS))" \
     $(1) --locked --manifest-path pds/Cargo.toml --release --target $(SEL4_TARGET) --target-dir target/pds/$(BOARD)-$(CONFIG) $(SEL4_STD)
 endef
 
-.PHONY: have-sdk
-have-sdk:
+# Whether there is such a board, and an SDK for it; have-sdk: and all that domains are built with.
+.PHONY: have-board
+have-board:
 	@$(if $(filter $(BOARD),$(SEL4_BOARDS)),:,echo "$(BOARD) is no board that has an image; in boards/ there are: $(SEL4_BOARDS)" >&2; exit 1)
-	@[ -x $(MICROKIT_SDK)/bin/microkit ] || { echo "no Microkit SDK at $(MICROKIT_SDK): get version 2.3.0 (README.md says where) and set MICROKIT_SDK" >&2; exit 1; }
+	@tools/doctor sdk
 	@[ -d $(SDK_BOARD) ] || { echo "the SDK at $(MICROKIT_SDK) has no $(BOARD) $(CONFIG)" >&2; exit 1; }
+
+.PHONY: have-sdk
+have-sdk: have-board
+	@$(SEL4_CHOICE) tools/doctor rust cc core lld libclang
 
 # Clippy of the compiler that the domains are built with: another cannot read what that one made.
 SEL4_CLIPPY = $(dir $(shell command -v $(GENESIS_RUSTC)))cargo-clippy

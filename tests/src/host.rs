@@ -80,6 +80,14 @@ impl Host {
         }
     }
 
+    /// Whether anything comes back for a `ping`. That it could not ask, or is not there, is no silence.
+    pub fn hears(&mut self, ping: &str) -> bool {
+        let said = self.run(ping);
+        let silence = said.code == 1 && said.text.contains("100% packet loss");
+        assert!(said.code == 0 || silence, "{ping}\n{}", said.text);
+        said.code == 0
+    }
+
     /// Runs a command that must succeed, and returns what it said.
     pub fn ok(&mut self, command: &str) -> String {
         let said = self.run(command);

@@ -27,7 +27,7 @@ pub use self::{
     machine::Source,
     node::{NATIVE, Node, NodeOptions},
     run::{Run, run},
-    stranger::{Stranger, stranger},
+    stranger::{EXIT_ANSWERED, Stranger, stranger},
     supervise::supervise,
     up::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Up, down, status, switch_of, up},
     visit::{Visit, visit},

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use lab::{AlreadyRunning, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up, Visit};
+use lab::{AlreadyRunning, EXIT_ANSWERED, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up, Visit};
 use segment::enter;
 
 const EXIT_CODES: &str = "\
@@ -96,7 +96,7 @@ fn run(command: Command) -> Result<u8> {
         }
         Command::Supervise(up) => return Ok(lab::supervise(&up)),
         Command::Enter(enter) => return Ok(self::enter(&enter)),
-        Command::Stranger(stranger) => return Ok(u8::from(lab::stranger(&stranger)? > 0)),
+        Command::Stranger(stranger) => return Ok(if lab::stranger(&stranger)? { EXIT_ANSWERED } else { 0 }),
         Command::Visit(visit) => lab::visit(&visit)?,
         Command::Down(In { dir }) => {
             if !lab::down(&dir)? {

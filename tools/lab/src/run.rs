@@ -18,11 +18,13 @@ use clap::Args;
 use native::runner::program_dir;
 use segment::{enter::INTERFACE, switch::Frame};
 
-use crate::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT};
+use crate::{Lab, Node, NodeOptions, SYSTEM, files::SEGMENT, stranger::EXIT_ANSWERED};
 
 const ADMIN: &str = "os-network-admin";
 /// What it exits with if no node has answered.
 const ADMIN_NO_ANSWER: i32 = 5;
+/// What it exits with if one has.
+const ADMIN_FOUND: i32 = 0;
 /// A hang detector.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,6 +47,7 @@ pub fn run(run: &Run) -> Result<()> {
     let admin = program_dir().join(ADMIN);
     ensure!(admin.is_file(), "there is no {}; `make build` makes it", admin.display());
     let lab = Lab::start_with(Some(&dir.join(SEGMENT)), true, SYSTEM.to_owned())?;
+    may_enter(&lab)?;
     let mut params = Params::DEFAULT;
     params.scan_ms = run.scan_ms.into();
     let log = Some(dir.join("console.log"));
@@ -56,6 +59,22 @@ pub fn run(run: &Run) -> Result<()> {
         say::show!("   logs, registry and record: {}", dir.display());
     }
     Ok(())
+}
+
+/// Whether a program can be put on the segment at all: this is seen before anything is shown.
+fn may_enter(lab: &Lab) -> Result<()> {
+    let tried = enter(lab, "trial", Path::new("true"), &[])?.output().context("lab enter")?;
+    ensure!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr).trim_end());
+    Ok(())
+}
+
+/// A program on the segment, with a port of that name.
+fn enter(lab: &Lab, name: &str, program: &Path, arguments: &[OsString]) -> Result<Command> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let mut command = Command::new(own);
+    command.args(["enter", "--switch"]).arg(lab.switch().dir()).args(["--name", name]);
+    command.arg(program).args(arguments);
+    Ok(command)
 }
 
 struct Show<'a> {
@@ -124,14 +143,22 @@ impl Show<'_> {
         let own = std::env::current_exe().context("cannot find this program")?;
         let status =
             self.enter("stranger", &own, &["stranger".into(), address.into()])?.status().context("lab enter")?;
-        ensure!(status.success(), "the stranger got an answer ({status})");
+        match status.code() {
+            Some(0) => {}
+            Some(code) if code == i32::from(EXIT_ANSWERED) => bail!("the stranger got an answer"),
+            _ => bail!("the stranger could not knock everywhere, so nothing is shown ({status})"),
+        }
         say::show!("== The stranger has the administrator's tool too, and a key of his own.");
         self.make_key("stranger")?;
         say::show!("   $ {ADMIN} discover");
         let discover = ["discover", "--wait", "3"].map(OsString::from);
         let status =
             self.enter("stranger", self.admin, &self.key("stranger", &discover))?.status().context("lab enter")?;
-        ensure!(status.code() == Some(ADMIN_NO_ANSWER), "with a foreign key a node was found ({status})");
+        match status.code() {
+            Some(ADMIN_NO_ANSWER) => {}
+            Some(ADMIN_FOUND) => bail!("with a foreign key a node was found"),
+            _ => bail!("the stranger could not look for nodes, so nothing is shown ({status})"),
+        }
         let sent = self.lab.switch().frames_from("stranger").len();
         ensure!(sent > 0, "the stranger has sent nothing");
         let frames = self.lab.switch().frames_from(self.node.name());
@@ -150,7 +177,7 @@ impl Show<'_> {
         let mut arguments = vec!["visit".into(), node.into(), self.admin.into()];
         arguments.extend(self.key("admin", &[]));
         let status = self.enter("admin", &own, &arguments)?.status().context("lab enter")?;
-        ensure!(status.success(), "the node in its mesh is not as it should be ({status})");
+        ensure!(status.success(), "the visit in the mesh has failed ({status}): the reason is above");
         Ok(())
     }
 
@@ -201,11 +228,7 @@ impl Show<'_> {
 
     /// A program on the segment, with a port of that name.
     fn enter(&self, name: &str, program: &Path, arguments: &[OsString]) -> Result<Command> {
-        let own = std::env::current_exe().context("cannot find this program")?;
-        let mut command = Command::new(own);
-        command.args(["enter", "--switch"]).arg(self.lab.switch().dir()).args(["--name", name]);
-        command.arg(program).args(arguments);
-        Ok(command)
+        enter(self.lab, name, program, arguments)
     }
 
     fn secret(&self, name: &str, text: &str) -> Result<()> {

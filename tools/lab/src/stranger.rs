@@ -20,6 +20,9 @@ const BEACON_PORT: u16 = 8090;
 const EVERYONE: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ECHO_REQUEST: u8 = 128;
 
+/// What it exits with if anything came back: no other failure is taken for that.
+pub const EXIT_ANSWERED: u8 = 20;
+
 #[derive(Args)]
 pub struct Stranger {
     /// The node's address
@@ -29,8 +32,8 @@ pub struct Stranger {
     pub wait_ms: u64,
 }
 
-/// Knocks everywhere at once, prints what came back, and returns how much of it there was.
-pub fn stranger(stranger: &Stranger) -> Result<u32> {
+/// Knocks everywhere at once, prints what came back, and returns whether anything did. What could not be sent is an error.
+pub fn stranger(stranger: &Stranger) -> Result<bool> {
     let name = std::env::var(VARIABLE).with_context(|| format!("{VARIABLE} is not set; run me by `lab enter`"))?;
     let any = UdpSocket::bind("[::]:0")?;
     let scope = rustix::net::netdevice::name_to_index(&any, &name).with_context(|| name.clone())?;
@@ -44,20 +47,23 @@ pub fn stranger(stranger: &Stranger) -> Result<u32> {
             PORTS.map(|port| threads.spawn(move || connect(at(node, port), patience))).into_iter().collect();
         let ping = ping.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         let shout = shout.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-        let connected = connects.into_iter().filter_map(|thread| thread.join().ok()).filter(|back| *back).count();
+        let mut connected = 0;
+        for thread in connects {
+            connected += usize::from(thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?);
+        }
         io::Result::Ok([
             ("ping to the node and to everyone", ping),
             ("UDP to port 8090", shout),
             ("TCP to 8 ports", connected),
         ])
     })?;
-    let mut all = 0;
+    let mut any = false;
     for (what, count) in answers {
         let text = if count == 0 { "nothing came back".to_owned() } else { format!("{count} answers") };
         say::show!("   {what}: {text}");
-        all += u32::try_from(count)?;
+        any |= count > 0;
     }
-    Ok(all)
+    Ok(any)
 }
 
 /// Echo requests; every ICMPv6 message that comes from the node counts.
@@ -65,8 +71,8 @@ fn ping(targets: [SocketAddrV6; 2], node: Ipv6Addr, deadline: Instant) -> io::Re
     let socket =
         rustix::net::socket_with(AddressFamily::INET6, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::ICMPV6))?;
     for target in targets {
-        // The kernel fills in the checksum. Without a neighbour's answer it has nowhere to send to, and says so later.
-        let _ = rustix::net::sendto(&socket, &[ECHO_REQUEST, 0, 0, 0, 0x47, 0x4e, 0, 1], SendFlags::empty(), &target);
+        // The kernel fills in the checksum.
+        went(rustix::net::sendto(&socket, &[ECHO_REQUEST, 0, 0, 0, 0x47, 0x4e, 0, 1], SendFlags::empty(), &target))?;
     }
     count(socket, node, deadline)
 }
@@ -75,9 +81,17 @@ fn ping(targets: [SocketAddrV6; 2], node: Ipv6Addr, deadline: Instant) -> io::Re
 fn shout(targets: [SocketAddrV6; 2], node: Ipv6Addr, deadline: Instant) -> io::Result<usize> {
     let socket = UdpSocket::bind(("::", BEACON_PORT))?;
     for target in targets {
-        let _ = socket.send_to(b"is anybody there?", target);
+        went(rustix::net::sendto(&socket, b"is anybody there?", SendFlags::empty(), &target))?;
     }
     count(socket.into(), node, deadline)
+}
+
+/// Without a neighbour's answer the kernel has nowhere to send to, and may say so before this is sent.
+fn went(sent: rustix::io::Result<usize>) -> io::Result<()> {
+    match sent {
+        Ok(_) | Err(rustix::io::Errno::HOSTUNREACH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn count(socket: OwnedFd, node: Ipv6Addr, deadline: Instant) -> io::Result<usize> {
@@ -102,10 +116,14 @@ fn is(from: Option<SocketAddrAny>, node: Ipv6Addr) -> bool {
     from.and_then(|from| SocketAddrV6::try_from(from).ok()).is_some_and(|from| *from.ip() == node)
 }
 
-/// Whether anything came back: a connection, or a refusal.
-fn connect(to: SocketAddrV6, patience: Duration) -> bool {
+/// Whether anything came back: a connection, or a refusal. What else goes wrong says nothing about that.
+fn connect(to: SocketAddrV6, patience: Duration) -> io::Result<bool> {
     match TcpStream::connect_timeout(&to.into(), patience) {
-        Ok(_) => true,
-        Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset),
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Ok(true),
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => Ok(false),
+            _ => Err(error),
+        },
     }
 }

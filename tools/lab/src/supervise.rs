@@ -132,8 +132,12 @@ fn follow(
             if deadline.is_some() {
                 let seen = node.seen();
                 for phase in &seen.phases[said[index]..] {
-                    let fingerprint = seen.fingerprint.as_deref().filter(|_| phase != "blind").unwrap_or_default();
-                    let text = format!("{:<8} {phase:<9} {fingerprint}", node.name());
+                    let more = match phase.as_str() {
+                        "blind" => String::new(),
+                        "scan" => format!("for {} s, unless an administrator answers", scan.as_secs_f32()),
+                        _ => seen.fingerprint.clone().unwrap_or_default(),
+                    };
+                    let text = format!("{:<8} {phase:<9} {more}", node.name());
                     say(words, &Word::Say(text.trim_end().to_owned()))?;
                 }
                 said[index] = seen.phases.len();

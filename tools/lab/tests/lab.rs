@@ -282,6 +282,19 @@ fn nodes_in_a_tests_own_process() {
     assert!(error.contains("has not reached claimed") && error.contains("genesis: phase hold"), "{error}");
 }
 
+/// Where the kernel refuses what a stranger needs, it is not the node that is found wanting.
+#[test]
+fn a_life_is_not_begun_where_no_program_can_be_put_beside_it() {
+    let no_namespaces =
+        "echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_net_namespaces; exec \"$@\"";
+    let mut run = Command::new("unshare");
+    run.args(["-Urmpf", "--mount-proc", "sh", "-ec", no_namespaces, "sh", env!("CARGO_BIN_EXE_lab"), "run"]);
+    let output = run.output().expect("unshare, of util-linux, is needed");
+    assert_eq!((code(&output), &*output.stdout), (1, &b""[..]), "{}", error(&output));
+    assert!(error(&output).contains("sysctl user.max_user_namespaces=10000"), "{}", error(&output));
+    assert_eq!(error(&output).lines().count(), 1, "{}", error(&output));
+}
+
 /// `make run`, with a shorter scan. It needs `make build` for the administrator's tool.
 #[test]
 fn a_life_from_power_on_to_pairing() {

@@ -259,15 +259,30 @@ impl Admin {
 
 fn fetch(port: u16) -> Option<usize> {
     let address = (Ipv4Addr::new(10, 8, 0, 2), port).into();
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    let mut stream = match TcpStream::connect_timeout(&address, Duration::from_secs(2)) {
+        Ok(stream) => stream,
+        // Nothing came back. A refusal would be an answer.
+        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return None,
+        Err(error) => panic!("{error}"),
+    };
     let mut page = Vec::new();
     stream.read_to_end(&mut page).ok()?;
     assert!(page.iter().all(|byte| *byte == 7));
     Some(page.len())
 }
 
+/// Whether the node answers on both families. One alone, or a `ping` that could not ask, is no answer to that.
 fn pings() -> bool {
-    sh("ping -c 1 -W 2 10.8.0.2") && sh("ping -c 1 -W 2 fd05:505:505:505::2")
+    let heard = ["10.8.0.2", "fd05:505:505:505::2"].map(|to| {
+        let output = Command::new("ping").args(["-c", "1", "-W", "2", to]).output().unwrap();
+        match output.status.code() {
+            Some(0) => true,
+            Some(1) => false,
+            _ => panic!("ping {to}: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    });
+    assert_eq!(heard[0], heard[1]);
+    heard[0]
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
