@@ -5,7 +5,10 @@ use std::{env, process::ExitCode};
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use os_network_admin::{
-    base::error::{Error, Exit},
+    base::{
+        error::{Error, Exit},
+        guard,
+    },
     cli::{self, Cli},
     output,
 };
@@ -14,11 +17,17 @@ fn main() -> ExitCode {
     // SAFETY: no handler is installed, only the default one taken away; no other thread runs yet.
     // A file size limit is then an error of the write, as a full disk is, and not a death without a word.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    // Any command may hold the administrator's key, or the mesh's.
+    let closed = guard::close_process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     let json = cli.common.json;
+    if let Err(error) = closed {
+        output::error(json, &Error::new(Exit::Other, format!("the process cannot be closed to others: {error}")));
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(cli::run(cli)),

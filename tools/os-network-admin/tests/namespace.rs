@@ -29,6 +29,7 @@ use os_network_admin::{
     registry::{Registry, State},
 };
 use rusqlite::Connection;
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
@@ -308,6 +309,15 @@ fn beacon() {
     while !Path::new(&admin.folder.path().join("registry")).exists() {
         std::thread::yield_now();
     }
+    // It holds the key all the time: nobody gets it out of a core file, nor, if there is room for that, out of swap.
+    let about = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", beacon.id())).unwrap();
+    let words = |text: String, line: &str| -> Vec<String> {
+        let line = text.lines().find_map(|text| text.strip_prefix(line)).unwrap().to_owned();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(words(about("limits"), "Max core file size"), ["0", "0", "bytes"]);
+    let may_lock = getrlimit(Resource::Memlock).current.is_none_or(|room| room >= 1 << 16);
+    assert_eq!(words(about("status"), "VmLck:")[0] != "0", may_lock);
     let used = admin.expect(4, "discover --wait 1 --json");
     assert!(used["error"]["message"].as_str().unwrap().contains("8090 is in use"));
     kill(Pid::from_raw(i32::try_from(beacon.id()).unwrap()), Signal::SIGTERM).unwrap();

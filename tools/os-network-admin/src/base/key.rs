@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{
     error::{Error, Exit},
     files::{self, SecretBytes},
+    guard::Locked,
     host::{Host, System},
 };
 
@@ -97,14 +98,14 @@ impl KeyFile {
     }
 
     /// A's private half. A wrong passphrase and a changed file look the same.
-    pub fn unlock(&self, passphrase: &[u8]) -> Result<AnchorSecret, Error> {
+    pub fn unlock(&self, passphrase: &[u8]) -> Result<Locked<AnchorSecret>, Error> {
         let key = self.key(passphrase)?;
         let mut seed = Secret::new(self.sealed);
         let cipher = XChaCha20Poly1305::new((&*key).into());
         cipher
             .decrypt_inout_detached(&self.nonce.into(), &self.header(), seed.as_mut_slice().into(), (&self.tag).into())
             .map_err(|_| Error::input("wrong passphrase, or the key file was changed: try again, or restore it"))?;
-        Ok(AnchorSecret::from_seed(&seed))
+        Ok(Locked::new(AnchorSecret::from_seed(&seed)))
     }
 
     pub fn public(&self) -> AnchorPublic {

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod files;
+pub mod guard;
 pub mod host;
 pub mod input;
 pub mod interface;

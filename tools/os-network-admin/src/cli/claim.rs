@@ -19,6 +19,7 @@ use super::common::{Common, fleet_id, fleet_name, key_path, passphrase, print, r
 use crate::{
     base::{
         error::{Error, Exit},
+        guard::Locked,
         host,
         input::{self, Print},
         interface::Interface,
@@ -156,7 +157,7 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     }
     // By ticket, the ticket's key signs, and of A only the public half is needed.
     let anchor = match &ticket {
-        Some(ticket) => AnchorSecret::from_seed(&ticket.secret),
+        Some(ticket) => Locked::new(AnchorSecret::from_seed(&ticket.secret)),
         None => key.unlock(&passphrase(common, false)?)?,
     };
     let net = link(common).await?;
@@ -207,6 +208,9 @@ pub async fn beacon(
     let registry = Registry::open(&registry_path(common)?)?;
     authority(common, &mut terms)?;
     let progress = Progress::new(common.json);
+    if !anchor.is_locked() {
+        progress.warn("the kernel lets no memory be locked (see ulimit -l): while this runs the key may get into swap");
+    }
     let context = Context {
         net: &net,
         registry: &registry,

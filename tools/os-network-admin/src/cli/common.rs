@@ -14,6 +14,7 @@ use crate::{
     base::{
         error::{Error, Exit},
         files::SecretBytes,
+        guard::Locked,
         key::{self, KeyFile},
         mesh_key::MeshKey,
     },
@@ -154,6 +155,6 @@ pub fn view<'r>(common: &Common, registry: &'r Registry, fleet: &InFleet) -> Res
     View::load(registry, &fleet, MeshKey::of_registry(&registry_path(common)?)?.public())
 }
 
-pub fn unlock(common: &Common) -> Result<AnchorSecret, Error> {
+pub fn unlock(common: &Common) -> Result<Locked<AnchorSecret>, Error> {
     KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)
 }
