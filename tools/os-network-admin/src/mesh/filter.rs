@@ -3,23 +3,33 @@
 //!
 //! Whatever the node's workload tries, only telemetry, answers, and what a rule of the node's names come out here.
 
+use std::time::Duration;
+
+use fair::Budget;
 use policy::{Configuration, Direction, EchoKind, Flows, Packet, Peer, Prefix, Role, Rule, Transport};
 use tokio::time::Instant;
 use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
 use crate::registry::Rules;
 
+/// Records of telemetry that a node may send in a second: it sends one every ten seconds, and one for each command that
+/// it hears, which are repeated twice a second. Without a budget one node could take all the room that records of others
+/// wait in.
+const RECORDS: u64 = 16;
+
 pub struct Filter {
     flows: Box<Flows>,
     /// Ours, with the node as the only peer.
     mirrored: Box<Configuration>,
+    telemetry: Budget,
     since: Instant,
 }
 
 impl Filter {
     /// Between our addresses and those of a node with these rules.
     pub fn new(own: &[Prefix], node: &[Prefix], rules: &Rules) -> Self {
-        let mut filter = Self { flows: Box::default(), mirrored: Box::default(), since: Instant::now() };
+        let (telemetry, since) = (Budget::new(RECORDS), Instant::now());
+        let mut filter = Self { flows: Box::default(), mirrored: Box::default(), telemetry, since };
         filter.revise(own, node, rules);
         filter
     }
@@ -68,15 +78,14 @@ impl Filter {
     /// Whether a packet of the node's is taken.
     pub fn inbound(&mut self, bytes: &[u8]) -> bool {
         let Ok(packet) = Packet::parse(bytes) else { return false };
+        let now = self.now();
         match packet.summary.transport {
             Transport::Udp { source, destination } if is_reserved(source, destination) => {
                 destination == TELEMETRY_PORT
                     && self.mirrored.addresses.iter().any(|own| own.ip == packet.summary.destination)
+                    && self.telemetry.spend(now)
             }
-            _ => {
-                let now = self.now();
-                self.flows.inbound(now, &self.mirrored, false, 0, &packet.summary).is_ok()
-            }
+            _ => self.flows.inbound(now, &self.mirrored, false, 0, &packet.summary).is_ok(),
         }
     }
 
@@ -85,8 +94,9 @@ impl Filter {
         self.mirrored.rules.contains(&echo)
     }
 
+    /// Begins late enough for a budget to have been saved up.
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from((Duration::from_secs(1) + self.since.elapsed()).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -171,6 +181,17 @@ mod tests {
         assert!(!filter.outbound(&tcp((OWN, 4000), (NODE, 80), true, false)));
         assert!(!filter.outbound(&udp((OWN, 4000), (NODE, 8091))));
         assert!(!filter.outbound(b"no packet") && !filter.inbound(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_a_budget_of_telemetry_and_what_it_opens_beside_is_not_held_up() {
+        let mut filter = filter(&[rule(Direction::Out, Protocol::Tcp, 80)]);
+        let record = udp((NODE, 8091), (OWN, 8091));
+        let taken = |filter: &mut Filter| (0..200).filter(|_| filter.inbound(&record)).count();
+        assert!((16..=17).contains(&taken(&mut filter)));
+        assert!(filter.inbound(&tcp((NODE, 4000), (OWN, 80), true, false)));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!((7..=9).contains(&taken(&mut filter)));
     }
 
     #[test]
