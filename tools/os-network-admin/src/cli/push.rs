@@ -9,7 +9,10 @@ use super::{
     interrupt::{Interrupt, Interruptible},
 };
 use crate::{
-    base::error::{Error, Exit},
+    base::{
+        error::{Error, Exit},
+        guard::Locked,
+    },
     fleet::{
         View,
         account::{Account, settle},
@@ -22,13 +25,13 @@ use crate::{
 
 /// Who tells nodes: the key, and the way to them.
 pub struct Teller {
-    authority: AnchorSecret,
+    authority: Locked<AnchorSecret>,
     mesh: Interruptible<DaemonLane>,
 }
 
 impl Teller {
     /// From here on an interruption is told with what is stored.
-    async fn new(common: &Common, authority: AnchorSecret) -> Result<Self, Error> {
+    async fn new(common: &Common, authority: Locked<AnchorSecret>) -> Result<Self, Error> {
         let lane = DaemonLane::connect(&registry_path(common)?).await?;
         Ok(Self { authority, mesh: Interruptible { lane, interrupt: Interrupt::watch()? } })
     }
