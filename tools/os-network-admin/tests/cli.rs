@@ -253,6 +253,9 @@ fn other_bad_inputs_are_refused() {
     home.fails(&with(&["--config", "config"]), 3, "no node could use the configuration config");
     home.fails(&with(&["--underlay", "10.0.0.5/8"]), 2, "2001:db8::5/64");
     home.fails(&with(&["--endpoint", "here"]), 2, "[2001:db8::1]:51820");
+    home.fails(&with(&["--endpoint", "[::ffff:192.0.2.1]:51820"]), 2, "IPv6 address of a host");
+    home.fails(&with(&["--underlay", "2001:db8::5/64", "--gateway", "ff02::2"]), 2, "--gateway is not");
+    home.fails(&["export", "laptop", "--public-key", &("A".repeat(43) + "=")], 2, "no public key");
     home.private("authority", &[0; 76]);
     home.fails(&with(&["--authority", "authority"]), 3, "nor an anchor.bin");
     home.fails(&with(&["--needed", "2"]), 3, "not between 1 and 1");

@@ -107,11 +107,6 @@ impl CommandKeys {
     }
 }
 
-/// Whether an image's anchor can be one: with its X25519 half a secret can be agreed, and its other half verifies.
-pub fn usable(anchor: &AnchorPublic) -> bool {
-    crypto::dh_usable(&anchor.dh) && crypto::sign_usable(&anchor.sign)
-}
-
 #[cfg(test)]
 mod tests {
     use calls::keystore::AnchorKind;
@@ -167,11 +162,11 @@ mod tests {
     #[test]
     fn an_anchor_of_small_order_is_unusable() {
         let mut public = crypto::AnchorSecret::from_seed(&[1; 32]).public();
-        assert!(usable(&public) && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_some());
+        assert!(public.is_usable() && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_some());
         for dh in [[0; 32], [[1, 0].as_slice(), &[0; 30]].concat().try_into().unwrap()] {
             public.dh = dh;
             assert!(
-                !usable(&public) && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_none()
+                !public.is_usable() && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_none()
             );
         }
     }

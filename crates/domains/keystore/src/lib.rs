@@ -151,10 +151,7 @@ impl<S: Store> Keystore<S> {
     /// [`wire::anchor::AnchorFile`] or zeros.
     pub fn new(device_secret: ReadOnly<'_>, anchor: ReadOnly<'_>, store: S) -> Self {
         let device_secret = Secret::new(cell::read_static(&device_secret));
-        let image = match cell::read_static::<AnchorFile>(&anchor).read() {
-            AnchorIn::Some(public) if !identity::usable(&public) => AnchorIn::Damaged,
-            image => image,
-        };
+        let image = cell::read_static::<AnchorFile>(&anchor).read();
         let mut vault = Vault::new(store, &device_secret);
         let start = Start::new(device_secret, &mut vault);
         Self { stage: Stage::Start(start), vault, image, told: StatusReply::new_zeroed() }

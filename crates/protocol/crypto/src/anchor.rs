@@ -1,6 +1,6 @@
 //! The administrative fiduciary key A (and a ticket's one-node claim key): Ed25519 and X25519 from one seed.
 
-use crate::{Secret, derive, dh_public, label, sign_public};
+use crate::{Secret, derive, dh_public, dh_usable, label, sign_public, sign_usable};
 
 /// The private half. No `Debug`, no `Clone`; wiped on drop.
 pub struct AnchorSecret {
@@ -13,6 +13,13 @@ pub struct AnchorSecret {
 pub struct AnchorPublic {
     pub sign: [u8; 32],
     pub dh: [u8; 32],
+}
+
+impl AnchorPublic {
+    /// With its X25519 half a secret can be agreed, and its other half verifies.
+    pub fn is_usable(&self) -> bool {
+        dh_usable(&self.dh) && sign_usable(&self.sign)
+    }
 }
 
 impl AnchorSecret {

@@ -71,13 +71,26 @@ pub fn dh_public(secret: &Secret) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(**secret)).to_bytes()
 }
 
+/// The points of small order, of the curve and of its twist: with these, and no others, every exchange is all zero. Those of
+/// order eight (the last two) are in no range that could be named.
+const SMALL_ORDER: [[u8; 32]; 5] = {
+    let mut points = [[0; 32]; 5];
+    points[1][0] = 1;
+    // 2^255 - 20, which is -1.
+    points[2] = [0xff; 32];
+    (points[2][0], points[2][31]) = (0xec, 0x7f);
+    points[3] = *b"\xe0\xeb\x7a\x7c\x3b\x41\xb8\xae\x16\x56\xe3\xfa\xf1\x9f\xc4\x6a\xda\x09\x8d\xeb\x9c\x32\xb1\xfd\x86\x62\x05\x16\x5f\x49\xb8\x00";
+    points[4] = *b"\x5f\x9c\x95\xbc\xa3\x50\x8c\x24\xb1\xd0\xb1\x55\x9c\x83\xef\x5b\x04\x44\x5c\xc4\x58\x1c\x8e\x86\xd8\x22\x4e\xdd\xd0\x9f\x11\x57";
+    points
+};
+
 /// Whether a public key can stand for someone in X25519: a secret can be agreed with it, which a point of small order
 /// forbids, and the bytes are the one canonical encoding of its point, so that equal keys are equal bytes.
 pub fn dh_usable(public: &[u8; 32]) -> bool {
     let [low, middle @ .., high] = public;
     // From 2^255 - 19 on the same points come again, and the highest bit means nothing.
     let canonical = *high < 0x7f || (*high == 0x7f && !(middle.iter().all(|byte| *byte == 0xff) && *low >= 0xed));
-    canonical && dh(&Zeroizing::new([1; 32]), public).is_some()
+    canonical && !SMALL_ORDER.contains(public)
 }
 
 /// Whether a public key can verify anything in Ed25519.
@@ -179,8 +192,13 @@ mod tests {
         last[0] = 0xec;
         let mut one = [0; 32];
         one[0] = 1;
-        for small in [[0; 32], one, last] {
-            assert!(!dh_usable(&small));
+        assert!([[0; 32], one, last].iter().all(|small| SMALL_ORDER.contains(small)));
+        for small in SMALL_ORDER {
+            assert!(!dh_usable(&small) && dh(&secret(5), &small).is_none());
+            // Its neighbours are others.
+            let mut next = small;
+            next[16] ^= 4;
+            assert!(dh_usable(&next) && dh(&secret(5), &next).is_some());
         }
         assert!(sign_usable(&sign_public(&secret(7))));
         let mut identity = [0; 32];

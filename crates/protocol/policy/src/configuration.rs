@@ -62,11 +62,27 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// Whether a datagram can be sent there.
+    pub fn is_usable(&self) -> bool {
+        is_host_v6(&self.ip) && self.port != 0
+    }
+}
+
 /// The static address of a routed link, beside the link-local one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Underlay {
     pub address: Prefix,
     pub gateway: Option<Ip>,
+}
+
+impl Underlay {
+    /// Whether a host can have this address, and another be the gateway.
+    pub fn is_usable(&self) -> bool {
+        self.address.length <= 128
+            && is_host_v6(&self.address.ip)
+            && self.gateway.is_none_or(|gateway| is_host_v6(&gateway) && gateway != self.address.ip)
+    }
 }
 
 /// A WireGuard preshared key. Not for printing.
@@ -99,10 +115,11 @@ pub struct Configuration {
 pub enum Invalid {
     /// Not the encoding, or bytes are left.
     Encoding,
-    /// An address that is no unicast address, a length that its family does not have, two alike, or an underlay that is
-    /// not IPv6.
+    /// An address that is no unicast address, a length that its family does not have, two alike, or an underlay that is no
+    /// host's IPv6 address or is its own gateway.
     Address,
-    /// Two peers have one key or one prefix, a prefix has bits past its length, or an endpoint is none.
+    /// Two peers have one key or one prefix, a key is good for nothing, a prefix has bits past its length, or an endpoint is
+    /// none.
     Peer,
     /// A rule for ICMP names a port, another names none, or one of the node's own.
     Rule,
@@ -131,16 +148,16 @@ impl Configuration {
         let own = self.addresses.iter().chain(self.underlay.iter().map(|underlay| &underlay.address));
         if !own.clone().all(Prefix::is_sound)
             || has_twins(own.map(|prefix| prefix.ip))
-            || !self.underlay.iter().all(|underlay| is_unicast_v6(&underlay.address.ip))
-            || !self.underlay.iter().filter_map(|underlay| underlay.gateway).all(|gateway| is_unicast_v6(&gateway))
+            || !self.underlay.iter().all(Underlay::is_usable)
         {
             return Err(Invalid::Address);
         }
         let allowed = self.peers.iter().flat_map(|peer| peer.allowed.iter());
         if has_twins(self.peers.iter().map(|peer| peer.key))
+            || !self.peers.iter().all(|peer| crypto::dh_usable(&peer.key))
             || !allowed.clone().all(Prefix::is_network)
             || has_twins(allowed.map(|prefix| (prefix.ip, prefix.length)))
-            || !self.peers.iter().filter_map(|peer| peer.endpoint).all(|at| is_unicast_v6(&at.ip) && at.port != 0)
+            || !self.peers.iter().filter_map(|peer| peer.endpoint).all(|at| at.is_usable())
         {
             return Err(Invalid::Peer);
         }
@@ -164,8 +181,9 @@ fn is_unicast(ip: &Ip) -> bool {
     !multicast && *ip != [0; 16]
 }
 
-fn is_unicast_v6(ip: &Ip) -> bool {
-    is_unicast(ip) && !is_mapped(ip)
+/// A host's address on a link: as the node's filter has it, nothing in ::/8 is one.
+fn is_host_v6(ip: &Ip) -> bool {
+    !matches!(ip[0], 0 | 0xff)
 }
 
 fn has_twins<T: PartialEq>(items: impl Iterator<Item = T> + Clone) -> bool {

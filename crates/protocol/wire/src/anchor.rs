@@ -23,7 +23,7 @@ pub enum AnchorIn {
     /// All zero: the image carries no anchor.
     None,
     Some(AnchorPublic),
-    /// Something that is no anchor: the image is damaged.
+    /// Something that is no anchor, or keys that are good for nothing: the image is damaged.
     Damaged,
 }
 
@@ -35,10 +35,11 @@ impl AnchorFile {
     }
 
     pub fn read(&self) -> AnchorIn {
+        let anchor = AnchorPublic { sign: self.sign, dh: self.dh };
         if self.as_bytes().iter().all(|byte| *byte == 0) {
             AnchorIn::None
-        } else if self.magic == MAGIC && self.check == self.checksum() {
-            AnchorIn::Some(AnchorPublic { sign: self.sign, dh: self.dh })
+        } else if self.magic == MAGIC && self.check == self.checksum() && anchor.is_usable() {
+            AnchorIn::Some(anchor)
         } else {
             AnchorIn::Damaged
         }
@@ -62,6 +63,14 @@ mod tests {
         file.sign[3] ^= 1;
         assert_eq!(file.read(), AnchorIn::Damaged);
         assert_eq!(AnchorFile::new_zeroed().read(), AnchorIn::None);
+    }
+
+    #[test]
+    fn keys_that_are_good_for_nothing_are_damage() {
+        let anchor = crypto::AnchorSecret::from_seed(&[1; 32]).public();
+        for unusable in [AnchorPublic { dh: [0; 32], ..anchor }, AnchorPublic { sign: [0; 32], ..anchor }] {
+            assert_eq!(AnchorFile::new(&unusable).read(), AnchorIn::Damaged);
+        }
     }
 
     use zerocopy::FromZeros;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crypto::AnchorPublic;
-use policy::{Endpoint, Prefix};
+use policy::{Endpoint, Prefix, Underlay};
 use wire::{
     Fingerprint, Key,
     anchor::{AnchorFile, AnchorIn},
@@ -18,7 +18,11 @@ use wire::{
 };
 use zerocopy::FromBytes;
 
-use super::{error::Error, files, mesh_key::decode};
+use super::{
+    error::{Error, Exit},
+    files,
+    mesh_key::decode,
+};
 
 /// A fingerprint as a value to compare.
 pub type Print = [u8; 20];
@@ -76,6 +80,10 @@ pub fn authority(text: &str) -> Result<Authority, Error> {
     let mut bytes = [0; 64];
     if text.len() == 128 && base16ct::mixed::decode(text, &mut bytes).is_ok() {
         let [sign, dh] = [0, 32].map(|at| core::array::from_fn(|i| bytes[at + i]));
+        // A key whose exchange is always zero could never command a node.
+        if !(AnchorPublic { sign, dh }).is_usable() {
+            return Err(Error::input(format!("the authority {text} is no usable key: nobody can have made it")));
+        }
         return Ok(Authority { sign, dh });
     }
     let path = Path::new(text);
@@ -96,10 +104,6 @@ pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<
         if set.iter().any(|one| one.sign == other.sign || one.dh == other.dh) {
             return Err(Error::input(format!("the authority {text} is named twice, or is your own key")));
         }
-        // A key whose exchange is always zero could never command the node.
-        if !crypto::sign_usable(&other.sign) || !crypto::dh_usable(&other.dh) {
-            return Err(Error::input(format!("the authority {text} is no usable key")));
-        }
         set.push(other);
     }
     if set.len() > MAX_AUTHORITIES {
@@ -116,25 +120,44 @@ pub fn underlay(text: &str) -> Result<Prefix, String> {
     let parse = || {
         let (ip, length) = text.split_once('/')?;
         let (ip, length) = (ip.parse::<Ipv6Addr>().ok()?, length.parse().ok().filter(|length| *length <= 128)?);
-        Some(Prefix { ip: ip.octets(), length })
+        let address = Prefix { ip: ip.octets(), length };
+        Underlay { address, gateway: None }.is_usable().then_some(address)
     };
-    parse().ok_or_else(|| "an underlay address is an IPv6 address with its length, such as 2001:db8::5/64".into())
+    parse().ok_or_else(|| "an underlay address is a host's IPv6 address with its length, such as 2001:db8::5/64".into())
 }
 
 /// `[ADDRESS]:PORT`.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     let address: SocketAddrV6 = text.parse().map_err(|_| "an endpoint is written as [2001:db8::1]:51820")?;
-    Ok(Endpoint { ip: address.ip().octets(), port: address.port() })
+    let endpoint = Endpoint { ip: address.ip().octets(), port: address.port() };
+    if address.scope_id() != 0 || !endpoint.is_usable() {
+        return Err(
+            "an endpoint is the IPv6 address of a host, without an interface, and a port above 0: nodes have no \
+                    IPv4 outside the tunnel"
+                .into(),
+        );
+    }
+    Ok(endpoint)
+}
+
+/// A static address and its gateway.
+pub fn static_address(address: Prefix, gateway: Option<Ipv6Addr>) -> Result<Underlay, Error> {
+    let underlay = Underlay { address, gateway: gateway.map(|gateway| gateway.octets()) };
+    let refuse = || Error::new(Exit::Usage, "--gateway is not the IPv6 address of another host on the node's link");
+    if underlay.is_usable() { Ok(underlay) } else { Err(refuse()) }
 }
 
 /// A WireGuard public key.
 pub fn public_key(text: &str) -> Result<Key, String> {
-    decode(text).ok_or_else(|| "a public key has 44 characters, as `wg pubkey` prints it".into())
+    let key = decode(text).ok_or("a public key has 44 characters, as `wg pubkey` prints it")?;
+    // All zero and the like: whoever sends it has no private key to it.
+    if crypto::dh_usable(&key) { Ok(key) } else { Err("this is no public key that `wg pubkey` could print".into()) }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use zerocopy::IntoBytes;
 
     use super::*;
 
@@ -172,11 +195,44 @@ mod tests {
     fn what_the_operator_types_is_read_whole() {
         assert_eq!(underlay("2001:db8::5/64").unwrap().length, 64);
         assert_eq!(endpoint("[2001:db8::1]:51820").unwrap().port, 51820);
-        for wrong in ["2001:db8::5", "2001:db8::5/129", "10.0.0.1/8", "/64"] {
+        for wrong in
+            ["2001:db8::5", "2001:db8::5/129", "10.0.0.1/8", "/64", "ff02::1/64", "::1/64", "::ffff:10.0.0.1/96"]
+        {
             assert!(underlay(wrong).is_err(), "{wrong}");
         }
-        assert!(endpoint("2001:db8::1").is_err());
+        for wrong in ["2001:db8::1", "[::ffff:192.0.2.1]:51820", "[2001:db8::1]:0", "[ff02::1]:51820", "[::]:51820"] {
+            assert!(endpoint(wrong).is_err(), "{wrong}");
+        }
+        assert!(endpoint("[fe80::1%2]:51820").is_err() && endpoint("[::1]:51820").is_err());
+        let address = underlay("2001:db8::5/64").unwrap();
+        let gateway = |text: &str| static_address(address, Some(text.parse().unwrap()));
+        assert!(gateway("fe80::1").is_ok() && static_address(address, None).is_ok());
+        for wrong in ["2001:db8::5", "::", "ff02::2", "::ffff:192.0.2.1"] {
+            assert_eq!(gateway(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_one_that_somebody_can_have_made() {
+        let own = crypto::dh_public(&crypto::Secret::new([7; 32]));
+        assert_eq!(public_key(&super::super::mesh_key::encode(&own)), Ok(own));
         assert!(public_key("x").is_err());
+        let hex = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
+        let small = base16ct::lower::decode_vec(hex).unwrap().try_into().unwrap();
+        let mut other = own;
+        other[31] |= 0x80;
+        for key in [[0; 32], small, other] {
+            assert!(public_key(&super::super::mesh_key::encode(&key)).is_err());
+        }
+        let usable = crypto::AnchorSecret::from_seed(&[2; 32]).public();
+        for dh in [[0; 32], small] {
+            let text = super::super::key::public_text(&AnchorPublic { dh, ..usable });
+            assert!(authority(&text).unwrap_err().message.contains("no usable key"));
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("anchor.bin");
+            std::fs::write(&file, AnchorFile::new(&AnchorPublic { dh, ..usable }).as_bytes()).unwrap();
+            assert!(authority(file.to_str().unwrap()).is_err());
+        }
     }
 
     proptest! {

@@ -151,6 +151,10 @@ fn check_identity(message: &IdentityMessage, hello: &HelloBody, handshake: &[u8;
         return Err("the node in the session is another than the one in the hello");
     }
     identity.verify(handshake).ok_or("the node did not prove its identity: its signature is not for this session")?;
+    // A key with which no secret can be agreed is nobody's.
+    if !crypto::dh_usable(&identity.mesh_key) {
+        return Err("the node's WireGuard key is none");
+    }
     if identity.committed > 1 || identity.forked > 1 || identity.zero != [0; 6] {
         return Err("the node's identity is malformed");
     }
@@ -390,7 +394,9 @@ mod tests {
         assert_eq!(check(&|_| ()), Ok(()));
         assert_eq!(check(&|i| (i.forked, i.fork) = (0, ForkRecord::new_zeroed())), Ok(()));
         // All of these are signed by the node.
-        let wrong: [&dyn Fn(&mut Identity); 10] = [
+        let small = ForkRecord::sign(&seed, fiduciary, [2; 32], [0; 32], [4; 16]);
+        let wrong: [&dyn Fn(&mut Identity); 11] = [
+            &|i| (i.mesh_key, i.fork) = ([0; 32], small),
             &|i| i.committed = 2,
             &|i| i.forked = 2,
             &|i| i.zero[5] = 1,

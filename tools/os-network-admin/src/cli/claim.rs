@@ -10,7 +10,7 @@ use std::{
 
 use clap::{ArgGroup, Args};
 use crypto::{AnchorPublic, AnchorSecret};
-use policy::{Endpoint, Prefix, Underlay};
+use policy::{Endpoint, Prefix};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::{Fingerprint, Hex, binding::Authority};
 use zeroize::Zeroizing;
@@ -152,8 +152,8 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     let kind = if ticket.is_some() { AnchorKind::Ticket } else { AnchorKind::Image };
     let mut terms = terms(&arguments.terms, &key.public(), kind)?;
     if let Configure::Mesh(mesh) = &mut terms.configuration {
-        let gateway = arguments.gateway.map(|gateway| gateway.octets());
-        mesh.underlay = arguments.underlay.map(|address| Underlay { address, gateway });
+        let underlay = arguments.underlay.map(|address| input::static_address(address, arguments.gateway));
+        mesh.underlay = underlay.transpose()?;
     }
     // By ticket, the ticket's key signs, and of A only the public half is needed.
     let anchor = match &ticket {

@@ -8,7 +8,7 @@ use super::view::View;
 use crate::{
     base::error::Error,
     claim::{Configure, Grant, MeshTerms, Pairing},
-    registry::{Fleet, Member, NewMember, NewNode, Node, Registry, Who},
+    registry::{Member, NewMember, NewNode, Node, Registry, Who},
 };
 
 impl Pairing for Registry {
@@ -27,6 +27,7 @@ impl Pairing for Registry {
 
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
         self.whole(|registry| {
+            check_mesh_key(registry, grant)?;
             let (member, configuration) = match &grant.terms.configuration {
                 Configure::Bytes(bytes) => {
                     registry.leave(&grant.fiduciary)?;
@@ -79,10 +80,29 @@ fn leaves_others_theirs(registry: &Registry, fleet: &[u8; 16], node: &Node) -> R
     })
 }
 
+/// What a node says that its WireGuard key is, it says only: whoever has another's would take the other's place.
+fn check_mesh_key(registry: &Registry, grant: &Grant<'_>) -> Result<(), Error> {
+    let (who, key, terms) = (Who::Node(grant.fiduciary), grant.mesh_key, grant.terms);
+    registry.check_key(&terms.fleet_id, &who, &key)?;
+    let peers = match &terms.configuration {
+        Configure::Bytes(bytes) => policy::Configuration::parse(bytes).map(|granted| granted.peers).unwrap_or_default(),
+        Configure::Mesh(_) => Default::default(),
+    };
+    if terms.authorities.iter().any(|authority| authority.dh == key) || peers.iter().any(|peer| peer.key == key) {
+        return Err(Error::failed(format!(
+            "{who} says that its WireGuard key is one that its authorities or peers have: it was granted nothing"
+        )));
+    }
+    Ok(())
+}
+
 /// Gives a node that is being claimed its place, and says what configuration it has there.
 fn enroll(registry: &Registry, grant: &Grant<'_>, mesh: &MeshTerms) -> Result<(Member, Vec<u8>), Error> {
     let terms = grant.terms;
-    let fleet = registry.fleet(&terms.fleet_id)?.unwrap_or_else(|| Fleet::new(terms.fleet_id, &terms.fleet));
+    registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
+    // First, so that no node has this key.
+    registry.set_authority(&terms.fleet_id, &mesh.authority)?;
+    let fleet = registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
     let authority = mesh.endpoint.unwrap_or(Endpoint { ip: grant.own, port: fleet.port });
     let new = NewMember {
         who: &Who::Node(grant.fiduciary),
@@ -92,8 +112,6 @@ fn enroll(registry: &Registry, grant: &Grant<'_>, mesh: &MeshTerms) -> Result<(M
         authority: Some(authority),
     };
     let member = registry.enroll(&fleet, &new)?;
-    registry.set_authority(&fleet.id, &mesh.authority)?;
-    let fleet = registry.fleet(&fleet.id)?.unwrap_or(fleet);
     let configuration = registry.configuration(&fleet, &member)?;
     Ok((member, configuration))
 }

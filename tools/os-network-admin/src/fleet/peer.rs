@@ -25,7 +25,7 @@ pub fn configuration(
     interface: Option<&str>,
 ) -> Result<Zeroizing<String>, Error> {
     let mut nodes = view.live()?;
-    nodes.retain(|node| view.lets_peers(&node.member));
+    nodes.retain(|node| view.lets_peers(&node.member) && !node.is_double);
     // So long that it never grows, which would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(1024 + 1024 * nodes.len()));
     let (v4, v6) = view.fleet.addresses(member.host);

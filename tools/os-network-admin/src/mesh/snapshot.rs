@@ -86,7 +86,7 @@ pub fn changes(fleet: &Fleet, freed: Vec<u32>, nodes: &[NodeMember]) -> Vec<Chan
 fn peer(fleet: &Fleet, node: &NodeMember) -> Option<Node> {
     let member = &node.member;
     let Who::Node(fiduciary) = member.who else { return None };
-    if member.revoked_ms.is_some() || member.configuration.is_none() {
+    if member.revoked_ms.is_some() || member.configuration.is_none() || node.is_double {
         return None;
     }
     let (v4, v6) = fleet.addresses(member.host);

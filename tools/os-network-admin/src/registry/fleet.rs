@@ -116,6 +116,8 @@ impl Fleet {
             let address = <[u8; 4]>::try_from(network).ok()?;
             let network = Network::new(address.into(), length)?;
             let authority = authority.map(Key::try_from).transpose().ok()?;
+            let authority =
+                authority.map(|key| crypto::dh_usable(&key).then_some(key)).map_or(Some(None), |key| key.map(Some))?;
             Some(Self { id: id.try_into().ok()?, name, network, port, authority, rules: unpack(&rules)? })
         };
         Ok(whole())

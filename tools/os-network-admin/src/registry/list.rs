@@ -8,7 +8,7 @@ use super::{
     fleet::Fleet,
     member::{COLUMNS, Member, MeshAddress, Who},
     node::{self, Node, State},
-    wanted::{self, Other},
+    wanted::{self, IS_DOUBLE, Other},
 };
 use crate::base::error::Error;
 
@@ -39,6 +39,8 @@ pub struct NodeMember {
     pub member: Member,
     pub claimed_at: Option<ClaimedAt>,
     pub is_paired: bool,
+    /// Another had its WireGuard key before: it is nobody's peer.
+    pub is_double: bool,
 }
 
 impl NodeMember {
@@ -57,12 +59,13 @@ impl NodeMember {
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let (address, interface): (Option<Vec<u8>>, Option<String>) = (row.get("address")?, row.get("interface")?);
-        let state: Option<String> = row.get("state")?;
+        let (state, is_double): (Option<String>, bool) = (row.get("state")?, row.get("double")?);
         let Some(member) = Member::read(row)? else { return Ok(None) };
         let whole = || {
             let address = address.map(Ip::try_from).transpose().ok()?;
             let claimed_at = address.zip(interface).map(|(address, interface)| ClaimedAt { address, interface });
-            Some(Self { member, claimed_at, is_paired: state.as_deref() == Some(State::Paired.word()) })
+            let is_paired = state.as_deref() == Some(State::Paired.word());
+            Some(Self { member, claimed_at, is_paired, is_double })
         };
         Ok(whole())
     }
@@ -131,11 +134,6 @@ impl Registry {
         self.some_members("m.print >= ?2 AND m.print < ?2 || 'g' LIMIT 2", (fleet.as_slice(), digits))
     }
 
-    /// The members with a WireGuard key.
-    pub fn members_with_key(&self, fleet: &[u8; 16], key: &Key) -> Result<Vec<Member>, Error> {
-        self.some_members("m.key = ?2", (fleet.as_slice(), key.as_slice()))
-    }
-
     fn some_members(&self, which: &str, key: impl Params) -> Result<Vec<Member>, Error> {
         let (which, limit) = which.split_once(" LIMIT ").map_or((which, "-1"), |split| split);
         let sql =
@@ -187,10 +185,10 @@ impl Registry {
         })
     }
 
-    /// Live nodes for which no configuration follows.
+    /// Live nodes for which no configuration follows, whatever the rules: one with another's key is not their doing.
     pub fn unworkable(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
         let mut nodes = self.some_node_members("m.wanted IS NULL AND m.fiduciary IS NOT NULL", fleet)?;
-        nodes.retain(NodeMember::is_live);
+        nodes.retain(|node| node.is_live() && !node.is_double);
         Ok(nodes)
     }
 
@@ -221,7 +219,8 @@ impl Registry {
 
 fn node_members(which: &str) -> String {
     format!(
-        "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state FROM member m \
+        "SELECT {COLUMNS}, n.address AS address, n.interface AS interface, n.state AS state, {IS_DOUBLE} AS double \
+         FROM member m \
          LEFT JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
          WHERE m.fleet = ?1 AND {which} ORDER BY m.host"
     )

@@ -100,6 +100,8 @@ impl Member {
         let (revoked_ms, wanted) = (row.get("revoked_ms")?, maybe("wanted")?);
         let shown = maybe("shown")?;
         let whole = || {
+            // With one that is nobody's no secret can be agreed: anybody could pose as this member.
+            let key = Key::try_from(key).ok().filter(crypto::dh_usable)?;
             let who = match (fiduciary, name) {
                 (Some(fiduciary), None) => Who::Node(fiduciary.try_into().ok()?),
                 (None, Some(name)) => Who::Peer(name),
@@ -112,7 +114,7 @@ impl Member {
                 fleet: fleet.try_into().ok()?,
                 host,
                 who,
-                key: key.try_into().ok()?,
+                key,
                 claim_key: claim_key.map(TryInto::try_into).transpose().ok()?,
                 mac: mac.map(TryInto::try_into).transpose().ok()?,
                 preshared: Preshared(preshared.try_into().ok()?),

@@ -28,8 +28,52 @@ impl Registry {
         })
     }
 
+    /// An error if a member cannot have this WireGuard key: one that is nobody's or another's. Of two with one key only one can
+    /// be a peer, and what names both is no configuration. A revoked member keeps its key; further peers may be the same in
+    /// several fleets.
+    pub fn check_key(&self, fleet: &[u8; 16], who: &Who, key: &Key) -> Result<(), Error> {
+        let owner = if crypto::dh_usable(key) { self.owner(fleet, who, key)? } else { Some("nobody".to_owned()) };
+        let Some(owner) = owner else { return Ok(()) };
+        // What a node says is the node's fault, what is typed the operator's.
+        Err(match who {
+            Who::Node(_) => Error::failed(format!(
+                "{who} says that its WireGuard key is one that is {owner}'s: it was granted nothing. Find out whose node it is; \
+                 others are not touched"
+            )),
+            Who::Peer(_) => Error::input(format!("this public key is {owner}'s: give the peer one of its own")),
+        })
+    }
+
+    /// Who else has a WireGuard key.
+    fn owner(&self, fleet: &[u8; 16], who: &Who, key: &Key) -> Result<Option<String>, Error> {
+        let sql = "SELECT name FROM fleet WHERE authority = ?1 LIMIT 1";
+        if self.one(sql, [key.as_slice()], |row| row.get::<_, String>(0).map(Some))?.is_some() {
+            return Ok(Some("the authority".into()));
+        }
+        // By the index of each fleet.
+        let sql = "SELECT m.fleet, m.fiduciary, m.name FROM fleet f CROSS JOIN member m INDEXED BY member_key WHERE m.fleet = f.id AND m.key = ?1";
+        let members = self.list(sql, [key.as_slice()], |row| {
+            let (its, fiduciary, name): (Vec<u8>, Option<Vec<u8>>, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let fiduciary = fiduciary.and_then(|key| Key::try_from(key).ok());
+            Ok(fiduciary.map(Who::Node).or(name.map(Who::Peer)).map(|other| (its, other)))
+        })?;
+        let is_here = |its: &[u8]| its == fleet.as_slice();
+        let is_node = |who: &Who| matches!(who, Who::Node(_));
+        let other = members.into_iter().find(|(its, other)| {
+            let clash = is_here(its) || is_node(other) || is_node(who);
+            clash && (other != who || !(is_here(its) || is_node(who)))
+        });
+        Ok(other.map(|(_, other)| other.to_string()))
+    }
+
     /// Gives a member its place, or finds the one that it has; then it is what it says now, and no longer revoked.
     pub fn enroll(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
+        self.whole(|registry| registry.enroll_checked(fleet, new))
+    }
+
+    fn enroll_checked(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
+        self.check_key(&fleet.id, new.who, &new.key)?;
         let preshared: [u8; 32] = self.host.random()?;
         let id = self.run(|connection| {
             insert_fleet(connection, fleet)?;

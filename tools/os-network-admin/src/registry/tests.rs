@@ -265,7 +265,7 @@ fn a_registry_of_the_second_version_is_found_in_by_key() {
     let place = |number: u8| {
         let new = NewMember {
             who: &Who::Peer(format!("{number}")),
-            key: [number; 32],
+            key: [number + 20; 32],
             claim_key: None,
             underlay: None,
             authority: None,

@@ -25,12 +25,30 @@ const TOO_MANY: i64 = MAX_PEERS as i64;
 /// In the table `flow`, that a member has a rule about peers.
 const ABOUT_PEERS: &[u8] = &[];
 
+/// Of a member m: another had its WireGuard key before, or has it. Such a member is refused today; one of before is nobody's
+/// peer, so that the others go on.
+macro_rules! is_double {
+    () => {
+        "(EXISTS (SELECT 1 FROM member o INDEXED BY member_key WHERE o.fleet = m.fleet AND o.key = m.key AND o.host < m.host) \
+         OR EXISTS (SELECT 1 FROM fleet a WHERE a.id = m.fleet AND a.authority = m.key))"
+    };
+}
+pub(super) const IS_DOUBLE: &str = is_double!();
+
 /// Members whose configuration is being made of them. A node must be live: paired, not revoked, and with a place that it was told.
-const NODES: &str = "SELECT m.id, m.host, 1 AS node, m.key, m.preshared, m.underlay, n.address FROM member m \
-                     CROSS JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
-                     WHERE n.state = 'paired' AND m.revoked_ms IS NULL AND m.configuration IS NOT NULL AND m.id <> ?1 AND ";
-const PEERS: &str = "SELECT id, host, 0 AS node, key, preshared, NULL AS underlay, NULL AS address FROM member \
-                     WHERE fleet = ?1 AND fiduciary IS NULL AND revoked_ms IS NULL ORDER BY host LIMIT ?2";
+const NODES: &str = concat!(
+    "SELECT m.id, m.host, 1 AS node, m.key, m.preshared, m.underlay, n.address FROM member m \
+     CROSS JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
+     WHERE n.state = 'paired' AND m.revoked_ms IS NULL AND m.configuration IS NOT NULL AND m.id <> ?1 AND NOT ",
+    is_double!(),
+    " AND "
+);
+const PEERS: &str = concat!(
+    "SELECT m.id, m.host, 0 AS node, m.key, m.preshared, NULL AS underlay, NULL AS address FROM member m \
+     WHERE m.fleet = ?1 AND m.fiduciary IS NULL AND m.revoked_ms IS NULL AND NOT ",
+    is_double!(),
+    " ORDER BY m.host LIMIT ?2"
+);
 
 /// What a node's configuration says of another member.
 pub struct Other {
@@ -59,7 +77,7 @@ impl Other {
                 id,
                 host: u32::try_from(host).ok()?,
                 is_node,
-                key: key.try_into().ok()?,
+                key: Key::try_from(key).ok().filter(crypto::dh_usable)?,
                 preshared: Preshared(preshared.try_into().ok()?),
                 endpoint: ip.map(|ip| Endpoint { ip, port: MESH_PORT }),
             })
@@ -79,6 +97,8 @@ pub enum Unworkable {
     NoAuthority,
     TooManyPeers,
     TooLong,
+    /// Its WireGuard key is another member's too, or the authority's.
+    Double,
     NotSensible(String),
 }
 
@@ -89,6 +109,10 @@ impl Unworkable {
             Self::TooManyPeers | Self::TooLong => Error::input(format!(
                 "the rules give {who} more peers than the {MAX_PEERS} that a node has: name fewer, or give nodes rules of \
                  their own"
+            )),
+            Self::Double => Error::input(format!(
+                "the WireGuard key of {who} is another's, who had it first: it is nobody's peer. Revoke it; if it is yours, \
+                 release it and claim it again"
             )),
             Self::NotSensible(why) => Error::input(format!("no sensible configuration results: {why}")),
         }
@@ -117,6 +141,10 @@ pub(super) fn configuration(
     member: &Member,
 ) -> rusqlite::Result<Result<Vec<u8>, Unworkable>> {
     let Some(key) = fleet.authority else { return Ok(Err(Unworkable::NoAuthority)) };
+    let sql = format!("SELECT 1 FROM member m WHERE m.id = ?1 AND {IS_DOUBLE}");
+    if connection.prepare_cached(&sql)?.exists([member.id])? {
+        return Ok(Err(Unworkable::Double));
+    }
     let others = others(connection, fleet, member)?;
     let allowed = |host| {
         let (v4, v6) = fleet.addresses(host);

@@ -64,11 +64,31 @@ fn the_underlay_is_ipv6() {
     assert_eq!(after(|mesh| mesh.underlay = Some(Underlay { address, gateway: Some(v4.ip) })), Err(Invalid::Address));
     let endpoint = Some(Endpoint { ip: v4.ip, port: 51820 });
     assert_eq!(after(|mesh| mesh.peers[0].endpoint = endpoint), Err(Invalid::Peer));
+    // Nor is it what no host has: the loopback, and the rest of ::/8.
+    let loopback = {
+        let mut ip = [0; 16];
+        ip[15] = 1;
+        ip
+    };
+    for (ip, usable) in [(loopback, false), ([0; 16], false), ([0xff; 16], false), (v4.ip, false), ([0x20; 16], true)] {
+        assert_eq!(Endpoint { ip, port: 51820 }.is_usable(), usable);
+        assert_eq!(Underlay { address: Prefix { ip, length: 64 }, gateway: None }.is_usable(), usable);
+        assert_eq!(Underlay { address: Prefix { ip: [0xfd; 16], length: 64 }, gateway: Some(ip) }.is_usable(), usable);
+    }
+    assert!(!Endpoint { ip: [0x20; 16], port: 0 }.is_usable());
+    assert!(!Underlay { address, gateway: Some(address.ip) }.is_usable());
 }
 
 #[test]
 fn peers_differ_and_so_do_their_prefixes() {
     assert_eq!(after(|mesh| mesh.peers[1].key = mesh.peers[0].key), Err(Invalid::Peer));
+    // With these no secret can be agreed.
+    let small: Vec<[u8; 32]> = ["e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", &"00".repeat(32)]
+        .map(|text| core::array::from_fn(|at| u8::from_str_radix(&text[2 * at..][..2], 16).unwrap()))
+        .into();
+    for key in small {
+        assert_eq!(after(|mesh| mesh.peers[1].key = key), Err(Invalid::Peer));
+    }
     assert_eq!(after(|mesh| mesh.peers[1].allowed[0] = mesh.peers[0].allowed[0]), Err(Invalid::Peer));
     assert_eq!(after(|mesh| mesh.peers[0].allowed[1] = mesh.peers[0].allowed[0]), Err(Invalid::Peer));
     // Bits past the length.

@@ -2,7 +2,7 @@ use crypto::{AnchorSecret, Secret};
 use policy::{Configuration, Direction, Peer, Prefix, Protocol, Rule};
 use wire::{
     U16, U64,
-    binding::PairingRecord,
+    binding::{Authority, PairingRecord},
     claim::{GrantHead, kind},
     update::MAX_CONFIGURATION,
 };
@@ -19,7 +19,7 @@ mod killed;
 mod wanted;
 
 const FLEET: [u8; 16] = [5; 16];
-const AUTHORITY_KEY: Key = [0xaa; 32];
+const AUTHORITY_KEY: Key = [0x2a; 32];
 
 fn rule(direction: Direction, role: Role, port: u16) -> Rule {
     Rule { direction, role, protocol: Protocol::Tcp, port }
@@ -30,12 +30,13 @@ fn fleet() -> Fleet {
 }
 
 fn terms() -> Terms {
+    let own = AnchorSecret::from_seed(&[1; 32]).public();
     let mesh = MeshTerms { authority: AUTHORITY_KEY, ..MeshTerms::default() };
     Terms {
         fleet: "lab".into(),
         fleet_id: FLEET,
         needed: 1,
-        authorities: Vec::new(),
+        authorities: vec![Authority { sign: own.sign, dh: own.dh }],
         configuration: Configure::Mesh(mesh),
         anchor: AnchorKind::Image,
     }
@@ -174,11 +175,11 @@ fn the_revoked_are_nobodys_peers_and_keep_their_address() {
     registry.set_fleet_rules(&FLEET, &rules.into_iter().collect()).unwrap();
     let keys =
         |registry: &Registry| configuration(registry, &one).peers.iter().map(|peer| peer.key[0]).collect::<Vec<_>>();
-    assert_eq!(keys(&registry), [0xaa, 2, 7]);
+    assert_eq!(keys(&registry), [0x2a, 2, 7]);
     registry.revoke(two.id).unwrap();
-    assert_eq!(keys(&registry), [0xaa, 7]);
+    assert_eq!(keys(&registry), [0x2a, 7]);
     registry.revoke(laptop.id).unwrap();
-    assert_eq!(keys(&registry), [0xaa]);
+    assert_eq!(keys(&registry), [0x2a]);
     assert_eq!(claim(&registry, 3).host, 5);
     // Claimed anew it is a member again, with another preshared key.
     let again = claim(&registry, 2);
@@ -238,4 +239,83 @@ fn a_network_is_set_while_it_is_empty_and_holds_no_more_than_it_has_room_for() {
     for wrong in ["10.9.0.1/24", "10.9.0.0/31", "10.0.0.0/7", "224.0.0.0/24", "0.0.0.0/8", "fd00::/64", "10.9.0.0"] {
         assert!(wrong.parse::<Network>().is_err(), "{wrong}");
     }
+}
+
+/// Claims a node that says that this is its WireGuard key.
+fn says(registry: &Registry, number: u8, mesh_key: Key) -> Result<Node, Error> {
+    let fiduciary = crypto::sign_public(&Secret::new([number; 32]));
+    grant_to(registry, fiduciary, mesh_key)
+}
+
+#[test]
+fn a_node_that_says_anothers_key_is_its_own_is_granted_nothing_and_touches_nobody() {
+    let (_folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    let both = [rule(Direction::In, Role::Node, 80), rule(Direction::Out, Role::Node, 80)];
+    registry.set_fleet_rules(&FLEET, &both.into_iter().collect()).unwrap();
+    let (one, two, three) = (claim(&registry, 1), claim(&registry, 2), claim(&registry, 3));
+    registry.revoke(three.id).unwrap();
+    let peer = |name: &str, number: u8| {
+        let who = Who::Peer(name.into());
+        let new = NewMember { who: &who, key: [number; 32], claim_key: None, underlay: None, authority: None };
+        registry.enroll(&registry.fleet(&FLEET).unwrap().unwrap(), &new)
+    };
+    peer("laptop", 7).unwrap();
+    let before = registry.members(&FLEET).unwrap().len();
+    let own = AnchorSecret::from_seed(&[1; 32]).public();
+    let cases = [
+        ("another member's", [1; 32], one.who.to_string()),
+        ("a revoked member's", [3; 32], three.who.to_string()),
+        ("an exported peer's", [7; 32], "laptop".into()),
+        ("the authority's own", AUTHORITY_KEY, "the authority's".into()),
+        ("an authority's of the set", own.dh, "authorities or peers".into()),
+        ("nobody's", [0; 32], "nobody".into()),
+    ];
+    for (what, key, named) in cases {
+        let error = says(&registry, 9, key).unwrap_err();
+        assert_eq!(error.exit, Exit::Failed, "{what}");
+        assert!(error.message.contains(&named), "{what}: {error}");
+        assert_eq!((registry.members(&FLEET).unwrap().len(), registry.nodes().unwrap().len()), (before, 3), "{what}");
+    }
+    // A peer neither: what the operator types is checked in the same place.
+    for key in [1, 3, AUTHORITY_KEY[0], 0] {
+        assert_eq!(peer("phone", key).err().unwrap().exit, Exit::Input);
+    }
+    assert!(peer("laptop", 7).is_ok());
+    // The others have what they should have, and the node can be claimed with a key of its own.
+    assert!(says(&registry, 9, [9; 32]).is_ok() && says(&registry, 9, [9; 32]).is_ok());
+    assert!([one, two].iter().all(|member| configuration(&registry, member).peers.len() == 2));
+}
+
+#[test]
+fn two_of_before_with_one_key_are_named_and_the_others_go_on() {
+    let (folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    let both = [
+        rule(Direction::In, Role::Node, 80),
+        rule(Direction::Out, Role::Node, 80),
+        rule(Direction::In, Role::Peer, 22),
+    ];
+    registry.set_fleet_rules(&FLEET, &both.into_iter().collect()).unwrap();
+    let members: Vec<Member> = (1..=4).map(|number| claim(&registry, number)).collect();
+    let file = rusqlite::Connection::open(folder.path().join("r")).unwrap();
+    // The third has the first one's key, the fourth the authority's.
+    let set = |member: &Member, key: Key| {
+        file.execute("UPDATE member SET key = ?2 WHERE id = ?1", rusqlite::params![member.id, key.as_slice()]).unwrap()
+    };
+    set(&members[2], members[0].key);
+    set(&members[3], AUTHORITY_KEY);
+    // Something changes: all is made anew.
+    registry.set_fleet_rules(&FLEET, &both.into_iter().collect()).unwrap();
+    let keys = |member: &Member| configuration(&registry, member).peers.iter().map(|peer| peer.key).collect::<Vec<_>>();
+    assert_eq!(keys(&members[0]), [AUTHORITY_KEY, members[1].key]);
+    assert_eq!(keys(&members[1]), [AUTHORITY_KEY, members[0].key]);
+    for double in &members[2..] {
+        let member = registry.member(double.id).unwrap().unwrap();
+        assert_eq!(member.wanted, None);
+        assert!(view(&registry).configuration(&member).unwrap_err().message.contains("had it first"));
+    }
+    view(&registry).check().unwrap();
+    let nodes = view(&registry).nodes().unwrap();
+    assert_eq!(nodes.iter().map(|node| node.is_double).collect::<Vec<_>>(), [false, false, true, true]);
 }

@@ -63,7 +63,7 @@ fn make(registry: &Registry, change: &Change) {
             member(*number).into_iter().for_each(|member| registry.set_member_rules(member.id, own.as_ref()).unwrap());
         }
         Change::FleetRules(all) => registry.set_fleet_rules(&FLEET, &rules(all)).unwrap(),
-        Change::Authority(number) => registry.set_authority(&FLEET, &[number + 200; 32]).unwrap(),
+        Change::Authority(number) => registry.set_authority(&FLEET, &[number + 100; 32]).unwrap(),
         Change::Shown(number) => {
             if let Some(member) = member(*number) {
                 let view = View { registry, fleet: registry.fleet(&FLEET).unwrap().unwrap() };
