@@ -114,6 +114,21 @@ fn init_makes_a_private_key_and_anchor_writes_its_public_half_without_the_passph
 }
 
 #[test]
+fn anchor_replaces_an_anchor_and_nothing_else() {
+    let home = Home::with_key();
+    let key = fs::read(home.path("key")).unwrap();
+    home.private("notes", b"of another kind");
+    for taken in ["key", "pass", "notes"] {
+        home.fails(&["anchor", "--out", taken], 3, "is not overwritten");
+    }
+    assert_eq!(fs::read(home.path("key")).unwrap(), key);
+    let other = AnchorFile::new(&AnchorSecret::from_seed(&[9; 32]).public());
+    fs::write(home.path("anchor.bin"), other.as_bytes()).unwrap();
+    json(&home.run(&["anchor", "--out", "anchor.bin", "--json"]));
+    assert_ne!(fs::read(home.path("anchor.bin")).unwrap(), other.as_bytes());
+}
+
+#[test]
 fn init_takes_ones_own_seed_as_bytes_or_digits() {
     let expected = os_network_admin::base::key::public_text(&AnchorSecret::from_seed(&SEED).public());
     let digits: String = SEED.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -233,6 +248,11 @@ fn a_bad_ticket_is_refused_with_the_reason() {
     home.fails(&["claim", "--interface", "lo", "--ticket-file", "ticket"], 3, "is no text");
     home.private("ticket", &[b'A'; 5000]);
     home.fails(&["claim", "--interface", "lo", "--ticket-file", "ticket"], 3, "longer than");
+    home.private("ticket", b"\xff\xfeG\0");
+    home.fails(&["claim", "--interface", "lo", "--ticket-file", "ticket"], 3, "UTF-16");
+    home.private("ticket", good.as_bytes());
+    fs::set_permissions(home.path("ticket"), Permissions::from_mode(0o644)).unwrap();
+    home.fails(&["claim", "--interface", "lo", "--ticket-file", "ticket"], 3, "chmod 600 ticket");
     // A good one gets as far as the interface.
     home.private("ticket", format!("\n  {}\n", good.to_lowercase()).as_bytes());
     home.fails(&["claim", "--interface", "no-such-if", "--ticket-file", "ticket"], 4, "no interface no-such-if");

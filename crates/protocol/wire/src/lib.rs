@@ -57,16 +57,22 @@ impl Fingerprint {
         Self(short)
     }
 
-    /// Reads what `Display` writes; blanks, dashes and letter case do not matter.
+    /// Reads what `Display` writes; [separators](is_separator), colons and letter case do not matter.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 20];
-        let mut digits = text.chars().filter(|c| !matches!(c, ' ' | '-' | ':'));
+        let mut digits = text.chars().filter(|c| *c != ':' && !is_separator(*c));
         for byte in &mut bytes {
             let (high, low) = (digits.next()?.to_digit(16)?, digits.next()?.to_digit(16)?);
             *byte = (high << 4 | low) as u8;
         }
         digits.next().is_none().then_some(Self(bytes))
     }
+}
+
+/// What may stand between the characters of a ticket or a fingerprint: blanks, and dashes in whatever form a text processor has
+/// given them. The mark that some editors put before a text is none of its characters either.
+pub fn is_separator(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{feff}')
 }
 
 impl core::fmt::Display for Fingerprint {
@@ -103,7 +109,13 @@ mod tests {
         let shown = Fingerprint::of(&[7; 32]).to_string();
         assert_eq!(shown.len(), 49);
         assert_eq!(Fingerprint::parse(&shown.to_uppercase()).unwrap().0, Fingerprint::of(&[7; 32]).0);
+        for dash in "\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2015}\u{2212}\u{a0}".chars() {
+            let typeset = shown.replace('-', &dash.to_string());
+            assert_eq!(Fingerprint::parse(&typeset).unwrap().0, Fingerprint::of(&[7; 32]).0, "{dash:?}");
+        }
         assert!(Fingerprint::parse(&shown[1..]).is_none());
+        // A letter that only looks like a digit is none.
+        assert!(Fingerprint::parse(&shown.replacen(&shown[..1], "\u{430}", 1)).is_none());
         assert!(Fingerprint::parse(&(shown + "0")).is_none());
     }
 }

@@ -9,7 +9,7 @@ use base32ct::{Base32UpperUnpadded, Encoding};
 use crypto::label;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::Key;
+use crate::{Key, is_separator};
 
 const PREFIX: &str = "GENESIS1";
 const RAW: usize = 32 + 32 + 4;
@@ -67,9 +67,9 @@ impl Ticket {
         text
     }
 
-    /// Reads the text; blanks, dashes and letter case do not matter.
+    /// Reads the text; [separators](is_separator) and letter case do not matter.
     pub fn from_text(text: &str) -> Result<Self, BadTicket> {
-        let mut chars = text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase());
+        let mut chars = text.chars().filter(|c| !is_separator(*c)).map(|c| c.to_ascii_uppercase());
         if !PREFIX.chars().all(|expected| chars.next() == Some(expected)) {
             return Err(BadTicket::Prefix);
         }
@@ -118,6 +118,16 @@ mod tests {
             *wrong.last_mut().unwrap() = other;
             let read = Ticket::from_text(core::str::from_utf8(&wrong).unwrap());
             assert_eq!(read.is_ok(), wrong == *text);
+        }
+    }
+
+    #[test]
+    fn separators_are_whatever_a_text_processor_makes_of_them() {
+        let text = Ticket { secret: [1; 32], fiduciary: [2; 32] }.to_text();
+        let text = core::str::from_utf8(&*text).unwrap();
+        for dash in "\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2015}\u{2212} \n\u{a0}".chars() {
+            let typeset = std::format!("\u{feff}{}", text.replace('-', &std::string::String::from(dash)));
+            assert!(Ticket::from_text(&typeset).is_ok(), "{dash:?}");
         }
     }
 

@@ -34,8 +34,9 @@ pub fn ticket(text: &str) -> Result<Ticket, Error> {
 
 /// A ticket from a file that holds its text and nothing else; `-` is standard input.
 pub fn ticket_file(path: &Path) -> Result<Ticket, Error> {
-    let bytes = files::read(path, "ticket file", 4 * ticket::LENGTH)?;
-    let text = str::from_utf8(&bytes)
+    let bytes = files::read_private(path, "ticket file", 4 * ticket::LENGTH)?;
+    let text = files::text(&bytes).map_err(|why| Error::input(format!("the ticket file {} {why}", path.display())))?;
+    let text = str::from_utf8(text)
         .map_err(|_| Error::input(format!("the ticket file {} is no text: give the ticket's text", path.display())))?;
     ticket(text).map_err(|error| Error::input(format!("{}: {error}", path.display())))
 }
@@ -49,7 +50,8 @@ pub fn fingerprint(text: &str) -> Result<Print, String> {
 /// A list of fingerprints, one a line. What follows a `#` is ignored.
 pub fn fingerprints(path: &Path) -> Result<BTreeSet<Print>, Error> {
     let bytes = files::read(path, "list of fingerprints", 16 << 20)?;
-    parse_fingerprints(&bytes)
+    let text = files::text(&bytes).map_err(|why| Error::input(format!("the list {} {why}", path.display())))?;
+    parse_fingerprints(text)
         .map_err(|line| Error::input(format!("{}, line {line}: a fingerprint is 40 hex digits", path.display())))
 }
 

@@ -165,7 +165,8 @@ impl KeyFile {
             )));
         }
         let bytes = files::read_private(path, "key file", LIMIT)?;
-        Self::parse(&bytes).map_err(|why| Error::input(format!("{} is no usable key file: {why}", path.display())))
+        let parsed = files::text(&bytes).map_err(Into::into).and_then(Self::parse);
+        parsed.map_err(|why| Error::input(format!("{} is no usable key file: {why}", path.display())))
     }
 
     /// Writes a new file; never overwrites one.
@@ -228,7 +229,9 @@ fn parse_seed(bytes: &[u8]) -> Result<Secret, String> {
         seed.copy_from_slice(bytes);
         return Ok(seed);
     }
-    let digits = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let digits = files::text(bytes)?;
+    let digits = digits.strip_suffix(b"\n").unwrap_or(digits);
+    let digits = digits.strip_suffix(b"\r").unwrap_or(digits);
     if digits.len() != 64 {
         return Err(format!("must have exactly 32 bytes or 64 hex digits, and has {} bytes", bytes.len()));
     }
@@ -239,6 +242,14 @@ fn parse_seed(bytes: &[u8]) -> Result<Secret, String> {
 /// Reads the first line of a file that only its owner can read.
 pub fn read_passphrase(path: &Path) -> Result<SecretBytes, Error> {
     let mut bytes = files::read_private(path, "passphrase file", 4096)?;
+    let mark = bytes.len()
+        - files::text(&bytes)
+            .map_err(|why| Error::input(format!("the passphrase file {} {why}", path.display())))?
+            .len();
+    // In place, so that no copy is left behind.
+    bytes.rotate_left(mark);
+    let length = bytes.len() - mark;
+    bytes.truncate(length);
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     bytes.truncate(end);
     if bytes.last() == Some(&b'\r') {
@@ -316,12 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn an_editors_mark_is_part_of_no_passphrase_and_of_no_key_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let write = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        };
+        write("\u{feff}open sesame\r\nnot this".as_bytes());
+        assert_eq!(read_passphrase(&path).unwrap().as_slice(), b"open sesame");
+        write("\u{feff}\n".as_bytes());
+        assert!(read_passphrase(&path).unwrap_err().message.contains("empty first line"));
+        write(b"\xff\xfeo\0\n\0");
+        assert!(read_passphrase(&path).unwrap_err().message.contains("UTF-16"));
+        write(format!("\u{feff}{}", file().to_text()).as_bytes());
+        assert_eq!(KeyFile::load(&path).unwrap().public(), file().public());
+    }
+
+    #[test]
     fn a_seed_is_32_bytes_or_64_digits() {
         let digits = "00ff".repeat(16);
         let expected = [0, 255].repeat(16);
         assert_eq!(parse_seed(&expected).unwrap()[..], expected);
         assert_eq!(parse_seed(digits.as_bytes()).unwrap()[..], expected);
-        assert_eq!(parse_seed((digits.clone() + "\n").as_bytes()).unwrap()[..], expected);
+        for text in [digits.clone() + "\n", digits.clone() + "\r\n", format!("\u{feff}{digits}\n")] {
+            assert_eq!(parse_seed(text.as_bytes()).unwrap()[..], expected);
+        }
+        // 32 bytes are a seed whatever they begin with.
+        let marked = [&[0xef, 0xbb, 0xbf], &expected[3..]].concat();
+        assert_eq!(parse_seed(&marked).unwrap()[..], marked);
         for wrong in
             [&[1; 31][..], &[1; 33], &[b'g'; 64], &digits.as_bytes()[1..], (digits.clone() + "0").as_bytes(), b""]
         {

@@ -48,7 +48,8 @@ impl MeshKey {
     }
 
     fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = files::read_private(path, "mesh key", TEXT + 2)?;
+        // With a mark before it and a line end after it.
+        let bytes = files::read_private(path, "mesh key", TEXT + 5)?;
         Self::parse(&bytes).ok_or_else(|| {
             Error::input(format!("{} is no WireGuard key as `wg genkey` makes it: restore it", path.display()))
         })
@@ -56,7 +57,7 @@ impl MeshKey {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let mut secret = Zeroizing::new([0; 32]);
-        let decoded = Base64::decode(text.trim_ascii(), &mut *secret).ok()?.len();
+        let decoded = Base64::decode(files::text(text).ok()?.trim_ascii(), &mut *secret).ok()?.len();
         (decoded == 32).then_some(Self(secret))
     }
 
@@ -106,6 +107,8 @@ mod tests {
         assert_eq!((key.secret()[0] & 7, key.secret()[31] & 0xc0), (0, 0x40));
         assert_eq!(MeshKey::of_registry(&registry).unwrap().public(), key.public());
         assert_eq!(decode(&encode(&key.public())), Some(key.public()));
+        fs::write(&path, format!("\u{feff}{}\r\n", text.trim())).unwrap();
+        assert_eq!(MeshKey::of_registry(&registry).unwrap().public(), key.public());
         for damaged in ["", "short\n", &text[1..], &text.replace('=', "!")] {
             fs::write(&path, damaged).unwrap();
             assert!(MeshKey::of_registry(&registry).is_err(), "{damaged:?}");

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crypto::AnchorPublic;
-use wire::anchor::AnchorFile;
-use zerocopy::IntoBytes;
+use wire::anchor::{AnchorFile, AnchorIn};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::common::{Common, key_path, passphrase, print};
 use crate::{
@@ -34,7 +34,9 @@ pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
 
 pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
     let public = KeyFile::load(&key_path(common)?)?.public();
-    files::replace_public(out, "anchor", AnchorFile::new(&public).as_bytes())?;
+    let is_anchor =
+        |there: &[u8]| AnchorFile::read_from_bytes(there).is_ok_and(|there| matches!(there.read(), AnchorIn::Some(_)));
+    files::replace_public(out, "anchor", AnchorFile::new(&public).as_bytes(), is_anchor)?;
     print(common, &document("anchor", out, &public))
 }
 

@@ -1,9 +1,7 @@
 //! `mesh up`, `down`, `status`.
 
 use std::{
-    env,
-    fs::File,
-    io,
+    env, io,
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
@@ -151,8 +149,8 @@ async fn up(common: &Common, registry: &Path) -> Result<(), Error> {
             None => already.into(),
         }));
     }
+    let log = files::open_log(&paths.log)?;
     let spawn = || -> io::Result<_> {
-        let log = File::create(&paths.log)?;
         let mut daemon = Command::new(env::current_exe()?);
         // This command line once more: it has no secret in it.
         daemon.args(env::args_os().skip(1)).arg("--foreground");

@@ -20,7 +20,8 @@ pub fn read(arguments: &[String]) -> Result<Rules, Error> {
     match arguments {
         [file] if !file.contains(char::is_whitespace) => {
             let bytes = files::read(Path::new(file), "file of rules", LIMIT)?;
-            let text = str::from_utf8(&bytes).map_err(|_| Error::input(format!("{file} is no text")))?;
+            let text = files::text(&bytes).map_err(|why| Error::input(format!("{file} {why}")))?;
+            let text = str::from_utf8(text).map_err(|_| Error::input(format!("{file} is no text")))?;
             parse(text.lines()).map_err(|(line, why)| Error::input(format!("{file}, line {line}: {why}")))
         }
         rules => parse(rules.iter().map(String::as_str))
@@ -96,6 +97,10 @@ mod tests {
         let name = file.to_str().unwrap().to_owned();
         std::fs::write(&file, "# web\nin authority tcp 80 # page\n\nin authority icmp\nin authority icmp\n").unwrap();
         assert_eq!(read(std::slice::from_ref(&name)).unwrap().len(), 2);
+        std::fs::write(&file, "\u{feff}in authority tcp 80\r\n").unwrap();
+        assert_eq!(read(std::slice::from_ref(&name)).unwrap().len(), 1);
+        std::fs::write(&file, b"\xff\xfei\0n\0").unwrap();
+        assert!(read(std::slice::from_ref(&name)).unwrap_err().message.contains("UTF-16"));
         std::fs::write(&file, "in authority icmp\nin everybody icmp\n").unwrap();
         assert!(read(&[name]).unwrap_err().message.contains("line 2: the second word"));
         assert!(read(&["in authority udp 8090".into()]).unwrap_err().message.contains("rule 1 is none: udp 8090"));

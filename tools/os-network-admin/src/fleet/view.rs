@@ -132,7 +132,8 @@ impl<'r> View<'r> {
     /// A member by what the operator calls it: a name, a fingerprint or its beginning, or an inner address.
     pub fn find(&self, text: &str) -> Result<Member, Error> {
         let id = &self.fleet.id;
-        let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | ':')).collect::<String>().to_lowercase();
+        let digits: String =
+            text.chars().filter(|c| *c != ':' && !wire::is_separator(*c)).collect::<String>().to_lowercase();
         let is_print = digits.len() >= SHORTEST && digits.chars().all(|c| c.is_ascii_hexdigit());
         let mut found = if is_print { self.registry.members_with_print(id, &digits)? } else { Vec::new() };
         if let Some(host) = text.parse().ok().and_then(|address| self.fleet.host(address)) {

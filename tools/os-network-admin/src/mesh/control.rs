@@ -17,7 +17,7 @@ use tokio::{
 use wire::telemetry::Telemetry;
 use zerocopy::FromBytes;
 
-use super::run_files::{Condition, Paths};
+use super::run_files::{Condition, Paths, SocketName};
 use crate::{base::error::Error, fleet::delivery::Lane, output::Up, registry::Member};
 
 /// Of the lines below. It rises when an older program would misread one.
@@ -126,7 +126,11 @@ impl Client {
         let paths = Paths::beside(registry);
         let until = Instant::now() + PATIENCE;
         loop {
-            let error = match UnixStream::connect(&paths.socket).await {
+            let connected = match SocketName::of(&paths.socket) {
+                Ok(named) => UnixStream::connect(&named.name).await,
+                Err(error) => Err(error),
+            };
+            let error = match connected {
                 Ok(stream) => {
                     let (read, write) = stream.into_split();
                     return Ok(Self { lines: BufReader::new(read).lines(), write });

@@ -4,11 +4,13 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::base::files::NO_LINK;
 
 /// What the state file says of the daemon that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,31 @@ impl Paths {
     }
 }
 
+/// What a socket is called when it is made or looked for: a name has room for 107 bytes, a path may have more. Then it is named by
+/// its folder, which is open for as long as this is.
+pub struct SocketName {
+    pub name: PathBuf,
+    _folder: Option<File>,
+}
+
+impl SocketName {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if path.as_os_str().len() < SOCKET_NAME {
+            return Ok(Self { name: path.into(), _folder: None });
+        }
+        let folder =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY).open(folder)?;
+        let name = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(file);
+        Ok(Self { name, _folder: Some(folder) })
+    }
+}
+
+/// Of `sockaddr_un`, with the zero at its end.
+const SOCKET_NAME: usize = 108;
+
 /// Held by the one daemon of a registry.
 pub struct Lock {
     file: File,
@@ -79,7 +106,14 @@ impl Lock {
     /// `None`: another holds it.
     pub fn take(paths: &Paths) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&paths.state)?;
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(NO_LINK)
+            .open(&paths.state)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { file, paths: paths.clone() })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -108,6 +142,26 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_made_and_found_however_long_its_path_is() {
+        let root = tempfile::tempdir().unwrap();
+        let names = [10, 90, 97, 98, 99, 107, 108, 109, 400];
+        for length in names.map(|length: usize| length.saturating_sub(root.path().as_os_str().len() + 1).max(1)) {
+            let mut folder = root.path().to_owned();
+            // A name has at most 255 bytes.
+            [length.min(200), length.saturating_sub(200)].iter().for_each(|part| folder.push("d".repeat(*part)));
+            std::fs::create_dir_all(&folder).unwrap();
+            let paths = Paths::beside(&folder.join("registry"));
+            let name = SocketName::of(&paths.socket).unwrap();
+            let listener = tokio::net::UnixListener::bind(&name.name).unwrap();
+            drop(name);
+            assert!(paths.socket.exists(), "{length}");
+            let name = SocketName::of(&paths.socket).unwrap();
+            let (connected, accepted) = tokio::join!(tokio::net::UnixStream::connect(&name.name), listener.accept());
+            assert!(connected.is_ok() && accepted.is_ok(), "{length}");
+        }
+    }
 
     #[test]
     fn a_mesh_is_up_while_its_daemon_lives_and_has_died_if_it_left_its_state() {

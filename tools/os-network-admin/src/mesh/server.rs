@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     control::{Reply, Request, read_request, write},
     registry_thread::Teller,
-    run_files::Paths,
+    run_files::{Paths, SocketName},
 };
 
 /// A line of a request: the longest datagram in hex, and words.
@@ -25,9 +25,10 @@ pub fn listen(paths: &Paths, asks: mpsc::Sender<Asked>, heard: broadcast::Sender
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    let named = SocketName::of(&paths.socket)?;
     // Nobody else may open it, at no time.
     let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(&paths.socket);
+    let listener = UnixListener::bind(&named.name);
     nix::sys::stat::umask(before);
     let listener = listener?;
     tokio::spawn(async move {

@@ -81,7 +81,14 @@ impl Registry {
 
     fn connect(path: &Path, host: Arc<dyn Host>, first: First) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::set_up(path, Connection::open_with_flags(path, flags), host, first)
+        let opened = Connection::open_with_flags(path, flags);
+        // It has preshared keys, and what it says is believed. Another program's file has its own mode.
+        if opened.as_ref().is_ok_and(is_registry)
+            && let Some(why) = fs::metadata(path).ok().and_then(|meta| files::exposed(&meta, path))
+        {
+            return Err(registry_error(path, &why));
+        }
+        Self::set_up(path, opened, host, first)
     }
 
     fn set_up(
@@ -234,6 +241,15 @@ impl Registry {
     pub fn damaged(&self) -> Error {
         registry_error(&self.path, "has a damaged entry: restore it from a backup")
     }
+}
+
+/// Whatever else is wrong with it.
+fn is_registry(connection: &Connection) -> bool {
+    let read = || {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0))
+    };
+    read().is_ok_and(|application| application == APPLICATION)
 }
 
 pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {

@@ -177,6 +177,24 @@ fn foreign_and_newer_files_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_registry_that_others_can_read_or_change_is_refused_until_it_is_mended() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    drop(Registry::open(&path).unwrap());
+    let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    for (mode, said) in [(0o644, "can be read by others"), (0o620, "can be changed by others")] {
+        set(mode);
+        for refused in [Registry::open(&path).err(), Registry::open_existing(&path).err()] {
+            let error = refused.unwrap();
+            assert_eq!(error.exit, Exit::Registry);
+            assert!(error.message.contains(said) && error.message.contains("chmod 600"), "{error}");
+        }
+    }
+    set(0o600);
+    assert!(Registry::open(&path).is_ok());
+}
+
+#[test]
 fn a_damaged_entry_is_an_error_not_a_node() {
     let folder = folder();
     let registry = Registry::open(&folder.path().join("r")).unwrap();
@@ -193,6 +211,7 @@ fn a_damaged_entry_is_an_error_not_a_node() {
 /// An old registry, as its program made it.
 fn old(path: &Path, schema: i32, tables: &[&str]) -> Connection {
     let connection = Connection::open(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     tables.iter().for_each(|tables| connection.execute_batch(tables).unwrap());
     connection.pragma_update(None, "application_id", APPLICATION).unwrap();
     connection.pragma_update(None, "user_version", schema).unwrap();

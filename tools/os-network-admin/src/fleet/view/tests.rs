@@ -216,7 +216,14 @@ fn a_member_is_found_by_what_it_is_called_and_only_if_that_is_one() {
     let view = view(&registry);
     let (v4, v6) = view.fleet.addresses(one.host);
     let print = one.who.to_string();
-    for text in [print.clone(), print.to_uppercase(), print[..9].into(), v4.to_string(), v6.to_string()] {
+    for text in [
+        print.clone(),
+        print.to_uppercase(),
+        print[..9].into(),
+        print[..9].replace('-', "\u{2013}"),
+        v4.to_string(),
+        v6.to_string(),
+    ] {
         assert_eq!(view.find(&text).unwrap().id, one.id, "{text}");
     }
     for text in ["", &print[..3], "nobody", "10.8.0.1"] {
