@@ -298,19 +298,59 @@ fn a_missing_or_unusable_interface_is_an_error_and_makes_no_registry() {
 }
 
 #[test]
-fn nodes_of_no_registry_are_none_and_none_is_made() {
+fn whoever_reads_is_told_that_there_is_no_registry_and_makes_nothing() {
     let home = Home::with_key();
+    let print = "0123-4567-89ab-cdef-0123-4567-89ab-cdef-0123-4567";
+    let reads: [&[&str]; 8] = [
+        &["nodes", "list"],
+        &["nodes", "show", print],
+        &["policy", "show"],
+        &["policy", "explain", print, "in authority icmp"],
+        &["policy", "push"],
+        &["telemetry", "--once"],
+        &["mesh", "status"],
+        &["mesh", "down"],
+    ];
+    for read in reads {
+        home.fails(read, 1, "there is no registry registry: claim a node, or name yours with --registry");
+    }
+    drop(Registry::open(&home.path("registry")).unwrap());
     assert_eq!(json(&home.run(&["nodes", "list", "--json"]))["nodes"], Value::Array(Vec::new()));
     assert_eq!(String::from_utf8(home.run(&["nodes", "list"]).stdout).unwrap(), "no nodes\n");
-    home.fails(&["nodes", "show", "0123-4567-89ab-cdef-0123-4567-89ab-cdef-0123-4567"], 1, "nodes list");
-    assert!(!home.path("registry").exists());
+    assert_eq!(json(&home.run(&["mesh", "status", "--json"]))["up"], false);
+    home.fails(&["nodes", "show", print], 1, "nodes list");
+}
+
+#[test]
+fn a_registry_without_its_mesh_key_or_with_another_is_refused_and_no_key_is_made() {
+    let home = Home::with_key();
+    fleet(&home, &["in peer tcp 22"], &["laptop".into()]);
+    json(&home.run(&["policy", "show", "--json"]));
+    let own = fs::read(home.path("mesh.key")).unwrap();
+    let verbs: [&[&str]; 5] = [
+        &["policy", "show"],
+        &["policy", "set", "in peer tcp 23"],
+        &["export", "phone"],
+        &["telemetry", "--once"],
+        &["revoke", "laptop", "--yes"],
+    ];
+    fs::remove_file(home.path("mesh.key")).unwrap();
+    for verb in verbs {
+        home.fails(verb, 7, "restore it from the backup that the registry is from");
+    }
+    drop(MeshKey::make(&home.path("registry")).unwrap());
+    for verb in verbs {
+        home.fails(verb, 7, "not of one backup");
+    }
+    home.private("mesh.key", &own);
+    json(&home.run(&["policy", "show", "--json"]));
 }
 
 /// A registry with a fleet of these rules and peers of these names, and no node.
 fn fleet(home: &Home, rules: &[&str], peers: &[String]) {
     let registry = Registry::open(&home.path("registry")).unwrap();
     let fleet = registry.make_fleet(&[5; 16], "default").unwrap();
-    registry.set_authority(&fleet.id, &MeshKey::of_registry(&home.path("registry")).unwrap().public()).unwrap();
+    registry.set_authority(&fleet.id, &registry.make_mesh_key().unwrap().public()).unwrap();
     let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
     registry.set_fleet_rules(&fleet.id, &rules).unwrap();
     for (number, name) in (1..).zip(peers) {
@@ -370,6 +410,7 @@ fn a_registry_that_is_none_is_refused_and_left_as_it_is() {
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let home = Home::with_key();
+    drop(Registry::open(&home.path("registry")).unwrap());
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = home.command(&["nodes", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -378,6 +419,7 @@ fn output_that_cannot_be_written_is_an_error() {
 #[test]
 fn a_reader_who_has_gone_and_a_message_that_cannot_be_written_change_no_exit_code() {
     let home = Home::with_key();
+    drop(Registry::open(&home.path("registry")).unwrap());
     let gone = || Stdio::from(pipe().unwrap().1);
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for (arguments, code) in

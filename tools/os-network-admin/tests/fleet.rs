@@ -97,7 +97,7 @@ impl Lab {
 
     fn view(&self) -> View<'static> {
         let fleet = self.registry.fleet(&FLEET).unwrap().unwrap();
-        let key = MeshKey::of_registry(&self.folder.path().join("registry")).unwrap();
+        let key = self.registry.make_mesh_key().unwrap();
         View::load(self.registry, &fleet, key.public()).unwrap()
     }
 

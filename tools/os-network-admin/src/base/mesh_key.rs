@@ -1,6 +1,6 @@
 //! The administrator's WireGuard key, in a file beside the registry: text as `wg` reads it, mode 0600.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 use crypto::Secret;
@@ -30,20 +30,23 @@ impl MeshKey {
         Ok(Self(secret))
     }
 
-    /// The key of this registry, made at first need.
-    pub fn of_registry(registry: &Path) -> Result<Self, Error> {
-        let path = registry.with_file_name(NAME);
-        if !files::is_there(&path) {
-            let mut text = Self::generate(&System)?.text();
-            text.push('\n');
-            files::create_private(&path, "mesh key", text.as_bytes())?;
-        }
-        Self::read(&path)
+    /// The file of a registry's key.
+    pub fn path(registry: &Path) -> PathBuf {
+        registry.with_file_name(NAME)
     }
 
-    /// The key of this registry, if it has one.
+    /// Makes the key of a registry that has none. `Registry::make_mesh_key` says whether it may.
+    pub fn make(registry: &Path) -> Result<Self, Error> {
+        let key = Self::generate(&System)?;
+        let mut text = key.text();
+        text.push('\n');
+        files::create_private(&Self::path(registry), "mesh key", text.as_bytes())?;
+        Ok(key)
+    }
+
+    /// The key beside this registry, if there is one. `Registry::mesh_key` says whether it is the registry's.
     pub fn existing(registry: &Path) -> Result<Option<Self>, Error> {
-        let path = registry.with_file_name(NAME);
+        let path = Self::path(registry);
         if files::is_there(&path) { Self::read(&path).map(Some) } else { Ok(None) }
     }
 
@@ -99,22 +102,24 @@ mod tests {
     fn a_registry_has_one_key_in_a_private_file_as_wg_reads_it() {
         let folder = tempfile::tempdir().unwrap();
         let registry = folder.path().join("registry.sqlite");
-        let key = MeshKey::of_registry(&registry).unwrap();
+        assert!(MeshKey::existing(&registry).unwrap().is_none());
+        let key = MeshKey::make(&registry).unwrap();
         let path = folder.path().join("mesh.key");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!((text.len(), text.trim()), (TEXT + 1, key.text().as_str()));
         assert_eq!((key.secret()[0] & 7, key.secret()[31] & 0xc0), (0, 0x40));
-        assert_eq!(MeshKey::of_registry(&registry).unwrap().public(), key.public());
+        assert_eq!(MeshKey::existing(&registry).unwrap().unwrap().public(), key.public());
         assert_eq!(decode(&encode(&key.public())), Some(key.public()));
+        assert!(MeshKey::make(&registry).err().unwrap().message.contains("is not overwritten"));
         fs::write(&path, format!("\u{feff}{}\r\n", text.trim())).unwrap();
-        assert_eq!(MeshKey::of_registry(&registry).unwrap().public(), key.public());
+        assert_eq!(MeshKey::existing(&registry).unwrap().unwrap().public(), key.public());
         for damaged in ["", "short\n", &text[1..], &text.replace('=', "!")] {
             fs::write(&path, damaged).unwrap();
-            assert!(MeshKey::of_registry(&registry).is_err(), "{damaged:?}");
+            assert!(MeshKey::existing(&registry).is_err(), "{damaged:?}");
         }
         fs::write(&path, &text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(MeshKey::of_registry(&registry).err().unwrap().message.contains("read by others"));
+        assert!(MeshKey::existing(&registry).err().unwrap().message.contains("read by others"));
     }
 }

@@ -25,7 +25,6 @@ use crate::{
         interface::Interface,
         key::KeyFile,
         link::Sockets,
-        mesh_key::MeshKey,
         progress::Progress,
     },
     claim::{
@@ -162,7 +161,7 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     };
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
-    authority(common, &mut terms)?;
+    authority(&registry, &mut terms)?;
     let policy = if arguments.accept_any {
         Unlisted::Take
     } else if arguments.any_listed || arguments.fingerprint.is_some() {
@@ -206,7 +205,7 @@ pub async fn beacon(
     let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
-    authority(common, &mut terms)?;
+    authority(&registry, &mut terms)?;
     let progress = Progress::new(common.json);
     if !anchor.is_locked() {
         progress.warn("the kernel lets no memory be locked (see ulimit -l): while this runs the key may get into swap");
@@ -290,9 +289,9 @@ fn terms(arguments: &TermsArguments, own: &AnchorPublic, anchor: AnchorKind) -> 
 }
 
 /// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.
-fn authority(common: &Common, terms: &mut Terms) -> Result<(), Error> {
+fn authority(registry: &Registry, terms: &mut Terms) -> Result<(), Error> {
     if let Configure::Mesh(mesh) = &mut terms.configuration {
-        mesh.authority = MeshKey::of_registry(&registry_path(common)?)?.public();
+        mesh.authority = registry.make_mesh_key()?.public();
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, BufRead, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -16,7 +16,6 @@ use crate::{
         files::SecretBytes,
         guard::Locked,
         key::{self, KeyFile},
-        mesh_key::MeshKey,
     },
     fleet::View,
     output::{self, Document},
@@ -146,13 +145,23 @@ pub fn fleet_named(common: &Common, registry: &Registry, name: &str) -> Result<F
 pub fn open(common: &Common) -> Result<Registry, Error> {
     let path = registry_path(common)?;
     let registry = Registry::open_existing(&path)?;
-    registry.ok_or_else(|| Error::new(Exit::Other, format!("there is no registry {}: claim a node", path.display())))
+    registry.ok_or_else(|| no_registry(&path))
+}
+
+/// What is not there says nothing, least of all that there is nothing.
+pub fn no_registry(path: &Path) -> Error {
+    let path = path.display();
+    Error::new(Exit::Other, format!("there is no registry {path}: claim a node, or name yours with --registry"))
 }
 
 /// A fleet of the registry.
 pub fn view<'r>(common: &Common, registry: &'r Registry, fleet: &InFleet) -> Result<View<'r>, Error> {
     let fleet = fleet_named(common, registry, &fleet.fleet)?;
-    View::load(registry, &fleet, MeshKey::of_registry(&registry_path(common)?)?.public())
+    // Whoever reads makes no key: before any node knows one there may be none.
+    match registry.mesh_key()? {
+        Some(key) => View::load(registry, &fleet, key.public()),
+        None => Ok(View { registry, fleet }),
+    }
 }
 
 pub fn unlock(common: &Common) -> Result<Locked<AnchorSecret>, Error> {

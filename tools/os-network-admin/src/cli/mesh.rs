@@ -11,7 +11,7 @@ use std::{
 use clap::Subcommand;
 use tokio::time::{Instant, sleep};
 
-use super::common::{Common, InFleet, fleet_id, fleet_named, key_path, print, registry_path};
+use super::common::{Common, InFleet, fleet_id, fleet_named, key_path, no_registry, print, registry_path};
 use crate::{
     base::{
         error::{Error, Exit},
@@ -195,6 +195,7 @@ async fn down(common: &Common) -> Result<(), Error> {
     let condition =
         paths.condition().map_err(|error| Error::new(Exit::Other, format!("{}: {error}", paths.state.display())))?;
     let how = match condition {
+        Condition::Down if !files::is_there(&path) => return Err(no_registry(&path)),
         Condition::Down => "was down",
         Condition::Died(state) => {
             backend::remove_leftovers(&paths, &state)?;
@@ -232,6 +233,7 @@ async fn status(common: &Common) -> Result<(), Error> {
         match paths.condition() {
             Ok(Condition::Up) if Instant::now() < until => sleep(LOOK).await,
             Ok(Condition::Up) => return Err(error),
+            Ok(Condition::Down) if !files::is_there(&path) => return Err(no_registry(&path)),
             Ok(Condition::Down) => break Status::default(),
             Ok(Condition::Died(state)) => break died(&paths, state).into(),
             Err(error) => return Err(Error::new(Exit::Other, format!("{}: {error}", paths.state.display()))),

@@ -3,14 +3,13 @@
 use clap::Subcommand;
 use wire::Fingerprint;
 
-use super::common::{Common, print, registry_path};
+use super::common::{Common, open, print};
 use crate::{
     base::{
         error::{Error, Exit},
         input::{self, Print},
     },
     output,
-    registry::Registry,
 };
 
 #[derive(Subcommand)]
@@ -33,21 +32,17 @@ pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
 }
 
 fn list(common: &Common) -> Result<(), Error> {
-    let nodes = match Registry::open_existing(&registry_path(common)?)? {
-        Some(registry) => registry.nodes_and_addresses()?,
-        None => Vec::new(),
-    };
+    let nodes = open(common)?.nodes_and_addresses()?;
     let nodes = nodes.iter().map(|(node, inner)| output::Node::new(node, inner.as_ref())).collect();
     print(common, &output::Nodes { nodes })
 }
 
 fn show(common: &Common, fingerprint: &Print) -> Result<(), Error> {
-    let registry = Registry::open_existing(&registry_path(common)?)?;
-    let node = registry.as_ref().map(|registry| registry.node_with(&Fingerprint(*fingerprint)));
-    let (Some(registry), Some(node)) = (&registry, node.transpose()?.flatten()) else {
+    let registry = open(common)?;
+    let node = registry.node_with(&Fingerprint(*fingerprint))?.ok_or_else(|| {
         let message = "the registry has no node with this fingerprint: see `os-network-admin nodes list`";
-        return Err(Error::new(Exit::Other, message));
-    };
+        Error::new(Exit::Other, message)
+    })?;
     let inner = registry.mesh_address(&node.binding.fiduciary)?;
     print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
 }

@@ -39,8 +39,7 @@ use crate::{
     base::{
         error::{Error, Exit},
         host::{Host, System},
-        mesh_key::{self, MeshKey},
-        path,
+        mesh_key, path,
         say::{self, say},
     },
     output::{self, Up},
@@ -151,7 +150,7 @@ impl Daemon {
     async fn start(plan: &Plan) -> Result<Self, Error> {
         let registry = Registry::open(&plan.registry)?;
         stamp::claim(&registry, &System).await?;
-        let key = MeshKey::of_registry(&plan.registry)?;
+        let key = registry.make_mesh_key()?;
         let (registry, snapshot) = RegistryThread::start(registry, key, &plan.fleet)?;
         let (setup, fleet) = (&snapshot.setup(), &snapshot.fleet);
         let name = &plan.interface;

@@ -4,12 +4,19 @@ use rusqlite::{Connection, params};
 use wire::Key;
 
 use super::{
-    file::{Registry, explain},
+    file::{Registry, explain, registry_error},
     fleet::{BY_ID, Fleet, Network, Rules},
     pack::pack,
     revision, wanted,
 };
-use crate::base::error::Error;
+use crate::base::{
+    error::Error,
+    mesh_key::{self, MeshKey},
+};
+
+/// What to do for a mesh key that is gone.
+const RESTORE: &str = "is not there: restore it from the backup that the registry is from; none is made in its place. If it is \
+                       lost, no node of before can be reached by the mesh, and each has to be released and claimed anew";
 
 /// How far a fleet's settings may still be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +42,56 @@ impl Registry {
         self.list("SELECT * FROM fleet WHERE name = ?1", [name], Fleet::read)
     }
 
-    /// Notes the authority's WireGuard key, which every node's configuration has.
+    /// The authority's key beside this registry, if there is one. It is the one that fleets name: another in its place would
+    /// part this host from every node, without a word.
+    pub fn mesh_key(&self) -> Result<Option<MeshKey>, Error> {
+        let key = MeshKey::existing(&self.path)?;
+        let named = "SELECT DISTINCT authority FROM fleet WHERE authority IS NOT NULL";
+        for named in self.list(named, [], |row| Ok(Key::try_from(row.get::<_, Vec<u8>>(0)?).ok()))? {
+            self.is_named(&named, key.as_ref().map(MeshKey::public))?;
+        }
+        Ok(key)
+    }
+
+    /// The same, made if no node can know another.
+    pub fn make_mesh_key(&self) -> Result<MeshKey, Error> {
+        if let Some(key) = self.mesh_key()? {
+            return Ok(key);
+        }
+        let nodes = self.read(|connection| {
+            connection.prepare("SELECT 1 FROM member WHERE fiduciary IS NOT NULL LIMIT 1")?.exists([])
+        })?;
+        if nodes {
+            let lost = format!("has nodes, and the mesh key that they know, {}, {RESTORE}", self.mesh_key_file());
+            return Err(registry_error(&self.path, &lost));
+        }
+        MeshKey::make(&self.path)
+    }
+
+    fn mesh_key_file(&self) -> String {
+        MeshKey::path(&self.path).display().to_string()
+    }
+
+    fn is_named(&self, named: &Key, key: Option<Key>) -> Result<(), Error> {
+        let text = mesh_key::encode(named);
+        let (named_text, file) = (text.as_str(), self.mesh_key_file());
+        let why = match key {
+            Some(key) if key == *named => return Ok(()),
+            Some(_) => format!(
+                "names the mesh key {named_text}, and {file} is another: they are not of one backup. Restore the one that \
+                 belongs to it, or name another registry; nothing was changed"
+            ),
+            None => format!("names the mesh key {named_text}, and {file} {RESTORE}"),
+        };
+        Err(registry_error(&self.path, &why))
+    }
+
+    /// Notes the authority's WireGuard key, which every node's configuration has. It is never another.
     pub fn set_authority(&self, id: &[u8; 16], key: &Key) -> Result<(), Error> {
-        if self.fleet(id)?.is_none_or(|fleet| fleet.authority == Some(*key)) {
-            return Ok(());
+        match self.fleet(id)?.map(|fleet| fleet.authority) {
+            None => return Ok(()),
+            Some(Some(named)) => return self.is_named(&named, Some(*key)),
+            Some(None) => {}
         }
         self.run(|connection| {
             let sql = "UPDATE fleet SET authority = ?2 WHERE id = ?1";

@@ -373,3 +373,33 @@ fn a_trial_shows_what_would_follow_and_stores_nothing() {
     assert!(whole(false).is_ok());
     assert_eq!(registry.fleets_named("lab").unwrap().len(), 1);
 }
+
+#[test]
+fn a_registry_has_one_mesh_key_made_once_and_never_in_place_of_one_that_is_lost() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let registry = Registry::open(&path).unwrap();
+    let fleet = registry.make_fleet(&[5; 16], "lab").unwrap();
+    assert!(registry.mesh_key().unwrap().is_none());
+    let key = registry.make_mesh_key().unwrap().public();
+    assert_eq!(registry.make_mesh_key().unwrap().public(), key);
+    registry.set_authority(&fleet.id, &key).unwrap();
+    // Neither a fleet that has one, nor a further one, takes another.
+    let refused = registry.set_authority(&fleet.id, &[9; 32]).unwrap_err();
+    assert!(refused.exit == Exit::Registry && refused.message.contains("not of one backup"), "{refused}");
+    registry.make_fleet(&[6; 16], "other").unwrap();
+    fs::remove_file(folder.path().join("mesh.key")).unwrap();
+    for lost in [registry.mesh_key().err(), registry.make_mesh_key().err()] {
+        assert!(lost.unwrap().message.contains("none is made in its place"));
+    }
+    assert!(!folder.path().join("mesh.key").exists());
+    // One of an earlier version does not name the key that its nodes know.
+    let old = folder.path().join("old");
+    fs::create_dir(&old).unwrap();
+    let registry = Registry::open(&old.join("r")).unwrap();
+    let who = Who::Node([1; 32]);
+    let new = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
+    registry.enroll(&Fleet::new([5; 16], "lab"), &new).unwrap();
+    assert!(registry.mesh_key().unwrap().is_none());
+    assert!(registry.make_mesh_key().err().unwrap().message.contains("has nodes"));
+}

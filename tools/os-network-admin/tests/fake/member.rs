@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crypto::Secret;
 use os_network_admin::{
-    base::{host::system, mesh_key::MeshKey, progress::Progress},
+    base::{host::system, progress::Progress},
     claim::{Chooser, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
     registry::{AnchorKind, Registry},
 };
@@ -32,7 +32,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
     let segment = Segment::with(numbers.iter().map(|number| Node::new(*number, admin().public())));
     let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
     let own = anchor.public();
-    let authority = MeshKey::of_registry(registry_path).unwrap().public();
+    let authority = registry.make_mesh_key().unwrap().public();
     let terms = Terms {
         fleet: "default".into(),
         fleet_id: FLEET,

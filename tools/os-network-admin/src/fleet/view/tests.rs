@@ -322,7 +322,11 @@ fn two_of_before_with_one_key_are_named_and_the_others_go_on() {
         assert_eq!(member.wanted, None);
         assert!(view(&registry).configuration(&member).unwrap_err().message.contains("had it first"));
     }
-    view(&registry).check().unwrap();
-    let nodes = view(&registry).nodes().unwrap();
+    let view = view(&registry);
+    view.check(&view.unworkable().unwrap()).unwrap();
+    let named: Vec<String> =
+        view.behind().unwrap().into_iter().filter(|behind| behind.owed.is_err()).map(|behind| behind.who).collect();
+    assert_eq!(named, [members[2].who.to_string(), members[3].who.to_string()], "they are accounted for");
+    let nodes = view.nodes().unwrap();
     assert_eq!(nodes.iter().map(|node| node.is_double).collect::<Vec<_>>(), [false, false, true, true]);
 }
