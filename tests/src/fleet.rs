@@ -1,0 +1,45 @@
+//! An administrator with `os-network-admin` on a host of the segment, and the nodes that he claims.
+
+use native::runner::program_dir;
+
+use crate::{
+    bed::{Bed, Node, ticket},
+    host::Host,
+};
+
+pub struct Fleet {
+    pub host: Host,
+}
+
+impl Fleet {
+    pub fn new(bed: &Bed) -> Self {
+        let mut host = Host::new(bed, "administrator");
+        host.ok("umask 077; mkdir /run/admin; echo correct horse >/run/admin/passphrase");
+        let mut this = Self { host };
+        this.admin("init");
+        this
+    }
+
+    /// Runs the program, which must succeed.
+    pub fn admin(&mut self, words: &str) -> String {
+        let program = program_dir().join("os-network-admin");
+        let files = "--key /run/admin/key --passphrase-file /run/admin/passphrase --registry /run/admin/registry";
+        self.host.ok(&format!("{} {files} --interface lab0 {words}", program.display()))
+    }
+
+    /// Boots a node and claims it with its ticket. Returns it with its inner address.
+    pub fn node(&mut self, bed: &Bed) -> (Node, String) {
+        let node = bed.node(ticket());
+        node.wait_phase("hold");
+        let ticket = node.ticket();
+        self.host.ok(&format!("umask 077; echo '{ticket}' >/run/admin/ticket"));
+        let said = self.admin("claim --ticket-file /run/admin/ticket");
+        node.wait_phase("claimed");
+        let address = said.split_whitespace().find(|word| word.starts_with("10.8.0."));
+        (node, address.unwrap_or_else(|| panic!("no inner address: {said}")).to_owned())
+    }
+
+    pub fn ping(&mut self, address: &str) {
+        self.host.until(&format!("ping -n -c 1 -W 2 {address}"));
+    }
+}
