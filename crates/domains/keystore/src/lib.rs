@@ -10,6 +10,7 @@
 //! - use a sample that has not passed the tests, or one twice, or go on with the source after a test has failed;
 //! - do for one channel what `access` gives to another;
 //! - take a request while a record is being committed, so that nothing is ever decided by half a state;
+//! - leave a copy of what it has worked with: behind each step its stack is wiped, and a key stands in one place;
 //! - come back: it is nobody's child, and what stops it stops the node until the next power-up.
 //!
 //! Read in this order: `access` (who may ask for what), `node` (what is answered), `record` and `vault` (what is
@@ -136,6 +137,17 @@ enum Stage {
 /// Stands in for a stage while one becomes the next.
 const OFF: Stage = Stage::Off { state: State::Testing, failed_test: HealthTest::None };
 
+/// Bytes of the stack that are wiped behind each step: more than any takes, and what `stack_size` in `system.xml` leaves room
+/// for.
+pub const WIPED: usize = 32 << 10;
+
+/// Overwrites what lies below the caller's frame: keys, and what primitives make of them, in the frames of all that it
+/// has called.
+#[inline(never)]
+fn wipe_stack() {
+    core::hint::black_box(&mut [0_u8; WIPED]);
+}
+
 /// The core.
 pub struct Keystore<S> {
     stage: Stage,
@@ -162,6 +174,14 @@ impl<S: Store> Keystore<S> {
     /// `ticket_shown`: the console has notified this domain since the last step. Without a ticket that was
     /// published before, it means nothing.
     pub fn step(&mut self, ticket_shown: bool, ports: &mut Ports<'_>) -> bool {
+        let more = self.work(ticket_shown, ports);
+        wipe_stack();
+        more
+    }
+
+    // Its frame has to lie below that of `step`, where it is wiped.
+    #[inline(never)]
+    fn work(&mut self, ticket_shown: bool, ports: &mut Ports<'_>) -> bool {
         if let Stage::Ready(node) = &mut self.stage
             && ticket_shown
         {

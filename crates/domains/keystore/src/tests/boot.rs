@@ -287,7 +287,7 @@ fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut()
 }
 
 /// system.xml: `stack_size` of the keystore.
-const STACK: usize = 0x10000;
+const STACK: usize = 0x18000;
 
 #[test]
 fn it_runs_on_the_stack_that_the_system_gives_it() {

@@ -5,6 +5,7 @@ mod claim;
 mod command;
 mod disk;
 mod hostile;
+mod memory;
 mod mesh;
 mod model;
 mod records;
