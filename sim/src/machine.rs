@@ -215,6 +215,14 @@ impl Machine {
         self.ground(|ground| ground.bells[domain].again.set(true));
     }
 
+    /// From now on the entropy device gives this.
+    pub fn source(&self, entropy: Entropy) {
+        self.ground(|ground| {
+            *ground.devices.entropy.borrow_mut() = entropy;
+            ground.wake("entropy");
+        });
+    }
+
     pub fn mac(&self) -> Mac {
         self.ground(|ground| ground.devices.mac)
     }

@@ -304,6 +304,11 @@ impl World {
         self.places[node].machine.as_ref()
     }
 
+    /// From now on the entropy device of a node under power gives this.
+    pub fn source(&self, node: usize, entropy: Entropy) {
+        self.machine(node).expect("it has power").source(entropy);
+    }
+
     pub fn mac(&self, node: usize) -> Mac {
         self.places[node].setup.mac
     }

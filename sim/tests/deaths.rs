@@ -39,12 +39,10 @@ fn whoever_dies_at_any_step_is_named_and_seals_the_node_only_if_it_is_needed() {
                 assert_eq!(said, 1, "{domain} at {step}: {:#?}", world.console(node));
                 let phase = world.phase(node).unwrap_or("none");
                 let sensible = match domain {
-                    // Samples that do not come leave it blind; it needs no more of them once it has keys.
-                    "entropy" => ["blind", "claimed"].contains(&phase),
                     // Nobody is needed less.
                     "mesh" | "workload" => ["committed", "claimed"].contains(&phase),
                     // Not needed any more by a node that is claimed.
-                    "beacon" | "claim" => ["sealed", "claimed"].contains(&phase),
+                    "entropy" | "beacon" | "claim" => ["sealed", "claimed"].contains(&phase),
                     _ => phase == "sealed",
                 };
                 assert!(sensible, "{domain} at {step}: {phase}");

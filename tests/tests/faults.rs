@@ -56,7 +56,7 @@ fn held(faulty: &'static str) -> Held {
 
 impl Held {
     /// Finds the node, opens its gate if wanted, and again, until the console says this. Finds alone wake every domain but
-    /// `claim`; `entropy` when the keystore has used up what it gave.
+    /// `claim`.
     fn until(&mut self, open: bool, line: &str) {
         let mut rounds = 0;
         while !self.node.console().lines().any(|said| said == line) {
@@ -132,7 +132,13 @@ fn a_held_node_is_sealed_when_its_beacon_faults_in_any_way() {
 #[test]
 #[ignore = "needs seL4 images: make test-sel4"]
 fn a_held_node_is_sealed_when_any_domain_faults_that_it_needs() {
-    for (domain, how) in [("net", NULL_WRITE), ("perimeter", JUMP_INTO_DATA), ("claim", PANIC), ("timer", NULL_WRITE)] {
+    for (domain, how) in [
+        ("entropy", JUMP_INTO_DATA),
+        ("net", NULL_WRITE),
+        ("perimeter", JUMP_INTO_DATA),
+        ("claim", PANIC),
+        ("timer", NULL_WRITE),
+    ] {
         seals(domain, how);
     }
 }
@@ -144,19 +150,6 @@ fn a_held_node_is_silent_when_its_keystore_faults() {
     let held = held("keystore");
     held.node.light(PANIC);
     held.silent();
-}
-
-#[test]
-#[ignore = "needs seL4 images: make test-sel4"]
-fn a_node_whose_entropy_faulted_in_any_way_holds_on_and_is_claimed() {
-    for how in KINDS {
-        let mut held = held("entropy");
-        held.node.light(how);
-        held.until(false, &died("entropy"));
-        assert_eq!(held.node.phases(), ["blind", "fork", "hold"]);
-        assert_eq!(held.node.deaths(), [died("entropy")]);
-        held.silent_to_strangers_and_claimable();
-    }
 }
 
 /// The console cannot say that it has died: it says nothing more.

@@ -14,8 +14,8 @@ macro_rules! domains {
                 Lifecycle = 2, lifecycle;
             }
             children {
-                // A keystore that wants samples and gets none says so itself.
-                Entropy = 3, entropy, Never;
+                // Neither a hello nor a claim is made without fresh samples; without a mesh the workload goes on.
+                Entropy = 3, entropy, UntilClaimed;
                 Net = 4, net, Always;
                 Perimeter = 5, perimeter, Always;
                 Beacon = 6, beacon, UntilClaimed;
@@ -76,8 +76,8 @@ mod tests {
     fn what_a_death_means_is_said_of_each() {
         use Domain::{Beacon, Claim, Console, Entropy, Keystore, Lifecycle, Mesh, Net, Perimeter, Timer, Workload};
         let needed = |needed| Domain::ALL.iter().copied().filter(move |domain| domain.needed() == needed);
-        assert!(needed(Needed::Never).eq([Entropy, Mesh, Workload, Console]));
-        assert!(needed(Needed::UntilClaimed).eq([Beacon, Claim]));
+        assert!(needed(Needed::Never).eq([Mesh, Workload, Console]));
+        assert!(needed(Needed::UntilClaimed).eq([Entropy, Beacon, Claim]));
         assert!(needed(Needed::Always).eq([Keystore, Lifecycle, Net, Perimeter, Timer]));
         assert_eq!(Domain::CHILDREN, &Domain::ALL[2..]);
     }

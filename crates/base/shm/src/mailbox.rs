@@ -255,6 +255,18 @@ impl<'a, const MAX: usize> Server<'a, MAX> {
         Ok(Self { request, reply, seq, said: 0, signal: true })
     }
 
+    /// The operation and the number of the request that [`Self::take`] brings next, for a server that may leave it where it
+    /// is. The number is another each time that it is sent.
+    pub fn waiting(&mut self) -> Option<(u32, u64)> {
+        let seq = self.request.load(SEQ);
+        if seq == self.seq {
+            return None;
+        }
+        // Whoever asks anew has had the reply.
+        self.reply.wipe(BODY, core::mem::take(&mut self.said));
+        Some((u32::try_from(self.request.load(OP)).ok()?, seq))
+    }
+
     /// The next request, each once. It must be answered by [`Self::reply`] or [`Self::refuse`]. A client that has taken its
     /// reply notifies; then this is to be asked, so that the reply does not stay.
     pub fn take(&mut self) -> Result<Option<Incoming<MAX>>, Misbehaved> {

@@ -70,7 +70,8 @@ impl Engine {
         }
     }
 
-    /// Mixes in fresh randomness.
+    /// Mixes in fresh randomness. Before each [`Self::poll_static`] that has something to ask: that step of a handshake
+    /// draws an ephemeral key, or its answer does.
     pub fn reseed(&mut self, seed: &Secret) {
         self.shared.random.reseed(seed);
     }
@@ -131,9 +132,12 @@ impl Engine {
 
     /// When [`Self::tick`] is to be called next, or [`Self::poll_static`] has something new.
     pub fn deadline(&self) -> Option<Micros> {
-        let timers = self.peers.iter().flatten().filter_map(Peer::deadline);
-        let question = if self.outstanding.is_some() { None } else { self.next_question() };
-        timers.chain(question).min()
+        [self.ticks_at(), self.asks_at()].into_iter().flatten().min()
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub fn ticks_at(&self) -> Option<Micros> {
+        self.peers.iter().flatten().filter_map(Peer::deadline).min()
     }
 
     /// The peer of this key.
@@ -337,6 +341,16 @@ impl Engine {
         None
     }
 
+    /// Whether there may be something to ask the keystore now.
+    pub fn has_question(&self, now: Micros) -> bool {
+        self.asks_at().is_some_and(|at| at <= now)
+    }
+
+    /// When [`Self::poll_static`] may have something new. 0: now.
+    pub fn asks_at(&self) -> Option<Micros> {
+        if self.outstanding.is_some() { None } else { self.next_question() }
+    }
+
     /// When there is something to ask. 0: now.
     fn next_question(&self) -> Option<Micros> {
         if self.shared.agenda.has_question() {
@@ -428,11 +442,6 @@ fn ids() -> impl Iterator<Item = PeerId> {
 impl Engine {
     pub fn want(&mut self, now: Micros, id: PeerId) {
         self.peers[id.index()].as_mut().unwrap().want(now, &mut self.shared.agenda);
-    }
-
-    /// There is something to ask the keystore now.
-    pub fn has_question(&self, now: Micros) -> bool {
-        self.next_question().is_some_and(|at| at <= now)
     }
 
     /// Indices that stand for something.

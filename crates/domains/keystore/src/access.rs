@@ -4,7 +4,7 @@
 use calls::keystore::{Refusal, for_beacon, for_claim, for_lifecycle, for_mesh};
 use shm::mailbox::{Incoming, Server};
 
-use crate::{Stage, node::Node};
+use crate::{Channel, Stage, node::Node};
 
 /// What must be there for an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub enum Needs {
     Keys,
     /// Committed keys, and a source that has failed no test.
     Fresh,
+    /// The same, and a block of samples that was asked for after the request had come: what is made of them is an ephemeral
+    /// key, a nonce or a token, and no state that was saved before knows it.
+    Renewed,
 }
 
 /// For a node of which owner an operation is done.
@@ -28,14 +31,19 @@ pub enum While {
 
 /// An operation of one channel.
 pub trait Asked: Sized + Copy {
+    /// The channel.
+    const CLIENT: Channel;
+
     fn of(number: u32) -> Option<Self>;
     fn access(self) -> (Needs, While);
 }
 
 /// Everything that is ever done for one client.
 macro_rules! access {
-    ($interface:ident { $($operation:ident: $needs:ident, $owner:ident;)* }) => {
+    ($client:ident, $interface:ident { $($operation:ident: $needs:ident, $owner:ident;)* }) => {
         impl Asked for $interface::Op {
+            const CLIENT: Channel = Channel::$client;
+
             fn of(number: u32) -> Option<Self> {
                 Self::from_number(number.into())
             }
@@ -49,7 +57,7 @@ macro_rules! access {
     };
 }
 
-access! { for_lifecycle {
+access! { Lifecycle, for_lifecycle {
     Status: Nothing, Always;
     Fork: Fresh, Unclaimed;
     CloseGate: Nothing, Always;
@@ -57,37 +65,46 @@ access! { for_lifecycle {
     Update: Fresh, Owned;
 } }
 
-access! { for_beacon {
+access! { Beacon, for_beacon {
     CheckFind: Fresh, Unclaimed;
-    MakeHello: Fresh, Unclaimed;
-    CheckOpen: Fresh, Unclaimed;
+    MakeHello: Renewed, Unclaimed;
+    CheckOpen: Renewed, Unclaimed;
     BeaconRandom: Fresh, Always;
 } }
 
-access! { for_claim {
+access! { Claim, for_claim {
     ReadInitiation: Keys, Unclaimed;
     ClaimKey: Keys, Always;
-    Identify: Fresh, Unclaimed;
+    Identify: Renewed, Unclaimed;
     Commit: Fresh, Unclaimed;
     Acknowledge: Fresh, Always;
-    ClaimRandom: Fresh, Always;
+    ClaimRandom: Renewed, Always;
 } }
 
-access! { for_mesh {
+access! { Mesh, for_mesh {
     MeshKey: Keys, Owned;
     StartMeshHandshake: Fresh, Owned;
     FinishMeshHandshake: Keys, Owned;
     ReadMeshHandshake: Keys, Owned;
-    MeshRandom: Fresh, Owned;
+    MeshRandom: Renewed, Owned;
     CheckCommand: Fresh, Owned;
 } }
 
 /// The next request on a channel, and the node if it may be done now. What is no operation of the channel's is refused
-/// here.
+/// here. A request that needs a block of samples stays where it is until one has come; who does not want to wait any more
+/// gives up, or asks again.
 pub fn admit<'s, A: Asked, const MAX: usize>(
     server: &mut Server<'_, MAX>,
     stage: &'s mut Stage,
 ) -> Option<(A, Incoming<MAX>, Result<&'s mut Node, Refusal>)> {
+    if let Some((op, number)) = server.waiting()
+        && let Some(asked) = A::of(op)
+        && asked.access().0 == Needs::Renewed
+        && let Ok(node) = permitted(asked, stage)
+        && !node.source_mut().renewed(A::CLIENT, number)
+    {
+        return None;
+    }
     let asked = match server.take() {
         Ok(None) => return None,
         Ok(Some(incoming)) => A::of(incoming.op).map(|asked| (asked, incoming)),
@@ -97,13 +114,18 @@ pub fn admit<'s, A: Asked, const MAX: usize>(
         server.refuse(Refusal::NotAllowed.code());
         return None;
     };
+    Some((asked, incoming, permitted(asked, stage)))
+}
+
+/// The node, if this may be done now.
+fn permitted<A: Asked>(asked: A, stage: &mut Stage) -> Result<&mut Node, Refusal> {
     let (needs, owner) = asked.access();
-    let node = match stage {
+    match stage {
         Stage::Ready(node) if needs == Needs::Fresh && !node.source().is_fresh() => Err(Refusal::NotReady),
+        Stage::Ready(node) if needs == Needs::Renewed && node.source().lost().is_some() => Err(Refusal::NotReady),
         Stage::Ready(node) if owner == While::Unclaimed && node.owner().claimed() => Err(Refusal::Taken),
         Stage::Ready(node) if owner == While::Owned && !node.owner().committed() => Err(Refusal::NotReady),
         Stage::Ready(node) => Ok(node),
         Stage::Start(_) | Stage::Make(_) | Stage::Off { .. } => Err(Refusal::NotReady),
-    };
-    Some((asked, incoming, node))
+    }
 }

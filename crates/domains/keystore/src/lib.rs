@@ -58,7 +58,7 @@ pub use source::Feed;
 use vault::{Failed, Finished, Vault};
 
 /// Its channels, by who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
     Entropy,
     Lifecycle,
@@ -203,7 +203,10 @@ impl<S: Store> Keystore<S> {
             self.serve_mesh(ports);
         }
         more |= self.advance(ports);
-        if let Stage::Ready(node) = &mut self.stage {
+        // A block that came for a request was not used up if that request has not been looked at.
+        if let Stage::Ready(node) = &mut self.stage
+            && !self.vault.busy()
+        {
             node.source_mut().replenish(&mut ports.entropy);
         }
         let status = self.status();

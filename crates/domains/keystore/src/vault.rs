@@ -105,8 +105,10 @@ impl<S: Store> Vault<S> {
         self.buffer.zeroize();
     }
 
-    /// Begins to commit `body` as the newest version of a record. The last good version stays where it is.
-    pub fn commit(&mut self, record: Record, body: &[u8], nonce: [u8; NONCE]) {
+    /// Begins to commit `body` as the newest version of a record. The last good version stays where it is. The nonce is
+    /// made of fresh bytes and of what is sealed: with the same bytes again, in a machine that was saved and goes on twice,
+    /// no two texts are sealed alike.
+    pub fn commit(&mut self, record: Record, body: &[u8], fresh: [u8; NONCE]) {
         debug_assert!(!self.busy() && body.len() <= BODY);
         let version = self.versions[record as usize].saturating_add(1);
         let slot = Slot { record, index: (version % SLOTS as u64) as u8 };
@@ -116,6 +118,7 @@ impl<S: Store> Vault<S> {
         for (to, from) in text[VERSION..].iter_mut().zip(body) {
             *to = *from;
         }
+        let nonce = crypto::derive(&*self.key, &fresh, label::STORE_KEY, &[b"nonce", &text[..]]);
         seal(&self.key, slot, FORMAT, &nonce, &mut self.buffer);
         self.begin(Doing::Write(slot));
     }

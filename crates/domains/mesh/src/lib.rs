@@ -60,8 +60,6 @@ const BATCH: usize = 16;
 const PATIENCE: Patience = Patience { each: 5_000_000, tries: 2 };
 /// What failed is tried again after so many microseconds.
 const RETRY_MICROS: Micros = 1_000_000;
-/// Fresh randomness is mixed in after so many microseconds.
-const RESEED_MICROS: Micros = 600_000_000;
 /// Two records that nobody asked for are at least so many microseconds apart, whatever the parameters say.
 const REPORT_MICROS: Micros = 10_000;
 
@@ -159,8 +157,10 @@ pub struct Mesh<'a> {
     /// W's public half, and the workload's seed: there once the keystore has told.
     public: Option<Key>,
     seed: Option<u64>,
-    /// When the keystore is asked for randomness again.
+    /// The keystore is not asked for randomness before.
     ask_at: Micros,
+    /// Randomness has come that is younger than the step of a handshake that the keystore is to be asked about.
+    renewed: bool,
     asking: Asking,
     joined: Joined,
     started: Option<Micros>,
@@ -180,6 +180,7 @@ impl<'a> Mesh<'a> {
             public: None,
             seed: None,
             ask_at: 0,
+            renewed: false,
             asking: Asking::Nothing,
             joined: Joined::NotYet,
             started: None,
@@ -222,14 +223,15 @@ impl<'a> Mesh<'a> {
 
     fn deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
         let up = self.memory.tunnel.is_up();
-        let ask = (!self.keys.is_busy()).then_some(self.ask_at);
+        let ask = (!self.keys.is_busy() && !up).then_some(self.ask_at);
+        let tunnel = self.memory.tunnel.deadline(if self.renewed { 0 } else { self.ask_at });
         let tell = match (&self.asking, &self.joined) {
             (Asking::Nothing, Joined::Since(at)) => Some(*at),
             _ => None,
         };
         let report = up.then_some(self.report_at);
         let calls = [ports.keystore.deadline(), ports.lifecycle.deadline()];
-        [ask, tell, report, self.memory.tunnel.deadline()].into_iter().chain(calls).flatten().min()
+        [ask, tell, report, tunnel].into_iter().chain(calls).flatten().min()
     }
 
     // --- membership
@@ -266,6 +268,7 @@ impl<'a> Mesh<'a> {
         self.keys.forget(&mut ports.keystore);
         ports.lifecycle.abandon();
         self.asking = Asking::Nothing;
+        self.renewed = false;
         (self.member, self.public, self.seed) = (None, None, None);
         self.joined = Joined::NotYet;
         self.place_workload(ports);
@@ -306,9 +309,14 @@ impl<'a> Mesh<'a> {
             let free = !matches!(self.asking, Asking::Apply(_));
             let mut command = || if free { inner.commands.next().map(Question::Command) } else { None };
             let owed = if self.keys.owes_command { command() } else { None };
-            owed.or_else(|| tunnel.poll_static(now).map(Question::Static))
-                .or_else(command)
-                .or_else(|| (now >= self.ask_at).then_some(Question::Random))
+            // Every handshake draws on randomness of its own: none that a saved state of the machine knew.
+            let handshake = || {
+                if core::mem::take(&mut self.renewed) {
+                    return tunnel.poll_static(now).map(Question::Static);
+                }
+                (now >= self.ask_at && tunnel.has_question(now)).then_some(Question::Random)
+            };
+            owed.or_else(handshake).or_else(command)
         };
         if let Some(question) = question {
             self.keys.ask(now, &mut ports.keystore, question);
@@ -323,7 +331,7 @@ impl<'a> Mesh<'a> {
             Answer::Random(random) => match (self.public, self.seed) {
                 _ if tunnel.is_up() => {
                     tunnel.reseed(&random);
-                    self.ask_at = now.saturating_add(RESEED_MICROS);
+                    self.renewed = true;
                 }
                 (Some(_), None) => {
                     let [a, b, c, d, e, f, g, h, ..] = *random;
@@ -334,7 +342,6 @@ impl<'a> Mesh<'a> {
                     if let Some(member) = &self.member {
                         tunnel.set_peers(now, member.own, &inner.configuration, &mut ports.stations);
                     }
-                    self.ask_at = now.saturating_add(RESEED_MICROS);
                     self.report_at = now;
                     self.place_workload(ports);
                 }

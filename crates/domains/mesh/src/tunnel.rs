@@ -132,6 +132,10 @@ impl Tunnel {
 
     // --- the static key's steps
 
+    pub fn has_question(&self, now: Micros) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.has_question(now))
+    }
+
     pub fn poll_static(&mut self, now: Micros) -> Option<StaticRequest> {
         self.engine.as_mut()?.poll_static(now)
     }
@@ -245,9 +249,11 @@ impl Tunnel {
         self.outer.lost
     }
 
-    pub fn deadline(&self) -> Option<Micros> {
+    /// Nothing is asked of the keystore before `ask_at`.
+    pub fn deadline(&self, ask_at: Micros) -> Option<Micros> {
         let engine = self.engine.as_ref()?;
-        [engine.deadline(), self.outer.deadline()].into_iter().flatten().min()
+        let asks_at = engine.asks_at().map(|at| at.max(ask_at));
+        [engine.ticks_at(), asks_at, self.outer.deadline()].into_iter().flatten().min()
     }
 
     /// An authentic packet tells where its peer is.

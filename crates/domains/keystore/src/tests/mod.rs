@@ -9,6 +9,7 @@ mod memory;
 mod mesh;
 mod model;
 mod records;
+mod renewal;
 mod source_loss;
 
 pub mod source;

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use calls::{
-    keystore::for_mesh::{CheckCommand, StartMeshHandshake},
+    keystore::for_mesh::{CheckCommand, MeshRandom, StartMeshHandshake},
     lifecycle::for_mesh::Apply,
 };
 use crypto::Secret;
@@ -183,8 +183,9 @@ fn a_handshake_and_a_command_take_turns_at_the_keystore() {
         world.authority.send(world.now, &world.node.key(), &packet);
     }
     world.pump();
-    let (check, start) = (CheckCommand::OP, StartMeshHandshake::OP);
-    assert_eq!(world.node.keystore.log[..4], [check, start, check, start]);
+    // Each handshake with randomness of its own.
+    let (check, random, start) = (CheckCommand::OP, MeshRandom::OP, StartMeshHandshake::OP);
+    assert_eq!(world.node.keystore.log[..6], [check, random, start, check, random, start]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use calls::{
-    keystore::for_mesh::{MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
+    keystore::for_mesh::{FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
     lifecycle::for_mesh::Joined,
     mesh::{Stations, Tenancy},
 };
@@ -256,11 +256,34 @@ fn the_keystore_may_be_slow_refuse_or_restart() {
 }
 
 #[test]
-fn fresh_randomness_is_asked_for_now_and_then() {
+fn each_step_of_a_handshake_has_randomness_that_is_younger() {
+    let mut world = World::new();
+    world.configure(&[]);
+    // Handshakes of either side, over several lives of a session.
+    for _ in 0..40 {
+        world.run_for(20_000);
+        world.now += 20 * SECOND;
+    }
+    let log = &world.node.keystore.log;
+    let steps = [StartMeshHandshake::OP, FinishMeshHandshake::OP, ReadMeshHandshake::OP];
+    let taken = log.iter().enumerate().filter(|(_, op)| steps.contains(op));
+    let before: Vec<_> = taken.map(|(at, _)| log[at - 1]).collect();
+    assert!(before.len() > 6 && before.iter().all(|op| *op == MeshRandom::OP), "{log:?}");
+    // One for the tenant's seed and one to begin with; none that nobody needs.
+    assert_eq!(world.node.keystore.asked(MeshRandom::OP), 2 + before.len());
+}
+
+#[test]
+fn a_handshake_waits_for_randomness_that_does_not_come_and_asks_for_it_once_a_second() {
     let mut world = World::joined(&[]);
-    let before = world.node.keystore.asked(MeshRandom::OP);
-    assert_eq!(before, 2);
-    world.now += 600 * SECOND;
-    world.run_for(1000);
-    assert_eq!(world.node.keystore.asked(MeshRandom::OP), 3);
+    world.node.keystore.trouble = Some((MeshRandom::OP, Trouble::Refuse));
+    world.node.keystore.log.clear();
+    world.command(wire::command::Operation::Rotate, 0, 1);
+    world.run_for(4500);
+    let handshakes = world.node.keystore.asked(StartMeshHandshake::OP);
+    let asked = world.node.keystore.asked(MeshRandom::OP);
+    assert_eq!((handshakes, asked), (0, 5), "{:?}", world.node.keystore.log);
+    world.node.keystore.trouble = None;
+    world.run_for(2000);
+    assert!(world.node.keystore.asked(StartMeshHandshake::OP) > 0);
 }
