@@ -8,8 +8,8 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{dgram, memory::Memory, plain, project, with_us};
 
@@ -18,17 +18,50 @@ use crate::{dgram, memory::Memory, plain, project, with_us};
 #[serde(deny_unknown_fields)]
 struct Line {
     program: String,
-    /// Bytes.
-    ram: u64,
     arguments: Vec<String>,
+}
+
+/// What `boards/BOARD.toml` says of the memory, which is all that is read there.
+#[derive(Deserialize)]
+struct Board {
+    ram: Ram,
+}
+
+#[derive(Deserialize)]
+struct Ram {
+    /// Bytes.
+    size: u64,
+}
+
+/// A file of the project about a board.
+fn read<T: DeserializeOwned>(dir: &str, board: &str) -> Result<T> {
+    let file = project().join(dir).join(format!("{board}.toml"));
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    toml::from_str(&text).with_context(|| file.display().to_string())
 }
 
 impl Line {
     fn of(board: &str) -> Result<Self> {
-        let file = project().join("qemu").join(format!("{board}.toml"));
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        toml::from_str(&text).with_context(|| file.display().to_string())
+        let line: Self = read("qemu", board)?;
+        line.check().with_context(|| format!("qemu/{board}.toml"))?;
+        Ok(line)
     }
+
+    /// With less memory than the board's image is made for neither kernel nor node says a word: no number of its own.
+    fn check(&self) -> Result<()> {
+        let sizes: Vec<_> = self.arguments.iter().filter(|argument| argument.starts_with("size=")).collect();
+        let after_m = self.arguments.iter().skip_while(|argument| *argument != "-m").nth(1);
+        ensure!(
+            sizes == ["size={ram}"] && after_m.is_some_and(|size| size == "size={ram}"),
+            "the machine has as much memory as boards/ says that it needs: \"-m\", \"size={{ram}}\""
+        );
+        Ok(())
+    }
+}
+
+/// How much memory the board's image needs, in bytes.
+fn ram(board: &str) -> Result<u64> {
+    Ok(read::<Board>("boards", board)?.ram.size)
 }
 
 /// What runs a board's machine: the name of a program.
@@ -63,7 +96,7 @@ impl Machine {
     /// The same, with its memory in reach.
     pub fn boot_in(memory: &Memory, setup: &Setup<'_>) -> Result<(Self, ChildStdout)> {
         let mut command = setup.command()?;
-        let (size, path) = (Line::of(setup.board)?.ram, memory.path());
+        let (size, path) = (ram(setup.board)?, memory.path());
         let backend = format!("memory-backend-file,id=ram,size={size}B,share=on,mem-path={path}");
         command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
         Self::start(setup, command)
@@ -97,7 +130,7 @@ impl Setup<'_> {
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&secret);
         file.and_then(|mut file| file.write_all(self.device_secret)).with_context(|| secret.display().to_string())?;
         let mac = self.mac.map(|byte| format!("{byte:02x}")).join(":");
-        let ram = format!("{}B", line.ram);
+        let ram = format!("{}B", ram(self.board)?);
         let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac), ("{ram}", &ram)];
         let fill = |argument: &String| {
             values.iter().fold(argument.clone(), |argument, (name, value)| argument.replace(name, value))
@@ -113,5 +146,47 @@ impl Setup<'_> {
             .arg(format!("rng-random,id=source,filename={}", plain(self.entropy)?));
         with_us(&mut command);
         Ok(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sysdesc::image::assemble::sel4_boards;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_has_the_memory_that_its_boards_image_is_made_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for board in sel4_boards().unwrap() {
+            let setup = Setup {
+                board: &board,
+                image: Path::new("image"),
+                dir: dir.path(),
+                device_secret: &[0; 32],
+                mac: [2; 6],
+                net: None,
+                entropy: Path::new("/dev/urandom"),
+            };
+            let command = setup.command().unwrap();
+            let arguments: Vec<_> = command.get_args().collect();
+            let at = arguments.iter().position(|argument| *argument == "-m").expect("its memory");
+            assert_eq!(arguments[at + 1].to_str(), Some(&*format!("size={}B", ram(&board).unwrap())));
+            assert!(ram(&board).unwrap() >= 2 << 30);
+        }
+    }
+
+    #[test]
+    fn a_machine_with_memory_of_its_own_choice_is_refused() {
+        let line = |arguments: &[&str]| Line {
+            program: "qemu".to_owned(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        };
+        assert!(line(&["-m", "size={ram}"]).check().is_ok());
+        for bad in
+            [&["-m", "size=1G"][..], &["-m", "1G"], &["-machine", "virt"], &["-m", "size={ram}", "-m", "size=1G"]]
+        {
+            assert!(line(bad).check().is_err(), "{bad:?}");
+        }
     }
 }

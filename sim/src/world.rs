@@ -305,8 +305,9 @@ impl World {
     }
 
     /// From now on the entropy device of a node under power gives this.
-    pub fn source(&self, node: usize, entropy: Entropy) {
+    pub fn source(&mut self, node: usize, entropy: Entropy) {
         self.machine(node).expect("it has power").source(entropy);
+        self.ready.insert(node);
     }
 
     pub fn mac(&self, node: usize) -> Mac {

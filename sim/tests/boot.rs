@@ -5,7 +5,7 @@
 )]
 
 use calls::Domain;
-use sim::{Plan, Stop, System, World};
+use sim::{Entropy, Plan, Rng, Stop, System, World};
 
 fn quick() -> Plan {
     let mut plan = Plan::default();
@@ -22,6 +22,24 @@ fn a_node_boots_to_hold_and_then_arms_no_clock() {
     let ended = world.run_until(u64::MAX, |_| false);
     println!("{}\n{:#?}", world.trace(), world.console(node));
     assert_eq!(ended, Err(Stop::Idle));
+    assert_eq!(world.phase(node), Some("hold"));
+}
+
+/// Its source is there and gives nothing; later it does.
+#[test]
+fn a_node_whose_source_is_silent_from_the_start_says_so_and_goes_on_when_it_is_not() {
+    let mut world = World::new(1);
+    let node = world.add(&quick());
+    world.setup(node).entropy = Entropy::Silent;
+    world.power_on(node);
+    assert_eq!(world.run_until(u64::MAX, |_| false), Err(Stop::Idle));
+    let console = world.console(node);
+    assert_eq!(
+        console,
+        ["genesis: phase blind", "genesis: waits for samples: the source of randomness is silent or slow"]
+    );
+    world.source(node, Entropy::Good(Rng::new(2)));
+    assert_eq!(world.run_until(u64::MAX, |_| false), Err(Stop::Idle));
     assert_eq!(world.phase(node), Some("hold"));
 }
 

@@ -100,7 +100,7 @@ fn a_source_that_falls_silent_makes_a_held_node_silent_until_it_comes_back() {
         };
         assert!(admin.claim(None, Duration::from_secs(20)).await.is_err());
         assert_eq!(world.borrow().phase(node), Some("hold"));
-        world.borrow().source(node, Entropy::Good(Rng::new(3)));
+        world.borrow_mut().source(node, Entropy::Good(Rng::new(3)));
         admin.claim(None, WAIT).await.expect("it is claimed");
     });
 }

@@ -55,6 +55,18 @@ wire::numbers! {
         Isolated = 17, "isolated";
         /// The network card has an address that no station may have: its MAC `data[16..22]`.
         BadLink = 18, "bad link";
+        /// The node is blind for longer than it should be: `number`, an [`Awaited`].
+        Waits = 19, "waits";
+    }
+}
+
+wire::numbers! {
+    /// What a node waits for that is blind.
+    Awaited {
+        /// A key, and so for samples to make it of.
+        Samples = 1, "samples: the source of randomness is silent or slow";
+        Ticket = 2, "the ticket to be shown";
+        Link = 3, "the network card";
     }
 }
 

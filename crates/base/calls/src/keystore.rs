@@ -50,8 +50,8 @@ wire::numbers! {
         /// The store holds a record of a format that this version does not know, sealed by a later one of this node. It is
         /// neither used nor overwritten.
         UnknownFormat = 6, "unknown format";
-        /// The source was asked for a block and has not given one for as long as one usually lasts. Keys are there; fresh
-        /// randomness is too, until the generator is used up. It ends when a block comes.
+        /// The source was asked for a block and has not given one for as long as one usually lasts, or as those who need it
+        /// have patience. Keys are there; what needs a block of its own waits for it. It ends when a block comes.
         EntropySilent = 7, "entropy silent";
     }
 }

@@ -265,7 +265,10 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::{boxed::Box, format, string::String, vec::Vec};
 
-    use calls::{Domain, console::Code};
+    use calls::{
+        Domain,
+        console::{Awaited, Code},
+    };
     use proptest::prelude::*;
     use shm::{ReadOnly, ReadWrite};
     use wire::Phase;
@@ -336,6 +339,7 @@ mod tests {
             Event::new(Code::Isolated, 0, &[]),
             Event::new(Code::Died, Domain::Mesh as u32, &[]),
             Event::new(Code::BadLink, 0, &[&[0; 16], &[0x33; 6]]),
+            Event::new(Code::Waits, Awaited::Samples as u32, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -355,7 +359,8 @@ mod tests {
             lines[10],
             "genesis: fault the network card's address 33:33:33:33:33:33 is no station's; give it another"
         );
-        assert_eq!(lines[11..], [""]);
+        assert_eq!(lines[11], "genesis: waits for samples: the source of randomness is silent or slow");
+        assert_eq!(lines[12..], [""]);
     }
 
     #[test]

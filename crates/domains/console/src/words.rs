@@ -7,7 +7,7 @@ use core::{
 
 use calls::{
     Domain,
-    console::{Code, Event},
+    console::{Awaited, Code, Event},
     keystore::{AnchorKind, HealthTest, State},
     lifecycle::Closed,
 };
@@ -67,6 +67,7 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
             let mac = Mac(mac(data));
             line(out, format_args!("fault the network card's address {mac} is no station's; give it another"))
         }
+        Code::Waits => line(out, format_args!("waits for {}", named(*number, Awaited::from_number, Awaited::name))),
         Code::Lost => line(out, format_args!("{number} events lost")),
     }
 }
@@ -141,7 +142,7 @@ fn fault(out: &mut impl Write, state: u32, failed: u8) -> Result {
         Some(State::EntropySilent) => line(
             out,
             format_args!(
-                "fault entropy does not come: what is left will be used up; look at the source, or power-cycle"
+                "fault entropy does not come: no hello, claim or handshake is made until it does; look at the source"
             ),
         ),
         Some(State::NoStore) => line(out, format_args!("fault the identity could not be stored: the node stays blind")),

@@ -78,7 +78,16 @@ impl Collecting {
     pub fn source(&mut self, device_secret: &Secret) -> Source {
         let drbg = Drbg::new(self.pool.seed(device_secret, label::DRBG));
         let health = core::mem::take(&mut self.health);
-        Source { health, drbg, asked: None, renewed: None, waiting: None, last: Channel::Entropy, given_up: 0, lost: None }
+        Source {
+            health,
+            drbg,
+            asked: None,
+            renewed: None,
+            waiting: None,
+            last: Channel::Entropy,
+            given_up: 0,
+            lost: None,
+        }
     }
 }
 

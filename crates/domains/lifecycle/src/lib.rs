@@ -28,7 +28,7 @@ mod waiting;
 
 use calls::{
     Domain,
-    console::{Code, Event},
+    console::{Awaited, Code, Event},
     keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply},
     lifecycle::{Closed, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim},
     params::{Params, micros},
@@ -36,6 +36,7 @@ use calls::{
 };
 use shm::{Micros, mailbox};
 use wire::{Phase, telemetry::CommandResult};
+use zerocopy::FromZeros;
 
 use child::Children;
 use claim::{Claim, Claimed};
@@ -48,6 +49,16 @@ pub use ports::{BeaconServer, Channel, ClaimServer, MeshServer, Ports};
 
 /// After how long a fork is asked for again that the keystore could not make.
 const FORK_MICROS: Micros = 10_000_000;
+/// A node that is blind for so long says what it waits for.
+const BLIND_MICROS: Micros = 10_000_000;
+
+/// How far a node that is blind has come.
+enum Blind {
+    Started,
+    /// It says what it waits for at this time.
+    Until(Micros),
+    Said,
+}
 
 pub struct Lifecycle {
     params: Params,
@@ -56,6 +67,7 @@ pub struct Lifecycle {
     status: Option<StatusReply>,
     link: link::Station,
     scan_until: Micros,
+    blind: Blind,
     /// The configuration that claim has staged, or the last update: in force while the keystore says that it is committed.
     kept: Kept,
     keystore: Keystore,
@@ -76,6 +88,7 @@ impl Lifecycle {
             status: None,
             link: Rules::CLOSED.link,
             scan_until: 0,
+            blind: Blind::Started,
             kept: Kept::nothing(),
             keystore: Keystore::new(),
             gate: Gate::closed(),
@@ -135,8 +148,12 @@ impl Lifecycle {
         if self.phase == Phase::Sealed {
             return None;
         }
+        let blind = match self.blind {
+            Blind::Until(at) if self.phase == Phase::Blind => Some(at),
+            _ => None,
+        };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
-        [scan, self.gate.until(), self.keystore.deadline(&ports.keystore)].into_iter().flatten().min()
+        [blind, scan, self.gate.until(), self.keystore.deadline(&ports.keystore)].into_iter().flatten().min()
     }
 
     // --- the keystore
@@ -247,10 +264,10 @@ impl Lifecycle {
     }
 
     fn leave_blind(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        let Some(status) = self.status else { return };
+        let status = self.status.unwrap_or_else(StatusReply::new_zeroed);
         let ready = status.has_keys() && status.ticket_waiting == 0 && self.link.mac != [0; 6];
         if !ready {
-            return;
+            return self.say_awaited(now, &status);
         }
         self.events.say(Event::new(Code::Link, 0, &[&self.link.ip, &self.link.mac]));
         let phase = match (status.ownership(), status.forked) {
@@ -264,6 +281,23 @@ impl Lifecycle {
             }
         };
         self.enter(phase, ports);
+    }
+
+    /// A source that gives nothing is no fault of a test's, and nobody else would say a word of it.
+    fn say_awaited(&mut self, now: Micros, status: &StatusReply) {
+        match self.blind {
+            Blind::Started => self.blind = Blind::Until(now.saturating_add(BLIND_MICROS)),
+            Blind::Until(at) if now >= at => {
+                self.blind = Blind::Said;
+                let awaited = match status.ticket_waiting {
+                    _ if !status.has_keys() => Awaited::Samples,
+                    1 => Awaited::Ticket,
+                    _ => Awaited::Link,
+                };
+                self.events.say(Event::new(Code::Waits, awaited as u32, &[]));
+            }
+            Blind::Until(_) | Blind::Said => {}
+        }
     }
 
     /// Closed both ways until the next power-up.

@@ -264,16 +264,23 @@ mod tests {
         }
     }
 
+    /// docs/entropy.md says what of these is seen.
     #[test]
-    fn a_source_that_alternates_is_caught_by_proportion() {
-        struct Alternating(u8);
-        impl Source for Alternating {
+    fn up_to_eight_values_in_turn_are_caught_and_more_are_not() {
+        struct Turning(u8, u16);
+        impl Source for Turning {
             fn sample(&mut self) -> u8 {
-                self.0 ^= 1;
+                self.0 = ((u16::from(self.0) + 1) % self.1) as u8;
                 self.0
             }
         }
-        assert_eq!(run(&mut Alternating(0), STARTUP as u64), (0, Some(Failure::Proportion)));
+        let caught = |values| run(&mut Turning(0, values), STARTUP as u64).1;
+        for values in 2..=8 {
+            assert_eq!(caught(values), Some(Failure::Proportion), "{values}");
+        }
+        for values in 9..=256 {
+            assert_eq!(caught(values), None, "{values}");
+        }
     }
 
     #[test]

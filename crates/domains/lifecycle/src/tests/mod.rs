@@ -19,7 +19,7 @@ use shm::{
     mailbox::{CallError, Patience},
     ring,
 };
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::FromBytes;
 
 use members::update;
 
@@ -261,6 +261,35 @@ fn a_card_with_an_address_that_is_no_stations_is_a_fault() {
         rig.change();
         assert_eq!(rig.core.phase(), Phase::Sealed);
         assert!(rig.said.contains(&(Code::BadLink, 0)), "{:?}", rig.said);
+    }
+}
+
+#[test]
+fn a_node_that_stays_blind_says_once_what_it_waits_for() {
+    for (state, ticket_waiting, awaited) in
+        [(State::Testing, 0, Awaited::Samples), (State::Ready, 1, Awaited::Ticket), (State::Ready, 0, Awaited::Link)]
+    {
+        let mut rig = Rig::new(0);
+        rig.kept.status.state = state as u8;
+        rig.kept.status.ticket_waiting = ticket_waiting;
+        rig.run();
+        rig.said.clear();
+        assert_eq!(rig.alarm(), Some(rig.now + BLIND_MICROS));
+        rig.pass(BLIND_MICROS - 1);
+        assert!(!rig.said.iter().any(|(code, _)| *code == Code::Waits));
+        rig.pass(1);
+        assert_eq!(
+            rig.said.iter().filter(|(code, _)| *code == Code::Waits).collect::<Vec<_>>(),
+            [&(Code::Waits, awaited as u32)]
+        );
+        rig.said.clear();
+        assert_eq!(rig.alarm(), None);
+        rig.pass(100 * BLIND_MICROS);
+        assert_eq!(rig.said, []);
+        // It is no fault.
+        rig.kept.status.ticket_waiting = 0;
+        rig.become_ready();
+        assert_eq!(rig.core.phase(), Phase::Hold);
     }
 }
 
