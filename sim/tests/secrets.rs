@@ -104,9 +104,6 @@ fn a_claimed_node_whose_source_fails_has_no_mesh_any_more() {
             let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
             plan.params.scan_ms = 0.into();
             let node = world.add(&plan);
-            let rng = world.rng().split();
-            // What the start takes, and not one byte more.
-            world.setup(node).entropy = Entropy::FailsAfter(rng, 4096);
             world.power_on(node);
             node
         };
@@ -114,6 +111,8 @@ fn a_claimed_node_whose_source_fails_has_no_mesh_any_more() {
         pass(&world, Duration::from_secs(30)).await;
         let preshared = admin.view().unwrap().live().unwrap()[0].member.preshared.0;
         assert_eq!(places(&world.borrow(), node, &preshared), ["lifecycle_mesh"]);
+        let rng = world.borrow().rng().split();
+        world.borrow_mut().source(node, Entropy::FailsAfter(rng, 0));
         for _ in 0..300 {
             if world.borrow().phase(node) == Some("sealed") {
                 break;

@@ -79,7 +79,7 @@ fn a_node_that_was_saved_and_goes_on_twice_shows_no_hello_answer_or_ephemeral_ke
     }
 }
 
-/// Such a source is no fault by itself, and says nothing: whoever asks gives up, and what holds goes on to.
+/// Whoever asks gives up, and the node says so and holds on.
 #[test]
 fn a_source_that_falls_silent_makes_a_held_node_silent_until_it_comes_back() {
     let world = RefCell::new(World::new(8));
@@ -100,6 +100,12 @@ fn a_source_that_falls_silent_makes_a_held_node_silent_until_it_comes_back() {
         };
         assert!(admin.claim(None, Duration::from_secs(20)).await.is_err());
         assert_eq!(world.borrow().phase(node), Some("hold"));
+        let said = |world: &World| {
+            let faults = world.console(node).iter().filter(|line| line.starts_with("genesis: fault"));
+            faults.cloned().collect::<Vec<_>>()
+        };
+        let faults = said(&world.borrow());
+        assert!(faults.len() == 1 && faults[0].contains("entropy does not come"), "{faults:?}");
         world.borrow_mut().source(node, Entropy::Good(Rng::new(3)));
         admin.claim(None, WAIT).await.expect("it is claimed");
     });
