@@ -73,6 +73,16 @@ lab: $(if $(LAB_BOARD),have-board) build ## leave nodes running on a segment of 
 	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) $(if $(LAB_BOARD),--board $(LAB_BOARD)) \
 	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS))
 
+# The administrator of `make lab-shell`: his key, his registry, his mesh. Another directory is another administrator.
+ADMIN ?= target/lab-admin
+
+.PHONY: lab-shell
+lab-shell: need-namespaces build ## a shell on the segment of `make lab`, where all of docs/os-network-admin.md works
+	@mkdir -p $(ADMIN)
+	@echo "A shell on the lab's segment, by lab0. Tickets: $(LAB)/node-N/ticket. Guide: docs/os-network-admin.md. It ends with exit."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" XDG_CONFIG_HOME="$(abspath $(ADMIN))" XDG_DATA_HOME="$(abspath $(ADMIN))" PS1='lab$$ ' \
+	    $(BIN)/lab enter --lab $(LAB) bash --norc
+
 .PHONY: lab-stop
 lab-stop: ## stop what `make lab` started
 	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down --dir $(LAB); else echo "no lab was built"; fi

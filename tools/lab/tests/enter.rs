@@ -239,6 +239,21 @@ fn the_exit_code_is_the_programs() {
     assert_eq!(code(&["sh", "-c", "test \"$1\" = --name", "sh", "--name"]), Some(0));
 }
 
+/// A daemon, such as that of `mesh up`: it is on no network once the command has ended.
+#[test]
+fn what_a_program_leaves_running_is_told_of() {
+    let (dir, _switch) = switch();
+    let script = "setsid tail -f /dev/null <&- >&- 2>&- & echo $!";
+    let output = enter(dir.path(), "a").args(["sh", "-c", script]).output().unwrap();
+    let left = String::from_utf8(output.stdout).unwrap();
+    assert!(Command::new("kill").arg(left.trim()).status().unwrap().success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains(&format!("lives on (process {}), on no network", left.trim())), "{said}");
+    let output = enter(dir.path(), "b").arg("true").output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let (dir, switch) = switch();

@@ -72,6 +72,15 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
     namespace::leave_keyboard_signals_to_the_child();
     bridge(&wire, &port, &child)?;
     let status = child.wait()?;
+    let left = namespace::others();
+    if !left.is_empty() {
+        let pids = left.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        say::tell!(
+            "lab enter: what {} started lives on (process {pids}), on no network any more: the port has ended. What is to \
+             stay is started in a shell that lasts (docs/lab.md)",
+            program.display()
+        );
+    }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_FAILED))
 }

@@ -51,6 +51,15 @@ pub fn show_interfaces_in_sys() {
     });
 }
 
+/// The other processes in the present network namespace, of those that may be looked at.
+pub fn others() -> Vec<u32> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let Some(own) = namespace("self") else { return Vec::new() };
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| *pid != std::process::id() && namespace(&pid.to_string()).as_ref() == Some(&own)).collect()
+}
+
 /// The terminal sends its signals to the whole group. They are the program's business.
 pub fn leave_keyboard_signals_to_the_child() {
     for signal in [libc::SIGINT, libc::SIGQUIT] {
