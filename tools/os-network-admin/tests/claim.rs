@@ -541,3 +541,17 @@ async fn the_beacon_resumes_what_was_cut_and_ends_once_it_has_claimed() {
     beacon::watch(&context, &lab.terms, &listed, true, |_| Ok(())).await.unwrap();
     lab.assert_claimed(0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knows_a_higher_counter_is_silent_and_the_way_past_it_is_named() {
+    let lab = Lab::one([]);
+    // The clock of this host was ahead once, or another registry has used the key.
+    let ahead = Find::sign(&admin(), 1 << 50, fake::ADMIN_IP, fake::ADMIN_MAC);
+    assert!(lab.segment.node(0).lock().unwrap().hear(ahead.as_bytes()).is_some());
+    let error = lab.claim(Duration::from_secs(3)).await.unwrap_err();
+    assert_eq!(error.exit, Exit::NoAnswer);
+    assert!(error.message.contains("--counter-ahead MS"), "{error}");
+    lab.registry().next_counter(1 << 50).unwrap();
+    lab.claim(WAIT).await.unwrap();
+    lab.assert_claimed(0);
+}

@@ -14,12 +14,17 @@ use os_network_admin::{
         key::{Cost, KeyFile},
         mesh_key::MeshKey,
     },
-    registry::{NewMember, Registry, Who},
+    registry::{Accepted, AnchorKind, NewMember, NewNode, Registry, Who},
 };
 use rusqlite::Connection;
 use serde_json::Value;
-use wire::{anchor::AnchorFile, ticket::Ticket};
-use zerocopy::IntoBytes;
+use wire::{
+    Fingerprint,
+    anchor::AnchorFile,
+    claim::{GrantHead, kind},
+    ticket::Ticket,
+};
+use zerocopy::{FromZeros, IntoBytes};
 
 const SEED: [u8; 32] = *b"an administrator's own 32 bytes!";
 
@@ -319,6 +324,46 @@ fn whoever_reads_is_told_that_there_is_no_registry_and_makes_nothing() {
     assert_eq!(String::from_utf8(home.run(&["nodes", "list"]).stdout).unwrap(), "no nodes\n");
     assert_eq!(json(&home.run(&["mesh", "status", "--json"]))["up"], false);
     home.fails(&["nodes", "show", print], 1, "nodes list");
+}
+
+#[test]
+fn names_out_of_somebodys_registry_reach_no_terminal_as_they_are() {
+    let home = Home::with_key();
+    let name = "lab\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\nnode  10.8.0.9";
+    let registry = Registry::open(&home.path("registry")).unwrap();
+    let mut head = GrantHead::new_zeroed();
+    head.kind = kind::GRANT;
+    let grant = NewNode {
+        grant: head.as_bytes(),
+        fleet: name,
+        anchor: AnchorKind::Image,
+        accepted: Accepted::Asked,
+        address: [3; 16],
+        interface: name,
+    };
+    registry.store_pending(&grant).unwrap();
+    fleet(&home, &["in peer tcp 22"], &["laptop".into(), name.into()]);
+    drop(registry);
+    let print = Fingerprint::of(&[0; 32]).to_string();
+    Connection::open(home.path("registry")).unwrap().execute("UPDATE fleet SET name = ?1", [name]).unwrap();
+    let shows: [&[&str]; 3] = [&["nodes", "list"], &["nodes", "show", &print], &["mesh", "status"]];
+    for show in shows {
+        for arguments in [show.to_vec(), [show, &["--json"]].concat()] {
+            let output = home.run(&arguments);
+            for said in [output.stdout, output.stderr] {
+                let said = String::from_utf8(said).unwrap();
+                let tricks: Vec<char> =
+                    said.chars().filter(|c| c.is_control() && *c != '\n' || *c == '\u{202e}').collect();
+                assert!(tricks.is_empty(), "{arguments:?}: {said:?}");
+                assert!(!said.lines().any(|line| line.starts_with("node  10.8")), "{arguments:?}: {said}");
+            }
+        }
+    }
+    let listed = home.run(&["nodes", "list"]);
+    assert!(String::from_utf8(listed.stdout).unwrap().contains("lab\\u{1b}]0;owned"));
+    // The comment of a peer's configuration is one line too.
+    let fleets = Registry::open(&home.path("registry")).unwrap().fleet(&[5; 16]).unwrap().unwrap();
+    assert_eq!(fleets.name.lines().count(), 1);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! does not read, the disk is full. So is a line of a *story* ([`show!`]), on standard output, but it waits for a reader that
 //! is there. A *result* ([`result`]) is what the program was run for: that it cannot be written is an error, but a reader who
 //! has gone has what he wanted. The macros of `std` panic on all of these, so clippy refuses them (`print_stdout`,
-//! `print_stderr`).
+//! `print_stderr`). Whatever is said may have text of others in it, and is made [`plain`] first.
 #![forbid(unsafe_code)]
 
+pub mod plain;
 mod voice;
 
 use std::{
@@ -83,7 +84,7 @@ fn send(mut to: impl Write + AsFd, line: impl Display, patience: &Timespec) -> b
     };
     if room {
         // One write, so that lines of several processes do not mix.
-        let _ = to.write_all(format!("{line}\n").as_bytes()).and_then(|()| to.flush());
+        let _ = to.write_all(plain_line(line).as_bytes()).and_then(|()| to.flush());
     }
     room
 }
@@ -95,8 +96,24 @@ pub fn result(text: impl Display) -> io::Result<()> {
 
 /// A result that is nowhere else: that its reader has gone is an error too.
 pub fn only_copy(text: impl Display) -> io::Result<()> {
+    write(plain_line(text))
+}
+
+/// The same in place of all that the terminal shows.
+pub fn screen(text: impl Display) -> io::Result<()> {
+    // Home, and clear to the end.
+    unless_gone(write(format!("\x1b[H\x1b[J{}", plain_line(text))))
+}
+
+fn plain_line(text: impl Display) -> String {
+    let mut line = plain::text(&text.to_string());
+    line.push('\n');
+    line
+}
+
+fn write(line: String) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush())
+    out.write_all(line.as_bytes()).and_then(|()| out.flush())
 }
 
 fn unless_gone(written: io::Result<()>) -> io::Result<()> {

@@ -33,6 +33,17 @@ impl dyn Host + '_ {
     }
 }
 
+/// An error if the system's clock says that it is before 1970: counters and stamps are made of it, and what counts from there
+/// (a WireGuard in user space) cannot run.
+pub fn check_clock() -> Result<(), Error> {
+    check_time(SystemTime::now())
+}
+
+fn check_time(now: SystemTime) -> Result<(), Error> {
+    let set = "this host's clock says that it is before 1970: set it, then try again";
+    now.duration_since(UNIX_EPOCH).map(|_| ()).map_err(|_| Error::new(Exit::Other, set))
+}
+
 /// The system that this process runs on.
 pub struct System;
 
@@ -50,4 +61,16 @@ impl Host for System {
 /// The system, as what is given a host takes it.
 pub fn system() -> Arc<dyn Host> {
     Arc::new(System)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_is_named() {
+        assert!(check_time(UNIX_EPOCH).is_ok() && check_clock().is_ok());
+        let error = check_time(UNIX_EPOCH - Duration::from_secs(1)).unwrap_err();
+        assert!(error.message.contains("this host's clock"), "{error}");
+    }
 }

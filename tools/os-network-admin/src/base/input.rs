@@ -149,6 +149,15 @@ pub fn static_address(address: Prefix, gateway: Option<Ipv6Addr>) -> Result<Unde
     if underlay.is_usable() { Ok(underlay) } else { Err(refuse()) }
 }
 
+/// The name of an interface of some host: what Linux takes for one, and no terminal obeys.
+pub fn interface(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_graphic() && c != '/';
+    if text.is_empty() || text.len() > 127 || !text.chars().all(is_plain) || [".", ".."].contains(&text) {
+        return Err("an interface's name has letters, digits and signs, and no blank and no slash".into());
+    }
+    Ok(text.into())
+}
+
 /// A WireGuard public key.
 pub fn public_key(text: &str) -> Result<Key, String> {
     let key = decode(text).ok_or("a public key has 44 characters, as `wg pubkey` prints it")?;
@@ -211,6 +220,16 @@ mod tests {
         assert!(gateway("fe80::1").is_ok() && static_address(address, None).is_ok());
         for wrong in ["2001:db8::5", "::", "ff02::2", "::ffff:192.0.2.1"] {
             assert_eq!(gateway(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_interface_is_named_in_plain_characters() {
+        for name in ["eth0", "eth0.100", "wlp2s0", "veth@if4", "br-lan:1"] {
+            assert_eq!(interface(name).unwrap(), name);
+        }
+        for wrong in ["", ".", "a b", "a/b", "e\nPostUp = x", "\u{1b}[31m", &"x".repeat(128)] {
+            assert!(interface(wrong).is_err(), "{wrong:?}");
         }
     }
 

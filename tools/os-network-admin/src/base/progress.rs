@@ -49,7 +49,7 @@ impl Progress {
         match &self.shape {
             Shape::Spinner(bar) => {
                 bar.enable_steady_tick(Duration::from_millis(120));
-                bar.set_message(text.to_owned());
+                bar.set_message(say::plain::text(text));
             }
             Shape::Lines => say(text),
             Shape::Silent => {}

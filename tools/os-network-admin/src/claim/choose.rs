@@ -152,7 +152,8 @@ impl<'a> Chooser<'a> {
             Error::new(
                 Exit::NoAnswer,
                 "no node answered: is it powered, on this segment, unclaimed, and anchored to this key? Another's open \
-                 gate lasts up to a minute: try again, with a longer --wait",
+                 gate lasts up to a minute: try again, with a longer --wait. If this key was used with another registry, or under \
+                 a clock ahead of this host's, nodes know a higher counter and are silent: add --counter-ahead MS",
             )
         } else {
             self.refusal()

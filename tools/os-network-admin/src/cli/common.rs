@@ -15,6 +15,7 @@ use crate::{
         error::{Error, Exit},
         files::SecretBytes,
         guard::Locked,
+        input,
         key::{self, KeyFile},
     },
     fleet::View,
@@ -34,7 +35,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     pub registry: Option<PathBuf>,
     /// Network interface on the nodes' segment
-    #[arg(long, global = true, value_name = "IF")]
+    #[arg(long, global = true, value_name = "IF", value_parser = input::interface)]
     pub interface: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]

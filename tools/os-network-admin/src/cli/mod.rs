@@ -27,7 +27,7 @@ use self::{
     nodes::NodesVerb,
     policy::PolicyVerb,
 };
-use crate::base::{error::Error, input};
+use crate::base::{error::Error, host, input};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -154,9 +154,25 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it stores or sends what is made of the time of day.
+    fn counts_time(&self) -> bool {
+        match self {
+            Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } => false,
+            Self::Mesh { command } => matches!(command, MeshVerb::Up { .. }),
+            Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
+            Self::Discover { .. } | Self::Claim(_) | Self::Beacon { .. } | Self::Command { .. } => true,
+            Self::Telemetry { .. } | Self::Revoke { .. } | Self::Export { .. } => true,
+        }
+    }
+}
+
 /// Runs one command to its end.
 pub async fn run(cli: Cli) -> Result<(), Error> {
     let common = &cli.common;
+    if cli.command.counts_time() {
+        host::check_clock()?;
+    }
     match cli.command {
         Command::Init { seed_file } => keys::init(common, seed_file.as_deref()),
         Command::Anchor { out } => keys::anchor(common, &out),

@@ -39,8 +39,7 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
     let mut drawn: Option<Instant> = None;
     while say::is_read() {
         if is_table && drawn.is_none_or(|drawn| drawn.elapsed() >= DRAWN) {
-            // Home, and clear to the end.
-            output::line(format!("\x1b[H\x1b[J{}", table(&view)?))?;
+            output::screen(table(&view)?)?;
             drawn = Some(Instant::now());
         }
         let heard = tokio::select! {

@@ -22,8 +22,9 @@ use wire::{Ip, Key};
 use super::{filter::Filter, stamp::Stamps};
 use crate::{
     base::{
-        host::{Host, System},
+        host::{self, Host, System},
         path::FULL,
+        say::say,
     },
     registry::Rules,
 };
@@ -153,6 +154,11 @@ impl Engine {
             known => {
                 if let Some((index, peer)) = known {
                     self.forget_routes(index, &peer.setup);
+                    self.by_key.remove(&setup.key);
+                }
+                // The library would end the process.
+                if let Err(error) = host::check_clock() {
+                    return say(error);
                 }
                 self.new_peer(setup)
             }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use serde::{Deserialize, Serialize};
 
 use super::Document;
+use crate::base::say::plain;
 
 /// Of `mesh up`, `down` and `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,9 +92,9 @@ impl Document for Status {
                 "the mesh is down: its daemon (process {}, {} on {}) has died\nlast words   {}\nlog          {}\n\
                  `os-network-admin mesh up` starts it again, `mesh down` removes what it left",
                 died.pid,
-                died.engine,
-                died.interface,
-                died.last.as_deref().unwrap_or("none"),
+                plain::name(&died.engine),
+                plain::name(&died.interface),
+                plain::name(died.last.as_deref().unwrap_or("none")),
                 died.log,
             ),
             (None, None) => "the mesh is down".into(),
@@ -103,17 +104,23 @@ impl Document for Status {
 
 impl Up {
     fn text(&self) -> String {
-        let mut lines: Vec<String> = self.trouble.iter().map(|why| format!("trouble      {why}")).collect();
+        let mut lines: Vec<String> =
+            self.trouble.iter().map(|why| format!("trouble      {}", plain::name(why))).collect();
         if !self.works {
             lines.insert(0, "the mesh does not work".into());
         }
         lines.extend([
-            format!("interface    {}, WireGuard of {}, process {}", self.interface, self.engine, self.pid),
-            format!("fleet        {}", self.fleet),
+            format!(
+                "interface    {}, WireGuard of {}, process {}",
+                plain::name(&self.interface),
+                plain::name(&self.engine),
+                self.pid
+            ),
+            format!("fleet        {}", plain::name(&self.fleet)),
             format!("addresses    {}, {}", self.v4, self.v6),
             format!("port         {}", self.port),
             format!("MTU          {}", self.mtu),
-            format!("public key   {}", self.public_key),
+            format!("public key   {}", plain::name(&self.public_key)),
         ]);
         if self.peers.is_empty() {
             lines.push("no peers: claim a node".into());
@@ -127,7 +134,7 @@ impl Peer {
     fn line(&self) -> String {
         let handshake = self.handshake_s.map_or("no handshake".into(), |ago| format!("handshake {ago} s ago"));
         let at = self.endpoint.map_or("nowhere yet".into(), |at| at.to_string());
-        let name = self.fingerprint.as_deref().unwrap_or(&self.public_key);
+        let name = plain::name(self.fingerprint.as_deref().unwrap_or(&self.public_key));
         let Self { v4, received, sent, dropped, .. } = self;
         format!("{name}  {v4}  at {at}  {handshake}  received {received}, sent {sent}, dropped {dropped}")
     }

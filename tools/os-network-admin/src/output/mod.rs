@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::base::{
     error::{Error, Exit},
-    say::say_now,
+    say::{plain, say_now},
 };
 
 /// A result of a command: the document, and what people read.
@@ -65,6 +65,11 @@ pub fn line(text: impl std::fmt::Display) -> Result<(), Error> {
     say::result(text).map_err(|error| unwritable(&error))
 }
 
+/// The same in place of all that the terminal shows.
+pub fn screen(text: impl std::fmt::Display) -> Result<(), Error> {
+    say::screen(text).map_err(|error| unwritable(&error))
+}
+
 /// Prints what is nowhere else.
 pub fn only_copy(text: impl std::fmt::Display) -> Result<(), Error> {
     say::only_copy(text).map_err(|error| unwritable(&error))
@@ -82,6 +87,7 @@ pub fn print(json: bool, document: &impl Document) -> Result<(), Error> {
     let written = serde_json::to_string(document);
     let written =
         written.map_err(|error| Error::new(Exit::Other, format!("the result cannot be written as JSON: {error}")))?;
+    let written = plain::json(&written);
     if document.is_only_copy() { only_copy(written) } else { line(written) }
 }
 

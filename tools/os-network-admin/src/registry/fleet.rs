@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use wire::{Key, MESH_PORT};
 
 use super::pack::unpack;
+use crate::base::say::plain;
 
 /// What a fleet has if nobody says otherwise.
 pub const NETWORK: Network = Network { address: Ipv4Addr::new(10, 8, 0, 0), length: 24 };
@@ -110,7 +111,9 @@ impl Fleet {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let (id, network, rules): (Vec<u8>, Vec<u8>, Vec<u8>) =
             (row.get("id")?, row.get("network")?, row.get("rules")?);
-        let (name, length, port) = (row.get("name")?, row.get("length")?, row.get("port")?);
+        let (name, length, port): (String, _, _) = (row.get("name")?, row.get("length")?, row.get("port")?);
+        // Whoever made the registry has named it.
+        let name = plain::name(&name);
         let authority: Option<Vec<u8>> = row.get("authority")?;
         let whole = || {
             let address = <[u8; 4]>::try_from(network).ok()?;

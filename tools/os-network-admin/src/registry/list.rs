@@ -10,7 +10,7 @@ use super::{
     node::{self, Node, State},
     wanted::{self, IS_DOUBLE, Other},
 };
-use crate::base::error::Error;
+use crate::base::{error::Error, say::plain};
 
 /// What has changed in a fleet since it was read.
 pub enum Changes {
@@ -63,6 +63,7 @@ impl NodeMember {
         let Some(member) = Member::read(row)? else { return Ok(None) };
         let whole = || {
             let address = address.map(Ip::try_from).transpose().ok()?;
+            let interface = interface.map(|name| plain::name(&name));
             let claimed_at = address.zip(interface).map(|(address, interface)| ClaimedAt { address, interface });
             let is_paired = state.as_deref() == Some(State::Paired.word());
             Some(Self { member, claimed_at, is_paired, is_double })

@@ -13,6 +13,7 @@ use wire::{Fingerprint, Hash, Key, Mac, telemetry::Telemetry};
 use zerocopy::FromBytes;
 
 use super::{fleet::Rules, pack::maybe_unpack};
+use crate::base::say::plain;
 
 /// Of the table `member`, called m.
 pub(super) const COLUMNS: &str = "m.id AS id, m.fleet AS fleet, m.host AS host, m.fiduciary AS fiduciary, m.name AS name, \
@@ -104,7 +105,7 @@ impl Member {
             let key = Key::try_from(key).ok().filter(crypto::dh_usable)?;
             let who = match (fiduciary, name) {
                 (Some(fiduciary), None) => Who::Node(fiduciary.try_into().ok()?),
-                (None, Some(name)) => Who::Peer(name),
+                (None, Some(name)) => Who::Peer(plain::name(&name)),
                 _ => return None,
             };
             // A record of another length is one of another version: the next takes its place.

@@ -12,7 +12,7 @@ use super::{
     pack::{pack, print},
     revision, wanted,
 };
-use crate::base::error::Error;
+use crate::base::{error::Error, say::plain};
 
 impl Registry {
     /// Sets the rules of one member; `None`: those of the fleet.
@@ -56,7 +56,7 @@ impl Registry {
             let (its, fiduciary, name): (Vec<u8>, Option<Vec<u8>>, Option<String>) =
                 (row.get(0)?, row.get(1)?, row.get(2)?);
             let fiduciary = fiduciary.and_then(|key| Key::try_from(key).ok());
-            Ok(fiduciary.map(Who::Node).or(name.map(Who::Peer)).map(|other| (its, other)))
+            Ok(fiduciary.map(Who::Node).or(name.map(|name| Who::Peer(plain::name(&name)))).map(|other| (its, other)))
         })?;
         let is_here = |its: &[u8]| its == fleet.as_slice();
         let is_node = |who: &Who| matches!(who, Who::Node(_));

@@ -14,6 +14,8 @@ use wire::{
 };
 use zerocopy::FromBytes;
 
+use crate::base::say::plain;
+
 pub(super) const COLUMNS: &str = "id, state, grant_bytes, record, rivals, acknowledged, fleet, anchor, accepted, address, \
                        interface, pending_ms, paired_ms, acknowledged_ms";
 
@@ -118,7 +120,8 @@ impl Node {
         let address: Vec<u8> = row.get("address")?;
         let word = |name: &str| row.get::<_, String>(name);
         let (state, anchor, accepted) = (word("state")?, word("anchor")?, word("accepted")?);
-        let (fleet, interface) = (word("fleet")?, word("interface")?);
+        // Whoever made the registry has named them.
+        let (fleet, interface) = (plain::name(&word("fleet")?), plain::name(&word("interface")?));
         let (id, rivals, acknowledged) = (row.get("id")?, row.get("rivals")?, row.get("acknowledged")?);
         let (pending_ms, paired_ms) = (row.get("pending_ms")?, row.get("paired_ms")?);
         let acknowledged_ms = row.get("acknowledged_ms")?;
