@@ -306,7 +306,7 @@ pub fn largest_mesh() -> Vec<u8> {
     let address = Prefix { ip: [0x20; 16], length: 64 };
     configuration.underlay = Some(Underlay { address, gateway: Some([0xfe; 16]) });
     let peer = |n: usize| Peer {
-        key: [n as u8; 32],
+        key: [n as u8 + 1; 32],
         role: policy::Role::Peer,
         preshared: Some(Preshared([n as u8; 32])),
         // Nobody answers there, and nothing is sent that would keep it alive.
