@@ -1,6 +1,8 @@
 //! Claims against nodes in memory, on tokio's paused clock: nothing here depends on time or order.
 
 mod fake;
+#[path = "claim/revoked.rs"]
+mod revoked;
 #[path = "fake/segment.rs"]
 mod segment;
 
@@ -16,13 +18,14 @@ use os_network_admin::{
         progress::Progress,
     },
     claim::{
-        Chooser, Claimed, Claimer, Configure, Context, Found, Terms, Unlisted,
-        beacon::{self, Event},
+        Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Terms, Unlisted,
+        beacon::{self, Event, Listed},
         discover,
     },
     registry::{Accepted, AnchorKind, Registry, State},
 };
 use segment::Segment;
+use tokio::time::Instant;
 use wire::{
     binding::Authority,
     claim::parse_grant,
@@ -277,6 +280,25 @@ async fn an_unconfirmed_acknowledgement_has_its_own_exit_code_and_says_what_to_d
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_whose_end_was_not_noted_is_looked_for_briefly_and_not_taken_for_silence() {
+    let lab = Lab::one([]);
+    lab.claim(WAIT).await.unwrap();
+    // The process was killed after the acknowledgement had left.
+    let file = rusqlite::Connection::open(lab.folder.path().join("registry")).unwrap();
+    file.execute_batch("UPDATE node SET acknowledged = 0, acknowledged_ms = NULL").unwrap();
+    let before = Instant::now();
+    let error = lab.claim(WAIT).await.unwrap_err();
+    assert_eq!(error.exit, Exit::Unconfirmed, "{error}");
+    assert!(error.message.contains("mesh up"), "{error}");
+    assert!(before.elapsed() < Duration::from_secs(6), "{:?}", before.elapsed());
+    // Another that is on the list too is waited for as ever.
+    let lists = [lab.segment.node(0).lock().unwrap().print(), [7; 20]];
+    let before = Instant::now();
+    let both = lab.claim_with(Chooser::listed(BTreeSet::from(lists), Unlisted::Refuse), WAIT).await.unwrap_err();
+    assert_eq!((both.exit, before.elapsed() >= WAIT), (Exit::NoAnswer, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_hellos_answers_and_connections_are_made_good() {
     let lab = Lab::one([]);
     {
@@ -499,11 +521,13 @@ async fn the_beacon_claims_what_is_listed_and_reports_the_rest_once() {
         host: &system(),
         progress: &progress,
     };
-    let listed = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let nodes = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let listed = Listed { nodes, ..Listed::default() };
     let events = RefCell::new(Vec::new());
     let tell = |event: Event<'_>| {
         events.borrow_mut().push(match event {
             Event::Unlisted(_) => "unlisted",
+            Event::Revoked(_) => "revoked",
             Event::Claimed(_) => "claimed",
             Event::Failed(..) => "failed",
         });
@@ -537,7 +561,8 @@ async fn the_beacon_resumes_what_was_cut_and_ends_once_it_has_claimed() {
         host: &system(),
         progress: &progress,
     };
-    let listed = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let nodes = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
+    let listed = Listed { nodes, ..Listed::default() };
     beacon::watch(&context, &lab.terms, &listed, true, |_| Ok(())).await.unwrap();
     lab.assert_claimed(0);
 }

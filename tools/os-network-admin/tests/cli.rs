@@ -116,6 +116,10 @@ fn init_makes_a_private_key_and_anchor_writes_its_public_half_without_the_passph
     let anchor = KeyFile::load(&home.path("key")).unwrap().unlock(b"open sesame").unwrap().public();
     assert_eq!(fs::read(home.path("anchor.bin")).unwrap(), AnchorFile::new(&anchor).as_bytes());
     assert_eq!(home.listing().len(), 2, "a temporary file was left");
+    fs::remove_file(home.path("key")).unwrap();
+    home.private("pass", b"open sesame\n");
+    let words = String::from_utf8(home.run(&["init"]).stdout).unwrap();
+    assert!(words.contains("backup       copy this file"), "{words}");
 }
 
 #[test]
@@ -162,6 +166,8 @@ fn init_refuses_bad_seeds_and_passphrases_and_makes_nothing() {
     fs::set_permissions(home.path("seed"), Permissions::from_mode(0o640)).unwrap();
     home.fails(&["init", "--seed-file", "seed"], 3, "can be read by others");
     home.fails(&["init", "--seed-file", "nowhere"], 3, "cannot read the seed file nowhere");
+    home.private("pass", "séśämé!\n".as_bytes());
+    home.fails(&["init"], 3, "fewer than 8 characters");
     home.private("pass", b"\nsecond line\n");
     home.fails(&["init"], 3, "empty first line");
     home.private("pass", b"open sesame");
@@ -468,7 +474,7 @@ fn a_reader_who_has_gone_and_a_message_that_cannot_be_written_change_no_exit_cod
     let gone = || Stdio::from(pipe().unwrap().1);
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for (arguments, code) in
-        [(&["nodes", "list"][..], 0), (&["--help"], 0), (&["conquer"], 2), (&["init"], 3), (&["nodes", "show", "x"], 2)]
+        [(&["nodes", "list"][..], 0), (&["--help"], 0), (&["conquer"], 2), (&["init"], 3), (&["nodes", "show", "x"], 1)]
     {
         for stderr in [gone(), full()] {
             let mut command = home.command(arguments);
@@ -492,6 +498,7 @@ fn a_typed_passphrase_is_asked_for_twice() {
         ("open sesame\nopen sesame\n", 0, "fingerprint"),
         ("open sesame\nopen sesamE\n", 3, "the two passphrases differ"),
         ("\n", 3, "the passphrase is empty"),
+        ("sesame\n", 3, "fewer than 8 characters"),
     ] {
         let home = Home::new();
         let line = format!("{} --key key init", env!("CARGO_BIN_EXE_os-network-admin"));

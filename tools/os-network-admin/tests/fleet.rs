@@ -28,6 +28,7 @@ use os_network_admin::{
         peer,
         rules::explain,
     },
+    output::Document,
     registry::{self, Registry, Rules},
 };
 use policy::{Configuration, Role};
@@ -400,18 +401,36 @@ async fn the_revoked_leave_every_node_that_knew_them_and_are_not_told() {
 async fn explain_says_which_rule_and_why_not() {
     let mut lab = Lab::with(&[1]).await;
     lab.rules(&["in authority icmp", "in authority tcp 80", "in peer tcp 22"]);
-    let view = lab.view();
     let (lab_registry, id) = (lab.registry, lab.member(0).id);
     let ask = |view: &View<'_>, flow: &str| {
         explain(view, &lab_registry.member(id).unwrap().unwrap(), &flow.parse().unwrap()).unwrap()
     };
-    assert_eq!(ask(&view, "in authority tcp 80").rule, Some(2));
+    let view = lab.view();
+    let early = ask(&view, "in authority tcp 80");
+    assert_eq!((early.allowed, early.applied, early.in_force, early.rule), (false, false, Some(false), Some(2)));
+    assert!(early.text().starts_with("not applied yet: "), "{}", early.text());
+    assert!(lab.update().await.iter().all(is_done));
+    let view = lab.view();
+    let applied = ask(&view, "in authority tcp 80");
+    assert_eq!((applied.allowed, applied.applied, applied.rule), (true, true, Some(2)));
     assert!(ask(&view, "in peer tcp 22").because.contains("rule 3 of the fleet's rules"));
     assert!(ask(&view, "in peer tcp 22").because.contains("no such peer yet"));
     for flow in ["out authority tcp 80", "in authority tcp 81", "in node tcp 80", "out peer icmp"] {
         let explained = ask(&view, flow);
         assert!(!explained.allowed && explained.because.contains("what is not named is denied"), "{flow}");
     }
+    // What was taken away is still there until the node has shown otherwise.
+    lab.rules(&["in authority icmp", "in peer tcp 22"]);
+    let late = ask(&lab.view(), "in authority tcp 80");
+    assert_eq!((late.allowed, late.in_force), (false, Some(true)));
+    assert!(late.text().contains("which lets this pass"), "{}", late.text());
+    assert!(lab.update().await.iter().all(is_done));
+    // A node that says that it has something else has not applied it.
+    let mut other = lab.node(0).record;
+    other.configuration = [7; 8];
+    lab.registry.store_shown(id, &other).unwrap();
+    let unknown = ask(&lab.view(), "in peer tcp 22");
+    assert_eq!((unknown.allowed, unknown.in_force), (false, None));
     // An isolated node has none with peers.
     let mut record = lab.node(0).record;
     record.isolated = 1;

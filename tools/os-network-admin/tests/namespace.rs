@@ -200,7 +200,29 @@ fn inside() {
     }
     nobody_reads();
     asks();
+    interrupted();
     beacon();
+}
+
+/// A claim that is ended by the operator says what is stored of it.
+fn interrupted() {
+    let admin = Admin::new();
+    let _node = Neighbour::start(&[step::GRANTED; 200]);
+    for (node, stored) in [("0123-4567-89ab-cdef-0123-4567-89ab-cdef-0123-4567", false), (&node_print(), true)] {
+        let line = format!("exec {}", admin.line(&format!("claim --wait 600 --fingerprint {node}")));
+        let mut claim = admin.command(&line).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(claim.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let word = if stored { "grant" } else { "looking for the node" };
+        assert!(said.by_ref().any(|line| line.contains(word)));
+        while stored && admin.registry().nodes().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        kill(Pid::from_raw(i32::try_from(claim.id()).unwrap()), Signal::SIGINT).unwrap();
+        let last = said.last().unwrap();
+        assert_eq!(claim.wait().unwrap().code(), Some(130), "{last}");
+        let expected = if stored { format!("{node}: a grant was made") } else { "nothing is stored".into() };
+        assert!(last.contains(&expected), "{last}");
+    }
 }
 
 /// A node is there, and none of these claims it or leaves anything half-written.
@@ -260,9 +282,18 @@ fn claims(cut: Option<u8>) {
     assert_eq!((&node["state"], &node["acknowledged"]), (&"paired".into(), &true.into()), "{cut:?}");
     assert_eq!((&node["accepted"], &node["interface"]), (&"expected".into(), &"admin".into()));
     assert_eq!(admin.expect(0, "nodes list --json")["nodes"][0], *node);
-    assert_eq!(admin.expect(0, &format!("nodes show {} --json", node_print()))["node"], *node);
+    let (print, place) = (node_print(), node["mesh"]["v4"].as_str().unwrap());
+    for name in [print.as_str(), &print[..4], &print.to_uppercase()[..9], place] {
+        assert_eq!(admin.expect(0, &format!("nodes show {name} --json"))["node"], *node, "{name}");
+    }
+    admin.expect(1, &format!("nodes show {} --json", &print[..3]));
     if cut.is_none() {
-        let silent = admin.expect(5, &format!("claim --fingerprint {} --wait 2 --json", node_print()));
+        // The registry answers without a word to anybody, unless it is told that it is wrong.
+        let already = admin.expect(0, &format!("claim --fingerprint {} --json", node_print()));
+        assert_eq!((&already["already"], &already["node"]), (&true.into(), node));
+        let other = admin.expect(6, &format!("claim --fingerprint {} --fleet other --json", node_print()));
+        assert!(other["error"]["message"].as_str().unwrap().contains("for the fleet default"));
+        let silent = admin.expect(5, &format!("claim --fingerprint {} --again --wait 2 --json", node_print()));
         assert!(silent["error"]["message"].as_str().unwrap().contains("already paired"));
     }
 }
@@ -287,13 +318,14 @@ fn asks() {
     let admin = Admin::new();
     let _node = Neighbour::start(&[]);
     for (typed, code) in [("y", 8), ("yes", 0)] {
-        let line = format!("script -qec '{}' /dev/null", admin.line("claim --wait 20"));
+        let line = format!("TERM=dumb script -qec '{}' /dev/null", admin.line("claim --wait 20"));
         let mut script =
             admin.command(&line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         writeln!(script.stdin.as_mut().unwrap(), "{typed}").unwrap();
         let output = script.wait_with_output().unwrap();
         admin.check(code, typed, &output);
-        assert!(String::from_utf8_lossy(&output.stdout).contains(&node_print()));
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains(&node_print()) && !shown.contains('\x1b'), "{shown:?}");
     }
     let nodes = admin.registry().nodes().unwrap();
     assert_eq!((nodes.len(), nodes[0].state, nodes[0].accepted.word()), (1, State::Paired, "asked"));

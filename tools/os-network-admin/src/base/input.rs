@@ -27,6 +27,9 @@ use super::{
 /// A fingerprint as a value to compare.
 pub type Print = [u8; 20];
 
+/// The shortest beginning of a fingerprint that names a node.
+const SHORTEST: usize = 4;
+
 /// A ticket's text.
 pub fn ticket(text: &str) -> Result<Ticket, Error> {
     Ticket::from_text(text).map_err(|why| Error::input(format!("{why}: copy the ticket from the node's console again")))
@@ -45,6 +48,13 @@ pub fn ticket_file(path: &Path) -> Result<Ticket, Error> {
 pub fn fingerprint(text: &str) -> Result<Print, String> {
     let print = Fingerprint::parse(text).ok_or("a fingerprint is 40 hex digits, as the node's console shows them")?;
     Ok(print.0)
+}
+
+/// The digits of a fingerprint or of its beginning, four or more.
+pub fn beginning(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|c| *c != ':' && !wire::is_separator(*c)).collect();
+    let is_one = digits.len() >= SHORTEST && digits.chars().all(|c| c.is_ascii_hexdigit());
+    is_one.then(|| digits.to_ascii_lowercase())
 }
 
 /// A list of fingerprints, one a line. What follows a `#` is ignored.

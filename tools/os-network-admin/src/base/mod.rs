@@ -11,6 +11,7 @@ pub mod link;
 pub mod mesh_key;
 pub mod path;
 pub mod progress;
+pub mod terminal;
 
 // What the operator is told on the way.
 pub use say;

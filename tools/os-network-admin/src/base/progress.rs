@@ -1,14 +1,10 @@
 //! What goes on, on standard error: a spinner on a terminal, a line per change elsewhere, nothing under `--json`.
 
-use std::{
-    cell::RefCell,
-    io::{self, IsTerminal},
-    time::Duration,
-};
+use std::{cell::RefCell, io, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::say::say;
+use super::{say::say, terminal};
 
 enum Shape {
     Spinner(ProgressBar),
@@ -23,7 +19,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(json: bool) -> Self {
-        let shape = if io::stderr().is_terminal() {
+        let shape = if terminal::can_redraw(&io::stderr()) {
             let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
             let bar = ProgressBar::new_spinner();
             Shape::Spinner(style.map(|style| bar.clone().with_style(style)).unwrap_or(bar))

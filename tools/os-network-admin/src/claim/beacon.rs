@@ -29,10 +29,20 @@ const LATE: Duration = Duration::from_secs(30);
 /// Unlisted nodes that are reported once each; then all over again.
 const REPORTED: usize = 4096;
 
+/// The nodes that may be claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    pub nodes: BTreeSet<Print>,
+    /// Those among them that may be although they were revoked.
+    pub readmitted: BTreeSet<Print>,
+}
+
 /// What the beacon has to tell.
 pub enum Event<'a> {
     /// A node that is not on the list; reported once.
     Unlisted(&'a Found),
+    /// One that is on the list and was revoked; reported once.
+    Revoked(&'a Found),
     Claimed(&'a Claimed),
     Failed(&'a Found, &'a Error),
 }
@@ -41,7 +51,7 @@ pub enum Event<'a> {
 pub async fn watch<N: Net, P: Pairing>(
     context: &Context<'_, N, P>,
     terms: &Terms,
-    listed: &BTreeSet<Print>,
+    listed: &Listed,
     once: bool,
     mut tell: impl FnMut(Event<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -55,19 +65,21 @@ pub async fn watch<N: Net, P: Pairing>(
         let Some(hello) = read_hello(context.anchor, &buffer[..length]) else { continue };
         let found = Found::new(&hello);
         let print = found.print();
-        if !listed.contains(&print) {
+        let is_listed = listed.nodes.contains(&print);
+        if !is_listed || !listed.readmitted.contains(&print) && context.registry.is_revoked(&found.fiduciary)? {
             if reported.len() >= REPORTED {
                 reported.clear();
             }
             if reported.insert(print) {
-                tell(Event::Unlisted(&found))?;
+                tell(if is_listed { Event::Revoked(&found) } else { Event::Unlisted(&found) })?;
             }
             continue;
         }
         if not_before.get(&print).is_some_and(|time| Instant::now() < *time) {
             continue;
         }
-        let mut chooser = Chooser::listed(BTreeSet::from([print]), Unlisted::Ignore);
+        let chooser = Chooser::listed(BTreeSet::from([print]), Unlisted::Ignore);
+        let mut chooser = chooser.readmitting(listed.readmitted.clone());
         let mut claimer = Claimer::new(context, terms, &mut chooser);
         claimer.heard(hello)?;
         match claimer.claim(TRY).await {

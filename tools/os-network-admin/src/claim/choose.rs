@@ -61,6 +61,10 @@ pub struct Chooser<'a> {
     declined: BTreeMap<Print, Found>,
     policy: Unlisted<'a>,
     unlisted: BTreeMap<Print, Found>,
+    /// Nodes that may be claimed although they were revoked.
+    readmitted: BTreeSet<Print>,
+    /// Revoked nodes that answered.
+    revoked: BTreeMap<Print, Found>,
     /// A node under the ticket's key with another F answered.
     contradicted: bool,
 }
@@ -78,7 +82,36 @@ impl<'a> Chooser<'a> {
             declined: BTreeMap::new(),
             policy,
             unlisted: BTreeMap::new(),
+            readmitted: BTreeSet::new(),
+            revoked: BTreeMap::new(),
             contradicted: false,
+        }
+    }
+
+    /// These may be claimed although they were revoked.
+    pub fn readmitting(self, readmitted: BTreeSet<Print>) -> Self {
+        Self { readmitted, ..self }
+    }
+
+    pub fn readmits(&self, fiduciary: &Key) -> bool {
+        self.readmitted.contains(&Fingerprint::of(fiduciary).0)
+    }
+
+    /// A node that was revoked has answered, and is left alone.
+    pub fn turn_away(&mut self, hello: &HelloBody) {
+        let found = Found::new(hello);
+        let may_be_meant = self.names(&found.fiduciary) || !matches!(self.policy, Unlisted::Ignore);
+        if self.revoked.len() < UNLISTED && may_be_meant {
+            self.revoked.insert(found.print(), found);
+        }
+    }
+
+    /// The one node that this can end with, if it is one.
+    pub fn meant(&self) -> Option<Print> {
+        match (self.ticket, &self.policy) {
+            (Some(fiduciary), _) => Some(Fingerprint::of(&fiduciary).0),
+            (None, Unlisted::Ignore | Unlisted::Refuse) if self.expected.len() == 1 => self.expected.first().copied(),
+            (None, _) => None,
         }
     }
 
@@ -143,7 +176,9 @@ impl<'a> Chooser<'a> {
 
     /// Why nothing was claimed, if no attempt was made.
     pub fn nothing(&self) -> Error {
-        if self.contradicted {
+        if let Some(found) = self.revoked.values().next() {
+            revoked(&found.fiduciary)
+        } else if self.contradicted {
             Error::failed(
                 "a node that knows this ticket's key answered with another identity than the ticket's: it is not the \
                  node that showed the ticket; nothing was claimed",
@@ -174,6 +209,17 @@ impl<'a> Chooser<'a> {
             ),
         )
     }
+}
+
+/// The refusal of a node that was revoked.
+pub fn revoked(fiduciary: &Key) -> Error {
+    let print = Fingerprint::of(fiduciary);
+    Error::new(
+        Exit::NotAccepted,
+        format!(
+            "{print} is revoked, and was not claimed: if it is to be a member again, name it with --readmit {print}"
+        ),
+    )
 }
 
 fn describe(found: &Found) -> String {

@@ -195,7 +195,12 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
     /// Claims one node. An attempt that runs when `wait` is over is brought to its end.
     pub async fn claim(mut self, wait: Duration) -> Result<Claimed, Error> {
         let mut until = Instant::now() + wait;
-        let mut unconfirmed: Option<Claimed> = None;
+        // One that has heard our acknowledgement is silent for good: a look is enough.
+        let mut unconfirmed = self.unconfirmed()?.map(|node| Claimed { node, resumed: true });
+        if let Some(claimed) = &unconfirmed {
+            self.only = Some(claimed.node.binding.fiduciary);
+            until = until.min(Instant::now() + RECALL);
+        }
         loop {
             let Some(answered) = self.open_gate(&mut until).await? else {
                 return Err(match (unconfirmed, &self.last) {
@@ -242,6 +247,17 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
         }
     }
 
+    /// The node that is meant, if an earlier claim of it was not confirmed.
+    fn unconfirmed(&self) -> Result<Option<Node>, Error> {
+        if self.chooser.meant().is_none() {
+            return Ok(None);
+        }
+        let registry = self.context.registry;
+        let paired = registry.paired_among(|fiduciary| self.chooser.names(fiduciary))?;
+        let node = paired.map_or(Ok(None), |fiduciary| registry.known(&fiduciary))?;
+        Ok(node.filter(|node| !node.acknowledged))
+    }
+
     fn failed(&mut self, why: String) {
         self.context.progress.say(&format!("{why}; trying again"));
         self.last = Some(why);
@@ -254,7 +270,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             Exit::Unconfirmed,
             format!(
                 "{} is claimed and recorded as paired, but did not confirm the acknowledgement: it may still wait for it. \
-                 Run the same claim again; if the node does not answer then, it has heard",
+                 Run the same claim again, or `os-network-admin mesh up`: the first that is heard of it there settles it",
                 wire::Fingerprint::of(&node.binding.fiduciary)
             ),
         )
@@ -315,12 +331,18 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
 
     /// Takes up a hello whose node may be claimed; whether it is new.
     fn consider(&mut self, hello: HelloBody) -> Result<bool, Error> {
+        let is_revoked = self.context.registry.is_revoked(&hello.fiduciary)?;
+        if is_revoked && !self.chooser.readmits(&hello.fiduciary) {
+            self.chooser.turn_away(&hello);
+            return Ok(false);
+        }
         let Some(accepted) = self.chooser.consider(&hello) else {
             if self.chooser.is_open() {
                 self.gathering.get_or_insert_with(Instant::now);
             }
             return Ok(false);
         };
+        let accepted = if is_revoked { Accepted::Readmitted } else { accepted };
         if self.only.is_some_and(|node| node != hello.fiduciary) {
             return Ok(false);
         }

@@ -36,7 +36,10 @@ use wire::{
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::pairing::{Grant, Pairing, Terms};
+use super::{
+    choose::revoked,
+    pairing::{Grant, Pairing, Terms},
+};
 use crate::{
     base::{error::Error, host::Host, progress::Progress},
     registry::{Accepted, Node, State},
@@ -175,12 +178,19 @@ fn check_identity(message: &IdentityMessage, hello: &HelloBody, handshake: &[u8;
 fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(Node, bool), Error> {
     let known = session.registry.known(&identity.fiduciary)?;
     if identity.committed == 1 {
-        return known.filter(|node| is_about(&node.binding, identity)).map(|node| (node, true)).ok_or_else(|| {
+        let node = known.filter(|node| is_about(&node.binding, identity)).ok_or_else(|| {
             Error::failed(
                 "this node has committed a binding that this registry does not know: it was claimed with the same key from \
                  another registry, or this one is an older copy; claim it from that registry (--registry)",
             )
-        });
+        })?;
+        if session.registry.is_revoked(&identity.fiduciary)? {
+            if session.accepted != Accepted::Readmitted {
+                return Err(revoked(&identity.fiduciary));
+            }
+            session.registry.readmit(&identity.fiduciary)?;
+        }
+        return Ok((node, true));
     }
     if let Some(paired) = known.filter(|node| node.state == State::Paired)
         && paired.binding.epoch.get() > identity.epoch.get()

@@ -6,7 +6,7 @@ mod claimer;
 pub mod exchange;
 mod pairing;
 
-pub use choose::{Ask, Chooser, Found, Unlisted};
+pub use choose::{Ask, Chooser, Found, Unlisted, revoked};
 pub use claimer::{Claimer, Context, discover, read_hello};
 pub use exchange::{Claimed, Failure, Session};
 pub use pairing::{Configure, Grant, MeshTerms, Pairing, Terms};

@@ -72,12 +72,18 @@ pub trait Pairing {
     /// What is known of a node.
     fn known(&self, fiduciary: &Key) -> Result<Option<Node>, Error>;
 
+    /// Whether a node was revoked. It stays so until the operator names it.
+    fn is_revoked(&self, fiduciary: &Key) -> Result<bool, Error>;
+
     /// A node of these that is paired already.
     fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error>;
 
     /// Gives the node its place and a counter, and stores the grant that `bind` makes of the counter and the node's configuration,
     /// before it is sent.
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error>;
+
+    /// A node that the operator named is revoked no longer.
+    fn readmit(&self, fiduciary: &Key) -> Result<(), Error>;
 
     /// Stores the node's signed word, and where it is on its link, before it is acknowledged.
     fn paired(&self, node: &Node, record: &PairingRecord, rivals: u32, mac: Option<Mac>) -> Result<Node, Error>;

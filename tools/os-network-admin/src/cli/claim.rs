@@ -1,21 +1,26 @@
 //! `discover`, `claim`, `beacon`.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     io::{self, BufRead, IsTerminal, Write},
     net::Ipv6Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{ArgGroup, Args};
 use crypto::{AnchorPublic, AnchorSecret};
 use policy::{Endpoint, Prefix};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 use wire::{Fingerprint, Hex, binding::Authority};
 use zeroize::Zeroizing;
 
 use super::common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path};
+use super::interrupt::Interrupt;
 use crate::{
     base::{
         error::{Error, Exit},
@@ -28,11 +33,12 @@ use crate::{
         progress::Progress,
     },
     claim::{
-        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Terms, Unlisted,
-        beacon::{self, Event},
+        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Pairing, Terms, Unlisted,
+        beacon::{self, Event, Listed},
     },
+    mesh::control::Client,
     output,
-    registry::{AnchorKind, Registry, State},
+    registry::{AnchorKind, Node, Registry, State},
 };
 
 #[derive(Args)]
@@ -56,6 +62,9 @@ pub struct ClaimArguments {
     /// Claim any node that answers, without looking at its fingerprint; the pairing records this
     #[arg(long, conflicts_with_all = ["by_ticket", "fingerprint", "any_listed"])]
     pub accept_any: bool,
+    /// Look for the node although the registry says that it is claimed: it was released, or its storage put back
+    #[arg(long)]
+    pub again: bool,
     #[command(flatten)]
     pub terms: TermsArguments,
     /// Static IPv6 address that the node takes on its link
@@ -79,6 +88,9 @@ pub struct ExpectedArguments {
     /// List of such fingerprints, one a line; # begins a comment
     #[arg(long, value_name = "LIST")]
     pub expect_file: Option<PathBuf>,
+    /// Fingerprint of a node that may be claimed although it was revoked
+    #[arg(long, value_name = "FP", value_parser = input::fingerprint)]
+    pub readmit: Vec<Print>,
 }
 
 #[derive(Args)]
@@ -142,10 +154,30 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         (None, Some(file)) => Some(input::ticket_file(file)?),
         (None, None) => None,
     };
+    let is_interrupted = Cell::new(false);
     let mut listed = expected(&arguments.expected)?;
     listed.extend(arguments.fingerprint);
     if arguments.any_listed && listed.is_empty() {
         return Err(Error::new(Exit::Usage, "--any-listed needs a list: add --expect FP or --expect-file LIST"));
+    }
+    let policy = if arguments.accept_any {
+        Unlisted::Take
+    } else if arguments.any_listed || arguments.fingerprint.is_some() {
+        Unlisted::Ignore
+    } else if io::stdin().is_terminal() {
+        Unlisted::Ask(Box::new(|found| ask(found, &is_interrupted)))
+    } else {
+        Unlisted::Refuse
+    };
+    let chooser = match &ticket {
+        Some(ticket) => Chooser::ticket(ticket.fiduciary),
+        None => Chooser::listed(listed, policy),
+    };
+    let mut chooser = chooser.readmitting(arguments.expected.readmit.iter().copied().collect());
+    if let (Some(meant), false) = (chooser.meant(), arguments.again)
+        && let Some(node) = claimed_already(common, meant, &arguments.terms.fleet).await?
+    {
+        return print(common, &node);
     }
     let key = KeyFile::load(&key_path(common)?)?;
     let kind = if ticket.is_some() { AnchorKind::Ticket } else { AnchorKind::Image };
@@ -162,19 +194,6 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
     authority(&registry, &mut terms)?;
-    let policy = if arguments.accept_any {
-        Unlisted::Take
-    } else if arguments.any_listed || arguments.fingerprint.is_some() {
-        Unlisted::Ignore
-    } else if io::stdin().is_terminal() {
-        Unlisted::Ask(Box::new(ask))
-    } else {
-        Unlisted::Refuse
-    };
-    let mut chooser = match &ticket {
-        Some(ticket) => Chooser::ticket(ticket.fiduciary),
-        None => Chooser::listed(listed, policy),
-    };
     let progress = Progress::new(common.json);
     let context = Context {
         net: &net,
@@ -184,9 +203,76 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         host: &host::system(),
         progress: &progress,
     };
-    let claimed = Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait)).await;
+    let (mut interrupt, since) = (Interrupt::watch()?, context.host.now_ms());
+    let claim = Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(arguments.wait));
+    let claimed = tokio::select! {
+        claimed = claim => claimed,
+        () = interrupt.came() => {
+            is_interrupted.set(true);
+            Err(Error::new(Exit::Interrupted, "interrupted"))
+        }
+    };
     progress.done();
-    print(common, &paired(&registry, &claimed?)?)
+    match claimed {
+        Err(_) if is_interrupted.get() => Err(interrupted(&registry, since)),
+        claimed => print(common, &paired(&registry, &claimed?)?),
+    }
+}
+
+/// A node that is claimed and has heard it answers nobody: the registry does, or the mesh.
+async fn claimed_already(common: &Common, print: Print, fleet: &str) -> Result<Option<output::Claimed>, Error> {
+    let path = registry_path(common)?;
+    let Some(registry) = Registry::open_existing(&path)? else { return Ok(None) };
+    let Some(mut node) = registry.node_with(&Fingerprint(print))? else { return Ok(None) };
+    let fiduciary = node.binding.fiduciary;
+    if node.state != State::Paired || registry.is_revoked(&fiduciary)? {
+        return Ok(None);
+    }
+    if !node.acknowledged && has_session(&path, &Fingerprint(print)).await {
+        node = registry.store_acknowledged(&node)?;
+    }
+    if !node.acknowledged {
+        return Ok(None);
+    }
+    if node.fleet != fleet {
+        let its = &node.fleet;
+        return Err(Error::failed(format!("{} is claimed already, for the fleet {its}", Fingerprint(print))));
+    }
+    let inner = registry.mesh_address(&fiduciary)?;
+    Ok(Some(output::Claimed { resumed: false, already: true, node: output::Node::new(&node, inner.as_ref()) }))
+}
+
+/// Whether a node has a session with this host's end of the mesh, which it can have only as a claimed one.
+async fn has_session(registry: &Path, print: &Fingerprint) -> bool {
+    let asked = async { Client::connect(registry).await?.status().await };
+    let print = Some(print.to_string());
+    let has = |up: output::Up| up.peers.iter().any(|peer| peer.fingerprint == print && peer.handshake_s.is_some());
+    asked.await.is_ok_and(has)
+}
+
+/// What a claim that was interrupted has left.
+fn interrupted(registry: &Registry, since_ms: i64) -> Error {
+    let nodes = match registry.nodes() {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            return Error::new(Exit::Interrupted, format!("interrupted; what is stored is not known: {error}"));
+        }
+    };
+    let is_ours = |node: &Node| node.pending_ms.max(node.paired_ms.unwrap_or_default()) >= since_ms;
+    let what = |node: &Node| {
+        let state = match node.state {
+            State::Pending => "a grant was made, and whether it has it is not known",
+            State::Paired if node.acknowledged => "claimed",
+            State::Paired => "claimed and recorded as paired, but it may still wait for the acknowledgement",
+        };
+        format!("{}: {state}", Fingerprint::of(&node.binding.fiduciary))
+    };
+    let left: Vec<String> = nodes.iter().filter(|node| is_ours(node)).map(what).collect();
+    let message = match left.as_slice() {
+        [] => "interrupted: no node was granted anything, and nothing is stored of this claim".into(),
+        _ => format!("interrupted; stored is {}; run the same claim again", left.join("; ")),
+    };
+    Error::new(Exit::Interrupted, message)
 }
 
 pub async fn beacon(
@@ -196,13 +282,12 @@ pub async fn beacon(
     listed: &ExpectedArguments,
     once: bool,
 ) -> Result<(), Error> {
-    let listed = expected(listed)?;
+    let readmitted = listed.readmit.iter().copied().collect();
+    let listed = Listed { nodes: expected(listed)?, readmitted };
     let key = KeyFile::load(&key_path(common)?)?;
     let mut terms = terms(arguments, &key.public(), AnchorKind::Image)?;
     let anchor = key.unlock(&passphrase(common, false)?)?;
-    let stop = |error: io::Error| Error::new(Exit::Other, format!("signals cannot be awaited: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(stop)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
+    let mut interrupt = Interrupt::watch()?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
     authority(&registry, &mut terms)?;
@@ -229,8 +314,7 @@ pub async fn beacon(
     let ended = tokio::select! {
         ended = beacon::watch(&context, &terms, &listed, once, tell) => ended,
         // A claim that is cut here is resumed by the next.
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        () = interrupt.came() => Ok(()),
     };
     progress.done();
     ended.and(unsaid.map_or(Ok(()), Err))
@@ -239,6 +323,7 @@ pub async fn beacon(
 fn print_event(common: &Common, registry: &Registry, event: &Event<'_>) -> Result<(), Error> {
     let document = match event {
         Event::Unlisted(found) => output::Event::Unlisted { found: answered(found, None) },
+        Event::Revoked(found) => output::Event::Revoked { found: answered(found, None) },
         Event::Claimed(claimed) => output::Event::Claimed { claim: Box::new(paired(registry, claimed)?) },
         Event::Failed(found, error) => {
             output::Event::Failed { found: answered(found, None), error: output::Failure::from(*error) }
@@ -260,7 +345,11 @@ fn answered(found: &Found, known: Option<State>) -> output::Found {
 
 fn paired(registry: &Registry, claimed: &Claimed) -> Result<output::Claimed, Error> {
     let inner = registry.mesh_address(&claimed.node.binding.fiduciary)?;
-    Ok(output::Claimed { resumed: claimed.resumed, node: output::Node::new(&claimed.node, inner.as_ref()) })
+    Ok(output::Claimed {
+        resumed: claimed.resumed,
+        already: false,
+        node: output::Node::new(&claimed.node, inner.as_ref()),
+    })
 }
 
 fn expected(arguments: &ExpectedArguments) -> Result<BTreeSet<Print>, Error> {
@@ -268,7 +357,7 @@ fn expected(arguments: &ExpectedArguments) -> Result<BTreeSet<Print>, Error> {
         Some(file) => input::fingerprints(file)?,
         None => BTreeSet::new(),
     };
-    prints.extend(&arguments.expect);
+    prints.extend(arguments.expect.iter().chain(&arguments.readmit));
     Ok(prints)
 }
 
@@ -304,7 +393,11 @@ async fn link(common: &Common) -> Result<Sockets, Error> {
     Sockets::open(Interface::find(name).await?)
 }
 
-fn ask(found: &Found) -> bool {
+/// Once the operator has interrupted, the answer is no.
+fn ask(found: &Found, is_interrupted: &Cell<bool>) -> bool {
+    if is_interrupted.get() {
+        return false;
+    }
     let mut err = io::stderr().lock();
     let shown = writeln!(
         err,
@@ -313,6 +406,12 @@ fn ask(found: &Found) -> bool {
         Fingerprint(found.print()),
         found.address
     );
+    let stdin = io::stdin();
+    // A signal ends this wait, but would not end the reading of a line.
+    if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None) == Err(Errno::INTR) {
+        is_interrupted.set(true);
+        return false;
+    }
     let mut line = String::new();
-    shown.is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes"
+    shown.is_ok() && stdin.lock().read_line(&mut line).is_ok() && line.trim() == "yes"
 }

@@ -23,6 +23,9 @@ use crate::{
     registry::{Fleet, Registry},
 };
 
+/// Characters of a new passphrase (NIST SP 800-63B, 5.1.1.1).
+const SHORTEST: usize = 8;
+
 #[derive(Args)]
 pub struct Common {
     /// Key file of the administrative fiduciary key [default: $XDG_CONFIG_HOME/os-network-admin/key]
@@ -93,7 +96,8 @@ fn default_path(variable: &str, under_home: &str, file: &str, flag: &str) -> Res
 /// From the file, or typed; a new one twice.
 pub fn passphrase(common: &Common, new: bool) -> Result<SecretBytes, Error> {
     if let Some(file) = &common.passphrase_file {
-        return key::read_passphrase(file);
+        let read = key::read_passphrase(file)?;
+        return if new { long_enough(read) } else { Ok(read) };
     }
     let typed = |prompt: &str| {
         rpassword::prompt_password(prompt).map(|text| Zeroizing::new(text.into_bytes())).map_err(|error| {
@@ -104,10 +108,22 @@ pub fn passphrase(common: &Common, new: bool) -> Result<SecretBytes, Error> {
     if first.is_empty() {
         return Err(Error::input("the passphrase is empty: type one"));
     }
+    let first = if new { long_enough(first)? } else { first };
     if new && typed("The same again: ")? != first {
         return Err(Error::input("the two passphrases differ: nothing was written; try again"));
     }
     Ok(first)
+}
+
+/// Whoever gets hold of the key file can try passphrases for as long as he likes.
+fn long_enough(passphrase: SecretBytes) -> Result<SecretBytes, Error> {
+    if String::from_utf8_lossy(&passphrase).chars().count() < SHORTEST {
+        return Err(Error::input(format!(
+            "the passphrase has fewer than {SHORTEST} characters: take several words that nobody else would; nothing was \
+             written"
+        )));
+    }
+    Ok(passphrase)
 }
 
 /// Shows what will follow, and asks: only a typed yes goes on. Where there is nobody to ask, `--yes` says it.

@@ -29,7 +29,9 @@ pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
     let file = KeyFile::seal(&seed, &passphrase, Cost::DEFAULT)?;
     file.store(&path)?;
     let public = file.public();
-    print(common, &document("key", &path, &public))
+    let advice = "copy this file to a safe place, and the registry beside it once nodes are claimed: without the file and its \
+                  passphrase nobody can claim nodes or tell yours anything, and nothing brings it back";
+    print(common, &output::KeyFile { backup: Some(advice), ..document("key", &path, &public) })
 }
 
 pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
@@ -43,6 +45,7 @@ pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
 fn document(what: &'static str, path: &Path, anchor: &AnchorPublic) -> output::KeyFile {
     output::KeyFile {
         what,
+        backup: None,
         path: path.display().to_string(),
         fingerprint: key::fingerprint(anchor).to_string(),
         public_key: key::public_text(anchor),

@@ -1,15 +1,17 @@
 //! `nodes`.
 
+use std::net::IpAddr;
+
 use clap::Subcommand;
-use wire::Fingerprint;
 
 use super::common::{Common, open, print};
 use crate::{
     base::{
         error::{Error, Exit},
-        input::{self, Print},
+        input,
     },
     output,
+    registry::{MeshAddress, Node, Registry},
 };
 
 #[derive(Subcommand)]
@@ -18,16 +20,15 @@ pub enum NodesVerb {
     List,
     /// All that is known of a node
     Show {
-        /// The node's fingerprint
-        #[arg(value_name = "FP", value_parser = input::fingerprint)]
-        fingerprint: Print,
+        /// The node: its fingerprint or the beginning of it, or an inner address
+        node: String,
     },
 }
 
 pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
     match command {
         NodesVerb::List => list(common),
-        NodesVerb::Show { fingerprint } => show(common, &fingerprint),
+        NodesVerb::Show { node } => show(common, &node),
     }
 }
 
@@ -37,12 +38,29 @@ fn list(common: &Common) -> Result<(), Error> {
     print(common, &output::Nodes { nodes })
 }
 
-fn show(common: &Common, fingerprint: &Print) -> Result<(), Error> {
+fn show(common: &Common, text: &str) -> Result<(), Error> {
     let registry = open(common)?;
-    let node = registry.node_with(&Fingerprint(*fingerprint))?.ok_or_else(|| {
-        let message = "the registry has no node with this fingerprint: see `os-network-admin nodes list`";
-        Error::new(Exit::Other, message)
-    })?;
-    let inner = registry.mesh_address(&node.binding.fiduciary)?;
-    print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
+    let mut found = named(&registry, text)?;
+    let message = match (found.pop(), found.pop()) {
+        (Some((node, inner)), None) => {
+            return print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) });
+        }
+        (Some(_), Some(_)) => format!("{text} names more than one node: say more of it"),
+        (None, _) => format!("the registry has no node {text}: see `os-network-admin nodes list`"),
+    };
+    Err(Error::new(Exit::Other, message))
+}
+
+/// The nodes that may be meant, of whatever fleet; more than two are not all said.
+fn named(registry: &Registry, text: &str) -> Result<Vec<(Node, Option<MeshAddress>)>, Error> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let mut nodes = registry.nodes_and_addresses()?;
+        let is_at = |inner: &MeshAddress| [IpAddr::V4(inner.v4), IpAddr::V6(inner.v6)].contains(&address);
+        nodes.retain(|(_, inner)| inner.as_ref().is_some_and(is_at));
+        return Ok(nodes);
+    }
+    let Some(digits) = input::beginning(text) else { return Ok(Vec::new()) };
+    let with_place = |node: Node| Ok((registry.mesh_address(&node.binding.fiduciary)?, node));
+    let nodes = registry.nodes_with_print(&digits)?.into_iter().map(with_place);
+    nodes.map(|found: Result<_, Error>| found.map(|(inner, node)| (node, inner))).collect()
 }

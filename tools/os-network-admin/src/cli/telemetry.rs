@@ -1,9 +1,6 @@
 //! `telemetry`.
 
-use std::{
-    io::{self, IsTerminal},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
@@ -12,6 +9,7 @@ use crate::{
     base::{
         error::Error,
         host::{Host, System},
+        terminal,
     },
     fleet::{View, show},
     mesh::control::DaemonLane,
@@ -25,7 +23,7 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
     let registry = open(common)?;
     let view = view(common, &registry, fleet)?;
     if once && !common.json {
-        return output::line(table(&view)?);
+        return output::line(table(&view)?.text());
     }
     if once {
         let nodes = view.nodes()?;
@@ -35,11 +33,12 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
             .try_for_each(|last| print(common, &last));
     }
     let mut mesh = DaemonLane::connect(&registry_path(common)?).await?;
-    let is_table = !common.json && io::stdout().is_terminal();
+    let is_table = !common.json && terminal::can_redraw(&io::stdout());
     let mut drawn: Option<Instant> = None;
     while say::is_read() {
         if is_table && drawn.is_none_or(|drawn| drawn.elapsed() >= DRAWN) {
-            output::screen(table(&view)?)?;
+            let (rows, columns) = terminal::size(&io::stdout());
+            output::screen(table(&view)?.text_within(rows, columns))?;
             drawn = Some(Instant::now());
         }
         let heard = tokio::select! {
@@ -57,6 +56,6 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
     Ok(())
 }
 
-fn table(view: &View<'_>) -> Result<String, Error> {
-    Ok(show::table(view, System.now_ms())?.text())
+fn table(view: &View<'_>) -> Result<output::Table, Error> {
+    show::table(view, System.now_ms())
 }

@@ -7,8 +7,8 @@ use zerocopy::FromZeros;
 use super::view::View;
 use crate::{
     base::error::Error,
-    claim::{Configure, Grant, MeshTerms, Pairing},
-    registry::{Member, NewMember, NewNode, Node, Registry, Who},
+    claim::{Configure, Grant, MeshTerms, Pairing, revoked},
+    registry::{Accepted, Member, NewMember, NewNode, Node, Registry, Who},
 };
 
 impl Pairing for Registry {
@@ -20,6 +20,14 @@ impl Pairing for Registry {
         self.node(fiduciary)
     }
 
+    fn is_revoked(&self, fiduciary: &Key) -> Result<bool, Error> {
+        Ok(self.mesh_address(fiduciary)?.is_some_and(|place| place.revoked_ms.is_some()))
+    }
+
+    fn readmit(&self, fiduciary: &Key) -> Result<(), Error> {
+        self.readmit(fiduciary)
+    }
+
     fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error> {
         let paired = self.nodes()?.into_iter().filter(|node| node.record.is_some());
         Ok(paired.map(|node| node.binding.fiduciary).find(|fiduciary| named(fiduciary)))
@@ -27,6 +35,9 @@ impl Pairing for Registry {
 
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
         self.whole(|registry| {
+            if grant.accepted != Accepted::Readmitted && registry.is_revoked(&grant.fiduciary)? {
+                return Err(revoked(&grant.fiduciary));
+            }
             check_mesh_key(registry, grant)?;
             let (member, configuration) = match &grant.terms.configuration {
                 Configure::Bytes(bytes) => {

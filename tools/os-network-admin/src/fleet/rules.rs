@@ -2,7 +2,9 @@
 
 use std::{path::Path, str};
 
-use policy::{Because, Flow, MAX_RULES, Protocol, RESERVED, Role, Rule, decide};
+use policy::{Because, Configuration, Flow, MAX_RULES, Protocol, RESERVED, Role, Rule, decide};
+
+use wire::binding::configuration_hash;
 
 use super::view::View;
 use crate::{
@@ -79,7 +81,35 @@ pub fn explain(view: &View<'_>, member: &Member, flow: &Flow) -> Result<Explaine
         Some(Because::Rule(at)) => Some(at + 1),
         _ => None,
     };
-    Ok(Explained { allowed: decided.is_some(), because: reason, rule, isolated })
+    let applied = member.wanted.is_some_and(|wanted| member.has_shown(&wanted));
+    let in_force = if applied { Some(decided.is_some()) } else { in_force(member, isolated, flow) };
+    let because = match (applied, decided.is_some(), in_force) {
+        (true, ..) => reason,
+        (false, by_policy, in_force) => {
+            let by_policy = if by_policy { "yes" } else { "no" };
+            let now = match in_force {
+                Some(true) => "which lets this pass",
+                Some(false) => "which does not let this pass",
+                None => "which is not known here",
+            };
+            let how = match view.configuration(member) {
+                Ok(_) => "run `os-network-admin policy push`".into(),
+                Err(why) => format!("it can be told nothing: {why}"),
+            };
+            format!(
+                "the node has not shown that it has the policy, by which it is {by_policy} ({reason}); it has another, {now}; {how}"
+            )
+        }
+    };
+    Ok(Explained { allowed: applied && decided.is_some(), applied, in_force, because, rule, isolated })
+}
+
+/// What the configuration says that the node has, if it is known here.
+fn in_force(member: &Member, isolated: bool, flow: &Flow) -> Option<bool> {
+    let shown = member.shown.filter(|shown| member.has_shown(shown))?;
+    let bytes = member.configuration.as_deref().filter(|bytes| configuration_hash(bytes) == shown)?;
+    let has = Configuration::parse(bytes).ok()?;
+    Some(decide(&has.rules, isolated, flow).is_some())
 }
 
 #[cfg(test)]

@@ -9,13 +9,11 @@ use wire::{Key, MESH_PORT};
 use crate::{
     base::{
         error::{Error, Exit},
+        input,
         interface::index_of,
     },
     registry::{self, ClaimedAt, Fleet, Member, Node, NodeMember, Other, Registry, Rules},
 };
-
-/// The shortest beginning of a fingerprint that names a node.
-const SHORTEST: usize = 4;
 
 /// A node that is not known to have what it should have.
 pub struct Behind {
@@ -132,10 +130,10 @@ impl<'r> View<'r> {
     /// A member by what the operator calls it: a name, a fingerprint or its beginning, or an inner address.
     pub fn find(&self, text: &str) -> Result<Member, Error> {
         let id = &self.fleet.id;
-        let digits: String =
-            text.chars().filter(|c| *c != ':' && !wire::is_separator(*c)).collect::<String>().to_lowercase();
-        let is_print = digits.len() >= SHORTEST && digits.chars().all(|c| c.is_ascii_hexdigit());
-        let mut found = if is_print { self.registry.members_with_print(id, &digits)? } else { Vec::new() };
+        let mut found = match input::beginning(text) {
+            Some(digits) => self.registry.members_with_print(id, &digits)?,
+            None => Vec::new(),
+        };
         if let Some(host) = text.parse().ok().and_then(|address| self.fleet.host(address)) {
             found.extend(self.registry.member_at(id, host)?.filter(|member| member.fiduciary().is_some()));
         }

@@ -129,7 +129,12 @@ fn rules_text(rules: &[String]) -> String {
 /// Of `policy explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
+    /// The policy has it, and the node has shown that it applies the policy.
     pub allowed: bool,
+    /// The node has shown that it has what it should have.
+    pub applied: bool,
+    /// What the configuration says that the node has shown last; null if that is not known here.
+    pub in_force: Option<bool>,
     /// The reason, in words.
     pub because: String,
     /// The number of the rule that names the flow.
@@ -140,7 +145,12 @@ pub struct Explained {
 
 impl Document for Explained {
     fn text(&self) -> String {
-        format!("{}: {}", if self.allowed { "yes" } else { "no" }, self.because)
+        let answer = match (self.allowed, self.applied) {
+            (true, _) => "yes",
+            (false, true) => "no",
+            (false, false) => "not applied yet",
+        };
+        format!("{answer}: {}", self.because)
     }
 }
 
@@ -240,6 +250,28 @@ impl Table {
         if lines.len() == 1 {
             lines.push("no nodes in the mesh".into());
         }
+        lines.join("\n")
+    }
+}
+
+impl Table {
+    /// As much of it as a terminal shows at once. A row that is too wide takes several lines.
+    pub fn text_within(&self, rows: usize, columns: usize) -> String {
+        let text = self.text();
+        let height = |line: &str| line.chars().count().div_ceil(columns.max(1)).max(1);
+        let room = rows.saturating_sub(1);
+        if text.lines().map(height).sum::<usize>() <= room {
+            return text;
+        }
+        // One line says what is left out.
+        let fit = |used: &mut usize, line: &str| {
+            *used += height(line);
+            (*used < room).then_some(())
+        };
+        let shown = text.lines().scan(0, |used, line| fit(used, line).map(|()| line));
+        let mut lines: Vec<String> = shown.map(str::to_owned).collect();
+        let left = self.rows.len() - lines.len().saturating_sub(1);
+        lines.push(format!("and {left} more: telemetry --once"));
         lines.join("\n")
     }
 }

@@ -14,6 +14,9 @@ pub struct KeyFile {
     /// What was written, for people.
     #[serde(skip)]
     pub what: &'static str,
+    /// The same: what there is only one of.
+    #[serde(skip)]
+    pub backup: Option<&'static str>,
     pub path: String,
     pub fingerprint: String,
     pub public_key: String,
@@ -21,8 +24,9 @@ pub struct KeyFile {
 
 impl Document for KeyFile {
     fn text(&self) -> String {
-        let Self { what, path, fingerprint, public_key } = self;
-        format!("{what:<12} {path}\nfingerprint  {fingerprint}\npublic key   {public_key}")
+        let Self { what, backup, path, fingerprint, public_key } = self;
+        let backup = backup.map(|backup| format!("\nbackup       {backup}")).unwrap_or_default();
+        format!("{what:<12} {path}\nfingerprint  {fingerprint}\npublic key   {public_key}{backup}")
     }
 }
 
@@ -239,12 +243,22 @@ fn rivals_text(rivals: u32) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     pub resumed: bool,
+    /// The registry has it as claimed and confirmed: nothing was sent.
+    #[serde(default)]
+    pub already: bool,
     pub node: Node,
 }
 
 impl Document for Claimed {
     fn text(&self) -> String {
-        let how = if self.resumed { "claimed (an earlier claim, resumed)" } else { "claimed" };
+        let how = match (self.already, self.resumed) {
+            (true, _) => {
+                "claimed already: nothing was sent; if the node was released or its storage put back, and it shows that it \
+                 is unclaimed, add --again"
+            }
+            (false, true) => "claimed (an earlier claim, resumed)",
+            (false, false) => "claimed",
+        };
         format!("{how}\n{}", self.node.text())
     }
 }
@@ -254,6 +268,7 @@ impl Document for Claimed {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Unlisted { found: Found },
+    Revoked { found: Found },
     Claimed { claim: Box<Claimed> },
     Failed { found: Found, error: Failure },
 }
@@ -261,6 +276,10 @@ pub enum Event {
 impl Document for Event {
     fn text(&self) -> String {
         match self {
+            Self::Revoked { found } => {
+                let print = &found.fingerprint;
+                format!("on the list but revoked, not claimed (--readmit {print}): {}", found.text())
+            }
             Self::Unlisted { found } => format!("not on the list, not claimed: {}", found.text()),
             Self::Claimed { claim } => claim.text(),
             Self::Failed { found, error } => format!("{}: {}", found.fingerprint, error.message),

@@ -124,6 +124,27 @@ fn an_event_of_beacon_names_itself() {
 }
 
 #[test]
+fn a_table_is_no_higher_than_its_terminal() {
+    let row = |number: u8| TableRow {
+        node: format!("{number:02}"),
+        v4: [10, 8, 0, number].into(),
+        revoked: false,
+        record: None,
+    };
+    let table = Table { rows: (2..52).map(row).collect(), now_ms: 0 };
+    assert_eq!(table.text().lines().count(), 51);
+    assert_eq!(table.text_within(52, 200), table.text());
+    for (rows, columns) in [(24, 200), (24, 80), (24, 10), (2, 200), (1, 1), (0, 0)] {
+        let text = table.text_within(rows, columns);
+        let drawn: usize = text.lines().map(|line| line.len().div_ceil(columns.max(1))).sum();
+        // The last line always says what is left out.
+        assert!(drawn < rows.max(2) || text.lines().count() == 1, "{rows} {columns}:\n{text}");
+        let left = 50 - text.lines().count().saturating_sub(2);
+        assert!(text.ends_with(&format!("and {left} more: telemetry --once")), "{rows} {columns}:\n{text}");
+    }
+}
+
+#[test]
 fn times_are_told_in_words() {
     assert_eq!((seconds(21), seconds(61_005)), ("0.021 s".into(), "61.005 s".into()));
     assert_eq!(time(0), "1970-01-01T00:00:00Z");

@@ -1,7 +1,7 @@
 //! Nodes and members as they are looked for: each by a key, or all of a kind in one statement.
 
 use rusqlite::{Params, Row};
-use wire::{Hash, Ip, Key};
+use wire::{Ip, Key};
 
 use super::{
     file::Registry,
@@ -51,10 +51,7 @@ impl NodeMember {
 
     /// Nothing says that it lacks what it should have: neither what it was last told, nor what it said last.
     pub fn is_current(&self) -> bool {
-        let Member { wanted, shown, telemetry, .. } = &self.member;
-        let says_other =
-            |hash: &Hash| telemetry.as_ref().is_some_and(|(record, _)| !hash.starts_with(&record.configuration));
-        wanted.is_some_and(|hash| *shown == Some(hash) && !says_other(&hash))
+        self.member.wanted.is_some_and(|wanted| self.member.has_shown(&wanted))
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {

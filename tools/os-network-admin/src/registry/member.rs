@@ -83,6 +83,12 @@ impl Member {
         }
     }
 
+    /// Whether what it was last told and what it said last are both this configuration.
+    pub fn has_shown(&self, hash: &Hash) -> bool {
+        let says_other = self.telemetry.as_ref().is_some_and(|(record, _)| !hash.starts_with(&record.configuration));
+        self.shown == Some(*hash) && !says_other
+    }
+
     pub(super) fn by_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<Self>> {
         let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM member m WHERE m.id = ?1"))?;
         // One that cannot be read is none: whoever asks for it by name is told.

@@ -1,7 +1,7 @@
 //! What is done with members. Each change keeps true what the members that it touches should have.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use wire::{Key, Mac, binding::configuration_hash, telemetry::Telemetry};
+use wire::{Key, Mac, binding::configuration_hash, claim::parse_grant, telemetry::Telemetry};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -78,6 +78,11 @@ impl Registry {
         let id = self.run(|connection| {
             insert_fleet(connection, fleet)?;
             let id = match known(connection, fleet, new.who)? {
+                // Another machine: the revoked one keeps its place.
+                Some((id, _)) if rename_revoked_peer(connection, id)? => {
+                    let Some(host) = free_host(connection, fleet)? else { return Ok(None) };
+                    insert_member(connection, fleet, host, new, &preshared)?
+                }
                 Some((id, its)) if its == fleet.id => id,
                 elsewhere => {
                     let Some(host) = free_host(connection, fleet)? else { return Ok(None) };
@@ -166,6 +171,7 @@ impl Registry {
             let mut statement = connection.prepare_cached(sql)?;
             for Said { member, record, ms } in said {
                 statement.execute(params![member, record.as_bytes(), ms])?;
+                confirm(connection, *member, record, *ms)?;
             }
             Ok(())
         })
@@ -174,6 +180,17 @@ impl Registry {
     /// Notes what a node has just said.
     pub fn store_shown(&self, member: i64, record: &Telemetry) -> Result<(), Error> {
         self.store_telemetry(&[Said { member, record: *record, ms: self.host.now_ms() }])
+    }
+
+    /// A node that was revoked is a member again.
+    pub fn readmit(&self, fiduciary: &Key) -> Result<(), Error> {
+        self.run(|connection| {
+            let Some(id) = id_of(connection, fiduciary)? else { return Ok(()) };
+            wanted::changing(connection, id, || {
+                let sql = "UPDATE member SET revoked_ms = NULL WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute([id]).map(|_| ())
+            })
+        })
     }
 
     /// Notes that a member is none any more.
@@ -187,10 +204,33 @@ impl Registry {
     }
 }
 
+/// A node that speaks in the mesh has heard the acknowledgement of its claim, whatever became of the process that sent it.
+fn confirm(connection: &Connection, member: i64, record: &Telemetry, ms: i64) -> rusqlite::Result<()> {
+    let sql = "SELECT n.id, n.grant_bytes FROM member m \
+               CROSS JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
+               WHERE m.id = ?1 AND n.state = 'paired' AND n.acknowledged = 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let unconfirmed = statement.query_row([member], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((node, grant)): Option<(i64, Vec<u8>)> = unconfirmed else { return Ok(()) };
+    // It may be of an earlier claim.
+    if parse_grant(&grant).is_some_and(|(head, _)| head.binding.epoch == record.epoch) {
+        let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ?2 WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute(params![node, ms])?;
+    }
+    Ok(())
+}
+
 /// The member that a node is.
 pub(super) fn id_of(connection: &Connection, fiduciary: &Key) -> rusqlite::Result<Option<i64>> {
     let mut statement = connection.prepare_cached("SELECT id FROM member WHERE fiduciary = ?1")?;
     statement.query_row([fiduciary.as_slice()], |row| row.get(0)).optional()
+}
+
+/// A peer that is revoked gives its name up, and nothing else. Whether it is one.
+fn rename_revoked_peer(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    let sql = "UPDATE member SET name = name || ' (revoked, ' || id || ')' \
+               WHERE id = ?1 AND name IS NOT NULL AND revoked_ms IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.execute([id])? == 1)
 }
 
 /// The member of this name in the fleet, or the one that a node is in whatever fleet; and its fleet.

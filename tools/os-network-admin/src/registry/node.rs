@@ -64,6 +64,8 @@ words! {
         Expected = "expected",
         /// The operator was shown its fingerprint and typed yes.
         Asked = "asked",
+        /// The operator named its fingerprint although it was revoked: `--readmit`.
+        Readmitted = "readmitted",
         /// Nobody looked: `--accept-any`.
         AcceptedAny = "accepted_any",
     }

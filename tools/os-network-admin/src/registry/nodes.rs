@@ -26,6 +26,15 @@ impl Registry {
         self.one(&sql, [Hex(&print.0).to_string()], Node::read)
     }
 
+    /// The nodes whose fingerprints begin with these digits, but no more than two.
+    pub fn nodes_with_print(&self, digits: &str) -> Result<Vec<Node>, Error> {
+        // No digit is as high as g.
+        let sql = format!(
+            "SELECT {COLUMNS} FROM node WHERE print >= ?1 AND print < ?1 || 'g' AND state <> 'superseded' LIMIT 2"
+        );
+        self.list(&sql, [digits], Node::read)
+    }
+
     /// Stores a grant before it is sent. It replaces one that the node has never committed; a pairing that it follows is kept as superseded.
     pub fn store_pending(&self, node: &NewNode<'_>) -> Result<Node, Error> {
         let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;

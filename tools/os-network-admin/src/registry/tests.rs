@@ -17,6 +17,7 @@ use wire::{
     Fingerprint, Key, U16, U64,
     binding::PairingRecord,
     claim::{GrantHead, kind},
+    telemetry::Telemetry,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -89,6 +90,27 @@ fn a_claim_is_pending_then_paired_then_acknowledged_and_survives_reopening() {
     assert!(registry.store_acknowledged(&paired).unwrap().acknowledged);
     assert_eq!(registry.nodes().unwrap().len(), 1);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_a_node_says_in_the_mesh_confirms_the_claim_that_it_is_of() {
+    let registry = Registry::in_memory(host::system()).unwrap();
+    let seed = Secret::new([5; 32]);
+    let fiduciary = crypto::sign_public(&seed);
+    let who = Who::Node(fiduciary);
+    let place = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
+    let member = registry.enroll(&Fleet::new([5; 16], "lab"), &place).unwrap().id;
+    let node = registry.store_pending(&new(&grant(fiduciary, 2))).unwrap();
+    let say = |epoch: u64| {
+        let record = Telemetry { epoch: U64::new(epoch), ..Telemetry::new_zeroed() };
+        registry.store_telemetry(&[Said { member, record, ms: 77 }]).unwrap();
+        let node = registry.node(&fiduciary).unwrap().unwrap();
+        (node.acknowledged, node.acknowledged_ms)
+    };
+    assert_eq!(say(2), (false, None), "without its signed word it is not paired");
+    registry.store_paired(&node, &PairingRecord::sign(&seed, &node.binding), 0).unwrap();
+    assert_eq!(say(1), (false, None), "that is of an earlier claim");
+    assert_eq!(say(2), (true, Some(77)));
 }
 
 #[test]

@@ -49,6 +49,11 @@ fn grant(registry: &Registry, number: u8) -> Result<Node, Error> {
 }
 
 fn grant_to(registry: &Registry, fiduciary: Key, mesh_key: Key) -> Result<Node, Error> {
+    let is_revoked = registry.is_revoked(&fiduciary)?;
+    grant_as(registry, fiduciary, mesh_key, if is_revoked { Accepted::Readmitted } else { Accepted::Asked })
+}
+
+fn grant_as(registry: &Registry, fiduciary: Key, mesh_key: Key, accepted: Accepted) -> Result<Node, Error> {
     let mut address = [0; 16];
     (address[0], address[1], address[15]) = (0xfe, 0x80, mesh_key[0]);
     let terms = terms();
@@ -57,7 +62,7 @@ fn grant_to(registry: &Registry, fiduciary: Key, mesh_key: Key) -> Result<Node, 
         claim_key: [mesh_key[0].wrapping_add(100); 32],
         mesh_key,
         terms: &terms,
-        accepted: Accepted::Asked,
+        accepted,
         address,
         interface: "eth0",
         own: [0xfe; 16],
@@ -181,10 +186,22 @@ fn the_revoked_are_nobodys_peers_and_keep_their_address() {
     registry.revoke(laptop.id).unwrap();
     assert_eq!(keys(&registry), [0x2a]);
     assert_eq!(claim(&registry, 3).host, 5);
+    // Until it is named it stays so, whatever it says and whatever it would be granted.
+    let fiduciary = *two.fiduciary().unwrap();
+    for accepted in [Accepted::Ticket, Accepted::Expected, Accepted::Asked, Accepted::AcceptedAny] {
+        let refused = grant_as(&registry, fiduciary, [2; 32], accepted).unwrap_err();
+        assert!(refused.message.contains("--readmit"), "{refused}");
+    }
+    assert!(registry.is_revoked(&fiduciary).unwrap());
     // Claimed anew it is a member again, with another preshared key.
     let again = claim(&registry, 2);
     assert_eq!((again.host, again.revoked_ms), (two.host, None));
     assert_ne!(again.preshared.0, two.preshared.0);
+    // A peer of a name that was revoked is another machine, at another address.
+    let other = registry.enroll(&fleet(), &NewMember { key: [8; 32], ..new }).unwrap();
+    assert_eq!((laptop.host, other.host), (4, 6));
+    assert!(registry.member(laptop.id).unwrap().unwrap().revoked_ms.is_some());
+    assert_eq!(view(&registry).find("laptop").unwrap().id, other.id);
 }
 
 #[test]
