@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
         for shown in [name(TRICKS), text(TRICKS), json(TRICKS)] {
-            assert!(!shown.chars().any(|c| is_trick(c)), "{shown}");
+            assert!(!shown.chars().any(is_trick), "{shown}");
         }
         assert_eq!(text("\u{1b}[31m"), "\\u{1b}[31m");
         assert_eq!((name("a\nb\tc"), text("a\nb\tc")), ("a\\u{a}b\\u{9}c".into(), "a\nb\tc".into()));
