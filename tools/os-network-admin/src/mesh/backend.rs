@@ -14,18 +14,19 @@ use tokio::net::UdpSocket;
 use super::{
     device::{self, Device},
     engine::{Engine, Out, PeerSetup, Seen, Setup},
-    kernel,
+    firewall::{self, Firewall},
+    kernel::{self, Known},
     run_files::{DaemonState, Lock, Paths},
     stamp::Stamps,
 };
-use crate::base::{error::Error, path::FULL};
+use crate::base::error::Error;
 
 const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Which WireGuard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineChoice {
-    /// The kernel's where there is one and `wg` to set it up; else this program's own.
+    /// The kernel's where there is one, `wg` to set it up and `nft` for the policy; else this program's own.
     Auto,
     /// The kernel's.
     Kernel,
@@ -43,7 +44,7 @@ pub struct Plan {
 }
 
 pub enum Backend {
-    Kernel(Stamps),
+    Kernel(Stamps, Firewall),
     User { engine: Box<Engine>, device: Device, outer: UdpSocket },
 }
 
@@ -67,33 +68,20 @@ impl Backend {
     /// Makes the interface. With it come its index and what people call this WireGuard.
     pub fn make(plan: &Plan, netlink: &Netlink, setup: &Setup, outer: UdpSocket) -> io::Result<(Self, u32, String)> {
         let name = &plan.interface;
-        let may_be_kernel =
-            plan.choice == EngineChoice::Kernel || (plan.choice == EngineChoice::Auto && kernel::has_wg());
-        if may_be_kernel {
-            if !kernel::has_wg() {
-                return Err(io::Error::other(
-                    "`wg` is needed to set the kernel's WireGuard up: install wireguard-tools",
-                ));
-            }
-            if netlink.make_wireguard(name, FULL)? {
-                let made = || {
-                    let index = netlink.index(name)?;
-                    device::mark(netlink, index)?;
+        if matches!(plan.choice, EngineChoice::Kernel | EngineChoice::Auto) {
+            match kernel::make(netlink, name, setup) {
+                Ok((index, firewall)) => {
                     // The port is the kernel's from here on.
                     drop(outer);
-                    kernel::configure(name, setup)?;
-                    Ok(index)
-                };
-                let made: io::Result<u32> = made();
-                if made.is_err()
-                    && let Ok(Some(found)) = netlink.find(name)
-                {
-                    let _ = netlink.delete(found.index);
+                    if let Err(error) = kernel::sync(name, setup) {
+                        // The first error says more than one of cleaning up.
+                        let _ = remove_ours(netlink, name);
+                        return Err(error);
+                    }
+                    return Ok((Self::Kernel(Stamps::new(), firewall), index, "kernel".into()));
                 }
-                return made.map(|index| (Self::Kernel(Stamps::new()), index, "kernel".into()));
-            }
-            if plan.choice == EngineChoice::Kernel {
-                return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
+                Err(error) if plan.choice == EngineChoice::Kernel => return Err(error),
+                Err(_) => {}
             }
         }
         let device = if plan.choice == EngineChoice::UserVeth {
@@ -107,7 +95,7 @@ impl Backend {
 
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Kernel(_) => std::future::pending().await,
+            Self::Kernel(..) => std::future::pending().await,
             Self::User { device, outer, .. } => tokio::select! {
                 ready = device.readable() => ready,
                 ready = outer.readable() => ready,
@@ -115,24 +103,32 @@ impl Backend {
         }
     }
 
-    pub fn seen(&self, interface: &str, peer: &PeerSetup) -> Seen {
+    /// What the kernel knows of its peers, asked once for all.
+    pub fn known(&self, interface: &str) -> Known {
         match self {
-            Self::Kernel(_) => kernel::seen(interface, peer).unwrap_or_default(),
+            Self::Kernel(_, firewall) => Known::ask(interface, firewall),
+            Self::User { .. } => Known::default(),
+        }
+    }
+
+    pub fn seen(&self, known: &Known, peer: &PeerSetup) -> Seen {
+        match self {
+            Self::Kernel(..) => known.of(peer),
             Self::User { engine, .. } => engine.seen(&peer.key).unwrap_or_default(),
         }
     }
 
     /// Whether there is a session with a peer in which it is heard.
-    pub fn hears(&self, interface: &str, peer: &PeerSetup) -> bool {
+    pub fn hears(&self, known: &Known, peer: &PeerSetup) -> bool {
         match self {
-            Self::Kernel(_) => kernel::seen(interface, peer).is_ok_and(|seen| seen.handshake.is_some()),
+            Self::Kernel(..) => known.of(peer).handshake.is_some(),
             Self::User { engine, .. } => engine.hears(&peer.key),
         }
     }
 
     pub fn highest_stamp_ms(&self) -> i64 {
         match self {
-            Self::Kernel(stamps) => stamps.highest_ms(),
+            Self::Kernel(stamps, _) => stamps.highest_ms(),
             Self::User { engine, .. } => engine.highest_stamp_ms(),
         }
     }
@@ -145,7 +141,10 @@ pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error>
         let netlink = Netlink::open()?;
         match netlink.at(state.index)?.filter(device::is_ours) {
             // Whatever it is called now.
-            Some(found) => netlink.delete(found.index)?,
+            Some(found) => {
+                netlink.delete(found.index)?;
+                firewall::remove(&state.interface)?;
+            }
             None => remove_ours(&netlink, &state.interface)?,
         }
         lock.release()
@@ -153,13 +152,16 @@ pub fn remove_leftovers(paths: &Paths, state: &DaemonState) -> Result<(), Error>
     clean().map_err(|error: io::Error| refused(&state.interface, &error))
 }
 
-/// Removes an interface of this name, if this program has made it.
+/// Removes an interface of this name, if this program has made it, and the policy beside it.
 pub fn remove_ours(netlink: &Netlink, name: &str) -> io::Result<()> {
     match netlink.find(name)? {
-        Some(found) if device::is_ours(&found) => netlink.delete(found.index),
-        Some(_) => Err(io::Error::other("there is an interface of this name already, not made by os-network-admin")),
-        None => Ok(()),
+        Some(found) if device::is_ours(&found) => netlink.delete(found.index)?,
+        Some(_) => {
+            return Err(io::Error::other("there is an interface of this name already, not made by os-network-admin"));
+        }
+        None => {}
     }
+    firewall::remove(name)
 }
 
 pub fn refused(interface: &str, error: &io::Error) -> Error {

@@ -27,7 +27,7 @@ use super::{
     control::{self, Heard, Reply, Request},
     device,
     engine::{BUFFER, Seen, Setup},
-    kernel,
+    firewall, kernel,
     look::{self, Links},
     registry_thread::{Done, RegistryThread, Teller},
     run_files::{DaemonState, Lock, Paths},
@@ -297,6 +297,9 @@ impl Daemon {
         } else {
             vec![format!("the interface {name} is down: run: ip link set {name} up", name = found.name)]
         };
+        if let Backend::Kernel(_, firewall) = &self.backend {
+            trouble.extend(firewall.guard(|| self.snapshot.setup()));
+        }
         self.works = trouble.is_empty();
         let useless = links.iter().filter_map(|(name, link)| link.trouble(name));
         trouble.extend(useless);
@@ -344,7 +347,7 @@ impl Daemon {
                 }
             }
         }
-        if let Backend::Kernel(_) = self.backend {
+        if let Backend::Kernel(..) = self.backend {
             self.configure(&self.snapshot.setup());
         }
     }
@@ -373,11 +376,12 @@ impl Daemon {
     /// node was. Of all of these, or of those that are not heard.
     fn show_neighbours<'n>(&self, nodes: impl Iterator<Item = &'n Node>, all: bool) {
         let Ok(netlink) = Netlink::open() else { return };
+        let known = self.backend.known(&self.interface);
         for Node { peer, mac, .. } in nodes {
             let (Some(at), Some(mac)) = (peer.endpoint, *mac) else { continue };
             let (index, ip) = (at.scope_id(), *at.ip());
             let unknown = || matches!(netlink.neighbour(index, ip), Ok(None));
-            if index != 0 && (all || !self.backend.hears(&self.interface, peer)) && unknown() {
+            if index != 0 && (all || !self.backend.hears(&known, peer)) && unknown() {
                 // Without the right to do so the kernel's own way is left, which works where we have not moved.
                 let _ = netlink.set_neighbour(index, ip, mac);
             }
@@ -423,7 +427,7 @@ impl Daemon {
 
     /// Has what was said since the last time written down, unless that is still going on.
     fn write(&mut self) {
-        if let Backend::Kernel(stamps) = &mut self.backend {
+        if let Backend::Kernel(stamps, _) = &mut self.backend {
             stamps.begin(System.since_1970());
         }
         let stamp_ms = self.backend.highest_stamp_ms();
@@ -450,7 +454,7 @@ impl Daemon {
                 self.snapshot = *snapshot;
                 let setup = self.snapshot.setup();
                 match &mut self.backend {
-                    Backend::Kernel(_) => self.configure(&setup),
+                    Backend::Kernel(..) => self.configure(&setup),
                     Backend::User { engine, .. } => engine.set_peers(&setup.peers),
                 }
                 self.greet();
@@ -480,7 +484,7 @@ impl Daemon {
                 changed.push(host);
             }
         }
-        if let Backend::Kernel(_) = self.backend {
+        if let Backend::Kernel(..) = self.backend {
             self.configure(&self.snapshot.setup());
         }
         let nodes = changed.iter().filter_map(|host| self.snapshot.nodes.get(host));
@@ -492,7 +496,9 @@ impl Daemon {
     }
 
     fn configure(&self, setup: &Setup) {
-        if let Err(error) = kernel::configure(&self.interface, setup) {
+        if let Backend::Kernel(_, firewall) = &self.backend
+            && let Err(error) = kernel::configure(&self.interface, firewall, setup)
+        {
             say(format_args!("the interface is not as the registry says: {error}"));
         }
     }
@@ -524,6 +530,7 @@ impl Daemon {
     fn status(&self) -> Up {
         let Snapshot { fleet, nodes, public, .. } = &self.snapshot;
         let (v4, v6) = fleet.addresses(AUTHORITY);
+        let known = self.backend.known(&self.interface);
         Up {
             pid: self.state.pid,
             fleet: fleet.name.clone(),
@@ -537,7 +544,7 @@ impl Daemon {
             works: self.works,
             trouble: self.troubles(),
             public_key: mesh_key::encode(public).as_str().into(),
-            peers: nodes.iter().map(|(host, node)| self.peer_status(*host, node)).collect(),
+            peers: nodes.iter().map(|(host, node)| self.peer_status(*host, node, &known)).collect(),
         }
     }
 
@@ -545,7 +552,7 @@ impl Daemon {
         let mut all = self.trouble.clone();
         let unwritten = |why| format!("what nodes say is not written down yet: {why}");
         all.extend(self.unwritten.as_ref().map(unwritten));
-        if let Backend::Kernel(stamps) = &self.backend {
+        if let Backend::Kernel(stamps, _) = &self.backend {
             all.extend(kernel::trouble(&self.interface, &self.snapshot.public));
             if stamps.highest_ms() > System.now_ms().saturating_add(TICK_MS) {
                 all.push(format!(
@@ -557,10 +564,10 @@ impl Daemon {
         all
     }
 
-    fn peer_status(&self, host: u32, node: &Node) -> output::Peer {
+    fn peer_status(&self, host: u32, node: &Node, known: &kernel::Known) -> output::Peer {
         let peer = &node.peer;
         let (v4, v6) = self.snapshot.fleet.addresses(host);
-        let Seen { endpoint, handshake, received, sent, dropped } = self.backend.seen(&self.interface, peer);
+        let Seen { endpoint, handshake, received, sent, dropped } = self.backend.seen(known, peer);
         output::Peer {
             fingerprint: Some(Fingerprint::of(&node.fiduciary).to_string()),
             public_key: mesh_key::encode(&peer.key).as_str().into(),
@@ -581,7 +588,8 @@ impl Daemon {
                 Some(found) if device::is_ours(&found) => netlink.delete(found.index),
                 // Somebody else has taken it away.
                 _ => Ok(()),
-            }
+            }?;
+            firewall::remove(&self.state.interface)
         };
         let (gone, stamp_ms) = (gone(), self.backend.highest_stamp_ms());
         self.registry.write(self.said.into_values().collect(), stamp_ms);

@@ -1,30 +1,77 @@
-//! The kernel's WireGuard, set up by `wg` of wireguard-tools. What is secret goes to it on standard input.
+//! The kernel's WireGuard, set up by `wg` of wireguard-tools, and the policy beside it. What is secret goes to `wg` on standard
+//! input.
 
 use std::{
+    collections::HashMap,
     fmt::Write as _,
     io::{self, Write as _},
-    net::SocketAddrV6,
+    net::{IpAddr, SocketAddrV6},
     process::{Command, Stdio},
     time::Duration,
 };
 
+use netdev::netlink::Netlink;
 use policy::Prefix;
 use wire::Key;
 use zeroize::Zeroizing;
 
-use super::engine::{PeerSetup, Seen, Setup};
+use super::{
+    device,
+    engine::{PeerSetup, Seen, Setup},
+    firewall::{self, Firewall},
+};
 use crate::base::{
     host::{Host, System},
     mesh_key as key,
+    path::FULL,
+    say::say,
 };
 
-/// Whether there is a `wg` to run.
-pub fn has_wg() -> bool {
+/// Makes the interface, which is down yet and has no peer, and puts the policy in force. The error says what is missing here.
+pub fn make(netlink: &Netlink, interface: &str, setup: &Setup) -> io::Result<(u32, Firewall)> {
+    if !has_wg() {
+        return Err(io::Error::other("`wg` is needed to set the kernel's WireGuard up: install wireguard-tools"));
+    }
+    if !firewall::has_nft() {
+        return Err(io::Error::other(
+            "`nft` is needed for the policy where the kernel's WireGuard moves the packets: install nftables; --engine user \
+             needs none",
+        ));
+    }
+    if !netlink.make_wireguard(interface, FULL)? {
+        return Err(io::Error::other("this kernel has no WireGuard: --engine user needs none"));
+    }
+    let made = || {
+        let index = netlink.index(interface)?;
+        device::mark(netlink, index)?;
+        let firewall = Firewall::new(interface, index);
+        firewall.apply(setup).map_err(|error| {
+            io::Error::other(format!("the policy cannot be put in force: {error}; --engine user needs no nftables"))
+        })?;
+        Ok((index, firewall))
+    };
+    let made: io::Result<(u32, Firewall)> = made();
+    if made.is_err()
+        && let Ok(Some(found)) = netlink.find(interface)
+    {
+        let _ = netlink.delete(found.index);
+    }
+    made
+}
+
+fn has_wg() -> bool {
     Command::new("wg").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// Makes the interface what `setup` says; sessions with peers that stay go on.
-pub fn configure(interface: &str, setup: &Setup) -> io::Result<()> {
+/// Makes interface and policy what `setup` says; sessions with peers that stay go on. Whoever is gone from it goes from both,
+/// whichever fails.
+pub fn configure(interface: &str, firewall: &Firewall, setup: &Setup) -> io::Result<()> {
+    let filtered = firewall.apply(setup);
+    sync(interface, setup).and(filtered)
+}
+
+/// Makes the interface's key, port and peers what `setup` says.
+pub fn sync(interface: &str, setup: &Setup) -> io::Result<()> {
     let mut command = Command::new("wg");
     command.args(["syncconf", interface, "/dev/stdin"]);
     let mut wg = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
@@ -48,15 +95,39 @@ pub fn trouble(interface: &str, own: &Key) -> Option<String> {
     }
 }
 
-/// What the kernel says of a peer.
-pub fn seen(interface: &str, peer: &PeerSetup) -> io::Result<Seen> {
-    let output = Command::new("wg").args(["show", interface, "dump"]).stderr(Stdio::null()).output()?;
-    // The first line has the private key.
-    let output = Zeroizing::new(output.stdout);
-    let text = str::from_utf8(&output).unwrap_or_default();
-    let key = key::encode(&peer.key);
-    let line = text.lines().skip(1).find(|line| line.split('\t').next() == Some(&key));
-    Ok(line.map(parse_peer).unwrap_or_default())
+/// What the kernel knows of all peers at a time.
+#[derive(Default)]
+pub struct Known {
+    /// By key.
+    peers: HashMap<String, Seen>,
+    /// Packets that the policy did not let pass, by the node's address.
+    dropped: HashMap<IpAddr, u64>,
+}
+
+impl Known {
+    /// What cannot be had is not known.
+    pub fn ask(interface: &str, firewall: &Firewall) -> Self {
+        let output = Command::new("wg").args(["show", interface, "dump"]).stderr(Stdio::null()).output();
+        // The first line has the private key.
+        let output = Zeroizing::new(output.map(|output| output.stdout).unwrap_or_default());
+        let peers = parse_peers(str::from_utf8(&output).unwrap_or_default());
+        let dropped = firewall.dropped().unwrap_or_else(|error| {
+            say(format_args!("how many packets did not pass cannot be read: {error}"));
+            HashMap::new()
+        });
+        Self { peers, dropped }
+    }
+
+    pub fn of(&self, peer: &PeerSetup) -> Seen {
+        let seen = self.peers.get(key::encode(&peer.key).as_str()).cloned().unwrap_or_default();
+        let dropped = peer.allowed.iter().filter_map(|prefix| self.dropped.get(&firewall::address(prefix)));
+        Seen { dropped: dropped.sum(), ..seen }
+    }
+}
+
+fn parse_peers(text: &str) -> HashMap<String, Seen> {
+    let peer = |line: &str| Some((line.split('\t').next()?.to_owned(), parse_peer(line)));
+    text.lines().skip(1).filter_map(peer).collect()
 }
 
 fn parse_peer(line: &str) -> Seen {
@@ -138,5 +209,8 @@ mod tests {
         assert!(seen.handshake.is_some());
         assert_eq!(parse_peer("key\t(none)\t(none)\t\t0\t0\t0\toff"), Seen::default());
         assert_eq!(parse_peer(""), Seen::default());
+        // The first line is of the interface.
+        let peers = parse_peers(&format!("secret\tpublic\t51820\toff\n{line}\n"));
+        assert_eq!((peers.len(), peers["key"].sent), (1, 400));
     }
 }

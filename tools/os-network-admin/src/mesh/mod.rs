@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod device;
 pub mod engine;
 mod filter;
+mod firewall;
 mod kernel;
 mod look;
 mod registry_thread;
