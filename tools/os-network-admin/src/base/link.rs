@@ -151,10 +151,9 @@ impl Net for Sockets {
     }
 
     async fn connect(&self, node: Ip) -> io::Result<TcpStream> {
-        let socket = TcpSocket::new_v6()?;
+        let socket = claim_socket()?;
         // From the address that was signed.
         socket.bind(SocketAddrV6::new(self.interface.ip, 0, 0, self.interface.index).into())?;
-        socket.set_nodelay(true)?;
         socket.connect(SocketAddrV6::new(node.into(), CLAIM_PORT, 0, self.interface.index).into()).await
     }
 
@@ -179,6 +178,15 @@ impl Net for Sockets {
     }
 }
 
+/// A claim is a few small messages, each of which waits for the one before. On a flooded link the kernel sends a lost one
+/// again at a steady pace: the pause would else double with each loss, to seconds after some losses in a row.
+fn claim_socket() -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v6()?;
+    socket.set_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_thin_linear_timeouts(true)?;
+    Ok(socket)
+}
+
 /// Bytes that were sent and that the peer's TCP has not acknowledged.
 fn unconfirmed(stream: &TcpStream) -> io::Result<i32> {
     nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
@@ -186,4 +194,16 @@ fn unconfirmed(stream: &TcpStream) -> io::Result<i32> {
     // SAFETY: the descriptor is open while `stream` is borrowed, and this request writes one c_int, which `bytes` is.
     unsafe { siocoutq(stream.as_raw_fd(), &raw mut bytes)? };
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_flood_costs_a_claim_is_sent_again_at_a_steady_pace() {
+        let socket = claim_socket().unwrap();
+        assert!(SockRef::from(&socket).tcp_thin_linear_timeouts().unwrap());
+        assert!(socket.nodelay().unwrap());
+    }
 }
