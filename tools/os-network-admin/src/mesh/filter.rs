@@ -15,7 +15,7 @@ use crate::registry::Rules;
 /// Records of telemetry that a node may send in a second: it sends one every ten seconds, and one for each command that
 /// it hears, which are repeated twice a second. Without a budget one node could take all the room that records of others
 /// wait in.
-const RECORDS: u64 = 16;
+pub const RECORDS: u64 = 16;
 
 pub struct Filter {
     flows: Box<Flows>,

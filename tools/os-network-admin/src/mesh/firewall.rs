@@ -16,7 +16,7 @@ use std::{
 use policy::{Direction, Prefix, Protocol, Role, Rule};
 use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
-use super::engine::Setup;
+use super::{engine::Setup, filter::RECORDS};
 use crate::base::say::say;
 
 /// A family of addresses, in the words of nftables.
@@ -152,6 +152,8 @@ flush chain inet {table} refused
             "from_nodes",
             format!(
                 "{header} daddr != {{ {own} }} goto refused
+                 {header} daddr {{ {own} }} udp dport {TELEMETRY_PORT} update @records{digit} \
+                 {{ {header} saddr limit rate over {RECORDS}/second burst {RECORDS} packets }} goto refused
                  {header} daddr {{ {own} }} udp dport {TELEMETRY_PORT} accept
                  {header} daddr {{ {own} }} udp dport {COMMAND_PORT} goto refused
                  {header} daddr {{ {own} }} udp sport {{ {COMMAND_PORT}, {TELEMETRY_PORT} }} goto refused
@@ -189,6 +191,8 @@ fn sets(text: &mut String, table: &str, family: &Family, setup: &Setup) {
     let Family { digit, address: kind, .. } = family;
     let flow = format!("type {kind} . inet_proto . inet_service;");
     let one = format!("type {kind};");
+    // What each has said of late; an element that is not used any more goes by itself.
+    let _ = writeln!(text, "add set inet {table} records{digit} {{ {one} size 65535; flags dynamic; timeout 1m; }}");
     let mut set = |name: &str, kind: &str, elements: &[String]| {
         let _ = writeln!(text, "add set inet {table} {name}{digit} {{ {kind} }}");
         // A node that is gone may keep its counter: its address is not used again.
@@ -310,6 +314,21 @@ mod tests {
         }
         assert_eq!(rules("refused").last().unwrap(), "drop");
         assert!(!text.contains("{  }"), "an empty set of elements is an error: {text}");
+    }
+
+    #[test]
+    fn a_node_has_a_budget_of_telemetry_here_too() {
+        let text = ruleset(&table("g0"), 7, &setup(vec![]));
+        for (header, digit) in [("ip", 4), ("ip6", 6)] {
+            let set = format!("records{digit} ");
+            let made = text.lines().position(|line| line.starts_with("add set ") && line.contains(&set));
+            let limit = format!("@records{digit} {{ {header} saddr limit rate over 16/second");
+            let limited = text.lines().position(|line| line.contains(&limit) && line.ends_with("goto refused"));
+            let taken = text.lines().position(|line| {
+                line.contains(&format!(" {header} daddr ")) && line.ends_with("udp dport 8091 accept")
+            });
+            assert!(made.is_some() && made < limited && limited < taken, "{text}");
+        }
     }
 
     #[test]
