@@ -176,7 +176,8 @@ impl Member {
 /// A command that succeeds once the interface's control socket listens, as the kernel's table of sockets has it
 /// (`__SO_ACCEPTCON`), without connecting to it.
 fn listens(interface: &str) -> String {
-    let matched = format!("$4 == \"00010000\" && $NF ~ /\\/wireguard\\/{interface}\\.sock$/");
+    // boringtun writes two slashes.
+    let matched = format!("$4 == \"00010000\" && $NF ~ /\\/wireguard\\/+{interface}\\.sock$/");
     format!("awk '{matched} {{ found = 1 }} END {{ exit !found }}' /proc/net/unix")
 }
 
