@@ -13,7 +13,7 @@ use segment::switch::Held;
 
 use crate::{bed::Bed, host::Host};
 
-const MODULES: &[&str] = &["wireguard", "nf_tables", "nft_ct"];
+const MODULES: &[&str] = &["wireguard", "nf_tables", "nft_ct", "nft_limit"];
 
 /// The administrator's host: its shell runs `os-network-admin`, and what that runs.
 pub struct Machine {
