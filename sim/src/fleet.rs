@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 use crate::{
     admin::{Link, VirtualHost, run},
     authority::{Authority, Mesh},
-    world::World,
+    world::{Plan, World},
 };
 
 const FLEET: [u8; 16] = *b"a simulated one.";
@@ -77,6 +77,13 @@ impl<'w> Administrator<'w> {
     /// The anchor file of an image whose nodes this administrator may claim.
     pub fn anchor_file(&self) -> Vec<u8> {
         AnchorFile::new(&self.anchor.public()).as_bytes().to_vec()
+    }
+
+    /// A node of this administrator's image that forks as soon as it can.
+    pub fn plan_without_scan(&self) -> Plan {
+        let mut plan = Plan { anchor: self.anchor_file(), ..Plan::default() };
+        plan.params.scan_ms = 0.into();
+        plan
     }
 
     /// Claims the node with this F, or any that answers.

@@ -94,8 +94,9 @@ impl<'a, C: Channel> Hostile<'a, C> {
             }
             // What another of its regions says, in this one.
             6 if !reads.is_empty() => {
-                let mut bytes = vec![0; reads[pick(rng, reads.len())].len().min(COPIED)];
-                reads[pick(rng, reads.len())].read(0, &mut bytes);
+                let other = reads[pick(rng, reads.len())];
+                let mut bytes = vec![0; other.len().min(COPIED)];
+                other.read(0, &mut bytes);
                 written.region.write(0, &bytes);
             }
             // A lie about how far it has come.

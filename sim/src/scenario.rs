@@ -111,8 +111,7 @@ async fn claim_all(world: &RefCell<World>, nodes: usize, per_segment: usize) -> 
     let mut crowds = Vec::new();
     for (segment, first) in (0..nodes).step_by(per_segment).enumerate() {
         let admin = Administrator::new(world, segment, 1).map_err(text)?;
-        let mut plan = Plan { anchor: admin.anchor_file(), segment, ..Plan::default() };
-        plan.params.scan_ms = 0.into();
+        let plan = Plan { segment, ..admin.plan_without_scan() };
         let mut world = world.borrow_mut();
         let here: Vec<usize> = (first..nodes.min(first + per_segment)).map(|_| world.add(&plan)).collect();
         here.iter().for_each(|node| world.power_on(*node));

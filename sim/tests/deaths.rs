@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use sim::{
-    Administrator, Plan, Tear, World,
+    Administrator, Tear, World,
     admin::{pass, simulate},
     scenario::WAIT,
 };
@@ -11,8 +11,7 @@ use sim::{
 /// What a node without a scan is made of, and an administrator who may claim it.
 fn make<'w>(world: &'w RefCell<World>) -> (Administrator<'w>, usize) {
     let admin = Administrator::new(world, 0, 1).unwrap();
-    let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-    plan.params.scan_ms = 0.into();
+    let plan = admin.plan_without_scan();
     let node = world.borrow_mut().add(&plan);
     (admin, node)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use os_network_admin::base::error::Exit;
 use sim::{
-    Administrator, Frame, Meddler, Plan, Port, World,
+    Administrator, Frame, Meddler, Port, World,
     admin::{pass, simulate},
     scenario::WAIT,
     trace,
@@ -57,8 +57,7 @@ fn claim(fate: Option<(u64, Fate)>) -> Result<u64, String> {
 
 fn hold(world: &RefCell<World>, admin: &Administrator<'_>) -> usize {
     let mut world = world.borrow_mut();
-    let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-    plan.params.scan_ms = 0.into();
+    let plan = admin.plan_without_scan();
     let node = world.add(&plan);
     world.power_on(node);
     let now = world.now();
@@ -126,8 +125,7 @@ fn who_could_not_confirm_a_claim_takes_no_other_node_instead() {
         let second = {
             // It answers as soon as the first one has been granted its place.
             let mut world = world.borrow_mut();
-            let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-            plan.params.scan_ms = 0.into();
+            let mut plan = admin.plan_without_scan();
             plan.params.hello_delay_ms = 2_000.into();
             let second = world.add(&plan);
             world.power_on(second);

@@ -4,7 +4,7 @@ use std::{cell::RefCell, time::Duration};
 
 use shm::mailbox::BODY;
 use sim::{
-    Administrator, Entropy, Plan, World,
+    Administrator, Entropy, World,
     admin::{pass, simulate},
     scenario::WAIT,
 };
@@ -48,8 +48,7 @@ fn shared_memory_keeps_no_secret_that_has_been_taken() {
         let device_secret = [0xd5; 32];
         let node = {
             let mut world = world.borrow_mut();
-            let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-            plan.params.scan_ms = 0.into();
+            let plan = admin.plan_without_scan();
             let node = world.add(&plan);
             world.setup(node).prefill.retain(|(name, _)| *name != "device_secret");
             world.setup(node).prefill.push(("device_secret", device_secret.to_vec()));
@@ -101,8 +100,7 @@ fn a_claimed_node_whose_source_fails_has_no_mesh_any_more() {
         let admin = Administrator::new(&world, 0, 1).unwrap();
         let node = {
             let mut world = world.borrow_mut();
-            let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-            plan.params.scan_ms = 0.into();
+            let plan = admin.plan_without_scan();
             let node = world.add(&plan);
             world.power_on(node);
             node

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashSet, rc::Rc, time::Duration};
 
 use os_network_admin::base::error::Exit;
 use sim::{
-    Administrator, Entropy, Frame, Plan, Port, Rng, World,
+    Administrator, Entropy, Frame, Port, Rng, World,
     admin::{pass, simulate},
     scenario::WAIT,
 };
@@ -42,8 +42,7 @@ fn goes_on(seed: u64) -> Shown {
     let shown = Rc::new(RefCell::new(Shown::default()));
     simulate(async {
         let admin = Administrator::new(&world, 0, 1).unwrap();
-        let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-        plan.params.scan_ms = 0.into();
+        let plan = admin.plan_without_scan();
         {
             let mut world = world.borrow_mut();
             let node = world.add(&plan);
@@ -85,8 +84,7 @@ fn a_source_that_falls_silent_makes_a_held_node_silent_until_it_comes_back() {
     let world = RefCell::new(World::new(8));
     simulate(async {
         let admin = Administrator::new(&world, 0, 1).unwrap();
-        let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-        plan.params.scan_ms = 0.into();
+        let plan = admin.plan_without_scan();
         let node = {
             let mut world = world.borrow_mut();
             let node = world.add(&plan);

@@ -14,7 +14,7 @@ use link::{ON_LINK, Station, UdpPorts};
 use os_network_admin::fleet::delivery::Outcome;
 use shm::Micros;
 use sim::{
-    Administrator, Frame, Plan, Port, World,
+    Administrator, Frame, Port, World,
     admin::{pass, simulate},
     scenario::WAIT,
     trace,
@@ -86,8 +86,7 @@ fn wishes(node: Station) -> Vec<Vec<u8>> {
 /// A node without a scan, under power, and an administrator who may claim it.
 fn make<'w>(world: &'w RefCell<World>) -> (Administrator<'w>, usize) {
     let admin = Administrator::new(world, 0, 1).unwrap();
-    let mut plan = Plan { anchor: admin.anchor_file(), ..Plan::default() };
-    plan.params.scan_ms = 0.into();
+    let plan = admin.plan_without_scan();
     let node = world.borrow_mut().add(&plan);
     world.borrow_mut().power_on(node);
     (admin, node)

@@ -525,12 +525,7 @@ async fn the_beacon_claims_what_is_listed_and_reports_the_rest_once() {
     let listed = Listed { nodes, ..Listed::default() };
     let events = RefCell::new(Vec::new());
     let tell = |event: Event<'_>| {
-        events.borrow_mut().push(match event {
-            Event::Unlisted(_) => "unlisted",
-            Event::Revoked(_) => "revoked",
-            Event::Claimed(_) => "claimed",
-            Event::Failed(..) => "failed",
-        });
+        events.borrow_mut().push(name_of(&event));
         Ok(())
     };
     // It runs on after the claim; the listed node's late hellos start nothing.
@@ -579,4 +574,13 @@ async fn a_node_that_knows_a_higher_counter_is_silent_and_the_way_past_it_is_nam
     lab.registry().next_counter(1 << 50).unwrap();
     lab.claim(WAIT).await.unwrap();
     lab.assert_claimed(0);
+}
+
+fn name_of(event: &Event<'_>) -> &'static str {
+    match event {
+        Event::Unlisted(_) => "unlisted",
+        Event::Revoked(_) => "revoked",
+        Event::Claimed(_) => "claimed",
+        Event::Failed(..) => "failed",
+    }
 }

@@ -72,7 +72,8 @@ impl Interface {
     }
 }
 
-/// The index of an interface, whichever of its names this is.
+/// The index of an interface, whichever of its names this is. `None`: none has it, or the kernel does not say; what is sent
+/// by it then fails with an error of its own, and `mesh status` looks at the link.
 pub fn index_of(name: &str) -> Option<u32> {
     Netlink::open().and_then(|netlink| netlink.find(name)).ok().flatten().map(|found| found.index)
 }

@@ -41,7 +41,8 @@ pub trait Net {
     fn broadcast(&self, datagram: &[u8]) -> impl Future<Output = Result<(), Error>>;
     /// The next datagram from the link and its sender. May be dropped at any await.
     fn receive(&self, buffer: &mut [u8; BUFFER]) -> impl Future<Output = Result<(usize, Ip), Error>>;
-    /// The MAC of a node that there has been a connection with.
+    /// The MAC of a node that there has been a connection with. No claim fails for want of it: an export says of which node it
+    /// is not known.
     fn neighbour(&self, node: Ip) -> Option<Mac>;
     /// One attempt to connect to the claim port.
     fn connect(&self, node: Ip) -> impl Future<Output = io::Result<Self::Stream>>;

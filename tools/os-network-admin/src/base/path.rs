@@ -27,7 +27,8 @@ pub fn inner_mtu(outer: u32) -> Result<u32, u32> {
     if inner < LEAST { Err(LEAST) } else { Ok(inner) }
 }
 
-/// What the way to somewhere takes, by the routes and interfaces of this host. Nothing is sent. `None`: there is no way.
+/// What the way to somewhere takes, by the routes and interfaces of this host. Nothing is sent. `None`: there is no way, or
+/// none that the kernel tells.
 pub fn outer_mtu(to: SocketAddrV6) -> Option<u32> {
     let ask = || -> io::Result<u32> {
         let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;

@@ -242,7 +242,8 @@ async fn claimed_already(common: &Common, print: Print, fleet: &str) -> Result<O
     Ok(Some(output::Claimed { resumed: false, already: true, node: output::Node::new(&node, inner.as_ref()) }))
 }
 
-/// Whether a node has a session with this host's end of the mesh, which it can have only as a claimed one.
+/// Whether a node has a session with this host's end of the mesh, which it can have only as a claimed one. A mesh that is not up
+/// or does not answer knows of none: then the node is looked for on the link.
 async fn has_session(registry: &Path, print: &Fingerprint) -> bool {
     let asked = async { Client::connect(registry).await?.status().await };
     let print = Some(print.to_string());

@@ -217,7 +217,7 @@ impl Daemon {
             commands,
             heard,
         };
-        // That links are as they are is no change.
+        // That links are as they are is no change. What cannot be looked at now is an error of the look that follows.
         daemon.links = Netlink::open().and_then(|netlink| daemon.see_links(&netlink)).unwrap_or_default();
         daemon.look()?;
         Ok(daemon)

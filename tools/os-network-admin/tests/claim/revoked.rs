@@ -33,12 +33,7 @@ async fn the_revoked_are_claimed_only_if_the_operator_names_them_for_that() {
     };
     let events = RefCell::new(Vec::new());
     let tell = |event: Event<'_>| {
-        events.borrow_mut().push(match event {
-            Event::Unlisted(_) => "unlisted",
-            Event::Revoked(_) => "revoked",
-            Event::Claimed(_) => "claimed",
-            Event::Failed(..) => "failed",
-        });
+        events.borrow_mut().push(name_of(&event));
         Ok(())
     };
     say();
