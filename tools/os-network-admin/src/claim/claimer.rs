@@ -38,6 +38,8 @@ use crate::{
 const REPEAT: Duration = Duration::from_millis(300);
 /// After so long a find gets a new counter: a node answers each only once, and its hello may have been lost.
 const ROUND: Duration = Duration::from_secs(2);
+/// How often a find goes past what a node that was switched off meanwhile may have stored of the last one.
+const PAST: Duration = Duration::from_secs(10);
 /// A hello that has led to no answer after so long is joined by a new find: the answer may have been lost.
 const FRESH: Duration = Duration::from_secs(3);
 /// A node forgets a hello's nonce after 30 s.
@@ -111,15 +113,27 @@ pub fn read_hello(anchor: &AnchorSecret, datagram: &[u8]) -> Option<HelloBody> {
 #[derive(Default)]
 struct Finder {
     last: Option<(Find, Instant)>,
+    /// When one last went past what nodes may have stored.
+    past: Option<Instant>,
 }
 
 impl Finder {
+    /// The next find is the first of a hunt.
+    fn anew(&mut self) {
+        self.last = None;
+    }
+
     async fn send<N: Net, P: Pairing>(&mut self, context: &Context<'_, N, P>) -> Result<(), Error> {
         let find = match &self.last {
             Some((find, since)) if since.elapsed() < ROUND => *find,
             _ => {
                 let (ip, mac) = context.net.address();
-                let counter = context.registry.next_counter(context.ahead)?;
+                // The first may well be answered. Each that goes past costs a minute of the counter's distance to the clock.
+                let past = self.last.is_some() && self.past.is_none_or(|past| past.elapsed() >= PAST);
+                let counter = context.registry.next_find(context.ahead, past)?;
+                if past {
+                    self.past = Some(Instant::now());
+                }
                 let find = Find::sign(context.anchor, counter, ip, mac);
                 self.last = Some((find, Instant::now()));
                 find
@@ -241,7 +255,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             if claimed.is_some() {
                 // If the node has not heard, it answers a find and the same grant ends it; if it has, it is silent.
                 unconfirmed = claimed;
-                self.finder = Finder::default();
+                self.finder.anew();
                 until = until.min(Instant::now() + RECALL);
             }
         }
@@ -262,7 +276,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
         self.context.progress.say(&format!("{why}; trying again"));
         self.last = Some(why);
         self.turn = None;
-        self.finder = Finder::default();
+        self.finder.anew();
     }
 
     fn explain_unconfirmed(&self, node: &Node) -> Error {
@@ -306,7 +320,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                     self.context.progress.pause(|| self.chooser.decide())?;
                     // Time that the operator took is not the nodes'.
                     *until += now.elapsed();
-                    self.finder = Finder::default();
+                    self.finder.anew();
                 }
             }
             if now >= self.next && self.answered.is_none() {

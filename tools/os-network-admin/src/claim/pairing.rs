@@ -69,6 +69,10 @@ pub trait Pairing {
     /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
     fn next_counter(&self, ahead: u64) -> Result<u64, Error>;
 
+    /// The same for finds, which nodes compare with finds only. `past`: above what a node that has heard the last find may have
+    /// stored of it.
+    fn next_find(&self, ahead: u64, past: bool) -> Result<u64, Error>;
+
     /// What is known of a node.
     fn known(&self, fiduciary: &Key) -> Result<Option<Node>, Error>;
 

@@ -16,6 +16,10 @@ impl Pairing for Registry {
         self.next_counter(ahead)
     }
 
+    fn next_find(&self, ahead: u64, past: bool) -> Result<u64, Error> {
+        self.next_find(ahead, past)
+    }
+
     fn known(&self, fiduciary: &Key) -> Result<Option<Node>, Error> {
         self.node(fiduciary)
     }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transactio
 
 use super::{
     carry,
-    schema::{APPLICATION, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
+    schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
@@ -131,6 +131,10 @@ impl Registry {
             }
             if schema == 3 {
                 transaction.execute_batch(FOURTH)?;
+                schema = 4;
+            }
+            if schema == 4 {
+                transaction.execute_batch(FIFTH)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }
@@ -147,11 +151,27 @@ impl Registry {
 
     /// The next value of the rising counter, stored: the larger of the last plus one and Unix milliseconds (plus `ahead`).
     pub fn next_counter(&self, ahead: u64) -> Result<u64, Error> {
+        let sql = "UPDATE counter SET last = max(last + 1, ?1) WHERE last < ?2 RETURNING last";
+        self.count_on(sql, ahead)
+    }
+
+    /// The same for finds, which have a counter of their own. `past`: above what a node that has heard the last one may have
+    /// stored of it, since a node stores what it has heard rounded up.
+    pub fn next_find(&self, ahead: u64, past: bool) -> Result<u64, Error> {
+        let sql = if past {
+            "UPDATE counter SET find = max(find + 1 + (-find & 65535), ?1) WHERE find < ?2 RETURNING find"
+        } else {
+            "UPDATE counter SET find = max(find + 1, ?1) WHERE find < ?2 RETURNING find"
+        };
+        self.count_on(sql, ahead)
+    }
+
+    fn count_on(&self, sql: &str, ahead: u64) -> Result<u64, Error> {
         let floor = self.host.now_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX));
-        let next: Option<i64> = self.run(|transaction| {
-            let sql = "UPDATE counter SET last = max(last + 1, ?1) WHERE last < ?2 RETURNING last";
-            transaction.query_row(sql, params![floor, i64::MAX - 1], |row| row.get(0)).optional()
-        })?;
+        // Above this there is no multiple to round up to.
+        let bound = i64::MAX - (1 << 16);
+        let next: Option<i64> =
+            self.run(|transaction| transaction.query_row(sql, params![floor, bound], |row| row.get(0)).optional())?;
         next.and_then(|next| u64::try_from(next).ok())
             .ok_or_else(|| registry_error(&self.path, "has used up its counter: it was skipped too far ahead"))
     }

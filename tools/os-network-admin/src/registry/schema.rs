@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 4;
+pub const SCHEMA: i32 = 5;
 
 /// Schema 1.
 pub const FIRST: &str = "
@@ -103,4 +103,11 @@ pub const THIRD: &str = "
 /// Schema 4 adds the highest timestamp of a handshake to schema 3.
 pub const FOURTH: &str = "
     ALTER TABLE counter ADD COLUMN stamp_ms INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Schema 5 adds to schema 4 the counter of finds, which nodes compare with finds only, and what shows that a node was rolled
+/// back or is there twice.
+pub const FIFTH: &str = "
+    ALTER TABLE counter ADD COLUMN find INTEGER NOT NULL DEFAULT 0;
+    UPDATE counter SET find = last;
 ";

@@ -23,7 +23,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     pack::pack,
-    schema::{APPLICATION, FIRST, SCHEMA, SECOND, THIRD},
+    schema::{APPLICATION, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
     *,
 };
 use crate::base::{
@@ -159,6 +159,28 @@ fn the_counter_rises_whatever_the_clock_says_and_never_twice() {
     });
     assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 80);
     assert!(drawn.iter().all(|counter| *counter > ahead + 1));
+}
+
+#[test]
+fn finds_have_a_counter_of_their_own_that_can_go_past_what_nodes_store() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let clock = Arc::new(Clock(AtomicU64::new(1000)));
+    let registry = Registry::open_on(&path, Arc::clone(&clock) as Arc<dyn Host>).unwrap();
+    let finds = [(0, false, 1000), (0, false, 1001), (0, true, 65_537), (0, true, 131_073), (7, false, 131_074)];
+    for (ahead, past, expected) in finds {
+        assert_eq!(registry.next_find(ahead, past).unwrap(), expected);
+    }
+    assert_eq!(registry.next_counter(0).unwrap(), 1000, "it costs bindings nothing");
+    clock.0.store(1 << 40, Ordering::Relaxed);
+    drop(registry);
+    let registry = Registry::open_on(&path, clock).unwrap();
+    assert_eq!(registry.next_find(7, true).unwrap(), (1 << 40) + 7);
+    // A multiple is its own: a node has stored nothing above it.
+    registry.connection.execute("UPDATE counter SET find = 1 << 41", []).unwrap();
+    assert_eq!(registry.next_find(0, true).unwrap(), (1 << 41) + 1);
+    registry.connection.execute("UPDATE counter SET find = ?1", [i64::MAX - 2]).unwrap();
+    assert_eq!(registry.next_find(0, true).unwrap_err().exit, Exit::Registry);
 }
 
 #[test]
@@ -326,6 +348,16 @@ fn a_registry_of_the_third_version_has_no_stamp_yet() {
     registry.raise_stamp(7).unwrap();
     drop(registry);
     assert_eq!(Registry::open(&path).unwrap().stamp_ms().unwrap(), 7);
+}
+
+#[test]
+fn a_registry_of_the_fourth_version_finds_above_all_that_it_has_counted() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let connection = old(&path, 4, &[FIRST, SECOND, THIRD, FOURTH]);
+    connection.execute("UPDATE counter SET last = 1 << 50", []).unwrap();
+    drop(connection);
+    assert_eq!(Registry::open(&path).unwrap().next_find(0, false).unwrap(), (1 << 50) + 1);
 }
 
 #[test]

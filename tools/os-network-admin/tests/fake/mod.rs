@@ -97,7 +97,8 @@ pub struct Node {
     pub opens: u32,
     /// The identity that hellos claim, if it is not this node's own.
     pub poses_as: Option<[u8; 32]>,
-    counter: u64,
+    /// Of finds alone; when the power goes, what is stored of it is rounded up.
+    pub finds: u64,
     nonces: Vec<[u8; 16]>,
     gate: Option<([u8; 16], [u8; 16])>,
     claim_nonce: [u8; 32],
@@ -126,7 +127,7 @@ impl Node {
             grants: Vec::new(),
             opens: 0,
             poses_as: None,
-            counter: 0,
+            finds: 0,
             nonces: Vec::new(),
             gate: None,
             claim_nonce: [0; 32],
@@ -172,8 +173,8 @@ impl Node {
         if let Some(find) = Find::parse(datagram) {
             find.verify(&self.anchor)?;
             assert_eq!((find.sender_ip, find.sender_mac), self.peer);
-            (find.counter.get() > self.counter).then_some(())?;
-            self.counter = find.counter.get();
+            (find.counter.get() > self.finds).then_some(())?;
+            self.finds = find.counter.get();
             let hello = self.hello();
             return lost(&mut self.lose_hellos).then_some(hello);
         }
@@ -238,7 +239,6 @@ impl Node {
         assert_eq!((binding.fiduciary, binding.nonce), (self.fiduciary(), self.claim_nonce));
         assert_eq!(binding.epoch.get(), self.epoch + 1);
         assert_eq!(binding.configuration, wire::binding::configuration_hash(configuration));
-        assert!(binding.counter.get() > self.counter);
         let claim_key = crypto::dh_public(&self.claim_key);
         let mesh_key = crypto::dh_public(&mesh_secret(self.address[15]));
         let fork = ForkRecord::sign(&self.seed, self.fiduciary(), claim_key, mesh_key, self.address);
