@@ -410,6 +410,14 @@ impl<'a> node::keystore::shell::Machine<'a> for Place<'a> {
     }
 }
 
+impl<'a> node::store::shell::Machine<'a> for Place<'a> {
+    type Flash = node::store::Absent;
+
+    fn flash(&mut self) -> Self::Flash {
+        node::store::Absent
+    }
+}
+
 impl<'a> node::Machine<'a> for Place<'a> {
     type Kept = Box<dyn Domain + 'a>;
 

@@ -12,6 +12,7 @@ pub trait Machine<'a>:
     + console::shell::Machine<'a>
     + timer::shell::Machine<'a>
     + keystore::shell::Machine<'a>
+    + store::shell::Machine<'a>
 {
     /// A domain as this platform keeps it.
     type Kept;

@@ -25,6 +25,8 @@ macro_rules! domains {
                 Workload = 9, workload, Never;
                 Timer = 10, timer, Always;
                 Console = 11, console, Never;
+                // What needs no commit goes on; the keystore says what it makes of a store that does not answer.
+                Store = 12, store, Never;
             }
         }
     };
@@ -74,9 +76,11 @@ mod tests {
 
     #[test]
     fn what_a_death_means_is_said_of_each() {
-        use Domain::{Beacon, Claim, Console, Entropy, Keystore, Lifecycle, Mesh, Net, Perimeter, Timer, Workload};
+        use Domain::{
+            Beacon, Claim, Console, Entropy, Keystore, Lifecycle, Mesh, Net, Perimeter, Store, Timer, Workload,
+        };
         let needed = |needed| Domain::ALL.iter().copied().filter(move |domain| domain.needed() == needed);
-        assert!(needed(Needed::Never).eq([Mesh, Workload, Console]));
+        assert!(needed(Needed::Never).eq([Mesh, Workload, Console, Store]));
         assert!(needed(Needed::UntilClaimed).eq([Entropy, Beacon, Claim]));
         assert!(needed(Needed::Always).eq([Keystore, Lifecycle, Net, Perimeter, Timer]));
         assert_eq!(Domain::CHILDREN, &Domain::ALL[2..]);

@@ -128,9 +128,28 @@ impl StatusReply {
     }
 }
 
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SealBlockRequest {
+    /// The hash of the configuration that it is a block of.
+    pub configuration: Hash,
+    /// Which of its blocks, below [`crate::store::MAX_BLOCKS`].
+    pub index: u64,
+    pub plain: [u8; crate::store::BLOCK],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OpenBlockRequest {
+    pub configuration: Hash,
+    pub index: u64,
+    pub sealed: [u8; crate::store::SEALED_BLOCK],
+}
+
 /// What `lifecycle` may ask.
 pub mod for_lifecycle {
-    use super::{StatusReply, UpdateHead};
+    use super::{OpenBlockRequest, SealBlockRequest, StatusReply, UpdateHead};
+    use crate::store::{BLOCK, SEALED_BLOCK};
 
     operations! {
         /// The keystore notifies `lifecycle` when its state changes, whether or not a call is outstanding.
@@ -144,6 +163,13 @@ pub mod for_lifecycle {
         /// Verifies an update of the configuration and commits its counter and hash. The one that is in force
         /// already is committed again without a change.
         Update = 5, repeatable true: UpdateHead => ();
+        /// Seals a block of a configuration, under a key that serves nothing else.
+        SealBlock = 6, repeatable true: SealBlockRequest => [u8; SEALED_BLOCK];
+        /// Opens a block; what was not sealed for this configuration and place is [`super::Refusal::Forged`].
+        OpenBlock = 7, repeatable true: OpenBlockRequest => [u8; BLOCK];
+        /// `store` is out for good: what waits for it gets no answer from it. Until `store` has started again, whatever has
+        /// to be committed is refused at once.
+        StoreDown = 8, repeatable true: () => ();
     }
 }
 

@@ -207,7 +207,7 @@ pub mod shell {
 
     pd::wires! { $crate
         read { ticket_in, lifecycle_in, workload_beat }
-        write { lifecycle_out }
+        write { lifecycle_out, ticket_out }
         channels { keystore_id, lifecycle_id }
     }
 

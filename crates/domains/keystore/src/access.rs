@@ -63,6 +63,9 @@ access! { Lifecycle, for_lifecycle {
     CloseGate: Nothing, Always;
     Settle: Fresh, Owned;
     Update: Fresh, Owned;
+    SealBlock: Fresh, Always;
+    OpenBlock: Keys, Owned;
+    StoreDown: Nothing, Always;
 } }
 
 access! { Beacon, for_beacon {

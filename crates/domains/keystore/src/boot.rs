@@ -49,6 +49,7 @@ impl Start {
                     body.and_then(|body| Identity::read_from_prefix(body).ok()).map(|(identity, _)| identity);
                 vault.load(Record::Ownership);
             }
+            Record::Counters => {}
             // A node that has an owner and no identity is one whose store was tampered with: it gets no new one.
             Record::Ownership if body.is_some() && self.identity.is_none() => return Err(Failed::Store),
             Record::Ownership => {

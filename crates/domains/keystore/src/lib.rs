@@ -347,6 +347,7 @@ impl<S: Store> Keystore<S> {
             }),
             Op::Settle => answer::<Settle, _>(server, &request, |()| node?.settle(vault)),
             Op::Update => answer::<Update, _>(server, &request, |head| node?.update(&head, vault)),
+            Op::SealBlock | Op::OpenBlock | Op::StoreDown => server.refuse(Refusal::NotReady.code()),
         }
     }
 

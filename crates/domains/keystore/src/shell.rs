@@ -7,9 +7,9 @@ use shm::{cell::Writer, mailbox::Server};
 use crate::{Channel, Feed, Keystore, Ports};
 
 pd::wires! { $crate
-    read { device_secret, anchor, entropy_in, lifecycle_req, beacon_req, claim_req, mesh_req }
-    write { ticket_out, lifecycle_rep, beacon_rep, claim_rep, mesh_rep }
-    channels { entropy_id, lifecycle_id, beacon_id, claim_id, mesh_id, console_id }
+    read { device_secret, anchor, entropy_in, lifecycle_req, beacon_req, claim_req, mesh_req, store_rep, ticket_in }
+    write { ticket_out, lifecycle_rep, beacon_rep, claim_rep, mesh_rep, store_req }
+    channels { entropy_id, lifecycle_id, beacon_id, claim_id, mesh_id, console_id, store_id }
 }
 
 pub struct Shell<'a, C, S> {

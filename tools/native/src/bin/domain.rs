@@ -123,6 +123,14 @@ impl keystore::shell::Machine<'static> for Native {
     }
 }
 
+impl node::store::shell::Machine<'static> for Native {
+    type Flash = node::store::Absent;
+
+    fn flash(&mut self) -> Self::Flash {
+        node::store::Absent
+    }
+}
+
 impl node::Machine<'static> for Native {
     type Kept = Box<dyn Domain>;
 

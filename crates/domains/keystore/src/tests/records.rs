@@ -5,7 +5,7 @@ use std::{format, fs};
 
 use calls::{
     keystore::{AnchorKind, for_beacon::MakeHello},
-    store::{Progress, RECORDS, SLOTS, Sealed, Slot, Store},
+    store::{Progress, SLOTS, Sealed, Slot, Store},
 };
 use wire::{Key, Signature, binding::ForkRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -42,7 +42,7 @@ fn lived() -> Rig {
     rig
 }
 
-const SAMPLE: &[u8; RECORDS * SLOTS * SEALED] = include_bytes!("format-2.bin");
+const SAMPLE: &[u8; 2 * SLOTS * SEALED] = include_bytes!("format-2.bin");
 
 fn sample() -> Disk {
     let disk = Disk::default();

@@ -1,0 +1,12 @@
+//! The store domain on seL4.
+#![no_std]
+#![no_main]
+
+use node::store::{Absent, shell::Shell, wires};
+use platform::{Handler, start};
+use sel4_microkit::protection_domain;
+
+#[protection_domain]
+fn init() -> impl Handler {
+    start(Shell::new(wires!(), Absent))
+}
