@@ -37,7 +37,7 @@ fn assert_mailboxes_are_empty(world: &World, node: usize, when: &str) {
             assert!(bytes[BODY..].iter().all(|byte| *byte == 0), "{name}, {when}");
         }
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 18);
 }
 
 #[test]
