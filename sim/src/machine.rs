@@ -51,6 +51,8 @@ struct Ground {
     bells: Vec<Bells>,
     /// Who has notified whom since this was last asked.
     rung: RefCell<Vec<(DomainId, DomainId)>>,
+    /// Children whose parent wants them to be started anew.
+    restarts: RefCell<Vec<DomainId>>,
     devices: Devices,
 }
 
@@ -108,6 +110,7 @@ pub enum Schedule {
 /// What one step has done, for the trace.
 pub struct Stepped {
     pub domain: DomainId,
+    pub restarted: Vec<DomainId>,
     pub rung: Vec<(DomainId, DomainId)>,
     pub sent: Vec<Vec<u8>>,
     pub printed: Vec<u8>,
@@ -164,7 +167,7 @@ impl Machine {
     /// One step of one domain; `None` if none has anything to do.
     pub fn step(&mut self, now: Micros) -> Option<Stepped> {
         let id = self.next()?;
-        self.powered.with_dependent_mut(|ground, domains| {
+        let stepped = self.powered.with_dependent_mut(|ground, domains| {
             let bells = &ground.bells[id];
             bells.again.set(false);
             let wake = Wake { now, channels: bells.channels.take(), children: bells.children.take() };
@@ -172,13 +175,22 @@ impl Machine {
             if domain.step(&wake) {
                 bells.again.set(true);
             }
+            let restarted = ground.restarts.take();
+            for child in restarted.iter().copied() {
+                domains.running[child] = None;
+                ground.reset(child);
+                domains.running[child] = Some(ground.start(child));
+            }
             Some(Stepped {
                 domain: id,
+                restarted,
                 rung: ground.rung.take(),
                 sent: ground.devices.sent.take(),
                 printed: ground.devices.console.take(),
             })
-        })
+        })?;
+        stepped.restarted.iter().for_each(|child| self.hung[*child] = false);
+        Some(stepped)
     }
 
     /// The domain dies, and its parent is told.
@@ -287,6 +299,7 @@ impl Ground {
             bump: Bump::new(),
             bells: system.domains.iter().map(|_| Bells::default()).collect(),
             rung: RefCell::default(),
+            restarts: RefCell::default(),
             devices: Devices {
                 mac: setup.mac,
                 arrived: RefCell::default(),
@@ -305,6 +318,16 @@ impl Ground {
         let program = &self.system.domains[id].program;
         let domain = node::start(program, &mut Place { ground: self, id });
         domain.unwrap_or_else(|| panic!("{program} is no domain of a node"))
+    }
+
+    /// What a device forgets when its driver is started anew, and what nobody waits for any more.
+    fn reset(&self, id: DomainId) {
+        self.bells[id].channels.set(0);
+        match self.system.domains[id].name.as_str() {
+            "net" => self.devices.arrived.borrow_mut().clear(),
+            "timer" => self.devices.alarm.set(None),
+            _ => {}
+        }
     }
 
     fn wake(&self, domain: &str) {
@@ -418,11 +441,36 @@ impl<'a> node::store::shell::Machine<'a> for Place<'a> {
     }
 }
 
+impl<'a> node::lifecycle::shell::Machine<'a> for Place<'a> {
+    type Parent = Parent<'a>;
+
+    fn parent(&mut self) -> Parent<'a> {
+        Parent { ground: self.ground, id: self.id }
+    }
+}
+
 impl<'a> node::Machine<'a> for Place<'a> {
     type Kept = Box<dyn Domain + 'a>;
 
     fn keep(&mut self, domain: impl Domain + 'a) -> Self::Kept {
         Box::new(domain)
+    }
+}
+
+/// Its children are started anew when its own step is over.
+struct Parent<'a> {
+    ground: &'a Ground,
+    id: DomainId,
+}
+
+impl pd::Parent for Parent<'_> {
+    fn restart(&mut self, child: Child) {
+        let is_it = |domain: &crate::system::Domain| {
+            domain.parent.is_some_and(|(parent, id)| parent == self.id && usize::from(id) == child.0)
+        };
+        if let Some(child) = self.ground.system.domains.iter().position(is_it) {
+            self.ground.restarts.borrow_mut().push(child);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub trait Machine<'a>:
     + timer::shell::Machine<'a>
     + keystore::shell::Machine<'a>
     + store::shell::Machine<'a>
+    + lifecycle::shell::Machine<'a>
 {
     /// A domain as this platform keeps it.
     type Kept;

@@ -109,6 +109,22 @@ impl pd::Channel for Channel {
     }
 }
 
+/// The hold on the children that a parent of them has.
+pub struct Parent(());
+
+impl Parent {
+    /// For the one domain that has children, before they run.
+    #[expect(clippy::new_without_default, reason = "there is one of it in a program")]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl pd::Parent for Parent {
+    /// Nothing yet: a child that has faulted stays where it is.
+    fn restart(&mut self, _: Child) {}
+}
+
 /// A domain as the runtime sees it.
 struct Running<D>(D);
 

@@ -1,6 +1,6 @@
 //! What a node's console has said. docs/lab.md lists the lines.
 
-use std::net::Ipv6Addr;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 /// Everything that is known of a node, from its console and from the deaths of its domains.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,8 @@ pub struct Seen {
     pub faults: Vec<String>,
     /// How domains died: the domain, and a sentence.
     pub deaths: Vec<(String, String)>,
+    /// The processes of the domains that live.
+    pub processes: BTreeMap<String, u32>,
     /// No domain is left.
     pub ended: bool,
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use calls::params::Params;
-use native::runner::{Entropy, Stopper, System};
+use native::runner::{Entropy, Event, Stopper, System};
 use qemu::Memory;
 use rustix::process::{Pid, Signal, kill_process};
 use segment::switch::Switch;
@@ -85,7 +85,6 @@ pub struct Node {
     name: String,
     board: String,
     mac: [u8; 6],
-    processes: Vec<(String, u32)>,
     end: End,
     watched: Arc<Watched>,
     threads: Vec<JoinHandle<()>>,
@@ -139,14 +138,16 @@ impl Node {
         let watched = Arc::new(Watched { seen: Mutex::default(), more: Condvar::new(), changed: options.changed });
         let thread = || thread::Builder::new().name(name.clone());
         let (of_console, of_deaths) = (Arc::clone(&watched), Arc::clone(&watched));
-        let (end, processes, threads) = if options.board == NATIVE {
+        let running = |processes: &[(String, u32)]| watched.lock().processes.extend(processes.iter().cloned());
+        let (end, threads) = if options.board == NATIVE {
             let (system, console) = native_node::start(boot)?;
-            let (end, processes) = (End::Domains(system.stopper()), system.pids().to_vec());
+            running(system.pids());
+            let end = End::Domains(system.stopper());
             let reader = thread().spawn(move || follow(console, log, &of_console))?;
-            (end, processes, vec![reader, thread().spawn(move || bury(system, &of_deaths))?])
+            (end, vec![reader, thread().spawn(move || bury(system, &of_deaths))?])
         } else {
             let (powered, console) = machine::start(&options.board, boot)?;
-            let processes = vec![(PROCESS.to_owned(), powered.pid())];
+            running(&[(PROCESS.to_owned(), powered.pid())]);
             let reader = thread().spawn(move || {
                 follow(console, log, &of_console);
                 of_console.change(|seen| {
@@ -154,9 +155,9 @@ impl Node {
                     seen.ended = true;
                 });
             })?;
-            (End::Machine(Some(Box::new(powered))), processes, vec![reader])
+            (End::Machine(Some(Box::new(powered))), vec![reader])
         };
-        Ok(Self { name, board: options.board, mac, processes, end, watched, threads })
+        Ok(Self { name, board: options.board, mac, end, watched, threads })
     }
 
     /// The name of the node, and of its port at the switch.
@@ -193,8 +194,7 @@ impl Node {
     /// The processes of the domains that have not died; of a node on a board, the machine's.
     pub fn processes(&self) -> BTreeMap<String, u32> {
         let seen = self.watched.lock();
-        let alive = |(domain, _): &&(String, u32)| !seen.ended && seen.deaths.iter().all(|(dead, _)| dead != domain);
-        self.processes.iter().filter(alive).cloned().collect()
+        if seen.ended { BTreeMap::new() } else { seen.processes.clone() }
     }
 
     /// What is known of the node now.
@@ -290,8 +290,14 @@ fn follow(reader: impl Read, mut log: Option<File>, watched: &Watched) {
 }
 
 fn bury(system: System, watched: &Watched) {
-    for death in system.deaths() {
-        watched.change(|seen| seen.deaths.push((death.domain.clone(), death.to_string())));
+    for event in system.events() {
+        watched.change(|seen| match event {
+            Event::Died(death) => {
+                seen.processes.remove(&death.domain);
+                seen.deaths.push((death.domain.clone(), death.to_string()));
+            }
+            Event::Restarted { domain, pid } => drop(seen.processes.insert(domain, pid)),
+        });
     }
     system.wait();
     watched.change(|seen| seen.ended = true);

@@ -53,6 +53,8 @@ pub struct BootChild {
     pub symbol: Option<String>,
     /// The eventfd that the runner writes when the child has ended.
     pub ended: RawFd,
+    /// The eventfd that this domain writes to have the child ended, if it runs, and started anew.
+    pub restart: RawFd,
 }
 
 #[derive(Serialize, Deserialize)]

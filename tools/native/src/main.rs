@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use native::runner::{Config, Entropy, Plug, StartError, Stopper, System};
+use native::runner::{Config, Entropy, Event, Plug, StartError, Stopper, System};
 use serde_json::json;
 use sysdesc::{Board, DeviceKind};
 
@@ -67,7 +67,7 @@ struct Run {
     /// Where every output is appended to [default: standard output].
     #[arg(long, value_name = "FILE")]
     console: Option<PathBuf>,
-    /// Lets the other domains run on after a death.
+    /// Lets the other domains run on after a death, and the parent of the dead start it anew.
     #[arg(long)]
     keep_going: bool,
     /// Reports on standard error as one JSON object per line.
@@ -106,8 +106,13 @@ fn run(run: Run) -> Result<u8> {
     let started = || json!({ "started": system.pids().iter().map(|(d, pid)| json!({ "domain": d, "pid": pid })).collect::<Vec<_>>() });
     report(json, &format!("{} domains started", system.pids().len()), started);
     stop_on(signals, system.stopper());
-    for death in system.deaths() {
-        report(json, &death.to_string(), || serde_json::to_value(&death).unwrap_or_default());
+    for event in system.events() {
+        match event {
+            Event::Died(death) => report(json, &death.to_string(), || serde_json::to_value(&death).unwrap_or_default()),
+            Event::Restarted { domain, pid } => {
+                report(json, &format!("domain {domain} restarted"), || json!({ "restarted": domain, "pid": pid }));
+            }
+        }
     }
     Ok(system.wait().exit_code())
 }

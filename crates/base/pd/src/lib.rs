@@ -51,6 +51,13 @@ fn has(bits: u64, number: usize) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Child(pub usize);
 
+/// What a parent can do to its children.
+pub trait Parent {
+    /// Ends the child if it still runs, and starts it anew with clean memory over the same regions, channels and devices.
+    /// What was notified meanwhile may be lost, or come twice.
+    fn restart(&mut self, child: Child);
+}
+
 /// A domain that runs.
 pub trait Domain {
     /// Looks at everything that may have changed and does a bounded piece of work; true if there is more to do at once.

@@ -1,7 +1,7 @@
 //! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and its children.
 
 use calls::{Domain as Who, alarm::Alarm, params::Params};
-use pd::{Domain, Platform, Wake, fits};
+use pd::{Domain, Parent, Platform, Wake, fits};
 use shm::{
     cell::{Reader, Writer},
     mailbox::{Client, Server},
@@ -35,7 +35,10 @@ calls::domains!(wires_and! { $crate
     channels { keystore_id, perimeter_id, beacon_id, claim_id, mesh_id, console_id, timer_id, store_id }
 });
 
-pub struct Shell<'a, C> {
+pub struct Shell<'a, C, P> {
+    /// Restarts children.
+    #[expect(dead_code, reason = "what decides about restarts comes with the next commit")]
+    parent: P,
     core: Lifecycle,
     ports: Ports<'a>,
     children: [(Who, pd::Child); Who::CHILDREN.len()],
@@ -48,9 +51,10 @@ pub struct Shell<'a, C> {
     timer: C,
 }
 
-impl<'a, C> Shell<'a, C> {
-    pub fn new(wires: Wires<'a, C>) -> Self {
+impl<'a, C, P: Parent> Shell<'a, C, P> {
+    pub fn new(wires: Wires<'a, C>, parent: P) -> Self {
         Self {
+            parent,
             children: wires.children(),
             core: Lifecycle::new(Params::read(&wires.params)),
             ports: Ports {
@@ -77,12 +81,20 @@ impl<'a, C> Shell<'a, C> {
     }
 }
 
-/// The domain on a platform that looks up by name.
-pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel> {
-    Shell::new(Wires::bind(on))
+/// What the platform has for this domain: its hold on its children.
+pub trait Machine<'a>: Platform<'a> {
+    type Parent: Parent + 'a;
+
+    fn parent(&mut self) -> Self::Parent;
 }
 
-impl<C: pd::Channel> Domain for Shell<'_, C> {
+/// The domain on a platform that looks up by name.
+pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Parent> {
+    let parent = on.parent();
+    Shell::new(Wires::bind(on), parent)
+}
+
+impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
     fn step(&mut self, wake: &Wake) -> bool {
         for (child, number) in self.children {
             if wake.died(number) {

@@ -3,10 +3,10 @@
 #![no_main]
 
 use node::lifecycle::{shell::Shell, wires};
-use platform::{Handler, start};
+use platform::{Handler, Parent, start};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!()))
+    start(Shell::new(wires!(), Parent::new()))
 }

@@ -131,6 +131,14 @@ impl node::store::shell::Machine<'static> for Native {
     }
 }
 
+impl node::lifecycle::shell::Machine<'static> for Native {
+    type Parent = pd::Parent;
+
+    fn parent(&mut self) -> pd::Parent {
+        self.0.parent()
+    }
+}
+
 impl node::Machine<'static> for Native {
     type Kept = Box<dyn Domain>;
 

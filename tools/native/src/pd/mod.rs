@@ -71,6 +71,18 @@ impl ::pd::Channel for Channel {
     }
 }
 
+/// The children, by their numbers: the runner starts anew whose descriptor is written.
+pub struct Parent(Vec<(u8, BorrowedFd<'static>)>);
+
+impl ::pd::Parent for Parent {
+    fn restart(&mut self, child: Child) {
+        if let Some((_, bell)) = self.0.iter().find(|(id, _)| usize::from(*id) == child.0) {
+            // Fails only if the runner has been told and has not looked.
+            let _ = write(bell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
 /// Bits by number of the channel, and of the child.
 #[derive(Debug, Clone, Copy, Default)]
 struct Heard {
@@ -107,6 +119,11 @@ impl Domain {
     pub fn device(&self, name: &str) -> Device {
         let found = self.devices.iter().find(|device| device.name == name);
         Device(found.unwrap_or_else(|| missing(self.name(), "device", name)))
+    }
+
+    /// The hold on its children.
+    pub fn parent(&self) -> Parent {
+        Parent(self.boot.children.iter().map(|child| (child.id, borrow(child.restart))).collect())
     }
 
     /// Gives up what domain code must not have, then runs it for good: `step` each time that something may have

@@ -59,6 +59,7 @@ impl Rights {
             rights.write.extend(channel.tell);
         }
         rights.read.extend(boot.children.iter().map(|child| child.ended));
+        rights.write.extend(boot.children.iter().map(|child| child.restart));
         for device in &boot.devices {
             let Some(fd) = device.fd else { continue };
             match device.kind {

@@ -24,7 +24,7 @@ pub struct Config {
     pub prefill: BTreeMap<String, Vec<u8>>,
     /// What stands behind a device, by `DOMAIN.DEVICE`. Without it: [`Plug::default_of`].
     pub devices: BTreeMap<String, Plug>,
-    /// Lets the others run on after a death.
+    /// Lets the others run on after a death, and the parent of the dead start it anew.
     pub keep_going: bool,
 }
 

@@ -29,15 +29,16 @@ use crate::{
 /// One domain, ready to be started.
 pub(super) struct Part {
     pub program: PathBuf,
+    /// Without the page of last words, which is another for each process.
     pub boot: Boot,
-    /// The page of last words; also in `fds`.
-    pub words: Arc<OwnedFd>,
-    /// All that its process gets.
+    /// All that its process gets besides.
     pub fds: Vec<Arc<OwnedFd>>,
     /// Tells the parent that it has ended; in the parent's `fds`.
     pub ended: Option<Arc<OwnedFd>>,
-    /// Files that are removed when the domain has ended.
-    pub litter: Vec<Litter>,
+    /// By this the parent wants it to be started anew; in the parent's `fds`.
+    pub restart: Option<Arc<OwnedFd>>,
+    /// Files that are removed when the system has ended.
+    _litter: Vec<Litter>,
 }
 
 /// A file that goes when this does.
@@ -99,6 +100,11 @@ fn is_written(map: &Map, region: &Region) -> bool {
     map.region == region.name && map.perms == Perms::ReadWrite
 }
 
+/// A page of last words.
+pub(super) fn words() -> Result<Arc<OwnedFd>, Errno> {
+    Ok(memory("words", words::SIZE as u64, &[], true)?.0)
+}
+
 /// Memory of a fixed size, and the same opened read-only: no mapping of that can be raised.
 fn memory(name: &str, size: u64, bytes: &[u8], written: bool) -> Result<(Arc<OwnedFd>, Arc<OwnedFd>), Errno> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -135,16 +141,19 @@ fn prefill(region: &Region, config: &Config) -> Result<Vec<u8>, StartError> {
     Ok(bytes)
 }
 
-/// The parent hears of its child's end, as on seL4 of its fault.
+/// The parent hears of its child's end, as on seL4 of its fault, and can have it started anew.
 fn introduce(parent: &Domain, child: &Domain, parts: &mut BTreeMap<String, Part>) -> Result<(), StartError> {
-    let bell = Arc::new(eventfd(0, EVENTFD).map_err(|error| failed("eventfd", error))?);
+    let bell = || eventfd(0, EVENTFD).map(Arc::new).map_err(|error| failed("eventfd", error));
+    let (ended, restart) = (bell()?, bell()?);
     if let Some(part) = parts.get_mut(&child.name) {
-        part.ended = Some(bell.clone());
+        (part.ended, part.restart) = (Some(ended.clone()), Some(restart.clone()));
     }
     // The description's check has found every child's id.
     if let (Some(part), Some(id)) = (parts.get_mut(&parent.name), child.id) {
-        part.boot.children.push(BootChild { id, symbol: child.setvar_id.clone(), ended: bell.as_raw_fd() });
-        part.fds.push(bell);
+        let symbol = child.setvar_id.clone();
+        let (told, tell) = (ended.as_raw_fd(), restart.as_raw_fd());
+        part.boot.children.push(BootChild { id, symbol, ended: told, restart: tell });
+        part.fds.extend([ended, restart]);
     }
     Ok(())
 }
@@ -181,22 +190,21 @@ fn part(
         .ok_or_else(|| StartError::Failed(format!("domain {name}: there is no program {file}")))?;
     // The process starts in the root directory.
     let program = std::path::absolute(program).map_err(|error| failed(name, error))?;
-    let (words, _) = self::memory("words", words::SIZE as u64, &[], true).map_err(|error| failed(name, error))?;
     let mut part = Part {
         program,
         boot: Boot {
             domain: name.clone(),
             program: image.clone(),
-            words: words.as_raw_fd(),
+            words: -1,
             regions: Vec::new(),
             channels: Vec::new(),
             devices: Vec::new(),
             children: Vec::new(),
         },
-        words: words.clone(),
-        fds: vec![words],
+        fds: Vec::new(),
         ended: None,
-        litter: Vec::new(),
+        restart: None,
+        _litter: Vec::new(),
     };
     for map in &domain.maps {
         let writable = map.perms == Perms::ReadWrite;
@@ -246,7 +254,7 @@ fn plug_in(part: &mut Part, device: &Device, config: &mut Config) -> Result<(), 
         (DeviceKind::SwitchPort, Plug::Switch { own, switch, mac: address }) => {
             mac = address;
             let socket = UnixDatagram::bind(&own).map_err(|error| failed(own.display(), error))?;
-            part.litter.push(Litter(own));
+            part._litter.push(Litter(own));
             socket.connect(&switch).map_err(|error| failed(switch.display(), error))?;
             socket.set_nonblocking(true).map_err(|error| failed(&name, error))?;
             Some(OwnedFd::from(socket))

@@ -21,7 +21,7 @@ use shm::{ReadOnly, region::WORD};
 
 use super::{
     Death, StartError, failed,
-    parts::{Litter, Part},
+    parts::{self, Part},
 };
 use crate::{
     boot::{Boot, VARIABLE},
@@ -35,23 +35,20 @@ pub(super) struct Process {
     pidfd: OwnedFd,
     words: Words,
     ended: Option<Arc<OwnedFd>>,
-    _litter: Vec<Litter>,
 }
 
-/// Starts all, or none. The processes live no longer than the calling thread.
-pub(super) fn all(parts: Vec<Part>) -> Result<Vec<Process>, StartError> {
-    parts.into_iter().map(one).collect()
+/// Starts a process of a domain, which lives no longer than the calling thread.
+pub(super) fn one(part: &mut Part) -> Result<Process, StartError> {
+    start(part).map_err(|error| failed(format!("domain {}", part.boot.domain), error))
 }
 
-fn one(part: Part) -> Result<Process, StartError> {
-    let name = part.boot.domain.clone();
-    start(part).map_err(|error| failed(format!("domain {name}"), error))
-}
-
-fn start(part: Part) -> io::Result<Process> {
+fn start(part: &mut Part) -> io::Result<Process> {
+    let last = parts::words()?;
+    part.boot.words = last.as_raw_fd();
     let boot = boot_file(&part.boot)?;
-    let passed: Vec<RawFd> = part.fds.iter().map(|fd| fd.as_raw_fd()).chain([boot.as_raw_fd()]).collect();
-    let words = Words::map(&part.words)?;
+    let passed = part.fds.iter().map(|fd| fd.as_raw_fd()).chain([last.as_raw_fd(), boot.as_raw_fd()]);
+    let passed: Vec<RawFd> = passed.collect();
+    let words = Words::map(&last)?;
     let runner = rustix::process::getpid();
     let mut command = Command::new(&part.program);
     command
@@ -69,9 +66,7 @@ fn start(part: Part) -> io::Result<Process> {
     unsafe { command.pre_exec(prepare) };
     let mut child = command.spawn()?;
     match pidfd(&child) {
-        Ok(pidfd) => {
-            Ok(Process { name: part.boot.domain, child, pidfd, words, ended: part.ended, _litter: part.litter })
-        }
+        Ok(pidfd) => Ok(Process { name: part.boot.domain.clone(), child, pidfd, words, ended: part.ended.clone() }),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -122,6 +117,11 @@ fn prepare(runner: Pid, passed: &[RawFd]) -> io::Result<()> {
 }
 
 impl Process {
+    /// Whether it runs.
+    pub fn lives(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
