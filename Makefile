@@ -139,7 +139,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
 	$(CARGO) test --locked --package lab --test board -- --ignored
-	$(CARGO) test --locked --package genesis-tests --test mixed --test snapshot -- --ignored
+	$(CARGO) test --locked --package genesis-tests --test image --test mixed --test snapshot -- --ignored
 	$(call test_linux,$(firstword $(SEL4_BOARDS)))
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \

@@ -6,7 +6,7 @@ use crate::{
     Outcome,
     figures::{Figures, Goal},
     machine::{exact, tick},
-    systems::{self, Built, Scrub, Until},
+    systems::{self, Built, Until},
 };
 
 pub const GOALS: &[(&str, Goal)] = &[("*/ratio", Goal::AtMost(3.0))];
@@ -17,17 +17,14 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
     }
     for board in &systems::boards()? {
         let ticks = |built: &Built| Ok::<_, anyhow::Error>(exact(board, built)?.one("ticks")? * tick(board)?);
-        let hold = ticks(&systems::measured_node(board, Until::Hold, Scrub::Kept)?)?;
-        let uncleared = ticks(&systems::measured_node(board, Until::Hold, Scrub::LeftOut)?)?;
-        let start = ticks(&systems::measured_node(board, Until::Start, Scrub::LeftOut)?)?;
+        let hold = ticks(&systems::measured_node(board, Until::Hold)?)?;
+        let start = ticks(&systems::measured_node(board, Until::Start)?)?;
         let hello = ticks(&systems::small("hello", board)?)?;
         figures.put(format!("{board}/hold"), hold);
         figures.put(format!("{board}/hold_start"), start);
-        figures.put(format!("{board}/hold_clearing"), hold - uncleared);
-        figures.put(format!("{board}/hold_domains"), uncleared - start);
+        figures.put(format!("{board}/hold_domains"), hold - start);
         figures.put(format!("{board}/hello"), hello);
         figures.put(format!("{board}/ratio"), hold / hello);
-        figures.put(format!("{board}/ratio_without_clearing"), uncleared / hello);
     }
     Ok(Outcome::Done)
 }

@@ -30,7 +30,6 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
         figures.put(format!("{board}/kernel"), kernel as f64);
         figures.put(format!("{board}/frames"), node.frames as f64);
         figures.put(format!("{board}/objects"), node.objects as f64);
-        figures.put(format!("{board}/cleared"), node.cleared as f64);
         figures.put(format!("{board}/hello_bytes"), (kernel + hello.frames + hello.objects) as f64);
     }
     Ok(Outcome::Done)
@@ -41,22 +40,17 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
 struct Count {
     /// That a domain can use.
     frames: u64,
-    /// Where the boot loader left the image: cleared by the kernel, and nobody's.
-    cleared: u64,
     /// The kernel's own: page tables, threads and the like.
     objects: u64,
 }
 
 fn count(built: &Built, sizes: &BTreeMap<String, u32>) -> Result<Count> {
-    let named = |choose: &dyn Fn(&sysdesc::Region) -> bool| -> Vec<String> {
-        built.system.regions.iter().filter(|region| choose(region)).map(|region| region.name.clone()).collect()
-    };
-    let cleared = named(&|region| region.scrubbed);
-    let registers = named(&|region| region.device_of.is_some() && region.phys_addr.is_some());
-    tally(&built.capdl()?, sizes, &cleared, &registers)
+    let registers =
+        built.system.regions.iter().filter(|region| region.device_of.is_some() && region.phys_addr.is_some());
+    tally(&built.capdl()?, sizes, &registers.map(|region| region.name.clone()).collect::<Vec<_>>())
 }
 
-fn tally(capdl: &str, sizes: &BTreeMap<String, u32>, cleared: &[String], registers: &[String]) -> Result<Count> {
+fn tally(capdl: &str, sizes: &BTreeMap<String, u32>, registers: &[String]) -> Result<Count> {
     let capdl: Value = serde_json::from_str(capdl).context("capdl.json")?;
     let mut count = Count::default();
     for entry in capdl["objects"].as_array().context("capDL without objects")? {
@@ -89,7 +83,6 @@ fn tally(capdl: &str, sizes: &BTreeMap<String, u32>, cleared: &[String], registe
         let bytes = 1_u64.checked_shl(bits).with_context(|| format!("{name} is of no size"))?;
         match kind {
             "Frame" if is_of(name, registers) => {}
-            "Frame" if is_of(name, cleared) => count.cleared += bytes,
             "Frame" => count.frames += bytes,
             _ => count.objects += bytes,
         }
@@ -140,8 +133,7 @@ mod tests {
     use super::*;
 
     const CAPDL: &str = r#"{"objects": [
-        {"name": "frame_mr_scrub_0", "object": {"Frame": {"size_bits": 21, "paddr": 1, "init": []}}},
-        {"name": "frame_mr_scrub_log_0", "object": {"Frame": {"size_bits": 12, "paddr": null, "init": []}}},
+        {"name": "frame_mr_uart_log_0", "object": {"Frame": {"size_bits": 12, "paddr": null, "init": []}}},
         {"name": "frame_mr_uart_0", "object": {"Frame": {"size_bits": 12, "paddr": 2, "init": []}}},
         {"name": "frame_elf_a_0", "object": {"Frame": {"size_bits": 12, "paddr": null, "init": []}}},
         {"name": "pgd_a", "object": {"PageTable": {"is_root": true}}},
@@ -160,14 +152,14 @@ mod tests {
 
     #[test]
     fn every_object_is_counted_once_and_registers_are_no_memory() {
-        let count = tally(CAPDL, &sizes(), &["scrub".into()], &["uart".into()]).unwrap();
+        let count = tally(CAPDL, &sizes(), &["uart".into()]).unwrap();
         let objects = (1 << 13) + (1 << 12) + (1 << 9) + (1 << 7) + (1 << 11) + (1 << 6);
-        assert_eq!(count, Count { frames: 2 << 12, cleared: 1 << 21, objects });
+        assert_eq!(count, Count { frames: 2 << 12, objects });
     }
 
     #[test]
     fn what_is_not_known_is_not_counted_as_nothing() {
-        let tally = |capdl: &str, sizes| tally(capdl, &sizes, &[], &[]);
+        let tally = |capdl: &str, sizes| tally(capdl, &sizes, &[]);
         assert!(tally(&CAPDL.replace("Tcb", "Vcpu"), sizes()).is_err());
         assert!(tally(&CAPDL.replace("\"size_bits\": 4", "\"bits\": 4"), sizes()).is_err());
         assert!(tally(CAPDL, BTreeMap::new()).is_err());

@@ -75,15 +75,8 @@ pub enum Until {
     Start,
 }
 
-/// Whether the memory in which the boot loader leaves the image is cleared.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Scrub {
-    Kept,
-    LeftOut,
-}
-
 /// The product with a scan of no length. Its entropy domain needs no device that the host must serve.
-pub fn measured_node(board: &str, until: Until, scrub: Scrub) -> Result<Built> {
+pub fn measured_node(board: &str, until: Until) -> Result<Built> {
     let params = Params { scan_ms: 0.into(), ..Params::DEFAULT };
     let prefill = BTreeMap::from([("params".to_owned(), params.as_bytes().to_vec())]);
     build(board, |dir| {
@@ -104,9 +97,6 @@ pub fn measured_node(board: &str, until: Until, scrub: Scrub) -> Result<Built> {
             first.maps.retain(|map| system.regions.iter().any(|r| r.name == map.region && r.device_of.is_some()));
             system.domains.push(first);
         }
-        if scrub == Scrub::LeftOut {
-            system.regions.retain(|region| !region.scrubbed);
-        }
         Ok(system)
     })
 }
@@ -116,9 +106,7 @@ pub fn small(name: &str, board_name: &str) -> Result<Built> {
     build(board_name, |_| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("systems").join(format!("{name}.xml"));
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let mut system = sysdesc::elaborate(&text, &board(board_name)?)?;
-        system.regions.retain(|region| !region.scrubbed);
-        Ok(system)
+        Ok(sysdesc::elaborate(&text, &board(board_name)?)?)
     })
 }
 
@@ -149,7 +137,6 @@ pub fn perimeter(board: &str, frames: &[u8]) -> Result<Built> {
             phys_addr: None,
             prefill_path: Some(file.to_str().context("a path that is not UTF-8")?.to_owned()),
             device_of: None,
-            scrubbed: false,
             at,
         });
         let map = |region: &str, symbol: &str, vaddr, perms| Map {

@@ -12,9 +12,6 @@ pub struct Board {
     /// Values for `${name}`.
     #[serde(default)]
     pub vars: BTreeMap<String, Value>,
-    /// Memory that nobody may have and the kernel clears: where the boot loader leaves the image, and with it
-    /// every prefilled byte.
-    pub(crate) scrub: Option<Memory>,
     /// All memory, the kernel's and other. `sysdesc check` wants it.
     pub(crate) ram: Option<Memory>,
     /// The regions of the system that lie at a fixed address and are no device's, each with the reason beside it.

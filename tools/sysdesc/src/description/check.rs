@@ -178,10 +178,7 @@ fn writers(system: &System, domains: &[&Domain]) -> Result {
                 region.name, first.name, second.name
             ));
         }
-        if let Some((domain, map)) = mappers().next().filter(|_| region.scrubbed) {
-            return map.at.refuse(format!("region {} is nobody's: {} may not map it", region.name, domain.name));
-        }
-        if mappers().next().is_none() && !region.scrubbed {
+        if mappers().next().is_none() {
             return region.at.refuse(format!("region {} is mapped by no domain", region.name));
         }
     }

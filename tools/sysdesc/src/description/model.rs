@@ -21,8 +21,6 @@ pub struct Region {
     pub prefill_path: Option<String>,
     /// The domain whose device it belongs to, if the board supplied it.
     pub device_of: Option<String>,
-    /// It is there to be cleared, and no domain may map it.
-    pub scrubbed: bool,
     pub at: At,
 }
 

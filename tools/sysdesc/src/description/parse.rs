@@ -42,7 +42,6 @@ fn region<'a>(parent: &Element<'a>, node: Node<'a, 'a>) -> Result<Region> {
         phys_addr: element.number("phys_addr")?,
         prefill_path: element.text("prefill_path"),
         device_of: None,
-        scrubbed: false,
         at: element.at,
     })
 }

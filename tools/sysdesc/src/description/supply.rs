@@ -1,6 +1,5 @@
 //! Puts what the board has for each `<device>` in its place. A board adds regions and interrupts to the one
-//! domain that asked for the device, and memory that is cleared and nobody's. It can name no other domain,
-//! channel or shared region.
+//! domain that asked for the device. It can name no other domain, channel or shared region.
 
 use super::{
     board::{Board, DeviceIrq, DeviceRegion, Platform, Supply},
@@ -13,21 +12,6 @@ pub(crate) fn devices(system: &mut System, board: &Board) -> Result<(), Refused>
     let mut regions = Vec::new();
     for domain in &mut system.domains {
         supply(domain, board, &mut regions)?;
-    }
-    if let Some(scrub) = &board.scrub {
-        if board.platform == Platform::Native {
-            return At::Board.refuse("scrub: native has no physical memory");
-        }
-        regions.push(Region {
-            name: "scrub".to_owned(),
-            size: scrub.size,
-            page_size: None,
-            phys_addr: Some(scrub.phys_addr),
-            prefill_path: None,
-            device_of: None,
-            scrubbed: true,
-            at: At::Board,
-        });
     }
     system.regions.append(&mut regions);
     Ok(())
@@ -113,7 +97,6 @@ fn add_region(domain: &mut Domain, from: &DeviceRegion) -> Result<Region, Refuse
         phys_addr: from.phys_addr,
         prefill_path: None,
         device_of: Some(domain.name.clone()),
-        scrubbed: false,
         at: At::Board,
     })
 }

@@ -108,8 +108,12 @@ pub fn assemble(board: &str, config: &str, system: &System, policy: Option<&Poli
     if !output.status.success() {
         bail!("the Microkit tool refuses the system:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    if let Some(policy) = policy {
-        check(system, &self::board(board)?, policy, &capdl)?;
+    if let Some(policy) = policy
+        && let Err(refused) = check(system, &self::board(board)?, policy, &capdl)
+    {
+        // Nobody boots it, nor gives it away.
+        fs::remove_file(&image).with_context(|| image.display().to_string())?;
+        return Err(refused);
     }
     Ok(image)
 }

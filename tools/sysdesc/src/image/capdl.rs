@@ -1,6 +1,6 @@
 //! The capDL that the Microkit tool writes with `--capdl-json`: every kernel object of an image and every capability
 //! that exists when the domains start. What this does not know by name it refuses, so that no kind of object or
-//! capability goes by unjudged; contents of frames are all that it does not look at.
+//! capability goes by unjudged; of what frames are filled with it looks at the kind only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,9 +90,36 @@ pub struct TcbExtra {
 pub struct Frame {
     pub size_bits: u8,
     pub paddr: Option<u64>,
-    /// What is copied in: not judged.
-    #[serde(rename = "init")]
-    _init: IgnoredAny,
+    pub init: Fill,
+}
+
+/// What is copied into a frame before the domains start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fill {
+    pub entries: Vec<FillEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FillEntry {
+    /// Not judged, nor is which bytes of a program or file.
+    #[serde(rename = "range")]
+    _range: IgnoredAny,
+    pub content: FillContent,
+}
+
+#[derive(Debug, Deserialize)]
+pub enum FillContent {
+    Data(FillData),
+}
+
+#[derive(Debug, Deserialize)]
+pub enum FillData {
+    /// Of a domain's program.
+    ElfContent(IgnoredAny),
+    /// Of a file with which a region is prefilled.
+    BytesContent(IgnoredAny),
 }
 
 #[derive(Debug, Deserialize)]

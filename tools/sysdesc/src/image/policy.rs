@@ -1,5 +1,5 @@
 //! What the rules guard, and the few ways out of it that are meant. One more reader of the keystore is a change here,
-//! in `system.xml`, and in docs/system-check.md. What a board may put at fixed physical addresses stands in its own
+//! in `system.xml`, and in docs/system-check.md; so is one more region that is prefilled. What a board may put at fixed physical addresses stands in its own
 //! file, with address and size.
 
 /// Whom the rules guard.
@@ -8,6 +8,8 @@ pub struct Policy<'a> {
     pub guarded: &'a str,
     /// Regions that carry bytes out of the guarded domain, each with its one reader.
     pub outlets: &'a [(&'a str, &'a str)],
+    /// Regions whose bytes may stand in the image, where whoever has the image reads them.
+    pub public: &'a [&'a str],
 }
 
 /// The node's.
@@ -22,4 +24,6 @@ pub const KEYSTORE: Policy<'static> = Policy {
         // The first-boot ticket.
         ("keystore_console", "console"),
     ],
+    // Deadlines, and the public halves of the administrator's keys.
+    public: &["params", "anchor"],
 };

@@ -12,7 +12,8 @@ use sysdesc::{
     },
 };
 
-const POLICY: Policy<'static> = Policy { guarded: "keystore", outlets: &[("reply", "lifecycle")] };
+const POLICY: Policy<'static> =
+    Policy { guarded: "keystore", outlets: &[("reply", "lifecycle")], public: &["request"] };
 
 pub struct Bed {
     system: String,

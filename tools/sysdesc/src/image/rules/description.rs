@@ -2,7 +2,7 @@
 
 use super::violation::{Rule, Violation};
 use crate::{
-    description::{Board, Perms, Region, System, board::Memory},
+    description::{Board, Perms, System, board::Memory},
     image::policy::Policy,
 };
 
@@ -11,6 +11,20 @@ pub(super) fn check(system: &System, board: &Board, policy: &Policy<'_>, broken:
     parents(system, broken);
     dma(system, policy, broken);
     fixed(system, board, broken);
+    for region in system.regions.iter().filter(|region| region.prefill_path.is_some()) {
+        public(policy, &region.name, broken);
+    }
+}
+
+/// A region that is prefilled stands in clear in the image and in every copy of it, so it holds nothing secret.
+pub(super) fn public(policy: &Policy<'_>, region: &str, broken: &mut Vec<Violation>) {
+    if !policy.public.contains(&region) {
+        broken.push(Rule::PublicImage.broken(format!(
+            "{region} is prefilled, and anyone who has the image can read it: only {} may be. A secret is put at a fixed \
+             address beside the image",
+            policy.public.join(", ")
+        )));
+    }
 }
 
 /// What leaves the guarded domain is the policy's list, and the list is no longer than that.
@@ -72,7 +86,7 @@ fn dma(system: &System, policy: &Policy<'_>, broken: &mut Vec<Violation>) {
     }
 }
 
-/// A fixed address is a device's registers, the scrubbed memory, or an exception by name, address and size.
+/// A fixed address is a device's registers, or an exception by name, address and size.
 fn fixed(system: &System, board: &Board, broken: &mut Vec<Violation>) {
     let mut refuse = |what: String| broken.push(Rule::FixedMemory.broken(what));
     let Some(ram) = &board.ram else {
@@ -85,15 +99,11 @@ fn fixed(system: &System, board: &Board, broken: &mut Vec<Violation>) {
             if ram.overlaps(&memory) {
                 refuse(format!("{} is a device's, and lies in memory at {phys_addr:#x}", region.name));
             }
-        } else if exception(board, region) != Some(&memory) {
+        } else if board.fixed.get(&region.name) != Some(&memory) {
             refuse(format!(
                 "{} lies at {phys_addr:#x} with {:#x} bytes, and the board has no such exception",
                 region.name, region.size
             ));
         }
     }
-}
-
-fn exception<'a>(board: &'a Board, region: &Region) -> Option<&'a Memory> {
-    if region.scrubbed { board.scrub.as_ref() } else { board.fixed.get(&region.name) }
 }

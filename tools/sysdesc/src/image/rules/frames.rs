@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    description::public,
     view::{Mapping, Thread, View},
     violation::{Rule, Violation},
 };
 use crate::{
     description::{Map, Perms, Region, System},
-    image::capdl::{Frame, FrameCap, Id, Object},
+    image::capdl::{FillContent, FillData, FillEntry, Frame, FrameCap, Id, Object},
 };
 
 /// Which page of which region a frame is, by the name that the tool gave it.
@@ -35,6 +36,24 @@ pub(super) fn check(view: &View<'_>, broken: &mut Vec<Violation>) {
     own(view, &pages, broken);
     paths(view, &pages, broken);
     physical(view, &pages, broken);
+    filled(view, &pages, broken);
+}
+
+/// Programs, and regions that may be in the image: nothing else is filled with anything.
+fn filled(view: &View<'_>, pages: &Pages<'_>, broken: &mut Vec<Violation>) {
+    for (id, name, object) in view.spec.all() {
+        let Object::Frame(frame) = object else { continue };
+        for FillEntry { content: FillContent::Data(data), .. } in &frame.init.entries {
+            match (data, pages.get(&id)) {
+                (FillData::BytesContent(_), Some((region, _))) => public(view.policy, &region.name, broken),
+                (FillData::ElfContent(_), None) => {}
+                (_, region) => {
+                    let is = if region.is_some() { "a region's" } else { "no region's" };
+                    broken.push(Rule::PublicImage.broken(format!("{name} is {is}, and filled with something else")));
+                }
+            }
+        }
+    }
 }
 
 fn pages<'a>(view: &View<'a>, broken: &mut Vec<Violation>) -> Pages<'a> {
@@ -134,8 +153,6 @@ fn rule_of(view: &View<'_>, region: &Region) -> Rule {
         Rule::Dma
     } else if region.device_of.is_some() {
         Rule::DeviceFrame
-    } else if region.scrubbed {
-        Rule::FixedMemory
     } else {
         Rule::SharedRegion
     }
@@ -173,7 +190,7 @@ fn own(view: &View<'_>, pages: &Pages<'_>, broken: &mut Vec<Violation>) {
             broken.push(Rule::FixedMemory.broken(format!("{name} is of no region and has a physical address")));
         }
         let mapped = || view.threads.iter().any(|thread| thread.mappings.iter().any(|mapping| mapping.frame == id));
-        if !mapped() && pages.get(&id).is_none_or(|(region, _)| !region.scrubbed) {
+        if !mapped() {
             broken.push(Rule::FixedMemory.broken(format!("{name} is mapped by nobody")));
         }
     }

@@ -19,6 +19,7 @@ pub enum Rule {
     Dma,
     FixedMemory,
     NoPathOut,
+    PublicImage,
     Capability,
 }
 
@@ -46,6 +47,7 @@ impl Rule {
             Self::Dma => "dma",
             Self::FixedMemory => "fixed-memory",
             Self::NoPathOut => "no-path-out",
+            Self::PublicImage => "public-image",
             Self::Capability => "capability",
         }
     }
