@@ -21,6 +21,8 @@ pub const KEYSTORE: Policy<'static> = Policy {
         ("keystore_beacon_rep", "beacon"),
         ("keystore_claim_rep", "claim"),
         ("keystore_mesh_rep", "mesh"),
+        // Records, sealed under a key that never leaves the keystore.
+        ("keystore_store_req", "store"),
         // The first-boot ticket.
         ("keystore_console", "console"),
     ],
