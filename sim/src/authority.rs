@@ -28,7 +28,6 @@ use wire::{
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, Received, Refused, Sent, StaticReply, StaticRequest,
 };
-use zerocopy::FromBytes;
 
 use crate::{rng::Rng, station::Station, world::Host};
 
@@ -174,7 +173,7 @@ fn telemetry(packet: &[u8], from: Ip, to: Ip) -> Option<Telemetry> {
     let right = packet.src_addr().octets() == from && packet.dst_addr().octets() == to;
     let udp =
         UdpPacket::new_checked(packet.payload()).ok().filter(|_| right && packet.next_header() == IpProtocol::Udp)?;
-    (udp.dst_port() == TELEMETRY_PORT).then(|| Telemetry::read_from_bytes(udp.payload()).ok())?
+    (udp.dst_port() == TELEMETRY_PORT).then(|| Telemetry::parse(udp.payload()))?
 }
 
 impl Host for Authority {

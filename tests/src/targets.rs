@@ -291,9 +291,10 @@ pub fn mesh_frames(data: &[u8]) {
     use keystore_calls::for_mesh::{MAX_REQUEST, MeshKey, MeshRandom};
     let rules =
         Rules { phase: Phase::Claimed as u64, gate: 0, mesh: MeshLink { member: 1, ..MeshLink::NONE }, ..open_rules() };
-    let regions: Vec<Vec<AtomicU64>> = (0..14).map(|_| region(&[], 1024)).collect();
+    let regions: Vec<Vec<AtomicU64>> = (0..15).map(|_| region(&[], 1024)).collect();
     // Counts are numbers, whatever they are.
     scribble(&regions[13], data);
+    scribble(&regions[14], data);
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut net = ring::Duplex::<FRAME_SLOT>::new(rw(1), ro(2)).expect("large enough");
     let mut tenant = ring::Duplex::<FRAME_SLOT>::new(rw(3), ro(4)).expect("large enough");
@@ -307,6 +308,7 @@ pub fn mesh_frames(data: &[u8]) {
         perimeter: ring::Duplex::new(rw(2), ro(1)).expect("large enough"),
         stations: cell::Writer::new(rw(9)).expect("large enough"),
         drops: cell::Reader::new(ro(13)).expect("large enough"),
+        account: cell::Reader::new(ro(14)).expect("large enough"),
         workload: ring::Duplex::new(rw(4), ro(3)).expect("large enough"),
         tenancy: cell::Writer::new(rw(10)).expect("large enough"),
         heartbeat: cell::Reader::new(ro(11)).expect("large enough"),

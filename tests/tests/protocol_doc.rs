@@ -11,7 +11,7 @@ use wire::{
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
     command::{Command, Operation},
     link::{Answer, Find, Hello, HelloBody, Open},
-    telemetry::{CommandResult, SCHEMA, Telemetry},
+    telemetry::{Cause, CommandResult, Reason, SCHEMA, Telemetry},
     update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
 
@@ -62,7 +62,7 @@ fn datagrams_are_laid_out_as_documented() {
     check!(
         "telemetry",
         Telemetry,
-        160,
+        432,
         [
             schema,
             phase,
@@ -81,15 +81,20 @@ fn datagrams_are_laid_out_as_documented() {
             sent,
             sent_bytes,
             handshakes,
-            outer_dropped,
-            policy_dropped,
-            commands_dropped,
             heartbeat,
-            frames_malformed,
-            frames_refused,
-            frames_own,
-            frames_full,
-            lost
+            boots,
+            restarts,
+            fault_domain,
+            fault_cause,
+            zero_too,
+            fault_count,
+            fault_at_ms,
+            store_writes,
+            store_erases,
+            store_errors,
+            command_floors,
+            keystore,
+            dropped
         ]
     );
 }
@@ -107,6 +112,15 @@ fn numbers_of_the_mesh_are_as_documented() {
         assert!(telemetry.contains(&format!("{number} {words}")), "{words} is {number}");
     }
     assert!(telemetry.contains(&format!("schema: {SCHEMA} ")));
+    // What stands for a record of schema 2 is on no wire.
+    for reason in Reason::ALL.iter().filter(|reason| !matches!(reason, Reason::Malformed | Reason::Refused)) {
+        let (number, name) = (*reason as u8, reason.name());
+        assert!(telemetry.contains(&format!("| {number} {name} | ")), "{name} is {number}");
+    }
+    for cause in Cause::ALL {
+        let (number, name) = (*cause as u8, cause.name());
+        assert!(telemetry.contains(&format!("{number} {name}")), "{name} is {number}");
+    }
     for phase in [Phase::Committed, Phase::Claimed] {
         assert!(telemetry.contains(&format!("{} {}", phase as u64, phase.name())));
     }

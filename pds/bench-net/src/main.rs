@@ -5,7 +5,7 @@
 #![no_main]
 
 use bench_report::Report;
-use calls::rules::Rules;
+use calls::{drops::Reason, rules::Rules};
 use link::Station;
 use net::{Device, Net, Ports};
 use pd::Wake;
@@ -89,7 +89,7 @@ impl Bench {
                 report.figure("frames", BURSTS * frames as u64);
             }
         }
-        report.figure("lost", self.net.drops().full);
+        report.figure("lost", self.net.drops().of(Reason::Full));
     }
 }
 

@@ -85,4 +85,11 @@ mod tests {
         assert!(needed(Needed::Always).eq([Keystore, Lifecycle, Net, Perimeter, Timer]));
         assert_eq!(Domain::CHILDREN, &Domain::ALL[2..]);
     }
+
+    #[test]
+    fn a_record_of_telemetry_calls_each_by_its_name() {
+        let names =
+            (0..wire::telemetry::DOMAINS as u64).map(|number| Domain::from_number(number).map_or("", Domain::name));
+        assert!(names.eq(wire::telemetry::DOMAIN_NAMES));
+    }
 }

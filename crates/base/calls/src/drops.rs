@@ -1,7 +1,9 @@
-//! Frames that were dropped on the way between the device and a domain, by whom it concerns. Cells without a signal: the
+//! Frames that were dropped on the way between the device and a domain, by reason. Cells without a signal: the
 //! writer publishes after each step that dropped a frame, the reader looks when it has something to do anyway, so that a
 //! flood of frames wakes nobody for its sake.
 
+use wire::telemetry::REASONS;
+pub use wire::telemetry::Reason;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `net` to `perimeter`: what `net` dropped. `perimeter` to `mesh`: what both dropped. Each number counts frames since
@@ -9,27 +11,46 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Drops {
-    /// From the link, and no whole frame: lengths that disagree or that no frame has, a checksum that does not fit.
-    pub malformed: u64,
-    /// From the link, whole, and nothing that the rules let in.
-    pub refused: u64,
-    /// What a domain of the node handed over and should not have: a frame that the rules do not let out or that is none, a
-    /// broken ring. A sound node has next to none: a domain may hear of new rules a moment late.
-    pub own: u64,
-    /// For which the next ring had no room, either way.
-    pub full: u64,
+    /// By [`Reason`] as a number.
+    pub by_reason: [u64; REASONS],
 }
 
 impl Drops {
-    pub const NONE: Self = Self { malformed: 0, refused: 0, own: 0, full: 0 };
+    pub const NONE: Self = Self { by_reason: [0; REASONS] };
+
+    /// One more.
+    pub fn count(&mut self, reason: Reason) {
+        if let Some(count) = self.by_reason.get_mut(usize::from(u8::from(reason))) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// How many for this reason.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.by_reason.get(usize::from(u8::from(reason))).copied().unwrap_or_default()
+    }
+
+    /// How many in all.
+    pub fn all(&self) -> u64 {
+        self.by_reason.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
 
     /// Both together. Whatever the other side wrote, the sum is a number.
-    pub const fn plus(&self, other: &Self) -> Self {
-        Self {
-            malformed: self.malformed.saturating_add(other.malformed),
-            refused: self.refused.saturating_add(other.refused),
-            own: self.own.saturating_add(other.own),
-            full: self.full.saturating_add(other.full),
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        sum.by_reason.iter_mut().zip(other.by_reason).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+        sum
+    }
+}
+
+impl<const N: usize> From<[(Reason, u64); N]> for Drops {
+    fn from(counts: [(Reason, u64); N]) -> Self {
+        let mut drops = Self::NONE;
+        for (reason, count) in counts {
+            if let Some(place) = drops.by_reason.get_mut(usize::from(u8::from(reason))) {
+                *place = count;
+            }
         }
+        drops
     }
 }

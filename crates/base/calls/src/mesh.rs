@@ -1,7 +1,11 @@
 //! What `mesh` is told and what it tells, besides its calls: cells, latest wins.
 
 use link::Station;
-use wire::{Ip, Key, Phase, claim::MAX_CONFIGURATION};
+use wire::{
+    Ip, Key, Phase,
+    claim::MAX_CONFIGURATION,
+    telemetry::{AUTHORITIES, DOMAINS},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `lifecycle` to `mesh`: the fleet that the node is a member of.
@@ -32,6 +36,31 @@ impl Membership {
         let length = usize::try_from(self.length).ok().filter(|_| self.phase().has_mesh())?;
         self.configuration.get(..length).filter(|bytes| !bytes.is_empty())
     }
+}
+
+/// `lifecycle` to `mesh`: what the node has been through, for telemetry. It wakes nobody: who makes a record looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Account {
+    /// Power-ups of this identity; 0: not known.
+    pub boots: u64,
+    /// How often each domain was started again since power-up, by [`Domain`](crate::Domain) as a number.
+    pub restarts: [u32; DOMAINS],
+    /// The last of these: the domain's number, its [`Cause`](wire::telemetry::Cause) as a number, how often this domain.
+    pub fault_domain: u32,
+    pub fault_cause: u32,
+    pub fault_count: u32,
+    /// The keystore's state, as a number.
+    pub keystore: u32,
+    /// Since power-up.
+    pub fault_at_ms: u64,
+    /// What the store wrote, erased and could not do since power-up.
+    pub store_writes: u64,
+    pub store_erases: u64,
+    pub store_errors: u64,
+    /// Of each authority, the counter that its next command must be above.
+    pub command_floors: [u32; AUTHORITIES],
+    pub zero: u32,
 }
 
 /// A node has at most 16 peers, and one gateway.

@@ -29,8 +29,8 @@ macro_rules! wires_and {
 calls::domains!(wires_and! { $crate
     read { params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in, store_rep }
     write {
-        keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, console_out,
-        timer_out, store_req,
+        keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, mesh_account,
+        console_out, timer_out, store_req,
     }
     channels { keystore_id, perimeter_id, beacon_id, claim_id, mesh_id, console_id, timer_id, store_id }
 });

@@ -28,10 +28,10 @@ mod tunnel;
 
 use calls::{
     alarm::Alarm,
-    drops::Drops,
+    drops::{Drops, Reason},
     keystore::CommandReply,
     lifecycle::{ApplyRequest, for_mesh as lifecycle},
-    mesh::{Heartbeat, Membership, Stations, Tenancy},
+    mesh::{Account, Heartbeat, Membership, Stations, Tenancy},
     params::{Params, micros},
 };
 use shm::{
@@ -82,6 +82,8 @@ pub struct Ports<'a> {
     pub stations: cell::Writer<'a, Stations>,
     /// Frames that never came here. Looked at when a record is made: nobody is woken for it.
     pub drops: cell::Reader<'a, Drops>,
+    /// What the node has been through. Looked at likewise.
+    pub account: cell::Reader<'a, Account>,
     /// Inner IP packets.
     pub workload: ring::Duplex<'a, { ring::FRAME_SLOT }>,
     pub tenancy: cell::Writer<'a, Tenancy>,
@@ -168,6 +170,7 @@ pub struct Mesh<'a> {
     sequence: u32,
     beats: Beats,
     drops: Drops,
+    account: Account,
 }
 
 impl<'a> Mesh<'a> {
@@ -188,6 +191,7 @@ impl<'a> Mesh<'a> {
             sequence: 0,
             beats: Beats::new(params),
             drops: Drops::NONE,
+            account: Account::new_zeroed(),
         }
     }
 
@@ -489,6 +493,9 @@ impl<'a> Mesh<'a> {
         if let Some(drops) = ports.drops.poll() {
             self.drops = drops;
         }
+        if let Some(account) = ports.account.poll() {
+            self.account = account;
+        }
         self.memory.inner.count_workload();
         let record = self.record(now, &member);
         let Memory { tunnel, inner: Inner { configuration, .. }, .. } = &mut *self.memory;
@@ -507,7 +514,8 @@ impl<'a> Mesh<'a> {
             let [a, b, c, d, e, f, g, h, ..] = *bytes;
             [a, b, c, d, e, f, g, h]
         };
-        Telemetry {
+        let account = &self.account;
+        let mut record = Telemetry {
             schema: U16::new(SCHEMA),
             phase: member.phase,
             isolated: u8::from(member.isolated),
@@ -525,15 +533,29 @@ impl<'a> Mesh<'a> {
             sent: U64::new(counters.sent),
             sent_bytes: U64::new(counters.sent_bytes),
             handshakes: U64::new(counters.handshakes),
-            outer_dropped: U64::new(tunnel.outer_dropped()),
-            policy_dropped: U64::new(inner.dropped),
-            commands_dropped: U64::new(inner.commands.dropped),
             heartbeat: U64::new(self.beats.count),
-            frames_malformed: U64::new(self.drops.malformed),
-            frames_refused: U64::new(self.drops.refused),
-            frames_own: U64::new(self.drops.own),
-            frames_full: U64::new(self.drops.full),
-            lost: U64::new(tunnel.lost().saturating_add(inner.lost)),
+            boots: U64::new(account.boots),
+            restarts: account.restarts.map(U32::new),
+            fault_domain: account.fault_domain.try_into().unwrap_or_default(),
+            fault_cause: account.fault_cause.try_into().unwrap_or_default(),
+            zero_too: [0; 2],
+            fault_count: U32::new(account.fault_count),
+            fault_at_ms: U64::new(account.fault_at_ms),
+            store_writes: U64::new(account.store_writes),
+            store_erases: U64::new(account.store_erases),
+            store_errors: U64::new(account.store_errors),
+            command_floors: account.command_floors.map(U32::new),
+            keystore: U32::new(account.keystore),
+            dropped: self.drops.by_reason.map(U64::new),
+        };
+        for (reason, count) in [
+            (Reason::Outer, tunnel.outer_dropped()),
+            (Reason::Policy, inner.dropped),
+            (Reason::Command, inner.commands.dropped),
+            (Reason::Lost, tunnel.lost().saturating_add(inner.lost)),
+        ] {
+            record.drop_for(reason, count);
         }
+        record
     }
 }

@@ -11,7 +11,10 @@ use shm::{
 use crate::{Channel, Memory, Mesh, Ports};
 
 pd::wires! { $crate
-    read { params, keystore_rep, lifecycle_in, lifecycle_rep, perimeter_in, perimeter_drops, workload_in, workload_beat }
+    read {
+        params, keystore_rep, lifecycle_in, lifecycle_rep, lifecycle_account, perimeter_in, perimeter_drops, workload_in,
+        workload_beat,
+    }
     write {
         keystore_req, lifecycle_req, perimeter_out, perimeter_stations, workload_out, workload_tenancy, timer_out,
     }
@@ -39,6 +42,7 @@ impl<'a, C> Shell<'a, C> {
                 perimeter: fits(Duplex::new(wires.perimeter_out, wires.perimeter_in)),
                 stations: fits(Writer::new(wires.perimeter_stations)),
                 drops: fits(Reader::new(wires.perimeter_drops)),
+                account: fits(Reader::new(wires.lifecycle_account)),
                 workload: fits(Duplex::new(wires.workload_out, wires.workload_in)),
                 tenancy: fits(Writer::new(wires.workload_tenancy)),
                 heartbeat: fits(Reader::new(wires.workload_beat)),

@@ -10,7 +10,10 @@ pub mod shell;
 #[cfg(test)]
 mod tests;
 
-use calls::{drops::Drops, rules::Nic};
+use calls::{
+    drops::{Drops, Reason},
+    rules::Nic,
+};
 use link::MAX_FRAME;
 use shm::{
     cell,
@@ -109,7 +112,7 @@ impl Net {
                     Ok(None) => return false,
                     Ok(Some(len)) if passes(len) => self.held = len,
                     Ok(Some(_)) | Err(_) => {
-                        count(&mut self.drops.own);
+                        self.drops.count(Reason::Own);
                         continue;
                     }
                 }
@@ -129,16 +132,12 @@ impl Net {
             match buf.get(..len).filter(|_| passes(len)) {
                 Some(frame) if ports.perimeter.send(frame).is_ok() => {}
                 // A full ring is not waited for: what is late is as good as lost.
-                Some(_) => count(&mut self.drops.full),
-                None => count(&mut self.drops.malformed),
+                Some(_) => self.drops.count(Reason::Full),
+                None => self.drops.count(Reason::Length),
             }
         }
         true
     }
-}
-
-fn count(drops: &mut u64) {
-    *drops = drops.saturating_add(1);
 }
 
 fn passes(len: usize) -> bool {

@@ -25,8 +25,8 @@ use wire::{
 };
 
 use crate::{
+    Reason,
     packet::{Content, Flags, Neighbour, NeighbourKind, Packet, Station, Tcp, is, is_host, is_unicast},
-    reason::Reason,
 };
 
 /// Hop limit of all that the node itself sends to a group or as neighbour discovery, and that neighbour

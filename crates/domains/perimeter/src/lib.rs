@@ -9,7 +9,6 @@ extern crate std;
 
 pub mod decide;
 mod packet;
-mod reason;
 pub mod shell;
 #[cfg(test)]
 mod tests;
@@ -25,7 +24,7 @@ use shm::{
 };
 
 pub use decide::{Side, decide};
-pub use reason::Reason;
+pub use wire::telemetry::Reason;
 
 /// One step takes at most so many frames from each ring.
 pub const BATCH: usize = 32;
@@ -130,7 +129,7 @@ impl Perimeter {
                 Err(_) => None,
             };
             let Some(frame) = frame else {
-                count(&mut self.drops.own);
+                self.drops.count(Reason::Own);
                 continue;
             };
             // After the frame was taken: whoever sent it under new rules heard of them after they were published.
@@ -143,24 +142,16 @@ impl Perimeter {
             let to = match decide(&self.rules, &self.stations, now, side, frame) {
                 Ok(to) => to,
                 Err(reason) => {
-                    count(self.concerned(side, reason));
+                    // What the node itself sends is its own doing, whatever is wrong with it.
+                    self.drops.count(if side == Side::Net { reason } else { Reason::Own });
                     continue;
                 }
             };
             if ports.ring(to).send(frame).is_err() {
-                count(&mut self.drops.full);
+                self.drops.count(Reason::Full);
             }
         }
         true
-    }
-
-    /// Where a frame from that side is counted.
-    fn concerned(&mut self, side: Side, reason: Reason) -> &mut u64 {
-        match (side, reason) {
-            (Side::Net, Reason::Length | Reason::Checksum) => &mut self.drops.malformed,
-            (Side::Net, _) => &mut self.drops.refused,
-            (Side::Beacon | Side::Claim | Side::Mesh, _) => &mut self.drops.own,
-        }
     }
 
     /// Publishes what has been dropped so far, if that has changed.
@@ -174,8 +165,4 @@ impl Perimeter {
             self.told = drops;
         }
     }
-}
-
-fn count(drops: &mut u64) {
-    *drops = drops.saturating_add(1);
 }

@@ -10,7 +10,7 @@ use smoltcp::wire::{
 };
 use wire::{BEACON_PORT, Ip, MESH_PORT, Mac, link::Datagram};
 
-use crate::reason::Reason;
+use crate::Reason;
 
 /// Bytes of the longest frame: 14 of header and 1500 of payload.
 pub const MAX_FRAME: usize = 1514;

@@ -61,7 +61,7 @@ impl Task {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Done {
-        record: Telemetry,
+        record: Box<Telemetry>,
         after: Duration,
     },
     /// The node says why not; `None` is a number that is no result.
@@ -92,6 +92,8 @@ struct Job<'a> {
     at: Ipv6Addr,
     key: Secret,
     fiduciary: wire::Key,
+    /// Our place among its authorities.
+    place: usize,
     task: Task,
     /// All counters used so far, from the first to the last.
     counters: (u32, u32),
@@ -128,7 +130,7 @@ pub async fn run<L: Lane>(
         match heard {
             Ok((member, record)) => {
                 for job in open(&mut jobs).filter(|job| job.member.id == member) {
-                    job.hear(&record, start, registry.is_likely(record.counter.get()));
+                    job.hear(&record, start, registry);
                 }
             }
             Err(error) => open(&mut jobs).for_each(|job| job.outcome = Some(Outcome::NotReached(error.clone()))),
@@ -157,21 +159,21 @@ impl<'a> Job<'a> {
         let node = view.paired(member)?;
         let own = authority.public();
         let is_own = |key: &&wire::binding::Authority| key.sign == own.sign && key.dh == own.dh;
-        if !node.binding.authorities.iter().any(|key| is_own(&key)) {
-            return Err(Error::input(format!(
-                "your key is no authority of {}: it was claimed with another",
-                member.who
-            )));
-        }
+        let place = node.binding.authorities.iter().position(|key| is_own(&key)).ok_or_else(|| {
+            Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
+        })?;
         let claim_key = member.claim_key.unwrap_or_default();
         let key = command::key(&authority.dh, &claim_key, &node.binding.hash());
         let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
-        let counter = registry.next_command_counter(member.id, 0)?;
+        // A node that was switched off remembers its counters rounded up: what it says of them may be ahead of every clock.
+        let floor = member.telemetry.as_ref().map_or(0, |(record, _)| floor(record, place));
+        let counter = registry.next_command_counter(member.id, floor)?;
         Ok(Self {
             member,
             at: view.fleet.addresses(member.host).1,
             key,
             fiduciary: node.binding.fiduciary,
+            place,
             task,
             counters: (counter, counter),
             sent: 0,
@@ -201,10 +203,11 @@ impl<'a> Job<'a> {
         lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
     }
 
-    fn hear(&mut self, record: &Telemetry, start: Instant, is_likely: bool) {
+    fn hear(&mut self, record: &Telemetry, start: Instant, registry: &Registry) {
         let counter = record.counter.get();
+        let ahead = counter.max(floor(record, self.place));
         let ours = (self.counters.0..=self.counters.1).contains(&counter);
-        let done = Outcome::Done { record: *record, after: start.elapsed() };
+        let done = Outcome::Done { record: Box::new(*record), after: start.elapsed() };
         match &self.task {
             Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
             Task::Update { .. } if ours && record.operation() == Some(Operation::Apply) => match record.result() {
@@ -225,8 +228,8 @@ impl<'a> Job<'a> {
                 why => self.outcome = Some(Outcome::Refused(why)),
             },
             // Another authority, or another registry of ours, is ahead: it would not take a lower counter.
-            _ if counter > self.counters.1 && is_likely => {
-                self.counters = (counter, counter);
+            _ if ahead > self.counters.1 && registry.is_likely(ahead) => {
+                self.counters = (ahead, ahead);
                 self.again();
             }
             _ => {}
@@ -237,6 +240,11 @@ impl<'a> Job<'a> {
         self.sent = SAME;
         self.due = Instant::now();
     }
+}
+
+/// What the next command of the authority at this place must be above.
+fn floor(record: &Telemetry, place: usize) -> u32 {
+    record.command_floors.get(place).map_or(0, |floor| floor.get())
 }
 
 /// Whether a record shows what a command is for.

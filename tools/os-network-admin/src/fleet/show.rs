@@ -1,9 +1,11 @@
 //! Policy, outcomes and telemetry as documents.
 
+use std::collections::BTreeMap;
+
 use wire::{
     Hex, Phase,
     command::Operation,
-    telemetry::{CommandResult, Telemetry},
+    telemetry::{CommandResult, Reason, Telemetry},
 };
 
 use super::{
@@ -69,21 +71,30 @@ pub fn record(view: &View<'_>, member: &Member, record: &Telemetry, heard_ms: Op
         current: member.wanted.is_some_and(|hash| hash.starts_with(&record.configuration)),
         epoch: record.epoch.get(),
         uptime_ms: record.uptime_ms.get(),
+        life: output::Life::new(record),
+        command_floors: record.command_floors.iter().map(|floor| floor.get()).collect(),
         received: record.received.get(),
         received_bytes: record.received_bytes.get(),
         sent: record.sent.get(),
         sent_bytes: record.sent_bytes.get(),
         handshakes: record.handshakes.get(),
-        outer_dropped: record.outer_dropped.get(),
-        policy_dropped: record.policy_dropped.get(),
-        commands_dropped: record.commands_dropped.get(),
+        outer_dropped: record.dropped(Reason::Outer),
+        policy_dropped: record.dropped(Reason::Policy),
+        commands_dropped: record.dropped(Reason::Command),
         heartbeat: record.heartbeat.get(),
-        frames_malformed: record.frames_malformed.get(),
-        frames_refused: record.frames_refused.get(),
-        frames_own: record.frames_own.get(),
-        frames_full: record.frames_full.get(),
-        lost: record.lost.get(),
+        frames_malformed: record.malformed(),
+        frames_refused: record.refused(),
+        frames_own: record.dropped(Reason::Own),
+        frames_full: record.dropped(Reason::Full),
+        lost: record.dropped(Reason::Lost),
+        dropped: dropped(record),
     }
+}
+
+/// By reason, those of which there are some.
+fn dropped(record: &Telemetry) -> BTreeMap<String, u64> {
+    let all = Reason::ALL.iter().map(|reason| (reason.name().to_owned(), record.dropped(*reason)));
+    all.filter(|(_, count)| *count > 0).collect()
 }
 
 /// The last record of a member, if there is one.

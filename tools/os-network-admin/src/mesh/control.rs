@@ -21,7 +21,7 @@ use super::run_files::{Condition, Paths, SocketName};
 use crate::{base::error::Error, fleet::delivery::Lane, output::Up, registry::Member};
 
 /// Of the lines below. It rises when an older program would misread one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How long a daemon may take to listen, or to be seen to be dead.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(read_reply(&write(Reply::Ok(None)), &Request::Reload).unwrap(), None);
         let error = read_reply(&write(Reply::Error("no room".into())), &Request::Reload).unwrap_err();
         assert_eq!(error.message, "no room");
-        for wrong in ["", "{}", "[]", "{\"version\":1}", "{\"version\":1,\"op\":\"conquer\"}", "{\"op\":7}"] {
+        for wrong in ["", "{}", "[]", "{\"version\":2}", "{\"version\":2,\"op\":\"conquer\"}", "{\"op\":7}"] {
             assert!(read_request(wrong).is_err(), "{wrong}");
             assert!(read_reply(wrong, &Request::Status).is_err(), "{wrong}");
         }
@@ -258,17 +258,17 @@ mod tests {
 
     #[test]
     fn another_version_is_told_to_restart_the_mesh_and_can() {
-        let old = ["{\"op\":\"status\"}", "{\"version\":2,\"op\":\"status\"}", "{\"version\":0,\"op\":\"reload\"}"];
+        let old = ["{\"op\":\"status\"}", "{\"version\":1,\"op\":\"status\"}", "{\"version\":0,\"op\":\"reload\"}"];
         for line in old {
             let Err(Reply::Error(why)) = read_request(line) else { panic!("{line}") };
             assert!(why.contains("restart the mesh"), "{why}");
         }
-        for line in ["{\"ok\":{\"up\":true}}", "{\"version\":2,\"ok\":null}", "{\"version\":2,\"done\":{}}"] {
+        for line in ["{\"ok\":{\"up\":true}}", "{\"version\":1,\"ok\":null}", "{\"version\":1,\"done\":{}}"] {
             let error = read_reply(line, &Request::Status).unwrap_err();
             assert!(error.message.contains("restart the mesh"), "{error}");
             assert_eq!(read_reply(line, &Request::Down).unwrap(), None, "{line}");
         }
-        for line in ["{\"op\":\"down\"}", "{\"version\":2,\"op\":\"down\",\"now\":true}"] {
+        for line in ["{\"op\":\"down\"}", "{\"version\":1,\"op\":\"down\",\"now\":true}"] {
             assert_eq!(read_request(line), Ok(Request::Down));
         }
         let error = read_reply("{\"error\":\"it cannot be removed\"}", &Request::Down).unwrap_err();

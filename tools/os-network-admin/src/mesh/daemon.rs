@@ -415,9 +415,9 @@ impl Daemon {
             for _ in 0..TURN {
                 let Ok((length, from)) = socket.try_recv_from(buffer) else { break };
                 let Some(record) = buffer.get(..length).and_then(Telemetry::parse) else { continue };
-                let Some(node) = self.snapshot.whose(record, from.ip()) else { continue };
+                let Some(node) = self.snapshot.whose(&record, from.ip()) else { continue };
                 let (member, ms) = (node.member, System.now_ms());
-                self.said.insert(member, Said { member, record: *record, ms });
+                self.said.insert(member, Said { member, record, ms });
                 let heard = Heard { member, heard_ms: ms, record: Hex(record.as_bytes()).to_string() };
                 // Nobody may be watching.
                 let _ = self.heard.send(control::write(heard));

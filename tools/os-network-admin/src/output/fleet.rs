@@ -1,10 +1,13 @@
 //! What is done with claimed nodes: policy, commands, telemetry, revocation, further peers.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Failure, seconds};
+use super::{Document, Failure, Life, seconds};
 
 /// How it went with one node that was told something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +176,10 @@ pub struct Record {
     pub current: bool,
     pub epoch: u64,
     pub uptime_ms: u64,
+    #[serde(flatten)]
+    pub life: Life,
+    /// Of each authority, the counter that its next command must be above.
+    pub command_floors: Vec<u32>,
     pub received: u64,
     pub received_bytes: u64,
     pub sent: u64,
@@ -187,6 +194,8 @@ pub struct Record {
     pub frames_own: u64,
     pub frames_full: u64,
     pub lost: u64,
+    /// All that was dropped, by reason; reasons with none are left out.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 impl Document for Record {
@@ -194,13 +203,14 @@ impl Document for Record {
         let isolated = if self.isolated { ", isolated" } else { "" };
         let current = if self.current { "current" } else { "not what it should have" };
         format!(
-            "{}  {}  {}{isolated}, up {} s, configuration {current}\n  received {} packets ({} bytes), sent {} ({} bytes), \
+            "{}  {}  {}{isolated}, up {} s, configuration {current}\n  {}\n  received {} packets ({} bytes), sent {} ({} bytes), \
              handshakes {}\n  dropped: outside {}, by policy {}, commands {}; heartbeat {}; last command {} {}, counter {}\n  \
              frames dropped: malformed {}, refused {}, the node's own {}, no room {}; lost {}",
             self.node,
             self.v4,
             self.phase,
             self.uptime_ms / 1000,
+            self.life.text(),
             self.received,
             self.received_bytes,
             self.sent,

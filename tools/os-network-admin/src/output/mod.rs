@@ -2,6 +2,7 @@
 //! the same values. `docs/os-network-admin.md` has the fields; a field is never removed or given another meaning.
 
 mod fleet;
+mod life;
 mod mesh;
 mod node;
 
@@ -16,6 +17,7 @@ pub use self::{
     fleet::{
         Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,
     },
+    life::{Fault, Life},
     mesh::{Died, Down, Peer, Ready, Status, Up},
     node::{Authority, Claimed, Configuration, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode, Role},
 };

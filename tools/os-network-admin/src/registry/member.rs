@@ -114,8 +114,9 @@ impl Member {
                 (None, Some(name)) => Who::Peer(plain::name(&name)),
                 _ => return None,
             };
-            // A record of another length is one of another version: the next takes its place.
-            let record = telemetry.and_then(|record| Telemetry::read_from_bytes(&record).ok());
+            // One that an earlier version has stored is of its schema; one that cannot be read makes room for the next.
+            let read = |record: Vec<u8>| Telemetry::read_from_bytes(&record).ok().or_else(|| Telemetry::parse(&record));
+            let record = telemetry.and_then(read);
             Some(Self {
                 id,
                 fleet: fleet.try_into().ok()?,

@@ -12,7 +12,7 @@ use shm::mailbox::Operation as _;
 use wire::{
     COMMAND_PORT,
     command::{Command, Operation},
-    telemetry::CommandResult,
+    telemetry::{CommandResult, Reason},
 };
 use zerocopy::IntoBytes;
 
@@ -73,7 +73,7 @@ fn a_repeated_command_costs_the_keystore_nothing() {
         world.run_for(50);
     }
     assert_eq!((asked(&world), results(&mut world).len()), (3, 0));
-    assert_eq!(world.now_telemetry().commands_dropped.get(), 4);
+    assert_eq!(world.now_telemetry().dropped(Reason::Command), 4);
     // The same one many times before the keystore has answered.
     world.node.keystore.trouble = Some((CheckCommand::OP, Trouble::Silent(1)));
     for _ in 0..20 {
@@ -118,7 +118,7 @@ fn what_is_forged_foreign_or_malformed_is_met_with_silence_and_counted() {
     assert!(!world.node.keystore.isolated);
     let record = world.now_telemetry();
     assert_eq!(
-        (record.commands_dropped.get(), record.counter.get(), record.result()),
+        (record.dropped(Reason::Command), record.counter.get(), record.result()),
         (count, 0, Some(CommandResult::None))
     );
 }
@@ -326,5 +326,5 @@ fn more_commands_than_fit_are_dropped() {
     world.run_for(3000);
     let record = world.now_telemetry();
     assert_eq!(record.counter.get(), 5);
-    assert_eq!(record.commands_dropped.get(), 15);
+    assert_eq!(record.dropped(Reason::Command), 15);
 }

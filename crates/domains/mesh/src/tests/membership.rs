@@ -11,6 +11,8 @@ use shm::mailbox::Operation;
 use wire::Phase;
 use zerocopy::FromZeros;
 
+use wire::telemetry::Reason;
+
 use super::{
     domains::Trouble,
     packets::{self, V4, V6},
@@ -105,7 +107,7 @@ fn a_session_that_the_authority_began_counts_when_it_is_used() {
     assert_eq!(world.node.lifecycle.joined(), 1);
     world.run_for(11_000);
     let record = *world.telemetry().last().unwrap();
-    assert_eq!((record.handshakes.get(), record.outer_dropped.get()), (2, 0));
+    assert_eq!((record.handshakes.get(), record.dropped(Reason::Outer)), (2, 0));
 }
 
 #[test]

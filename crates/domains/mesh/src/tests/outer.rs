@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use calls::{
-    drops::Drops,
+    drops::{Drops, Reason},
     keystore::for_mesh::{MeshRandom, ReadMeshHandshake},
 };
 use policy::{Prefix, Underlay};
@@ -283,7 +283,7 @@ fn datagrams_that_are_not_for_the_node_or_not_whole_are_no_datagrams() {
     let (node, station) = (world.node.spot, world.authority.spot);
     let initiation = initiation(&world);
     let good = packets::datagram(station, node, (MESH_PORT, MESH_PORT), &initiation);
-    let before = world.now_telemetry().outer_dropped.get();
+    let before = world.now_telemetry().dropped(Reason::Outer);
     let mut spoilt = Vec::new();
     for (at, bits) in
         [(0, 0xff), (6, 1), (12, 1), (14, 0x30), (20, 1), (25, 1), (45, 1), (57, 1), (60, 1), (61, 1), (62, 1)]
@@ -313,7 +313,7 @@ fn datagrams_that_are_not_for_the_node_or_not_whole_are_no_datagrams() {
     world.pump();
     assert!(left(&mut world).is_empty());
     assert_eq!(world.node.keystore.log[asked..], [MeshRandom::OP, ReadMeshHandshake::OP]);
-    assert_eq!(world.now_telemetry().outer_dropped.get() - before, count + 1);
+    assert_eq!(world.now_telemetry().dropped(Reason::Outer) - before, count + 1);
 }
 
 #[test]
@@ -352,18 +352,30 @@ fn a_full_ring_loses_frames_and_nothing_else() {
     }
     world.pump();
     assert_eq!(world.authority.take().len(), 31);
-    assert_eq!(world.now_telemetry().lost.get(), 10);
+    assert_eq!(world.now_telemetry().dropped(Reason::Lost), 10);
 }
 
 #[test]
 fn what_others_dropped_is_in_the_next_record_whatever_they_say() {
-    let counts = |record: &Telemetry| {
-        [record.frames_malformed, record.frames_refused, record.frames_own, record.frames_full].map(|count| count.get())
+    let reasons = || {
+        Reason::ALL
+            .iter()
+            .copied()
+            .filter(|reason| !matches!(reason, Reason::Outer | Reason::Policy | Reason::Command | Reason::Lost))
     };
+    let counts = |record: &Telemetry| reasons().map(|reason| record.dropped(reason)).collect::<Vec<_>>();
     let mut world = World::joined(&[]);
-    assert_eq!(counts(&world.now_telemetry()), [0; 4]);
-    for (malformed, refused, own, full) in [(1, 2, 3, 4), (u64::MAX, 0, u64::MAX, 7), (0, 0, 0, 0)] {
-        world.node.drops.publish(&Drops { malformed, refused, own, full });
-        assert_eq!(counts(&world.now_telemetry()), [malformed, refused, own, full]);
+    assert!(counts(&world.now_telemetry()).iter().all(|count| *count == 0));
+    for said in [1, u64::MAX, 0] {
+        let before = world.now_telemetry();
+        let mut drops = Drops::NONE;
+        drops.by_reason.iter_mut().zip(0..).for_each(|(count, at)| *count = u64::saturating_mul(said, at));
+        world.node.drops.publish(&drops);
+        let after = world.now_telemetry();
+        assert!(counts(&after).into_iter().eq(reasons().map(|reason| drops.of(reason))));
+        // Its own counts are its own.
+        for own in [Reason::Outer, Reason::Policy, Reason::Command, Reason::Lost] {
+            assert_eq!(after.dropped(own), before.dropped(own));
+        }
     }
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use smoltcp::wire::TcpControl;
 use wire::{COMMAND_PORT, TELEMETRY_PORT};
 
+use wire::telemetry::Reason;
+
 use super::{
     packets::{self, At, V4, V6},
     world::*,
@@ -192,7 +194,7 @@ fn a_source_or_a_destination_that_is_not_its_own_is_refused() {
     for family in [V4 as fn(u8) -> At, V6] {
         let mut world = acquainted();
         set_rules(&mut world, &all);
-        let before = world.now_telemetry().policy_dropped.get();
+        let before = world.now_telemetry().dropped(Reason::Policy);
         let mut count = 0;
         // The laptop with the authority's, the other node's, the node's own and nobody's address; to whom it is not.
         for (from, to) in [
@@ -224,7 +226,7 @@ fn a_source_or_a_destination_that_is_not_its_own_is_refused() {
         }
         assert!(world.node.heard().is_empty());
         // All of the workload's are one.
-        assert_eq!(world.now_telemetry().policy_dropped.get() - before, count + 1);
+        assert_eq!(world.now_telemetry().dropped(Reason::Policy) - before, count + 1);
     }
 }
 

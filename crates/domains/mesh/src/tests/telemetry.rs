@@ -1,6 +1,11 @@
 //! What a record says of the workload: nothing that the workload could choose.
 
-use calls::mesh::Heartbeat;
+use calls::{
+    Domain,
+    mesh::{Account, Heartbeat},
+};
+use wire::telemetry::{Cause, Reason};
+use zerocopy::FromZeros;
 
 use super::{
     packets::{self, V4},
@@ -38,11 +43,39 @@ fn packets_of_the_workload_that_are_refused_are_one_in_a_record_however_many_the
     let mut world = World::joined(&[]);
     let datagram = packets::udp(V4(NODE), V4(LAPTOP), (4000, 4000), b"news");
     for packets in [1, 7, 500] {
-        let before = world.now_telemetry().policy_dropped.get();
+        let before = world.now_telemetry().dropped(Reason::Policy);
         for _ in 0..packets {
             world.workload_sends(&datagram);
         }
-        assert_eq!(world.now_telemetry().policy_dropped.get(), before + 1);
-        assert_eq!(world.now_telemetry().policy_dropped.get(), before + 1);
+        assert_eq!(world.now_telemetry().dropped(Reason::Policy), before + 1);
+        assert_eq!(world.now_telemetry().dropped(Reason::Policy), before + 1);
     }
+}
+
+#[test]
+fn what_the_node_has_been_through_is_in_the_next_record_as_lifecycle_said_it_last() {
+    let mut world = World::joined(&[]);
+    assert_eq!(world.now_telemetry().boots.get(), 0);
+    for boots in [7, u64::MAX] {
+        let mut account =
+            Account { boots, keystore: 3, store_writes: 4, store_erases: 5, store_errors: 6, ..Account::new_zeroed() };
+        account.restarts[usize::from(u8::from(Domain::Claim))] = 2;
+        (account.fault_domain, account.fault_cause) = (u8::from(Domain::Claim).into(), u8::from(Cause::Hung).into());
+        (account.fault_count, account.fault_at_ms) = (2, 99_000);
+        account.command_floors = [1, 2, 3, 4, 5, 6, u32::MAX];
+        world.node.account.publish(&account);
+        let record = world.now_telemetry();
+        assert_eq!((record.boots.get(), record.keystore.get()), (boots, 3));
+        assert_eq!(record.restarts.map(|count| count.get()), account.restarts);
+        assert_eq!((record.fault_domain, record.fault_cause()), (Domain::Claim.into(), Some(Cause::Hung)));
+        assert_eq!((record.fault_count.get(), record.fault_at_ms.get()), (2, 99_000));
+        let store = [record.store_writes, record.store_erases, record.store_errors].map(|count| count.get());
+        assert_eq!(store, [4, 5, 6]);
+        assert_eq!(record.command_floors.map(|floor| floor.get()), account.command_floors);
+    }
+    // A number that no record has room for is none.
+    let account = Account { fault_domain: 300, fault_cause: 300, ..Account::new_zeroed() };
+    world.node.account.publish(&account);
+    let record = world.now_telemetry();
+    assert_eq!((record.fault_domain, record.fault_cause()), (0, Some(Cause::None)));
 }

@@ -6,7 +6,7 @@ use std::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 use calls::{
     alarm::{Alarm, AlarmOf},
     drops::Drops,
-    mesh::{Heartbeat, Membership, Stations, Tenancy},
+    mesh::{Account, Heartbeat, Membership, Stations, Tenancy},
     params::Params,
     rules::{MeshLink, Rules},
 };
@@ -52,6 +52,7 @@ struct Regions {
     perimeter: [Words; 2],
     stations: Words,
     drops: Words,
+    account: Words,
     workload: [Words; 2],
     tenancy: Words,
     heartbeat: Words,
@@ -67,6 +68,7 @@ impl Regions {
             perimeter: [region(0x10000), region(0x10000)],
             stations: region(0x1000),
             drops: region(0x1000),
+            account: region(0x1000),
             workload: [region(0x10000), region(0x10000)],
             tenancy: region(0x1000),
             heartbeat: region(0x1000),
@@ -83,6 +85,7 @@ impl Regions {
             perimeter: near(self.perimeter),
             stations: cell::Writer::new(ReadWrite::new(self.stations)).unwrap(),
             drops: cell::Reader::new(ReadOnly::new(self.drops)).unwrap(),
+            account: cell::Reader::new(ReadOnly::new(self.account)).unwrap(),
             workload: near(self.workload),
             tenancy: cell::Writer::new(ReadWrite::new(self.tenancy)).unwrap(),
             heartbeat: cell::Reader::new(ReadOnly::new(self.heartbeat)).unwrap(),
@@ -125,6 +128,8 @@ pub struct Node {
     pub stations: Stations,
     /// What the perimeter says.
     pub drops: cell::Writer<'static, Drops>,
+    /// What lifecycle says.
+    pub account: cell::Writer<'static, Account>,
     pub tenancy: Tenancy,
     /// Frames that left.
     pub left: Vec<Vec<u8>>,
@@ -166,6 +171,7 @@ impl Node {
             heartbeat: cell::Writer::new(ReadWrite::new(regions.heartbeat)).unwrap(),
             stations: Stations::NONE,
             drops: cell::Writer::new(ReadWrite::new(regions.drops)).unwrap(),
+            account: cell::Writer::new(ReadWrite::new(regions.account)).unwrap(),
             tenancy: Tenancy::new_zeroed(),
             left: Vec::new(),
             notified: true,
@@ -490,7 +496,7 @@ impl World {
     pub fn read_telemetry(&self, packet: &[u8]) -> Option<Telemetry> {
         let (ports, payload) = packets::read_udp(packet)?;
         (ports == (TELEMETRY_PORT, TELEMETRY_PORT)).then_some(())?;
-        Telemetry::parse(&payload).copied()
+        Telemetry::parse(&payload)
     }
 
     /// A record that was made now.

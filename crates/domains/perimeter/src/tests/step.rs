@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, vec::Vec};
 
 use calls::{
-    drops::Drops,
+    drops::{Drops, Reason},
     mesh::Stations,
     rules::{Nic, Report, Rules},
 };
@@ -126,7 +126,7 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
     send(&mut rig);
     rig.run(0);
     assert_eq!(passed(&mut rig), [0; 3]);
-    assert_eq!(rig.drops.poll(), Some(Drops { refused: 11, own: 8, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Closed, 11), (Reason::Own, 8)].into()));
     assert_eq!(rig.notified(), []);
 
     rig.rules.publish(&rules(Phase::Hold, true));
@@ -139,7 +139,7 @@ fn it_starts_closed_and_drops_what_the_rules_do_not_name() {
     send(&mut rig);
     rig.run(UNTIL);
     assert_eq!(passed(&mut rig), [1, 3, 0]);
-    assert_eq!(rig.drops.poll(), Some(Drops { refused: 11 + 8, own: 8 + 7, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Closed, 11), (Reason::Gate, 8), (Reason::Own, 8 + 7)].into()));
 }
 
 #[test]
@@ -163,9 +163,9 @@ fn a_step_is_bounded_for_each_ring() {
         rig.net.send(&[n as u8]).unwrap();
     }
     assert!(rig.core.step(0, &mut rig.ports));
-    assert_eq!(rig.drops.poll().unwrap().refused, BATCH as u64);
+    assert_eq!(rig.drops.poll().unwrap().all(), BATCH as u64);
     assert!(!rig.core.step(0, &mut rig.ports));
-    assert_eq!(rig.drops.poll().unwrap().refused, BATCH as u64 + 1);
+    assert_eq!(rig.drops.poll().unwrap().all(), BATCH as u64 + 1);
 }
 
 #[test]
@@ -179,10 +179,10 @@ fn a_full_ring_and_a_lying_one_are_counted() {
     rig.run(0);
     // Beacon's ring holds 31 frames.
     assert_eq!(received(&mut rig.beacon).len(), 31);
-    assert_eq!(rig.drops.poll(), Some(Drops { full: 29, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Full, 29)].into()));
     ReadWrite::new(rig.net_region).store(0, u64::MAX);
     rig.run(0);
-    assert_eq!(rig.drops.poll(), Some(Drops { full: 29, own: 1, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Full, 29), (Reason::Own, 1)].into()));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_frame_meets_the_rules_that_were_published_before_it() {
     rig.beacon.send(&hello).unwrap();
     rig.run(0);
     assert_eq!(received(&mut rig.net).len(), 1);
-    assert_eq!(rig.drops.poll(), Some(Drops { own: 1, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Own, 1)].into()));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_member_talks_to_the_stations_that_its_mesh_names_now() {
     assert_eq!(rig.notified(), [Channel::Net, Channel::Mesh]);
     rig.stations.publish(&Stations::NONE);
     assert_eq!(exchange(&mut rig), (0, 1));
-    assert_eq!(rig.drops.poll(), Some(Drops { refused: 1, own: 2, ..Drops::NONE }));
+    assert_eq!(rig.drops.poll(), Some([(Reason::Closed, 1), (Reason::Own, 2)].into()));
     assert_eq!((received(&mut rig.beacon).len(), received(&mut rig.claim).len()), (0, 0));
 }
 
@@ -236,12 +236,14 @@ fn dropped_frames_are_told_with_those_of_net_and_wake_nobody() {
     }
     rig.claim.send(&find).unwrap();
     rig.run(0);
-    let mine = Drops { malformed: 2, refused: 1, own: 1, full: 0 };
+    let mine: Drops = [(Reason::Checksum, 1), (Reason::Length, 1), (Reason::Gate, 1), (Reason::Own, 1)].into();
     assert_eq!((rig.drops.poll(), rig.notified()), (Some(mine), Vec::new()));
     // What net says is added, and is not asked whether it can be.
-    rig.net_drops.publish(&Drops { malformed: 5, refused: u64::MAX, own: 0, full: 7 });
+    rig.net_drops.publish(&[(Reason::Length, 5), (Reason::Gate, u64::MAX), (Reason::Full, 7)].into());
     rig.run(0);
-    let both = Drops { malformed: 7, refused: u64::MAX, own: 1, full: 7 };
+    let both: Drops =
+        [(Reason::Checksum, 1), (Reason::Length, 6), (Reason::Gate, u64::MAX), (Reason::Own, 1), (Reason::Full, 7)]
+            .into();
     assert_eq!((rig.drops.poll(), rig.notified()), (Some(both), Vec::new()));
     rig.run(0);
     assert_eq!(rig.drops.poll(), None);
