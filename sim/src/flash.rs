@@ -3,13 +3,28 @@
 //! Until a driver and a log for real flash exist, what is simulated is the interface that the keystore sees: slots, of
 //! which a write that is cut off leaves the old record or none.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::{RefCell, RefMut},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use calls::store::{Progress, Sealed, Slot, Store};
 
+use crate::nor::{Chip, Nor};
+
+/// Bytes of an erase block, as on the boards.
+const BLOCK: usize = 256 << 10;
+
 /// A flash; copies of the handle are the same one.
-#[derive(Clone, Default)]
-pub struct Flash(Rc<RefCell<Contents>>);
+#[derive(Clone)]
+pub struct Flash(Rc<RefCell<Contents>>, Chip);
+
+impl Default for Flash {
+    fn default() -> Self {
+        Self(Rc::default(), Chip(Rc::new(RefCell::new(Nor::new(BLOCK)))))
+    }
+}
 
 #[derive(Clone, Default)]
 struct Contents {
@@ -37,7 +52,17 @@ impl Flash {
 
     /// The same contents, in another flash.
     pub fn copy(&self) -> Self {
-        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())), Chip(Rc::new(RefCell::new(self.nor().clone()))))
+    }
+
+    /// What `store` has.
+    pub fn nor(&self) -> RefMut<'_, Nor> {
+        self.1.0.borrow_mut()
+    }
+
+    /// The handle that `store` has of it.
+    pub fn chip(&self) -> Chip {
+        self.1.clone()
     }
 
     /// How many records were written so far.
@@ -59,6 +84,7 @@ impl Flash {
     pub fn restore(&self) {
         let mut contents = self.0.borrow_mut();
         (contents.cut, contents.dead) = (None, false);
+        self.nor().restore();
     }
 }
 

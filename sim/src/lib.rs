@@ -15,6 +15,7 @@ pub mod flash;
 pub mod fleet;
 mod hostile;
 pub mod machine;
+pub mod nor;
 pub mod rng;
 pub mod scenario;
 pub mod segment;

@@ -18,6 +18,7 @@ use zerocopy::FromZeros;
 use crate::{
     flash::{Flash, Handle},
     hostile::Hostile,
+    nor::Chip,
     rng::Rng,
     system::{DomainId, System},
 };
@@ -434,10 +435,10 @@ impl<'a> node::keystore::shell::Machine<'a> for Place<'a> {
 }
 
 impl<'a> node::store::shell::Machine<'a> for Place<'a> {
-    type Flash = node::store::Absent;
+    type Flash = Chip;
 
-    fn flash(&mut self) -> Self::Flash {
-        node::store::Absent
+    fn flash(&mut self) -> Chip {
+        self.ground.devices.flash.chip()
     }
 }
 
