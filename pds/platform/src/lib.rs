@@ -5,9 +5,13 @@
 #![no_std]
 
 mod clock;
+mod parent;
 mod region;
+mod reset;
+mod symbols;
 
 pub use clock::{counter, now};
+pub use parent::Parent;
 use pd::Wake;
 pub use pd::{Child, fits};
 pub use region::{place, words};
@@ -15,20 +19,6 @@ pub use sel4_microkit::Handler;
 use sel4_microkit::{ChannelSet, Infallible, MessageInfo};
 #[doc(hidden)]
 pub use shm;
-
-/// The value that the system description gives to a symbol of this domain (`setvar_*`). Zero if it gives none.
-///
-/// A symbol may be named once in a domain: twice does not link.
-#[macro_export]
-macro_rules! setvar {
-    ($symbol:expr) => {{
-        // Written into the image by the Microkit tool, so it must be there and must not be folded to zero.
-        #[unsafe(export_name = $symbol)]
-        #[unsafe(link_section = ".data")]
-        static VALUE: ::core::sync::atomic::AtomicUsize = ::core::sync::atomic::AtomicUsize::new(0);
-        VALUE.load(::core::sync::atomic::Ordering::Relaxed)
-    }};
-}
 
 /// The words of the region whose symbols are `NAME` and `NAME_size`.
 #[doc(hidden)]
@@ -107,22 +97,6 @@ impl pd::Channel for Channel {
     fn id(self) -> usize {
         self.0.index()
     }
-}
-
-/// The hold on the children that a parent of them has.
-pub struct Parent(());
-
-impl Parent {
-    /// For the one domain that has children, before they run.
-    #[expect(clippy::new_without_default, reason = "there is one of it in a program")]
-    pub const fn new() -> Self {
-        Self(())
-    }
-}
-
-impl pd::Parent for Parent {
-    /// Nothing yet: a child that has faulted stays where it is.
-    fn restart(&mut self, _: Child) {}
 }
 
 /// A domain as the runtime sees it.

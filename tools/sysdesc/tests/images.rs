@@ -1,7 +1,8 @@
 //! The rules on the release images: `make test-sel4` builds them and runs this; nothing here does.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
+use object::{LittleEndian, Object, ObjectSegment, ObjectSymbol, read::elf::ElfFile64};
 use serde_json::{Value, json};
 use sysdesc::{
     Board, System, elaborate,
@@ -60,6 +61,49 @@ fn no_page_of_the_keystore_can_be_anothers(board: &str) {
         }
     }
     assert!(tried > 100, "only {tried} pages tried");
+}
+
+/// What the table of each child's program puts back is what the program has in its writable segments, and all of it; it
+/// begins with that.
+fn children_begin_with_their_own_memory(board: &str) {
+    let (_, system, _) = image(board);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join("target").join(format!("{board}-release"));
+    let children = system.all_domains().into_iter().filter(|domain| domain.id.is_some());
+    for child in children {
+        let program = fs::read(root.join("programs").join(&child.name).join(&child.image.path)).unwrap();
+        let elf = ElfFile64::<LittleEndian>::parse(program.as_slice()).unwrap();
+        let loads = || elf.segments().map(|segment| (segment.address(), segment.size(), segment.data().unwrap()));
+        let word = |at: u64| {
+            let (from, _, bytes) = loads().find(|(from, size, _)| (*from..from + size).contains(&at)).unwrap();
+            u64::from_le_bytes(bytes[(at - from) as usize..][..8].try_into().unwrap())
+        };
+        let symbol = |name: &str| elf.symbol_by_name(name).unwrap().address();
+        assert_eq!(elf.entry(), symbol("_reset"), "{}", child.name);
+        let mut entry = symbol("reset_table");
+        assert_eq!(Some(word(entry)), child.stack_size, "{}", child.name);
+        let mut memory = BTreeMap::new();
+        entry += 8;
+        while word(entry) != 0 {
+            let [to, end, from, until] = [0, 8, 16, 24].map(|field| word(entry + field));
+            let words = (to..end).step_by(8).zip((from..).step_by(8));
+            memory.extend(words.map(|(to, from)| (to, if from < until { word(from) } else { 0 })));
+            entry += 32;
+        }
+        for segment in elf.segments().filter(|segment| segment.permissions().writable()) {
+            let bytes = segment.data().unwrap();
+            for at in 0..segment.size() {
+                let address = segment.address() + at;
+                let value = memory[&(address - address % 8)].to_le_bytes()[(address % 8) as usize];
+                assert_eq!(value, bytes.get(at as usize).copied().unwrap_or(0), "{} at {address:#x}", child.name);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs seL4 images: make test-sel4"]
+fn every_child_of_every_image_begins_with_its_own_memory() {
+    sel4_boards().unwrap().iter().for_each(|board| children_begin_with_their_own_memory(board));
 }
 
 #[test]

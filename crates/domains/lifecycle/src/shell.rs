@@ -19,7 +19,8 @@ macro_rules! wires_and {
         pd::wires! { $($wires)* children { $($name),* } }
 
         impl<C> Wires<'_, C> {
-            fn children(&self) -> [(Who, pd::Child); Who::CHILDREN.len()] {
+            /// All children, with their numbers.
+            pub fn children(&self) -> [(Who, pd::Child); Who::CHILDREN.len()] {
                 [$((Who::$child, self.$name)),*]
             }
         }

@@ -12,6 +12,8 @@ use sel4_microkit::protection_domain;
 fn init() -> impl Handler {
     let mut shell = Shell::new(wires!(), VirtioRng::bind());
     let interrupt = channel!(device_irq);
+    // One that came before a restart was never acknowledged.
+    done(interrupt);
     start(move |wake: &Wake| {
         let more = shell.step(wake);
         // The source has acknowledged to the device, and was drained.

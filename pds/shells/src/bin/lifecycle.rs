@@ -8,5 +8,7 @@ use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), Parent::new()))
+    let wires = wires!();
+    let parent = Parent::new(wires.children().map(|(_, child)| child));
+    start(Shell::new(wires, parent))
 }

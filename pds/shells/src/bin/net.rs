@@ -12,6 +12,8 @@ use sel4_microkit::protection_domain;
 fn init() -> impl Handler {
     let mut shell = Shell::new(wires!(), VirtioNet::bind());
     let interrupt = channel!(device_irq);
+    // One that came before a restart was never acknowledged.
+    done(interrupt);
     let mut interrupted = false;
     start(move |wake: &Wake| {
         if wake.by(interrupt) {

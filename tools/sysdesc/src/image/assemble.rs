@@ -16,7 +16,7 @@ use super::{
     capdl::Spec,
     kernel::{self, Properties},
     policy::{KEYSTORE, Policy},
-    rules,
+    reset, rules,
 };
 use crate::description::{self, Board, System, boards};
 
@@ -100,9 +100,14 @@ pub fn assemble(board: &str, config: &str, system: &System, policy: Option<&Poli
     check_kernel(&sdk, &project().join("kernel-config"), board, config)?;
     let (description, image, capdl) = (to.join("system.xml"), to.join("loader.img"), to.join("capdl.json"));
     let origin = format!("system.xml for {board}");
-    fs::write(&description, system.to_xml(&origin)).with_context(|| description.display().to_string())?;
+    let restartable = to.join("programs");
+    let put_together = reset::resettable(system, &programs, &restartable)?;
+    fs::write(&description, put_together.to_xml(&origin)).with_context(|| description.display().to_string())?;
     let mut tool = Command::new(sdk.join("bin/microkit"));
-    tool.arg(&description).args(["--board", board, "--config", config]).arg("--search-path").arg(programs);
+    tool.arg(&description)
+        .args(["--board", board, "--config", config])
+        .arg("--search-path")
+        .args([restartable, programs]);
     tool.arg("-o").arg(&image).arg("-r").arg(to.join("report.txt")).arg("--capdl-json").arg(&capdl);
     let output = tool.output().with_context(|| sdk.display().to_string())?;
     if !output.status.success() {

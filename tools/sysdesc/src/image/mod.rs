@@ -4,4 +4,5 @@ pub mod assemble;
 pub mod capdl;
 pub mod kernel;
 pub mod policy;
+mod reset;
 pub mod rules;
