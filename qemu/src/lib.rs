@@ -3,6 +3,7 @@
 //! It knows no protocol and looks at no frame: a machine has a console to read, a network socket, a source of
 //! entropy and a device secret, as any board has.
 
+mod flash;
 mod initramfs;
 pub mod linux;
 pub mod machine;

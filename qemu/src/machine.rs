@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{dgram, memory::Memory, plain, project, with_us};
+use crate::{dgram, flash::Flash, memory::Memory, plain, project, with_us};
 
 /// `qemu/BOARD.toml`.
 #[derive(Deserialize)]
@@ -19,6 +19,7 @@ use crate::{dgram, memory::Memory, plain, project, with_us};
 struct Line {
     program: String,
     arguments: Vec<String>,
+    flash: Flash,
 }
 
 /// What `boards/BOARD.toml` says of the memory, which is all that is read there.
@@ -73,7 +74,7 @@ pub fn program(board: &str) -> Result<String> {
 pub struct Setup<'a> {
     pub board: &'a str,
     pub image: &'a Path,
-    /// An existing directory for this machine's own files.
+    /// An existing directory for this machine's own files. Its flash stays there: with another directory it is another device.
     pub dir: &'a Path,
     /// Per node, put into memory beside the image.
     pub device_secret: &'a [u8; 32],
@@ -129,9 +130,16 @@ impl Setup<'_> {
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&secret);
         file.and_then(|mut file| file.write_all(self.device_secret)).with_context(|| secret.display().to_string())?;
+        let flash = line.flash.of(self.dir)?;
         let mac = self.mac.map(|byte| format!("{byte:02x}")).join(":");
         let ram = format!("{}B", ram(self.board)?);
-        let values = [("{image}", plain(self.image)?), ("{secret}", plain(&secret)?), ("{mac}", &mac), ("{ram}", &ram)];
+        let values = [
+            ("{image}", plain(self.image)?),
+            ("{secret}", plain(&secret)?),
+            ("{flash}", plain(&flash)?),
+            ("{mac}", &mac),
+            ("{ram}", &ram),
+        ];
         let fill = |argument: &String| {
             values.iter().fold(argument.clone(), |argument, (name, value)| argument.replace(name, value))
         };
@@ -157,8 +165,8 @@ mod tests {
 
     #[test]
     fn a_machine_has_the_memory_that_its_boards_image_is_made_for() {
-        let dir = tempfile::tempdir().unwrap();
         for board in sel4_boards().unwrap() {
+            let dir = tempfile::tempdir().unwrap();
             let setup = Setup {
                 board: &board,
                 image: Path::new("image"),
@@ -181,6 +189,7 @@ mod tests {
         let line = |arguments: &[&str]| Line {
             program: "qemu".to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Line::of("qemu_virt_aarch64").unwrap()
         };
         assert!(line(&["-m", "size={ram}"]).check().is_ok());
         for bad in

@@ -4,20 +4,7 @@
 
 use console::Serial;
 
-/// A byte-wide or word-wide register.
-struct Register<T>(*mut T);
-
-impl<T: Copy> Register<T> {
-    fn read(&self) -> T {
-        // SAFETY: `Uart::bind` took the address from the description, which maps the device's page there.
-        unsafe { self.0.read_volatile() }
-    }
-
-    fn write(&self, value: T) {
-        // SAFETY: as above; these registers take any value.
-        unsafe { self.0.write_volatile(value) }
-    }
-}
+use crate::register::Register;
 
 pub enum Uart {
     Pl011 { base: usize },

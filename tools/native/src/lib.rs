@@ -4,6 +4,7 @@
 //! inside a domain.
 
 mod boot;
+pub mod flash;
 pub mod pd;
 pub mod runner;
 mod words;

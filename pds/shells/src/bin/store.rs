@@ -2,11 +2,12 @@
 #![no_std]
 #![no_main]
 
-use node::store::{Absent, shell::Shell, wires};
+use drivers::cfi::CfiFlash;
+use node::store::{shell::Shell, wires};
 use platform::{Handler, start};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), Absent))
+    start(Shell::new(wires!(), CfiFlash::bind()))
 }

@@ -1,7 +1,7 @@
 //! Every domain of a node on native: the runner tells each process which program of the description it is.
 
 use ::pd::{Child, Domain, Platform};
-use native::pd::{self, Channel, Device, Heap};
+use native::pd::{self, Channel, Device, Heap, Nor};
 
 use shm::{Micros, ReadOnly, ReadWrite};
 
@@ -124,10 +124,10 @@ impl keystore::shell::Machine<'static> for Native {
 }
 
 impl node::store::shell::Machine<'static> for Native {
-    type Flash = node::store::Absent;
+    type Flash = Nor;
 
-    fn flash(&mut self) -> Self::Flash {
-        node::store::Absent
+    fn flash(&mut self) -> Nor {
+        Nor::new(self.0.device("flash"))
     }
 }
 

@@ -4,7 +4,8 @@ use std::{cell::Cell, os::fd::BorrowedFd};
 
 use rustix::{
     event::PollFlags,
-    io::{Errno, read, write},
+    fs::fdatasync,
+    io::{Errno, pread, pwrite, read, write},
     time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime},
 };
 use shm::Micros;
@@ -90,6 +91,37 @@ impl Device {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Reads a flash from this byte on: all of `to`, or it fails.
+    pub fn read_at(self, at: usize, to: &mut [u8]) -> bool {
+        let Some(fd) = self.0.fd else { return false };
+        let mut done = 0;
+        while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match pread(fd, rest, (at + done) as u64) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => done += count,
+            }
+        }
+        true
+    }
+
+    /// Writes to a flash from this byte on: all of `bytes`, or it fails.
+    pub fn write_at(self, at: usize, bytes: &[u8]) -> bool {
+        let Some(fd) = self.0.fd else { return false };
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            match pwrite(fd, rest, (at + done) as u64) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => done += count,
+            }
+        }
+        true
+    }
+
+    /// What was written to a flash outlasts the host's power from here on. For a file in memory that is nothing.
+    pub fn sync(self) -> bool {
+        self.0.fd.is_some_and(|fd| fdatasync(fd).is_ok())
     }
 
     /// Lets a timer wake this domain at `deadline`, or stops it.

@@ -6,6 +6,7 @@
 
 mod device;
 mod dying;
+mod flash;
 mod heap;
 mod seal;
 
@@ -30,6 +31,7 @@ use shm::{Micros, ReadOnly, ReadWrite, region::WORD};
 pub use device::Device;
 pub(crate) use dying::PANICKED;
 pub use dying::finish;
+pub use flash::Nor;
 pub use heap::Heap;
 
 use crate::boot::{Boot, BootRegion, VARIABLE};

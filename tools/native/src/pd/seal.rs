@@ -11,9 +11,9 @@ use seccompiler::{
 use sysdesc::DeviceKind;
 
 use super::{dying, heap};
-use crate::boot::Boot;
+use crate::{boot::Boot, flash};
 
-/// What a console may write to a file: an attacker who makes it talk does not fill the disk.
+/// What a console may write to a file: an attacker who makes it talk does not fill the disk. A flash does not grow at all.
 const LONGEST_FILE: u64 = 64 << 20;
 
 pub(super) fn seal(boot: &Boot) -> io::Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn seal(boot: &Boot) -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Nproc, 0)?;
-    limit(Resource::Fsize, if rights.writes_a_file { LONGEST_FILE } else { 0 })?;
+    limit(Resource::Fsize, rights.longest_file)?;
     limit(Resource::Memlock, 0)?;
     dying::install_handlers()?;
     // The first look at the clock finds the kernel's page for it, with calls that the filter forbids.
@@ -48,7 +48,10 @@ struct Rights {
     read: Vec<RawFd>,
     write: Vec<RawFd>,
     arm: Vec<RawFd>,
-    writes_a_file: bool,
+    /// Read, written and brought to the disk at any place.
+    flash: Vec<RawFd>,
+    /// How long a file that is written to may get.
+    longest_file: u64,
 }
 
 impl Rights {
@@ -70,7 +73,11 @@ impl Rights {
                 DeviceKind::EntropyPipe => rights.read.push(fd),
                 DeviceKind::File => {
                     rights.write.push(fd);
-                    rights.writes_a_file = true;
+                    rights.longest_file = LONGEST_FILE;
+                }
+                DeviceKind::Flash => {
+                    rights.flash.push(fd);
+                    rights.longest_file = rights.longest_file.max(flash::SIZE as u64);
                 }
                 DeviceKind::Timerfd => {
                     rights.read.push(fd);
@@ -82,7 +89,7 @@ impl Rights {
     }
 
     fn close_all_others(&self) -> io::Result<()> {
-        let mut kept: Vec<_> = self.read.iter().chain(&self.write).copied().collect();
+        let mut kept: Vec<_> = self.read.iter().chain(&self.write).chain(&self.flash).copied().collect();
         kept.sort_unstable();
         kept.dedup();
         let mut next = 0;
@@ -119,8 +126,14 @@ fn filter(rights: &Rights) -> Result<BpfProgram, seccompiler::Error> {
     ]);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_poll, vec![]);
-    let by_descriptor =
-        [(libc::SYS_read, &rights.read), (libc::SYS_write, &rights.write), (libc::SYS_timerfd_settime, &rights.arm)];
+    let by_descriptor = [
+        (libc::SYS_read, &rights.read),
+        (libc::SYS_write, &rights.write),
+        (libc::SYS_timerfd_settime, &rights.arm),
+        (libc::SYS_pread64, &rights.flash),
+        (libc::SYS_pwrite64, &rights.flash),
+        (libc::SYS_fdatasync, &rights.flash),
+    ];
     for (call, fds) in by_descriptor {
         if !fds.is_empty() {
             rules.insert(call, on(fds)?);

@@ -31,7 +31,7 @@ pub struct Config {
 /// What stands behind a device.
 #[derive(Debug)]
 pub enum Plug {
-    /// Nothing: a network device whose cable is loose; a timer.
+    /// Nothing: a network device whose cable is loose; a timer; a flash that is new, and forgotten at the end.
     Nothing,
     /// A port of a switch: the endpoint's own socket, the switch's, and the device's address.
     Switch {
@@ -42,9 +42,9 @@ pub enum Plug {
     Entropy(Entropy),
     /// The runner's own standard output.
     Stdout,
-    /// A file to append to.
+    /// A file to append to; of a flash, what is in it.
     File(PathBuf),
-    /// An open descriptor to write to.
+    /// An open descriptor to write to; of a flash, one that is read too and is of its size.
     Descriptor(OwnedFd),
 }
 
@@ -93,7 +93,7 @@ impl Plug {
         match kind {
             DeviceKind::EntropyPipe => Self::Entropy(Entropy::Good),
             DeviceKind::File => Self::Stdout,
-            DeviceKind::SwitchPort | DeviceKind::Timerfd => Self::Nothing,
+            DeviceKind::SwitchPort | DeviceKind::Timerfd | DeviceKind::Flash => Self::Nothing,
         }
     }
 
@@ -107,7 +107,7 @@ impl Plug {
                 Ok(Self::Switch { own: own.into(), switch: switch.into(), mac: parse_mac(mac)? })
             }
             DeviceKind::EntropyPipe => text.parse().map(Self::Entropy),
-            DeviceKind::File => Ok(Self::File(text.into())),
+            DeviceKind::File | DeviceKind::Flash => Ok(Self::File(text.into())),
             DeviceKind::Timerfd => Err(BadOption("a timer has no options".to_owned())),
         }
     }

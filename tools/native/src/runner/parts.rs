@@ -23,7 +23,7 @@ use sysdesc::{Device, DeviceKind, Domain, Map, Perms, Region, System};
 use super::{Config, Plug, StartError, failed, feed, find};
 use crate::{
     boot::{Boot, BootChannel, BootChild, BootDevice, BootRegion},
-    words,
+    flash, words,
 };
 
 /// One domain, ready to be started.
@@ -272,6 +272,11 @@ fn plug_in(part: &mut Part, device: &Device, config: &mut Config) -> Result<(), 
         }
         (DeviceKind::File, Plug::File(path)) => Some(append_to(&path)?),
         (DeviceKind::File, Plug::Descriptor(fd)) => Some(fd),
+        (DeviceKind::Flash, Plug::Nothing) => Some(flash::anonymous().map_err(|error| failed(&name, error))?),
+        (DeviceKind::Flash, Plug::File(path)) => {
+            Some(flash::open(&path).map_err(|error| failed(path.display(), error))?.into())
+        }
+        (DeviceKind::Flash, Plug::Descriptor(fd)) => Some(fd),
         (DeviceKind::Timerfd, Plug::Nothing) => {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
             Some(timerfd_create(TimerfdClockId::Monotonic, flags).map_err(|error| failed(&name, error))?)

@@ -52,6 +52,8 @@ pub enum DeviceKind {
     File,
     /// A timer of the monotonic clock.
     Timerfd,
+    /// A file that behaves as NOR flash.
+    Flash,
 }
 
 /// What a board gives for one `<device>`.
@@ -140,7 +142,7 @@ impl Memory {
 }
 
 impl DeviceKind {
-    const ALL: [Self; 4] = [Self::SwitchPort, Self::EntropyPipe, Self::File, Self::Timerfd];
+    const ALL: [Self; 5] = [Self::SwitchPort, Self::EntropyPipe, Self::File, Self::Timerfd, Self::Flash];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -148,6 +150,7 @@ impl DeviceKind {
             Self::EntropyPipe => "entropy-pipe",
             Self::File => "file",
             Self::Timerfd => "timerfd",
+            Self::Flash => "flash",
         }
     }
 
