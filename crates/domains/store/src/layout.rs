@@ -16,6 +16,9 @@ pub const ENTRY: [u8; 4] = *b"entr";
 /// Another number for each layout that an earlier version cannot read. The block's header is the same in all.
 pub const FORMAT: u32 = 1;
 
+/// The generation of blocks that are written for the first time.
+pub const NEW: u32 = 1;
+
 /// What an erased byte reads as.
 pub const ERASED: u8 = 0xff;
 /// A word that has been set. An erased one is not.
@@ -86,6 +89,16 @@ impl BlockHeader {
 
     fn made(&self) -> Digest {
         Sha256::digest(&self.as_bytes()[..DIGESTED]).into()
+    }
+
+    /// Whether it says the same.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.as_bytes()[..UNTIL_VALID] == other.as_bytes()[..UNTIL_VALID]
+    }
+
+    /// Whether there is something where nobody writes.
+    pub fn is_scribbled(&self) -> bool {
+        !is_erased(&self.unused)
     }
 
     /// Whether somebody has written it as it is, of whatever format.

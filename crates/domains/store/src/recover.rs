@@ -5,10 +5,10 @@
 
 use calls::store::Finding;
 
-use crate::scan::{Owner, Scan, Top};
-
-/// The generation of blocks that are written for the first time.
-pub const NEW: u32 = 1;
+use crate::{
+    layout::NEW,
+    scan::{Owner, Scan, Top},
+};
 
 /// The newest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

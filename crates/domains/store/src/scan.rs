@@ -5,7 +5,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     flash::{Flash, PAGE},
-    layout::{BlockHeader, Digest, ENTRY, EntryHeader, FORMAT, Geometry, Mark, is_erased, is_set, is_settled},
+    layout::{
+        BlockHeader, Digest, ENTRY, EntryHeader, FORMAT, Geometry, Mark, NEW, SET, is_erased, is_set, is_settled,
+    },
 };
 
 /// Whose a block is.
@@ -136,9 +138,10 @@ impl Scanner {
         self.scan.owner = match self.header {
             header if !header.holds() => Owner::Unknown,
             header if header.format.get() > FORMAT => Owner::Newer,
-            header if header == self.expected(generation) => Owner::Ours { generation },
+            header if header.is_like(&self.expected(generation)) => Owner::Ours { generation },
             _ => Owner::Misplaced,
         };
+        self.scan.dirty |= self.header.is_scribbled();
         for (mark, said) in [
             (Mark::First, &mut self.scan.first),
             (Mark::Second, &mut self.scan.second),
@@ -147,7 +150,8 @@ impl Scanner {
             let mut word = [0; 4];
             read(flash, Geometry::mark(begin, mark), &mut word)?;
             let word = u32::from_le_bytes(word);
-            *said = is_set(word);
+            // The other block is whole before this is begun to be written, and what it ends is not to come back.
+            *said = if mark == Mark::Closed { word != !SET } else { is_set(word) };
             self.scan.dirty |= !is_settled(word);
         }
         Ok(Stage::Place(0))
@@ -220,7 +224,7 @@ impl Scanner {
 
     /// Whether the header that was read is erased, or has no bit cleared that a new block's has not.
     fn is_beginning(&self) -> bool {
-        let new = self.expected(crate::recover::NEW);
+        let new = self.expected(NEW);
         let bytes = self.header.as_bytes().iter().zip(new.as_bytes());
         bytes.into_iter().all(|(read, new)| read & new == *new)
     }

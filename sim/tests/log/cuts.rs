@@ -1,65 +1,12 @@
-//! The log of `store` on a flash that loses its power: at every point of appends, rotations and purges, and then at every
-//! point of what recovers.
+//! Power that goes at every point of appends, rotations and purges, and then at every point of what recovers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use calls::store::Finding;
-use node::store::{Log, Outcome, Stands};
+use node::store::{Log, Outcome};
 use sim::nor::{Cut, Image, Nor};
 
-/// Small, so that little is a whole life: a body in one page, three entries in a block.
-const BODY: usize = 12;
-const BLOCK: usize = 512;
-const RECORD: u8 = 1;
-
-fn whole() -> bool {
-    std::env::var_os("SIM_WHOLE").is_some()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    Append(u64),
-    Purge,
-    Find,
-}
-
-/// What an entry of this number says.
-fn body(sequence: u64) -> [u8; BODY] {
-    let mut body = [0; BODY];
-    body[..8].copy_from_slice(&sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    body
-}
-
-/// Has something done; `None` if power went.
-fn run(log: &mut Log<BODY>, nor: &mut Nor, act: Act) -> Option<Outcome> {
-    match act {
-        Act::Append(sequence) => log.append(RECORD, sequence, &body(sequence)),
-        Act::Purge => log.purge(RECORD),
-        Act::Find => log.find(RECORD),
-    }
-    for _ in 0..10_000 {
-        let stands = log.step(nor);
-        if nor.is_dead() {
-            return None;
-        }
-        if let Stands::Over(outcome) = stands {
-            if let Outcome::Found(Finding::Found, sequence) = outcome {
-                assert_eq!(*log.body(), body(sequence), "the entry of {sequence}");
-            }
-            return Some(outcome);
-        }
-    }
-    panic!("{act:?} has no end");
-}
-
-/// The number that is found, 0 if the log is empty.
-fn found(outcome: Outcome) -> u64 {
-    match outcome {
-        Outcome::Found(Finding::Found, sequence) => sequence,
-        Outcome::Found(Finding::Empty, 0) => 0,
-        outcome => panic!("{outcome:?}"),
-    }
-}
+use crate::{Act, BLOCK, found, run, whole};
 
 /// A life: as many appends as fill the blocks more than twice, and purges at each filling.
 fn life() -> Vec<Act> {
