@@ -83,9 +83,24 @@ fn shared_memory_keeps_no_secret_that_has_been_taken() {
         pass(&world, Duration::from_secs(30)).await;
         empty("rotated");
         held("rotated");
+        // Whoever is started anew, in the middle of anything.
+        for (number, domain) in
+            ["mesh", "beacon", "claim", "perimeter", "entropy", "timer", "store"].into_iter().enumerate()
+        {
+            let step = world.borrow().steps() + 3 + 7 * number as u64;
+            world.borrow_mut().before_step(step, move |world| world.kill(node, domain));
+            let _ = admin.command(Operation::Rotate, WAIT).await.unwrap();
+            pass(&world, Duration::from_secs(30)).await;
+            let anew = format!("genesis: fault {domain} died; started anew");
+            assert!(world.borrow().console(node).iter().any(|line| line.starts_with(&anew)), "{domain}");
+            empty(domain);
+            held(domain);
+        }
         // Sealed, it has no mesh.
-        world.borrow_mut().kill(node, "net");
-        pass(&world, Duration::from_secs(30)).await;
+        for _ in 0..6 {
+            world.borrow_mut().kill(node, "net");
+            pass(&world, Duration::from_secs(16)).await;
+        }
         assert_eq!(world.borrow().phase(node), Some("sealed"));
         empty("sealed");
         assert_eq!(places(&world.borrow(), node, &preshared), [] as [&str; 0]);

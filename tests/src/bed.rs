@@ -3,7 +3,13 @@
 //! A node is native, or, if `GENESIS_BOARD` names a board, the release image on that board under QEMU. The tests
 //! are the same.
 
-use std::{cell::Cell, net::Ipv6Addr, path::Path, thread, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    net::Ipv6Addr,
+    path::Path,
+    thread,
+    time::Instant,
+};
 
 use crypto::AnchorPublic;
 use lab::{Lab, NATIVE, NodeOptions, Seen};
@@ -68,7 +74,7 @@ impl Bed {
         let fuse = options.faulty.clone();
         let options = NodeOptions { board: board.to_owned(), ..options };
         let node = self.lab.node(options).unwrap_or_else(|error| panic!("{error:#}"));
-        Node { node, from: Cell::new(0), fuse, lit: Cell::new(false) }
+        Node { node, from: Cell::new(0), fuse, lit: Cell::new(false), killed: RefCell::default() }
     }
 
     /// A host with a port of its own.
@@ -143,6 +149,8 @@ pub struct Node {
     /// The domain that has a fuse.
     fuse: Option<String>,
     lit: Cell<bool>,
+    /// Domains that the test has killed.
+    killed: RefCell<Vec<String>>,
 }
 
 impl Node {
@@ -224,6 +232,20 @@ impl Node {
         self.lit.set(true);
     }
 
+    /// Kills the process of a domain, as a fault would, and waits until another is in its place, and the console says so. It
+    /// is the death of this number of that domain.
+    pub fn kill(&self, domain: &str, number: u32) {
+        let before = self.node.processes().get(domain).copied();
+        assert!(before.is_some() && self.node.kill(domain), "{domain} does not run");
+        self.killed.borrow_mut().push(domain.to_owned());
+        let (begin, count) = (died(domain), format!(" ({number} so far, "));
+        let is_it = |line: &String| line.starts_with(&begin) && line.contains(&count);
+        self.wait("restart", |seen| seen.lines.iter().any(is_it).then_some(()));
+        self.wait("other process", |seen| {
+            seen.processes.get(domain).is_some_and(|pid| Some(*pid) != before).then_some(())
+        });
+    }
+
     /// Domains that have died so far.
     pub fn deaths(&self) -> Vec<String> {
         let seen = self.node.seen();
@@ -233,9 +255,9 @@ impl Node {
     }
 }
 
-/// What the console says of a domain's death.
+/// How a line begins that the console says of a domain's death.
 pub fn died(domain: &str) -> String {
-    format!("genesis: fault {domain} died; power-cycle the node")
+    format!("genesis: fault {domain} died; ")
 }
 
 impl Drop for Node {
@@ -246,8 +268,10 @@ impl Drop for Node {
         }
         let mut deaths = self.deaths();
         if let Some(domain) = self.fuse.as_ref().filter(|_| self.lit.get()) {
-            deaths.retain(|line| *line != died(domain));
+            deaths.retain(|line| !line.starts_with(&died(domain)));
         }
+        let killed = self.killed.borrow();
+        deaths.retain(|line| !killed.iter().any(|domain| line.contains(&format!(" {domain} died"))));
         assert_eq!(deaths, [] as [String; 0], "domains died");
     }
 }

@@ -31,12 +31,18 @@ impl Fleet {
     pub fn node(&mut self, bed: &Bed) -> (Node, String) {
         let node = bed.node(ticket());
         node.wait_phase("hold");
+        let address = self.claims(&node);
+        (node, address)
+    }
+
+    /// Claims a node with its ticket. Returns its inner address.
+    pub fn claims(&mut self, node: &Node) -> String {
         let ticket = node.ticket();
         self.host.ok(&format!("umask 077; echo '{ticket}' >/run/admin/ticket"));
         let said = self.admin("claim --ticket-file /run/admin/ticket");
         node.wait_phase("claimed");
         let address = said.split_whitespace().find(|word| word.starts_with("10.8.0."));
-        (node, address.unwrap_or_else(|| panic!("no inner address: {said}")).to_owned())
+        address.unwrap_or_else(|| panic!("no inner address: {said}")).to_owned()
     }
 
     pub fn ping(&mut self, address: &str) {

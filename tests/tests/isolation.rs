@@ -6,12 +6,12 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::mpsc,
     time::Duration,
 };
 
 use calls::params::Params;
-use native::runner::{Cause, Config, Death, Outcome, Plug, StartError, System, program_dir};
+use native::runner::{Cause, Config, Death, Event, Outcome, Plug, StartError, System, program_dir};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open},
@@ -131,14 +131,17 @@ fn start(name: &str) -> Result<System, StartError> {
     System::start(config)
 }
 
-fn next(deaths: &Receiver<Death>) -> Result<Death, RecvTimeoutError> {
-    deaths.recv_timeout(PATIENCE)
+fn next(system: &System) -> Death {
+    match system.events().recv_timeout(PATIENCE) {
+        Ok(Event::Died(death)) => death,
+        other => panic!("{other:?} and no death"),
+    }
 }
 
 #[test]
 fn a_domain_that_never_waits_holds_up_nobody() {
     let system = start("spins").unwrap();
-    let mut finished = [next(system.deaths()).unwrap(), next(system.deaths()).unwrap()];
+    let mut finished = [next(&system), next(&system)];
     finished.sort_by(|a, b| a.domain.cmp(&b.domain));
     let names = ["left", "right"].map(|domain| Death { domain: domain.to_owned(), cause: Cause::Finished });
     assert_eq!(finished, names);
@@ -155,7 +158,7 @@ fn a_domain_killed_from_outside_is_reported_with_its_signal() {
     let [(_, pid)] = system.pids() else { panic!("one domain") };
     // It may not have been started fully: then it did not start, which is said.
     kill_process(process(*pid), Signal::KILL).unwrap();
-    let death = next(system.deaths()).unwrap();
+    let death = next(&system);
     let expected =
         [Cause::Signal { signal: libc::SIGKILL }, Cause::NotStarted { reason: "signal: 9 (SIGKILL)".to_owned() }];
     assert!(expected.contains(&death.cause), "{death}");
@@ -255,7 +258,7 @@ fn a_domain_writes_only_to_what_is_plugged_in() {
 }
 
 #[test]
-fn a_parent_hears_of_its_childs_death() {
+fn a_parent_hears_of_its_childs_death_and_has_it_started_anew() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut config = Config::new(include_str!("../../system.xml"));
     config.search_path = vec![program_dir()];
@@ -270,14 +273,21 @@ fn a_parent_hears_of_its_childs_death() {
         BufReader::new(reader).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
     });
     let wait_for = |wanted: &str| {
-        while lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the console never says: {wanted}")) != wanted {}
+        let next = || lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the console never says: {wanted}"));
+        while !next().starts_with(wanted) {}
     };
     wait_for("genesis: phase hold");
     let (_, beacon) = system.pids().iter().find(|(name, _)| name == "beacon").unwrap();
     kill_process(process(*beacon), Signal::KILL).unwrap();
-    wait_for("genesis: fault beacon died; power-cycle the node");
-    wait_for("genesis: phase sealed");
+    wait_for("genesis: fault beacon died; started anew (1 so far, ");
+    let death = next(&system);
+    assert_eq!((&*death.domain, &death.cause), ("beacon", &Cause::Signal { signal: 9 }));
+    let Ok(Event::Restarted { domain, pid }) = system.events().recv_timeout(PATIENCE) else { panic!("no restart") };
+    assert!(domain == "beacon" && pid != *beacon);
+    // The other is as confined as the first.
+    kill_process(process(pid), Signal::KILL).unwrap();
+    wait_for("genesis: fault beacon died; started anew in 1 s (2 so far, ");
     let outcome = system.stop();
     assert_eq!(outcome.exit_code(), 14);
-    assert_eq!(outcome.deaths.len(), 1);
+    assert_eq!(outcome.deaths.len(), 2);
 }

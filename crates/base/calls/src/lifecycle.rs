@@ -59,6 +59,8 @@ wire::numbers! {
         Replaced = 6, "opened anew by the same peer";
         /// Something failed for good.
         Sealed = 7, "the node is sealed";
+        /// A domain that served it died or hung.
+        Fault = 8, "a domain is started anew";
     }
 }
 

@@ -6,7 +6,8 @@
 //! its count of nudges, then the body. The sequence number is written last.
 //!
 //! What has been asked and answered does not stay: a client that has its answer, or gives up, writes operation 0 with a
-//! new number and wipes its request; the server, which is notified of that, wipes its reply.
+//! new number and wipes its request; the server, which is notified of that, wipes its reply. A client that is started anew
+//! does the same first of all; a server counts its generation up and wipes its reply.
 //!
 //! One request is outstanding at a time. A client never blocks: it asks [`Client::poll`] whenever it
 //! runs, and gets the reply, a refusal, a timeout or "the server restarted" exactly once. A request that
@@ -92,8 +93,8 @@ impl<'a> Client<'a> {
         }
         let (seq, asked) = (request.load(SEQ), request.len() - BODY);
         let mut client = Self { request, reply, seq, nudges: 0, outstanding: None, asked, signal: false };
-        if client.request.load(OP) != NOTHING {
-            // A predecessor's.
+        if client.seq != 0 {
+            // A predecessor's, or what it was just writing; and the server may still have its answer.
             client.withdraw();
         }
         Ok(client)

@@ -1,14 +1,18 @@
 //! A pair of single-producer single-consumer rings of frames, one each way.
 //!
 //! Each end writes one region: word 0 counts the frames that it has produced into this region, word
-//! 1 the frames that it has consumed from the other's, and from byte 64 come the slots of the ring
-//! that it produces. A slot is a length word and the frame. Capacity follows from the region's
+//! 1 the frames that it has consumed from the other's, word 2 how often this end has been started, and from byte 64 come
+//! the slots of the ring that it produces. A slot is a length word and the frame. Capacity follows from the region's
 //! length, is kept privately and never read from shared memory; so are both own counters.
+//!
+//! An end that is started anew goes on counting where its predecessor was, as far as that can be, and drops what stands in
+//! the ring that it reads: the frame that its predecessor died of is not read again, nor is one beside it.
 
 use crate::{Misbehaved, ReadOnly, ReadWrite, TooSmall, region::WORD};
 
 const PRODUCED: usize = 0;
 const CONSUMED: usize = WORD;
+const STARTED: usize = 2 * WORD;
 const SLOTS: usize = 64;
 
 /// The slot of rings that carry Ethernet frames.
@@ -46,10 +50,32 @@ pub struct Duplex<'a, const SLOT: usize> {
 
 impl<'a, const SLOT: usize> Duplex<'a, SLOT> {
     pub fn new(out: ReadWrite<'a>, inn: ReadOnly<'a>) -> Result<Self, TooSmall> {
+        let mut ring = Self::keeping(out, inn)?;
+        if ring.out.load(STARTED) > 1 {
+            ring.consume_to(ring.inn.load(PRODUCED));
+            ring.taken = 0;
+        }
+        Ok(ring)
+    }
+
+    /// As [`Self::new`], for an end that trusts the other: started anew, it still takes what stands in the ring.
+    pub fn keeping(mut out: ReadWrite<'a>, inn: ReadOnly<'a>) -> Result<Self, TooSmall> {
         let (out_slots, in_slots) = (slots::<SLOT>(out.len())?, slots::<SLOT>(inn.len())?);
-        // Own counters survive a restart in the region that only this end writes.
-        let (produced, consumed) = (out.load(PRODUCED), out.load(CONSUMED));
-        Ok(Self { out, inn, out_slots, in_slots, produced, consumed, signal: false, taken: 0, room: false })
+        // Own counters survive a restart in the region that only this end writes. A predecessor may have left anything there.
+        let (mut produced, mut consumed) = (out.load(PRODUCED), out.load(CONSUMED));
+        if produced.wrapping_sub(inn.load(CONSUMED)) > out_slots {
+            produced = inn.load(CONSUMED);
+            out.store(PRODUCED, produced);
+        }
+        if inn.load(PRODUCED).wrapping_sub(consumed) > in_slots {
+            consumed = inn.load(PRODUCED);
+            out.store(CONSUMED, consumed);
+        }
+        let started = out.load(STARTED).wrapping_add(1).max(1);
+        out.store(STARTED, started);
+        // The other end may wait for room.
+        let is_new = started > 1;
+        Ok(Self { out, inn, out_slots, in_slots, produced, consumed, signal: is_new, taken: 0, room: is_new })
     }
 
     /// Puts a frame into the outgoing ring.
@@ -152,16 +178,18 @@ mod tests {
     const SLOT: usize = 32;
     type Words = [AtomicU64; (SLOTS + 4 * SLOT) / WORD];
 
+    fn end<'a>(own: &'a Words, other: &'a Words) -> Duplex<'a, SLOT> {
+        Duplex::new(ReadWrite::new(own), ReadOnly::new(other)).unwrap()
+    }
+
     fn ends<'a>(a: &'a Words, b: &'a Words) -> (Duplex<'a, SLOT>, Duplex<'a, SLOT>) {
-        let left = Duplex::new(ReadWrite::new(a), ReadOnly::new(b)).unwrap();
-        let right = Duplex::new(ReadWrite::new(b), ReadOnly::new(a)).unwrap();
-        (left, right)
+        (end(a, b), end(b, a))
     }
 
     proptest! {
         /// Against a queue as the model, with restarts of either end in between.
         #[test]
-        fn behaves_as_a_bounded_queue(actions in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..30)), 0..200)) {
+        fn behaves_as_a_bounded_queue(actions in prop::collection::vec((0u8..5, prop::collection::vec(any::<u8>(), 0..30)), 0..200)) {
             let (a, b): (Words, Words) = Default::default();
             let (mut left, mut right) = ends(&a, &b);
             let mut model: VecDeque<Vec<u8>> = VecDeque::new();
@@ -185,9 +213,37 @@ mod tests {
                         prop_assert_eq!(got, model.pop_front());
                         prop_assert_eq!(left.drained(), model.is_empty());
                     }
-                    2 => left = ends(&a, &b).0,
-                    _ => right = ends(&a, &b).1,
+                    2 => left = end(&a, &b),
+                    // What stands there is dropped, and the producer hears of the room.
+                    3 => {
+                        right = end(&b, &a);
+                        model.clear();
+                        prop_assert!(right.take_signal() && right.take_room());
+                    }
+                    // Unless it is trusted.
+                    _ => right = Duplex::keeping(ReadWrite::new(&b), ReadOnly::new(&a)).unwrap(),
                 }
+            }
+        }
+
+        /// Whatever a predecessor left in its region, its successor and the other end understand each other at once.
+        #[test]
+        fn a_successor_mends_its_predecessors_counters(left in any::<[u64; 2]>(), sent in 0u64..3) {
+            let (a, b): (Words, Words) = Default::default();
+            let (_, mut right) = ends(&a, &b);
+            (0..sent).for_each(|_| right.send(b"x").unwrap());
+            a.iter().zip(left).for_each(|(word, left)| word.store(left, core::sync::atomic::Ordering::Relaxed));
+            let mut buf = [0; SLOT];
+            // The other end may have met them.
+            let _ = right.recv(&mut buf);
+            let mut left = end(&a, &b);
+            prop_assert_eq!(left.recv(&mut buf), Ok(None));
+            let stale = right.recv(&mut buf).unwrap();
+            prop_assert_eq!(right.send(b"y"), Ok(()));
+            prop_assert_eq!(left.recv(&mut buf), Ok(Some(1)));
+            if stale.is_none() {
+                prop_assert_eq!(left.send(b"z"), Ok(()));
+                prop_assert_eq!(right.recv(&mut buf), Ok(Some(1)));
             }
         }
 

@@ -229,7 +229,7 @@ pub mod shell {
                 core: Console::new(),
                 ports: Ports::new(
                     fits(Reader::new(wires.ticket_in)),
-                    fits(Duplex::new(wires.lifecycle_out, wires.lifecycle_in)),
+                    fits(Duplex::keeping(wires.lifecycle_out, wires.lifecycle_in)),
                     fits(Reader::new(wires.workload_beat)),
                 ),
                 serial,
@@ -328,6 +328,11 @@ mod tests {
         }
     }
 
+    /// The data of a death: its cause, whether the domain stays down, and the pause.
+    fn died(cause: u8, out: u8, pause: u64) -> [[u8; 8]; 4] {
+        [[cause, out, 0, 0, 0, 0, 0, 0], pause.to_be_bytes(), 2u64.to_be_bytes(), 77u64.to_be_bytes()]
+    }
+
     #[test]
     fn events_come_out_as_lines() {
         let mut rig = rig();
@@ -341,7 +346,9 @@ mod tests {
             Event::new(Code::UpdateRefused, 99, &[]),
             Event::new(Code::Isolated, 1, &[]),
             Event::new(Code::Isolated, 0, &[]),
-            Event::new(Code::Died, Domain::Mesh as u32, &[]),
+            Event::new(Code::Died, Domain::Mesh as u32, &died(1, 0, 0).each_ref().map(|part| &part[..])),
+            Event::new(Code::Died, Domain::Net as u32, &died(2, 0, 8).each_ref().map(|part| &part[..])),
+            Event::new(Code::Died, Domain::Claim as u32, &died(3, 1, 0).each_ref().map(|part| &part[..])),
             Event::new(Code::BadLink, 0, &[&[0; 16], &[0x33; 6]]),
             Event::new(Code::Waits, Awaited::Samples as u32, &[]),
         ] {
@@ -358,13 +365,16 @@ mod tests {
         assert_eq!(lines[6], "genesis: update refused: unknown");
         assert_eq!(lines[7], "genesis: isolated");
         assert_eq!(lines[8], "genesis: rejoined");
-        assert_eq!(lines[9], "genesis: fault mesh died; power-cycle the node");
+        assert_eq!(lines[9], "genesis: fault mesh died; started anew (2 so far, 77 s after power-up)");
+        assert_eq!(lines[10], "genesis: fault net hung; started anew in 8 s (2 so far, 77 s after power-up)");
+        let out = "it stays down, with a try an hour (2 so far, 77 s after power-up)";
+        assert_eq!(lines[11], format!("genesis: fault claim did not answer; {out}"));
         assert_eq!(
-            lines[10],
+            lines[12],
             "genesis: fault the network card's address 33:33:33:33:33:33 is no station's; give it another"
         );
-        assert_eq!(lines[11], "genesis: waits for samples: the source of randomness is silent or slow");
-        assert_eq!(lines[12..], [""]);
+        assert_eq!(lines[13], "genesis: waits for samples: the source of randomness is silent or slow");
+        assert_eq!(lines[14..], [""]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use core::{
 
 use calls::{
     Domain,
-    console::{Awaited, Code, Event},
+    console::{Awaited, Cause, Code, Event},
     keystore::{AnchorKind, HealthTest, State},
     lifecycle::Closed,
 };
@@ -45,18 +45,18 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
         }
         Code::Committed => {
             let fleet: [u8; 16] = first(data);
-            let epoch = epoch(data, 16);
+            let epoch = big(data, 16);
             line(out, format_args!("committed fleet {} epoch {epoch} rivals {number}", Hex(&fleet)))
         }
         Code::Claimed => line(out, format_args!("claimed")),
         Code::Rival => line(out, format_args!("rival turned away, {number} so far")),
         Code::KeystoreSilent => line(out, format_args!("fault keystore does not answer; power-cycle the node")),
         Code::Misbehaved => line(out, format_args!("fault {} broke the rules of its channel", domain(*number))),
-        Code::Died => line(out, format_args!("fault {} died; power-cycle the node", domain(*number))),
+        Code::Died => died(out, domain(*number), data),
         Code::Joined => line(out, format_args!("joined")),
         Code::Configured => {
             let hash: [u8; 32] = first(data);
-            line(out, format_args!("configuration {} epoch {} peers {number}", Hex(&hash), epoch(data, 32)))
+            line(out, format_args!("configuration {} epoch {} peers {number}", Hex(&hash), big(data, 32)))
         }
         Code::UpdateRefused => {
             let why = named(*number, CommandResult::from_number, CommandResult::explained);
@@ -92,7 +92,7 @@ fn first<const N: usize>(data: &[u8; 64]) -> [u8; N] {
 }
 
 /// The eight bytes at `at`.
-fn epoch(data: &[u8; 64], at: usize) -> u64 {
+fn big(data: &[u8; 64], at: usize) -> u64 {
     data.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
@@ -123,6 +123,17 @@ impl core::fmt::Display for Mac {
             write!(f, "{}{byte:02x}", if i == 0 { "" } else { ":" })?;
         }
         Ok(())
+    }
+}
+
+fn died(out: &mut impl Write, domain: &str, data: &[u8; 64]) -> Result {
+    let cause = named(data[0].into(), Cause::from_number, Cause::name);
+    let (pause, count, at) = (big(data, 8), big(data, 16), big(data, 24));
+    let what = format_args!("{count} so far, {at} s after power-up");
+    match (data[1], pause) {
+        (1, _) => line(out, format_args!("fault {domain} {cause}; it stays down, with a try an hour ({what})")),
+        (_, 0) => line(out, format_args!("fault {domain} {cause}; started anew ({what})")),
+        _ => line(out, format_args!("fault {domain} {cause}; started anew in {pause} s ({what})")),
     }
 }
 

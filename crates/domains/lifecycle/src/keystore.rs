@@ -2,7 +2,7 @@
 
 use calls::keystore::{
     Refusal, StatusReply,
-    for_lifecycle::{CloseGate, Fork, Settle, Status, Update},
+    for_lifecycle::{CloseGate, Fork, Settle, Status, StoreDown, Update},
 };
 use shm::{
     Micros,
@@ -19,6 +19,7 @@ pub enum Question {
     Fork,
     Settle,
     Update,
+    StoreDown,
     Status,
 }
 
@@ -45,16 +46,22 @@ pub struct Keystore {
     close_gate: bool,
     /// The fork is asked for from this time on.
     fork_at: Option<Micros>,
+    /// It is to be told that the store is out.
+    store_down: bool,
     status: bool,
 }
 
 impl Keystore {
     pub const fn new() -> Self {
-        Self { asked: None, close_gate: false, fork_at: None, status: true }
+        Self { asked: None, close_gate: false, fork_at: None, store_down: false, status: true }
     }
 
     pub fn close_gate(&mut self) {
         self.close_gate = true;
+    }
+
+    pub fn store_down(&mut self) {
+        self.store_down = true;
     }
 
     /// The fork is wanted from this time on, or not at all.
@@ -71,7 +78,10 @@ impl Keystore {
         if self.asked.is_some() {
             return false;
         }
-        let question = if core::mem::take(&mut self.close_gate) {
+        let question = if core::mem::take(&mut self.store_down) {
+            client.call::<StoreDown>(&(), now, PATIENCE);
+            Question::StoreDown
+        } else if core::mem::take(&mut self.close_gate) {
             client.call::<CloseGate>(&(), now, PATIENCE);
             Question::CloseGate
         } else if self.fork_at.take_if(|at| *at <= now).is_some() {
@@ -106,6 +116,7 @@ impl Keystore {
             Question::Fork => client.poll::<Fork>(now)?.map(|()| Answer::Done(question)),
             Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
             Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
+            Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),
             Question::Status => client.poll::<Status>(now)?.map(Answer::Status),
         };
         self.asked = None;

@@ -13,7 +13,7 @@
 #[cfg(test)]
 extern crate std;
 
-mod child;
+mod children;
 mod claim;
 mod configuration;
 mod events;
@@ -21,6 +21,7 @@ mod gate;
 mod keystore;
 mod mesh;
 mod ports;
+mod restart;
 pub mod shell;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use shm::{Micros, mailbox};
 use wire::{Phase, telemetry::CommandResult};
 use zerocopy::FromZeros;
 
-use child::Children;
+use children::Children;
 use claim::{Claim, Claimed};
 use configuration::Kept;
 use events::Events;
@@ -46,6 +47,7 @@ use gate::Gate;
 use keystore::{Answer, Keystore, Question};
 use mesh::{Mesh, Shown, Told};
 pub use ports::{BeaconServer, Channel, ClaimServer, MeshServer, Ports};
+use restart::Anew;
 
 /// After how long a fork is asked for again that the keystore could not make.
 const FORK_MICROS: Micros = 10_000_000;
@@ -75,6 +77,12 @@ pub struct Lifecycle {
     claim: Claim,
     mesh: Mesh,
     children: Children,
+    /// Those whose restart the platform has not been told yet.
+    anew: Anew,
+    /// It is sealed for want of a child: if that lives again, it goes on.
+    suspended: bool,
+    /// When the first step was.
+    since: Option<Micros>,
     events: Events,
 }
 
@@ -95,6 +103,9 @@ impl Lifecycle {
             claim: Claim::nothing(),
             mesh: Mesh::new(),
             children: Children::alive(),
+            anew: Anew::new(),
+            suspended: false,
+            since: None,
             events,
         }
     }
@@ -109,6 +120,7 @@ impl Lifecycle {
     }
 
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.start_anew(now, ports);
         if let Some(report) = ports.report.poll() {
             self.take_link(&report, ports);
         }
@@ -127,33 +139,18 @@ impl Lifecycle {
         false
     }
 
-    /// The platform says that a child has faulted and is stopped. Only the first word about each child counts: a
-    /// child can lie about its own death, and about no other's. Call [`Self::step`] afterwards.
-    pub fn died(&mut self, child: Domain, ports: &mut Ports<'_>) {
-        if !self.children.bury(child) {
-            return;
-        }
-        self.events.say(Event::new(Code::Died, child as u32, &[]));
-        if child::needed(child, self.phase) {
-            self.seal(ports);
-        }
-        if child == Domain::Mesh {
-            // Nobody is there to be answered.
-            self.mesh.give_up();
-            self.publish(ports);
-        }
-    }
-
     fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
         if self.phase == Phase::Sealed {
-            return None;
+            return self.children.deadline();
         }
         let blind = match self.blind {
             Blind::Until(at) if self.phase == Phase::Blind => Some(at),
             _ => None,
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
-        [blind, scan, self.gate.until(), self.keystore.deadline(&ports.keystore)].into_iter().flatten().min()
+        let deadlines =
+            [blind, scan, self.gate.until(), self.children.deadline(), self.keystore.deadline(&ports.keystore)];
+        deadlines.into_iter().flatten().min()
     }
 
     // --- the keystore
@@ -176,7 +173,7 @@ impl Lifecycle {
             Some(Answer::Status(status)) => self.take_status(status, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
             Some(Answer::Done(Question::Settle | Question::Update)) => self.mesh.done(),
-            Some(Answer::Done(Question::CloseGate | Question::Fork | Question::Status)) => {}
+            Some(Answer::Done(Question::CloseGate | Question::Fork | Question::StoreDown | Question::Status)) => {}
             Some(Answer::Refused(question, refusal)) => self.refused(now, question, refusal, ports),
             Some(Answer::Silent) => {
                 self.events.say(Event::new(Code::KeystoreSilent, 0, &[]));
@@ -192,7 +189,7 @@ impl Lifecycle {
     /// A refusal is an answer, and seals nothing. What holds instead the next status says, and lifecycle follows it.
     fn refused(&mut self, now: Micros, question: Question, refusal: Option<KeystoreRefusal>, ports: &mut Ports<'_>) {
         match question {
-            Question::CloseGate => {}
+            Question::CloseGate | Question::StoreDown => {}
             // A binding has been committed first, as the status will show; or the keystore cannot make the record now.
             Question::Fork if self.phase == Phase::Fork => self.keystore.fork(Some(now.saturating_add(FORK_MICROS))),
             Question::Fork => {}
@@ -302,14 +299,19 @@ impl Lifecycle {
 
     /// Closed both ways until the next power-up.
     fn seal(&mut self, ports: &mut Ports<'_>) {
+        // Its preshared keys are of no use any more.
+        self.kept = Kept::nothing();
+        self.suspended = false;
+        self.close_down(ports);
+    }
+
+    fn close_down(&mut self, ports: &mut Ports<'_>) {
         if self.phase == Phase::Sealed {
             return;
         }
         if self.gate.is_open() {
             self.drop_gate(Closed::Sealed, ports);
         }
-        // Its preshared keys are of no use any more.
-        self.kept = Kept::nothing();
         self.enter(Phase::Sealed, ports);
         self.refuse_waiting(Refusal::Phase, ports);
     }
@@ -539,7 +541,7 @@ impl Lifecycle {
 
     /// The link of a member; without a mesh nobody is one.
     fn mesh_link(&self) -> MeshLink {
-        let lives = self.phase.has_mesh() && !self.children.is_dead(Domain::Mesh);
+        let lives = self.phase.has_mesh() && !self.children.is_down(Domain::Mesh);
         self.in_force().filter(|_| lives).map_or(MeshLink::NONE, |kept| kept.link)
     }
 

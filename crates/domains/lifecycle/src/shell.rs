@@ -37,8 +37,6 @@ calls::domains!(wires_and! { $crate
 });
 
 pub struct Shell<'a, C, P> {
-    /// Restarts children.
-    #[expect(dead_code, reason = "what decides about restarts comes with the next commit")]
     parent: P,
     core: Lifecycle,
     ports: Ports<'a>,
@@ -99,7 +97,7 @@ impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
     fn step(&mut self, wake: &Wake) -> bool {
         for (child, number) in self.children {
             if wake.died(number) {
-                self.core.died(child, &mut self.ports);
+                self.core.died(child, wake.now, &mut self.ports);
             }
         }
         let more = self.core.step(wake.now, &mut self.ports);
@@ -112,6 +110,10 @@ impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
             Channel::Console => self.console.notify(),
             Channel::Timer => self.timer.notify(),
         });
+        // Last: the rules are closed by now.
+        for child in self.core.take_restarts() {
+            self.children.iter().filter(|(of, _)| *of == child).for_each(|(_, number)| self.parent.restart(*number));
+        }
         more
     }
 }

@@ -197,7 +197,11 @@ impl<'a> Mesh<'a> {
 
     /// Returns true if more is to be done at once.
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
-        self.started.get_or_insert(now);
+        if self.started.is_none() {
+            // A predecessor's stations and tenancy are not this one's.
+            self.leave(ports);
+            self.started = Some(now);
+        }
         if let Some(heartbeat) = ports.heartbeat.poll() {
             self.beats.hear(now, heartbeat);
         }

@@ -84,6 +84,9 @@ impl Net {
     pub fn step(&mut self, ports: &mut Ports<'_>, device: &mut impl Device) -> bool {
         if !self.announced {
             ports.nic.publish(&Nic { mac: device.mac(), up: 1, zero: 0 });
+            // A predecessor's count goes on.
+            self.drops = ports.drops.latest();
+            self.told = self.drops;
             self.announced = true;
         }
         let more_out = self.outward(ports, device);

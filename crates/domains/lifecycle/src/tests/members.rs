@@ -62,7 +62,7 @@ fn a_member_is_told_of_its_configuration_and_the_perimeter_of_its_link() {
 #[test]
 fn whatever_seals_a_member_ends_its_membership() {
     type Seal = fn(&mut Rig);
-    let causes: [(&str, Seal); 4] = [
+    let causes: [(&str, Seal); 3] = [
         ("a test that fails", |rig| {
             rig.kept.status.state = State::EntropyLost as u8;
             rig.change();
@@ -78,10 +78,6 @@ fn whatever_seals_a_member_ends_its_membership() {
                 let at = rig.alarm().unwrap();
                 rig.pass(at - rig.now);
             }
-        }),
-        ("a death", |rig| {
-            rig.core.died(Domain::Net, &mut rig.ports);
-            rig.run();
         }),
     ];
     for (cause, seal) in causes {
@@ -317,11 +313,9 @@ fn isolation_is_told_when_it_changes() {
 fn a_dead_mesh_closes_the_perimeter_and_leaves_the_node_claimed() {
     let mut rig = Rig::claimed(&configuration(80));
     assert_eq!(rig.rules.mesh.member, 1);
-    rig.core.died(Domain::Workload, &mut rig.ports);
-    rig.run();
+    rig.wear_out(Domain::Workload);
     assert_eq!(rig.rules.mesh.member, 1);
-    rig.core.died(Domain::Mesh, &mut rig.ports);
-    rig.run();
+    rig.wear_out(Domain::Mesh);
     assert_eq!((rig.core.phase(), rig.rules.mesh), (Phase::Claimed, MeshLink::NONE));
     rig.kept.status.isolated = 1;
     rig.change();

@@ -1,12 +1,12 @@
 mod keystore;
 mod members;
 mod refusals;
+mod restarts;
 
 use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, format, vec::Vec};
 
 use calls::{
-    Needed,
     alarm::{Alarm, AlarmOf},
     console::SLOT,
     keystore::{AnchorKind, HealthTest, for_lifecycle},
@@ -358,30 +358,6 @@ fn a_silent_keystore_seals_the_node_after_a_few_tries() {
     assert_eq!(rig.core.phase(), Phase::Sealed);
     assert!(rig.said.contains(&(Code::KeystoreSilent, 0)));
     assert_eq!(rig.alarm(), None);
-}
-
-#[test]
-fn a_death_is_told_once_and_seals_the_node_that_needs_the_dead() {
-    for child in Domain::CHILDREN.iter().copied() {
-        for claimed in [false, true] {
-            let mut rig = Rig::new(0);
-            rig.kept.status.ownership = if claimed { Ownership::Claimed } else { Ownership::Unclaimed } as u8;
-            rig.become_ready();
-            for _ in 0..3 {
-                rig.core.died(child, &mut rig.ports);
-                rig.run();
-            }
-            let told = rig.said.iter().filter(|said| **said == (Code::Died, child as u32)).count();
-            assert_eq!(told, 1);
-            let goes_on = match child.needed() {
-                Needed::Never => true,
-                Needed::UntilClaimed => claimed,
-                Needed::Always => false,
-            };
-            assert_eq!(rig.core.phase() != Phase::Sealed, goes_on, "{child:?}, claimed: {claimed}");
-            assert_eq!(rig.rules.phase(), rig.core.phase());
-        }
-    }
 }
 
 #[test]
