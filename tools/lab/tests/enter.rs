@@ -243,7 +243,7 @@ fn the_exit_code_is_the_programs() {
 #[test]
 fn what_a_program_leaves_running_is_told_of() {
     let (dir, _switch) = switch();
-    let script = "setsid tail -f /dev/null <&- >&- 2>&- & echo $!";
+    let script = "setsid sleep infinity <&- >&- 2>&- & echo $!";
     let output = enter(dir.path(), "a").args(["sh", "-c", script]).output().unwrap();
     let left = String::from_utf8(output.stdout).unwrap();
     assert!(Command::new("kill").arg(left.trim()).status().unwrap().success());
@@ -252,6 +252,15 @@ fn what_a_program_leaves_running_is_told_of() {
     assert!(said.contains(&format!("lives on (process {}), on no network", left.trim())), "{said}");
     let output = enter(dir.path(), "b").arg("true").output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+/// A daemon that was told to end, as by `mesh down`, and does so after the command.
+#[test]
+fn what_is_just_ending_does_not_live_on() {
+    let (dir, _switch) = switch();
+    let script = "setsid tail --pid=$$ -s 0.1 -f /dev/null </dev/null >/dev/null 2>&1 &";
+    let output = enter(dir.path(), "a").args(["sh", "-c", script]).output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
 }
 
 #[test]

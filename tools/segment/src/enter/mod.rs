@@ -38,6 +38,8 @@ pub const EXIT_NOT_EXECUTABLE: u8 = 126;
 pub const EXIT_NOT_FOUND: u8 = 127;
 /// A switch that has not read for so long loses a frame.
 const SWITCH_PATIENCE: Duration = Duration::from_millis(200);
+/// How long what the program has left may take to end.
+const ENDING: Duration = Duration::from_secs(2);
 /// Frames moved one way before the other way's turn.
 const TURN: usize = 64;
 /// The longest frame with a VLAN tag, and one byte more.
@@ -72,7 +74,7 @@ pub fn run(dir: &Path, name: Option<&str>, command: &[OsString]) -> Result<u8> {
     namespace::leave_keyboard_signals_to_the_child();
     bridge(&wire, &port, &child)?;
     let status = child.wait()?;
-    let left = namespace::others();
+    let left = namespace::who_stays(ENDING);
     if !left.is_empty() {
         let pids = left.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         say::tell!(

@@ -1,11 +1,16 @@
 //! New namespaces, and what to say where they are refused.
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     io::Errno,
     mount::{MountFlags, MountPropagationFlags},
+    process::{Pid, PidfdFlags},
     thread::UnshareFlags,
 };
 
@@ -51,8 +56,24 @@ pub fn show_interfaces_in_sys() {
     });
 }
 
+/// Those that are still there after so long. What was told to end, as a daemon is, may need a moment.
+pub fn who_stays(patience: Duration) -> Vec<u32> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = others();
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let Some(first) = left.first().filter(|_| !rest.is_zero()) else { return left };
+        let pid = i32::try_from(*first).ok().and_then(Pid::from_raw);
+        if let Some(Ok(ended)) = pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty())) {
+            let rest = Timespec::try_from(rest).ok();
+            // Whatever comes of it, they are looked at again.
+            let _ = rustix::event::poll(&mut [PollFd::new(&ended, PollFlags::IN)], rest.as_ref());
+        }
+    }
+}
+
 /// The other processes in the present network namespace, of those that may be looked at.
-pub fn others() -> Vec<u32> {
+fn others() -> Vec<u32> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let Some(own) = namespace("self") else { return Vec::new() };
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
