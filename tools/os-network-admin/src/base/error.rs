@@ -29,6 +29,8 @@ pub enum Exit {
     Refused = 11,
     /// There is nothing that a node could be told.
     NotComputable = 12,
+    /// A node may have been rolled back, or be there twice.
+    Doubted = 13,
     /// The operator ended it; the message says what is stored.
     Interrupted = 130,
 }

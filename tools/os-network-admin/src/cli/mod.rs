@@ -44,6 +44,7 @@ Exit codes:
  10  a node did not show in time that it did what it was told
  11  a node says that it did not do what it was told
  12  there is nothing that a node could be told: it can have no configuration, or no command can be made for it
+ 13  a node may have been rolled back, or be there twice (nodes check)
 130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";

@@ -23,12 +23,25 @@ pub enum NodesVerb {
         /// The node: its fingerprint or the beginning of it, or an inner address
         node: String,
     },
+    /// Nodes that may have been rolled back or be there twice; exit code 13 if there are any
+    Check,
+    /// Believe a node again: what speaks against it is forgotten
+    Clear {
+        /// The node: its fingerprint or the beginning of it, or an inner address
+        node: String,
+    },
 }
 
 pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
     match command {
         NodesVerb::List => list(common),
-        NodesVerb::Show { node } => show(common, &node),
+        NodesVerb::Show { node } => show(common, &open(common)?, &node),
+        NodesVerb::Check => check(common),
+        NodesVerb::Clear { node } => {
+            let registry = open(common)?;
+            registry.clear_doubt(&one(&registry, &node)?.0.binding.fiduciary)?;
+            show(common, &registry, &node)
+        }
     }
 }
 
@@ -38,13 +51,30 @@ fn list(common: &Common) -> Result<(), Error> {
     print(common, &output::Nodes { nodes })
 }
 
-fn show(common: &Common, text: &str) -> Result<(), Error> {
-    let registry = open(common)?;
-    let mut found = named(&registry, text)?;
+fn check(common: &Common) -> Result<(), Error> {
+    let mut nodes = open(common)?.nodes_and_addresses()?;
+    nodes.retain(|(_, inner)| inner.as_ref().is_some_and(|inner| !inner.doubt.is_none()));
+    let nodes: Vec<_> = nodes.iter().map(|(node, inner)| output::Node::new(node, inner.as_ref())).collect();
+    let doubted = nodes.len();
+    print(common, &output::Nodes { nodes })?;
+    if doubted == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("{doubted} nodes may have been rolled back or be there twice: see `os-network-admin nodes show`");
+    Err(Error { told: common.json, ..Error::new(Exit::Doubted, message) })
+}
+
+fn show(common: &Common, registry: &Registry, text: &str) -> Result<(), Error> {
+    let (node, inner) = one(registry, text)?;
+    print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
+}
+
+/// The one node that is meant.
+fn one(registry: &Registry, text: &str) -> Result<(Node, Option<MeshAddress>), Error> {
+    let mut found = named(registry, text)?;
     let message = match (found.pop(), found.pop()) {
-        (Some((node, inner)), None) => {
-            return print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) });
-        }
+        (Some(one), None) => return Ok(one),
         (Some(_), Some(_)) => format!("{text} names more than one node: say more of it"),
         (None, _) => format!("the registry has no node {text}: see `os-network-admin nodes list`"),
     };

@@ -108,6 +108,7 @@ pub fn table(view: &View<'_>, now_ms: i64) -> Result<output::Table, Error> {
         node: node.member.who.to_string(),
         v4: view.fleet.addresses(node.member.host).0,
         revoked: node.member.revoked_ms.is_some(),
+        doubt: output::Doubt::new(&node.member.doubt).map(|doubt| doubt.word()),
         record: last(view, &node.member),
     });
     Ok(output::Table { rows: rows.collect(), now_ms })

@@ -245,6 +245,8 @@ pub struct TableRow {
     pub node: String,
     pub v4: Ipv4Addr,
     pub revoked: bool,
+    /// What speaks against it, in a few words.
+    pub doubt: Option<&'static str>,
     /// The last record; none: nothing heard yet.
     pub record: Option<Record>,
 }
@@ -294,6 +296,7 @@ impl TableRow {
         if self.revoked {
             state.push("revoked");
         }
+        state.extend(self.doubt);
         let Some(record) = &self.record else {
             state.push("nothing heard yet");
             return format!("{print:<20} {v4:<15} {}", state.join(", "));

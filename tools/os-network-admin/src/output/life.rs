@@ -51,7 +51,7 @@ impl Life {
     /// In one line.
     pub fn text(&self) -> String {
         let boots = self.boots.map_or("boots not known".into(), |boots| format!("boots {boots}"));
-        format!("{boots}, restarts {}; {}", self.restarts_text(), self.store_text())
+        format!("{boots}, restarts {}; store: {}", self.restarts_text(), self.store_text())
     }
 
     pub fn restarts_text(&self) -> String {
@@ -67,7 +67,7 @@ impl Life {
 
     pub fn store_text(&self) -> String {
         let Self { store_writes, store_erases, store_errors, .. } = self;
-        format!("store: {store_writes} writes, {store_erases} erases, {store_errors} errors")
+        format!("{store_writes} writes, {store_erases} erases, {store_errors} errors")
     }
 }
 

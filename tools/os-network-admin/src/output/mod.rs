@@ -19,7 +19,10 @@ pub use self::{
     },
     life::{Fault, Life},
     mesh::{Died, Down, Peer, Ready, Status, Up},
-    node::{Authority, Claimed, Configuration, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode, Role},
+    node::{
+        Authority, Claimed, Configuration, Doubt, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode,
+        Role, Said,
+    },
 };
 use crate::base::{
     error::{Error, Exit},

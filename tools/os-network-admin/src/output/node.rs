@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use wire::{Fingerprint, Hex};
 
-use super::{Document, Failure, time};
+use super::{Document, Failure, Life, time};
 use crate::registry::{self, Accepted, AnchorKind, State};
 
 /// Of `init` and `anchor`.
@@ -111,6 +111,9 @@ pub struct Node {
     pub address: Ipv6Addr,
     pub interface: String,
     pub mesh: Option<MeshAddress>,
+    /// What it has said last of itself.
+    pub said: Option<Said>,
+    pub doubt: Option<Doubt>,
     pub rivals: Option<u32>,
     pub pending_ms: i64,
     pub paired_ms: Option<i64>,
@@ -149,10 +152,77 @@ pub struct MeshAddress {
     pub revoked_ms: Option<i64>,
 }
 
+/// What a node said last of what it has been through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub heard_ms: i64,
+    #[serde(flatten)]
+    pub life: Life,
+}
+
+/// What speaks against a node: it may have been rolled back, or be there twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub fallen: Option<Fallen>,
+    pub twice: Option<Twice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallen {
+    /// `boots`, `epoch` or `command_floor`.
+    pub what: String,
+    pub was: u64,
+    pub is: u64,
+    pub first_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twice {
+    pub boots: [u64; 2],
+    pub first_ms: i64,
+    pub last_ms: i64,
+    pub times: u32,
+}
+
+impl Doubt {
+    /// Null if nothing speaks against it.
+    pub fn new(doubt: &registry::Doubt) -> Option<Self> {
+        let fallen = |fallen: registry::Fallen| Fallen {
+            what: fallen.what().into(),
+            was: fallen.was,
+            is: fallen.is,
+            first_ms: fallen.first_ms,
+        };
+        let twice = |registry::Twice { boots, first_ms, last_ms, times }| Twice { boots, first_ms, last_ms, times };
+        (!doubt.is_none()).then(|| Self { fallen: doubt.fallen.map(fallen), twice: doubt.twice.map(twice) })
+    }
+
+    /// In a few words.
+    pub fn word(&self) -> &'static str {
+        if self.twice.is_some() { "there twice?" } else { "rolled back or cloned?" }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let fallen = self.fallen.as_ref().map(|Fallen { what, was, is, first_ms }| {
+            let what = what.replace('_', " ");
+            format!("rolled back or cloned? Its {what} fell from {was} to {is} at {}", time(*first_ms))
+        });
+        let twice = self.twice.as_ref().map(|Twice { boots: [one, other], first_ms, last_ms, times }| {
+            let (first, last) = (time(*first_ms), time(*last_ms));
+            format!("there twice? Of power-ups {one} and {other} both spoke, {times} times from {first} to {last}")
+        });
+        let advice = "look at the machine; `nodes clear` believes it again, `revoke` cuts it off";
+        fallen.into_iter().chain(twice).chain([advice.into()]).collect()
+    }
+}
+
 impl Node {
     pub fn new(node: &registry::Node, inner: Option<&registry::MeshAddress>) -> Self {
         let binding = &node.binding;
         let keys = binding.authorities.iter().take(binding.count.into());
+        let said = inner.and_then(|inner| inner.said.as_ref());
+        let said = said.map(|(record, heard_ms)| Said { heard_ms: *heard_ms, life: Life::new(record) });
+        let doubt = inner.and_then(|inner| Doubt::new(&inner.doubt));
         let inner = inner.map(|inner| MeshAddress { v4: inner.v4, v6: inner.v6, revoked_ms: inner.revoked_ms });
         Self {
             fingerprint: Fingerprint::of(&binding.fiduciary).to_string(),
@@ -179,6 +249,8 @@ impl Node {
             address: node.address.into(),
             interface: node.interface.clone(),
             mesh: inner,
+            said,
+            doubt,
             rivals: node.rivals,
             pending_ms: node.pending_ms,
             paired_ms: node.paired_ms,
@@ -191,10 +263,18 @@ impl Node {
         let waits = if self.state == State::Paired && !self.acknowledged { ", unconfirmed" } else { "" };
         let is_revoked = self.mesh.as_ref().is_some_and(|inner| inner.revoked_ms.is_some());
         let revoked = if is_revoked { ", revoked" } else { "" };
+        let boots = self.said.as_ref().and_then(|said| said.life.boots);
+        let boots = boots.map(|boots| format!(", boots {boots}")).unwrap_or_default();
+        let restarts = self
+            .said
+            .as_ref()
+            .map_or(0, |said| said.life.restarts.values().fold(0, |sum: u32, one| sum.saturating_add(*one)));
+        let restarts = if restarts > 0 { format!(", restarts {restarts}") } else { String::new() };
+        let doubt = self.doubt.as_ref().map(|doubt| format!(", {}", doubt.word())).unwrap_or_default();
         let at = self.mesh.as_ref().map_or("no mesh".into(), |inner| inner.v4.to_string());
         let since = time(self.paired_ms.unwrap_or(self.pending_ms));
         let (print, state, fleet, epoch) = (&self.fingerprint, self.state.word(), &self.fleet.name, self.epoch);
-        format!("{print}  {state}{waits}{revoked}  {at}  fleet {fleet}, epoch {epoch}  {since}")
+        format!("{print}  {state}{waits}{revoked}{doubt}  {at}  fleet {fleet}, epoch {epoch}{boots}{restarts}  {since}")
     }
 
     /// All of a node, a line each.
@@ -225,6 +305,14 @@ impl Node {
         if paired && !self.acknowledged {
             lines.push(("acknowledged", "not confirmed: claim it again".into()));
         }
+        if let Some(said) = &self.said {
+            let life = &said.life;
+            lines.push(("heard", time(said.heard_ms)));
+            lines.push(("boots", life.boots.map_or("not known".into(), |boots| boots.to_string())));
+            lines.push(("restarts", life.restarts_text()));
+            lines.push(("store", life.store_text()));
+        }
+        lines.extend(self.doubt.iter().flat_map(Doubt::texts).map(|text| ("doubt", text)));
         lines.extend(self.rivals.map(|rivals| ("rivals", rivals_text(rivals))));
         let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<14} {value}")).collect();
         lines.join("\n")

@@ -128,6 +128,7 @@ fn a_table_is_no_higher_than_its_terminal() {
     let row = |number: u8| TableRow {
         node: format!("{number:02}"),
         v4: [10, 8, 0, number].into(),
+        doubt: (number == 2).then_some("there twice?"),
         revoked: false,
         record: None,
     };

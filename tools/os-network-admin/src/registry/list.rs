@@ -6,8 +6,9 @@ use wire::{Ip, Key};
 use super::{
     file::Registry,
     fleet::Fleet,
-    member::{COLUMNS, Member, MeshAddress, Who},
+    member::{COLUMNS, Member, MeshAddress, Who, stored},
     node::{self, Node, State},
+    seen,
     wanted::{self, IS_DOUBLE, Other},
 };
 use crate::base::{error::Error, say::plain};
@@ -80,7 +81,8 @@ impl Registry {
     pub fn nodes_and_addresses(&self) -> Result<Vec<(Node, Option<MeshAddress>)>, Error> {
         let columns: Vec<String> = node::COLUMNS.split(", ").map(|name| format!("n.{name} AS {name}")).collect();
         let sql = format!(
-            "SELECT {}, m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
+            "SELECT {}, m.host AS host, m.revoked_ms AS revoked_ms, m.telemetry AS telemetry, \
+             m.telemetry_ms AS telemetry_ms, m.doubt AS doubt, f.id AS its_fleet, f.network AS network \
              FROM node n LEFT JOIN member m ON m.fiduciary = n.fiduciary LEFT JOIN fleet f ON f.id = m.fleet \
              WHERE n.state <> 'superseded' ORDER BY n.id",
             columns.join(", ")
@@ -90,7 +92,8 @@ impl Registry {
 
     /// The place of a node in the mesh, if it has one.
     pub fn mesh_address(&self, fiduciary: &Key) -> Result<Option<MeshAddress>, Error> {
-        let sql = "SELECT m.host AS host, m.revoked_ms AS revoked_ms, f.id AS its_fleet, f.network AS network \
+        let sql = "SELECT m.host AS host, m.revoked_ms AS revoked_ms, m.telemetry AS telemetry, \
+             m.telemetry_ms AS telemetry_ms, m.doubt AS doubt, f.id AS its_fleet, f.network AS network \
                    FROM member m JOIN fleet f ON f.id = m.fleet WHERE m.fiduciary = ?1";
         self.one(sql, [fiduciary.as_slice()], address).map(Option::flatten)
     }
@@ -236,10 +239,13 @@ fn address(row: &Row<'_>) -> rusqlite::Result<Option<Option<MeshAddress>>> {
     let (host, revoked_ms): (Option<u32>, _) = (row.get("host")?, row.get("revoked_ms")?);
     let (fleet, network): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get("its_fleet")?, row.get("network")?);
     let (Some(host), Some(fleet), Some(network)) = (host, fleet, network) else { return Ok(Some(None)) };
+    let said: Option<Vec<u8>> = row.get("telemetry")?;
+    let said = said.and_then(|record| stored(&record)).zip(row.get("telemetry_ms")?);
+    let doubt = seen::read(row.get("doubt")?);
     let whole = || {
         let (fleet, network) = (<[u8; 16]>::try_from(fleet).ok()?, <[u8; 4]>::try_from(network).ok()?);
         let (v4, v6) = Fleet::addresses_in(&fleet, network.into(), host);
-        Some(Some(MeshAddress { v4, v6, revoked_ms }))
+        Some(Some(MeshAddress { v4, v6, revoked_ms, said, doubt }))
     };
     Ok(whole())
 }

@@ -12,7 +12,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use wire::{Fingerprint, Hash, Key, Mac, telemetry::Telemetry};
 use zerocopy::FromBytes;
 
-use super::{fleet::Rules, pack::maybe_unpack};
+use super::{
+    fleet::Rules,
+    pack::maybe_unpack,
+    seen::{self, Doubt},
+};
 use crate::base::say::plain;
 
 /// Of the table `member`, called m.
@@ -21,7 +25,7 @@ pub(super) const COLUMNS: &str = "m.id AS id, m.fleet AS fleet, m.host AS host, 
                                   m.rules AS rules, m.underlay AS underlay, m.authority AS authority, \
                                   m.configuration AS configuration, m.wanted AS wanted, m.shown AS shown, \
                                   m.revoked_ms AS revoked_ms, \
-                                  m.telemetry AS telemetry, m.telemetry_ms AS telemetry_ms";
+                                  m.telemetry AS telemetry, m.telemetry_ms AS telemetry_ms, m.doubt AS doubt";
 /// Seconds that a node's counter of commands is believed to be ahead of this host's clock: another authority's clock may be
 /// wrong, but a node that says more would use its counter up.
 pub const COUNTER_AHEAD: i64 = 30 * 86_400;
@@ -73,6 +77,8 @@ pub struct Member {
     pub shown: Option<Hash>,
     pub revoked_ms: Option<i64>,
     pub telemetry: Option<(Telemetry, i64)>,
+    /// What speaks against it.
+    pub doubt: Doubt,
 }
 
 impl Member {
@@ -105,7 +111,7 @@ impl Member {
         let (telemetry, telemetry_ms): (_, Option<i64>) = (maybe("telemetry")?, row.get("telemetry_ms")?);
         let (id, host, configuration) = (row.get("id")?, row.get("host")?, maybe("configuration")?);
         let (revoked_ms, wanted) = (row.get("revoked_ms")?, maybe("wanted")?);
-        let shown = maybe("shown")?;
+        let (shown, doubt) = (maybe("shown")?, seen::read(maybe("doubt")?));
         let whole = || {
             // With one that is nobody's no secret can be agreed: anybody could pose as this member.
             let key = Key::try_from(key).ok().filter(crypto::dh_usable)?;
@@ -114,9 +120,7 @@ impl Member {
                 (None, Some(name)) => Who::Peer(plain::name(&name)),
                 _ => return None,
             };
-            // One that an earlier version has stored is of its schema; one that cannot be read makes room for the next.
-            let read = |record: Vec<u8>| Telemetry::read_from_bytes(&record).ok().or_else(|| Telemetry::parse(&record));
-            let record = telemetry.and_then(read);
+            let record = telemetry.and_then(|record| stored(&record));
             Some(Self {
                 id,
                 fleet: fleet.try_into().ok()?,
@@ -134,10 +138,17 @@ impl Member {
                 shown: shown.map(TryInto::try_into).transpose().ok()?,
                 revoked_ms,
                 telemetry: record.zip(telemetry_ms),
+                doubt,
             })
         };
         Ok(whole())
     }
+}
+
+/// A record as it was stored. One that an earlier version has stored is of its schema; one that cannot be read makes room for
+/// the next.
+pub(super) fn stored(record: &[u8]) -> Option<Telemetry> {
+    Telemetry::read_from_bytes(record).ok().or_else(|| Telemetry::parse(record))
 }
 
 /// What a new member, or one that is claimed anew, brings.
@@ -163,6 +174,9 @@ pub struct MeshAddress {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
     pub revoked_ms: Option<i64>,
+    /// What it said last, and when.
+    pub said: Option<(Telemetry, i64)>,
+    pub doubt: Doubt,
 }
 
 /// The highest counter of commands that is believed.

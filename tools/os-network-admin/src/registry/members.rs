@@ -10,7 +10,7 @@ use super::{
     fleets::insert_fleet,
     member::{Member, NewMember, Said, Who, latest},
     pack::{pack, print},
-    revision, wanted,
+    revision, seen, wanted,
 };
 use crate::base::{error::Error, say::plain};
 
@@ -95,7 +95,8 @@ impl Registry {
             wanted::changing(connection, id, || {
                 // Whoever was revoked knows the old preshared key.
                 let sql = "UPDATE member SET key = ?2, claim_key = ?3, underlay = ?4, authority = ?5, \
-                           preshared = iif(revoked_ms IS NULL, preshared, ?6), revoked_ms = NULL WHERE id = ?1";
+                           preshared = iif(revoked_ms IS NULL, preshared, ?6), revoked_ms = NULL, \
+                           seen = NULL, doubt = NULL WHERE id = ?1";
                 let (key, claim_key) = (new.key.as_slice(), new.claim_key.as_ref().map(Key::as_slice));
                 let (underlay, authority) = (new.underlay.as_ref().map(pack), new.authority.as_ref().map(pack));
                 let mut statement = connection.prepare_cached(sql)?;
@@ -167,10 +168,8 @@ impl Registry {
     /// Notes what nodes have said, all of it in one transaction.
     pub fn store_telemetry(&self, said: &[Said]) -> Result<(), Error> {
         self.run(|connection| {
-            let sql = "UPDATE member SET telemetry = ?2, telemetry_ms = ?3 WHERE id = ?1";
-            let mut statement = connection.prepare_cached(sql)?;
             for Said { member, record, ms } in said {
-                statement.execute(params![member, record.as_bytes(), ms])?;
+                seen::store(connection, *member, record, record.as_bytes(), *ms)?;
                 confirm(connection, *member, record, *ms)?;
             }
             Ok(())

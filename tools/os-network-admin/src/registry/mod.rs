@@ -13,6 +13,7 @@ mod nodes;
 mod pack;
 mod revision;
 mod schema;
+mod seen;
 mod stamp;
 mod wanted;
 
@@ -23,6 +24,7 @@ pub use fleets::Changed;
 pub use list::{Changes, ClaimedAt, NodeMember};
 pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
+pub use seen::{Doubt, Fallen, Twice};
 pub use wanted::{Other, between, rules};
 
 #[cfg(test)]

@@ -110,4 +110,6 @@ pub const FOURTH: &str = "
 pub const FIFTH: &str = "
     ALTER TABLE counter ADD COLUMN find INTEGER NOT NULL DEFAULT 0;
     UPDATE counter SET find = last;
+    ALTER TABLE member ADD COLUMN seen BLOB;
+    ALTER TABLE member ADD COLUMN doubt BLOB;
 ";

@@ -114,6 +114,36 @@ fn what_a_node_says_in_the_mesh_confirms_the_claim_that_it_is_of() {
 }
 
 #[test]
+fn what_speaks_against_a_node_is_kept_until_the_operator_clears_it_or_claims_it_anew() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let registry = Registry::open(&path).unwrap();
+    let fiduciary = [5; 32];
+    let who = Who::Node(fiduciary);
+    let place = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
+    let fleet = Fleet::new([5; 16], "lab");
+    let member = registry.enroll(&fleet, &place).unwrap().id;
+    registry.store_pending(&new(&grant(fiduciary, 2))).unwrap();
+    let say = |boots: u64, ms| {
+        let record = Telemetry { boots: U64::new(boots), ..Telemetry::new_zeroed() };
+        Registry::open(&path).unwrap().store_telemetry(&[Said { member, record, ms }]).unwrap();
+        let registry = Registry::open(&path).unwrap();
+        let doubt = registry.member(member).unwrap().unwrap().doubt;
+        let listed = registry.nodes_and_addresses().unwrap();
+        assert_eq!(listed[0].1.unwrap().doubt, doubt);
+        doubt.fallen.map(|fallen| (fallen.was, fallen.is))
+    };
+    assert_eq!([say(7, 1), say(5, 2), say(8, 3)], [None, Some((7, 5)), Some((7, 5))]);
+    registry.clear_doubt(&fiduciary).unwrap();
+    assert_eq!([say(6, 4), say(3, 5)], [None, Some((6, 3))]);
+    registry.enroll(&fleet, &place).unwrap();
+    assert_eq!(say(1, 6), None);
+    // Of a member that is gone nothing is kept.
+    registry.leave(&fiduciary).unwrap();
+    registry.store_telemetry(&[Said { member, record: Telemetry::new_zeroed(), ms: 7 }]).unwrap();
+}
+
+#[test]
 fn a_new_grant_replaces_a_pending_one_and_keeps_a_paired_one() {
     let folder = folder();
     let registry = Registry::open(&folder.path().join("r")).unwrap();

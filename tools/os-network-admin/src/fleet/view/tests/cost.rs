@@ -82,6 +82,6 @@ fn a_claim_a_record_and_a_row_cost_the_same_among_ten_and_a_thousand() {
         assert!(many.steps <= few.steps + few.steps / 10, "{what}: {few:?} {many:?}");
     }
     let [claim, record, row, other] = many;
-    assert_eq!((claim.scanned, record.statements), (0, 4));
+    assert_eq!((claim.scanned, record.statements), (0, 5));
     assert!(row.statements == 1 && other.statements == 1 && row.scanned <= 1 && other.scanned <= 1);
 }
