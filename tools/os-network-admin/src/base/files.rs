@@ -113,19 +113,38 @@ pub fn create_private(path: &Path, what: &str, bytes: &[u8]) -> Result<(), Error
     }
 }
 
+/// The same in place of a file that begins like this; of what else is there nothing is changed.
+pub fn replace_private(path: &Path, what: &str, bytes: &[u8], begins: &[u8]) -> Result<(), Error> {
+    replace(path, what, bytes, 0o600, |path| {
+        let mut there = vec![0; begins.len()];
+        let read = OpenOptions::new().read(true).custom_flags(NO_LINK).open(path)?.read_exact(&mut there);
+        Ok(read.is_ok() && there == begins)
+    })
+}
+
 /// Writes a file that everybody may read, durably and whole. What is there is replaced only if it is such a file too.
 pub fn replace_public(path: &Path, what: &str, bytes: &[u8], is_such: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
+    replace(path, what, bytes, 0o644, |path| {
+        Ok(is_such(&read_to_limit(&mut File::open(path)?, path, what, bytes.len()).unwrap_or_default()))
+    })
+}
+
+fn replace(
+    path: &Path,
+    what: &str,
+    bytes: &[u8],
+    mode: u32,
+    is_such: impl Fn(&Path) -> io::Result<bool>,
+) -> Result<(), Error> {
     let replaced = || {
         let is_file = match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             found => found?.is_file(),
         };
-        let is_such =
-            is_file && is_such(&read_to_limit(&mut File::open(path)?, path, what, bytes.len()).unwrap_or_default());
-        if is_such { Ok(true) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+        if is_file && is_such(path)? { Ok(true) } else { Err(io::ErrorKind::AlreadyExists.into()) }
     };
     let written = replaced().and_then(|replaced| {
-        let file = write_beside(path, bytes, 0o644)?;
+        let file = write_beside(path, bytes, mode)?;
         let kept = if replaced { file.persist(path) } else { file.persist_noclobber(path) };
         kept.map_err(|e| e.error)
     });

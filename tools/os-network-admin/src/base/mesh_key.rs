@@ -58,7 +58,8 @@ impl MeshKey {
         })
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    /// Of a file's content.
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let mut secret = Zeroizing::new([0; 32]);
         let decoded = Base64::decode(files::text(text).ok()?.trim_ascii(), &mut *secret).ok()?.len();
         (decoded == 32).then_some(Self(secret))

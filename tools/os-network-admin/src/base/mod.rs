@@ -1,5 +1,6 @@
 //! What all the rest stands on: errors, files, keys, the link and its interface, and what the operator is told.
 
+pub mod backup;
 pub mod error;
 pub mod files;
 pub mod guard;

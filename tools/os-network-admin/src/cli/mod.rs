@@ -1,6 +1,7 @@
 //! The command line: one verb and its arguments in one file. Inputs are checked first, the passphrase among them, then the
 //! interface, then the registry: a command that is refused has written nothing.
 
+pub mod backup;
 pub mod claim;
 pub mod command;
 pub mod common;
@@ -120,6 +121,19 @@ pub enum Command {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Write registry, mesh key and key file into one file, which is secret
+    Backup {
+        /// File to write
+        file: PathBuf,
+        /// Replace an earlier backup
+        #[arg(long)]
+        force: bool,
+    },
+    /// Bring back what a backup has; no counter falls by it
+    Restore {
+        /// File of `backup`
+        file: PathBuf,
+    },
     /// What nodes say of themselves, as it comes in
     Telemetry {
         /// Print what is known, and end
@@ -159,11 +173,11 @@ impl Command {
     /// Whether it stores or sends what is made of the time of day.
     fn counts_time(&self) -> bool {
         match self {
-            Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } => false,
+            Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } | Self::Backup { .. } => false,
             Self::Mesh { command } => matches!(command, MeshVerb::Up { .. }),
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
             Self::Discover { .. } | Self::Claim(_) | Self::Beacon { .. } | Self::Command { .. } => true,
-            Self::Telemetry { .. } | Self::Revoke { .. } | Self::Export { .. } => true,
+            Self::Restore { .. } | Self::Telemetry { .. } | Self::Revoke { .. } | Self::Export { .. } => true,
         }
     }
 }
@@ -186,6 +200,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Command { node, operation, fleet, wait } => {
             command::run(common, &node, operation, &fleet, &wait).await
         }
+        Command::Backup { file, force } => backup::backup(common, &file, force),
+        Command::Restore { file } => backup::restore(common, &file),
         Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,
         Command::Revoke { member, yes, fleet, wait } => revoke::run(common, &member, &fleet, &wait, yes).await,
         Command::Export { name, public_key, fleet, wait } => {

@@ -31,7 +31,7 @@ const PREPARED: usize = 64;
 
 /// What is done first with a registry that is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
     /// It waits for nobody who writes.
     Read,
     /// That it can be written is seen at once, before anything else is made.
@@ -79,7 +79,7 @@ impl Registry {
         Self::set_up(path, Connection::open_in_memory(), host, First::Write)
     }
 
-    fn connect(path: &Path, host: Arc<dyn Host>, first: First) -> Result<Self, Error> {
+    pub(super) fn connect(path: &Path, host: Arc<dyn Host>, first: First) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags);
         // It has preshared keys, and what it says is believed. Another program's file has its own mode.
@@ -296,7 +296,7 @@ pub(super) fn registry_error(path: &Path, why: &str) -> Error {
     Error::new(Exit::Registry, format!("the registry {} {why}", path.display()))
 }
 
-fn journal(path: &Path) -> PathBuf {
+pub(super) fn journal(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-journal");
     name.into()

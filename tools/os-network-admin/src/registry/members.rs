@@ -181,6 +181,12 @@ impl Registry {
         self.store_telemetry(&[Said { member, record: *record, ms: self.host.now_ms() }])
     }
 
+    /// What the node says from now on counts, and nothing of before.
+    pub fn clear_doubt(&self, fiduciary: &Key) -> Result<(), Error> {
+        let sql = "UPDATE member SET seen = NULL, doubt = NULL WHERE fiduciary = ?1";
+        self.run(|connection| connection.execute(sql, [fiduciary.as_slice()]).map(|_| ()))
+    }
+
     /// A node that was revoked is a member again.
     pub fn readmit(&self, fiduciary: &Key) -> Result<(), Error> {
         self.run(|connection| {

@@ -1,5 +1,6 @@
 //! The pairing registry and the rising counter, in one SQLite file: nodes, fleets, and who is in them.
 
+mod backup;
 mod carry;
 mod cost;
 mod file;
@@ -17,6 +18,7 @@ mod seen;
 mod stamp;
 mod wanted;
 
+pub use backup::{FromBackup, Restored};
 pub use cost::{Cost, Counter};
 pub use file::Registry;
 pub use fleet::{AUTHORITY, Fleet, NETWORK, Network, Rules};

@@ -9,11 +9,7 @@ use wire::{
     telemetry::{AUTHORITIES, Telemetry},
 };
 
-use super::{
-    file::Registry,
-    pack::{pack, unpack},
-};
-use crate::base::error::Error;
+use super::pack::{pack, unpack};
 
 /// The number of `mesh` among the domains.
 const MESH: usize = 8;
@@ -180,14 +176,6 @@ pub(super) fn store(
 
 pub(super) fn read(doubt: Option<Vec<u8>>) -> Doubt {
     doubt.and_then(|bytes| unpack(&bytes)).unwrap_or_default()
-}
-
-impl Registry {
-    /// What the node says from now on counts, and nothing of before.
-    pub fn clear_doubt(&self, fiduciary: &wire::Key) -> Result<(), Error> {
-        let sql = "UPDATE member SET seen = NULL, doubt = NULL WHERE fiduciary = ?1";
-        self.run(|connection| connection.execute(sql, [fiduciary.as_slice()]).map(|_| ()))
-    }
 }
 
 #[cfg(test)]

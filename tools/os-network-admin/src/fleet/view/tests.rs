@@ -16,6 +16,7 @@ use crate::{
 
 mod cost;
 mod killed;
+mod restored;
 mod wanted;
 
 const FLEET: [u8; 16] = [5; 16];

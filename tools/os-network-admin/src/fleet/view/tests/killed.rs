@@ -10,7 +10,9 @@ use std::{
 use rusqlite::{Connection, types::Value};
 
 use super::*;
-use crate::registry::State;
+use crate::registry::{Said, State};
+
+type Verb<'a> = dyn Fn(&Registry) -> Result<(), Error> + 'a;
 
 /// SQLite's instructions from one place to the next.
 const STRIDE: i32 = 11;
@@ -47,13 +49,15 @@ fn copy(path: &Path, to: &Path) -> PathBuf {
     to.join(path.file_name().unwrap_or(OsStr::new("r")))
 }
 
-/// Ends `work` at one place after the other, killed and failed, until it comes to its end.
-fn everywhere(folder: &Path, what: &str, work: impl Fn(&Registry) -> Result<(), Error>) -> Registry {
+/// Ends `work` at one place after the other, killed and failed, until it comes to its end. Then the disk was full at one page
+/// after the other before it.
+pub fn everywhere(folder: &Path, what: &str, work: impl Fn(&Registry) -> Result<(), Error>) -> Registry {
     let path = folder.join("r");
     let before = rows(&path);
+    full(&path, what, &before, &work);
     let killed = Arc::new(Mutex::new(None));
-    let mut registry = Registry::open(&path).unwrap();
     for place in 1.. {
+        let mut registry = Registry::open(&path).unwrap();
         let (mut passed, from, to, left) = (0, path.clone(), folder.join("killed"), Arc::clone(&killed));
         let end = move || {
             passed += 1;
@@ -79,6 +83,30 @@ fn everywhere(folder: &Path, what: &str, work: impl Fn(&Registry) -> Result<(), 
         }
     }
     unreachable!("there is always a next place")
+}
+
+/// On a disk without room for one more page, and two, …: whoever is told that it is done finds it there, and nobody else does.
+fn full(path: &Path, what: &str, before: &[String], work: &impl Fn(&Registry) -> Result<(), Error>) {
+    let kept = fs::read(path).unwrap();
+    for room in 0..3 {
+        let mut registry = Registry::open(path).unwrap();
+        let connection = registry.connection_mut();
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        connection.pragma_update(None, "max_page_count", pages + room).unwrap();
+        let worked = work(&registry);
+        drop(registry);
+        match worked {
+            Ok(()) => {
+                assert!(rows(path) != before, "{what} said that it is done");
+                fs::write(path, &kept).unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.exit, Exit::Registry, "{what}: {error}");
+                assert!(error.message.contains("the disk may be full"), "{what}: {error}");
+                assert!(rows(path) == before, "{what} failed on a full disk and left something");
+            }
+        }
+    }
 }
 
 #[test]
@@ -107,4 +135,32 @@ fn a_grant_and_a_pairing_that_are_cut_anywhere_leave_all_or_nothing() {
     assert!(registry.node(&fiduciary).unwrap().unwrap().acknowledged);
     // A grant in place of one that has a pairing: the pairing is kept, as superseded.
     everywhere(folder.path(), "another grant", |registry| grant(registry, 2).map(|_| ()));
+}
+
+#[test]
+fn what_changes_a_fleet_or_counts_and_is_cut_anywhere_leaves_all_or_nothing() {
+    let (folder, registry) = lab();
+    registry.make_fleet(&FLEET, "lab").unwrap();
+    let member = claim(&registry, 1);
+    claim(&registry, 2);
+    let id = member.id;
+    drop(registry);
+    let rules = [rule(Direction::In, Role::Node, 80)].into_iter().collect();
+    let laptop = Who::Peer("laptop".into());
+    let peer = NewMember { who: &laptop, key: [77; 32], claim_key: None, underlay: None, authority: None };
+    let said = Said { member: id, record: wire::telemetry::Telemetry::new_zeroed(), ms: 7 };
+    let verbs: [(&str, &Verb<'_>); 9] = [
+        ("a find", &|registry| registry.next_find(0, true).map(|_| ())),
+        ("an update's counter", &|registry| registry.next_counter(0).map(|_| ())),
+        ("a command's counter", &|registry| registry.next_command_counter(id, 0).map(|_| ())),
+        ("rules of the fleet", &|registry| registry.set_fleet_rules(&FLEET, &rules)),
+        ("rules of a node", &|registry| registry.set_member_rules(id, Some(&rules))),
+        ("an exported peer", &|registry| registry.enroll(&fleet(), &peer).map(|_| ())),
+        ("what nodes say", &|registry| registry.store_telemetry(&[said])),
+        ("a doubt that is cleared", &|registry| registry.clear_doubt(member.fiduciary().unwrap())),
+        ("a revocation", &|registry| registry.revoke(id)),
+    ];
+    for (what, verb) in verbs {
+        drop(everywhere(folder.path(), what, verb));
+    }
 }
