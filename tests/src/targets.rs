@@ -3,6 +3,7 @@
 //!
 //! `tests/tests/targets.rs` runs each for seconds on stable; `make fuzz` runs each under libFuzzer.
 
+pub mod store;
 pub mod wireguard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("claim_websocket", claim_websocket),
     ("keystore_clients", keystore_clients),
     ("lifecycle_clients", lifecycle_clients),
+    ("store_flash", store::flash),
     ("wireguard_receive", wireguard::receive),
     ("wireguard_pair", wireguard::pair),
 ];

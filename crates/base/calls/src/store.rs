@@ -124,7 +124,8 @@ pub mod for_keystore {
     use super::{AppendRequest, FindReply};
 
     operations! {
-        /// The newest entry of the record of this number. When the reply is there, both of its blocks have it.
+        /// The newest entry of the record of this number. When the reply is there, both of its blocks have it, unless the device
+        /// takes no more: then it is in one, and no entry can be appended.
         Find = 1, repeatable true: u64 => FindReply;
         /// Writes an entry to both blocks and reads it back. Not repeated: who does not know the outcome finds it.
         Append = 2, repeatable false: AppendRequest => ();

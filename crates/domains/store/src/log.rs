@@ -143,7 +143,15 @@ impl<const BODY: usize> Log<BODY> {
     pub fn step(&mut self, flash: &mut impl Flash) -> Stands {
         self.go_on(flash).unwrap_or_else(|Failed| {
             self.account.errors += 1;
-            self.refuse(Refusal::Failed)
+            match (self.op, &self.doing) {
+                // It was read, and the copy that it was read from is not touched before another one is whole. A worn-out
+                // block takes no entry any more, but nobody's state.
+                (Op::Find, Doing::Writing { then: Known::Entries { sequence, .. }, .. }) => {
+                    let sequence = *sequence;
+                    self.over(Outcome::Found(Finding::Found, sequence))
+                }
+                _ => self.refuse(Refusal::Failed),
+            }
         })
     }
 

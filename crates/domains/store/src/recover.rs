@@ -99,29 +99,33 @@ fn of_one_generation(scans: &[Scan; 2], generation: u32) -> Verdict {
 
 /// Whether a block is as its last finished write has left it.
 fn is_credible(scan: &Scan) -> bool {
-    !scan.headless && !scan.dirty && !matches!(scan.top, Top::Unreadable { .. })
+    is_tidy(scan) && !matches!(scan.top, Top::Unreadable { .. })
 }
 
 /// Nothing but the word that says that the other is being rewritten last is left to settle.
 fn only_open(scan: &Scan) -> bool {
-    !scan.dirty && !scan.first
+    is_tidy(scan) && !scan.first
 }
 
 fn is_plain(scan: &Scan) -> bool {
-    !scan.dirty && !scan.first && !scan.second && !scan.closed
+    only_open(scan) && !scan.second && !scan.closed
+}
+
+fn is_tidy(scan: &Scan) -> bool {
+    !scan.dirty && !scan.unsettled
 }
 
 /// What the source has begun.
 fn part_of(source: &Scan) -> Part {
-    if source.second && !source.closed && !source.first && !source.headless { Part::Other } else { Part::Both }
+    if source.second && !source.closed && !source.first && !source.dirty { Part::Other } else { Part::Both }
 }
 
 /// Two blocks that were appended to in turn.
 fn settled(scans: &[Scan; 2], generation: u32) -> Verdict {
     let [a, b] = scans;
-    let clean = !a.dirty && !b.dirty;
+    let clean = is_tidy(a) && is_tidy(b);
     // Of two that have the same, the one that is as it should be.
-    let tidier = usize::from(a.dirty && !b.dirty);
+    let tidier = usize::from(!is_tidy(a) && is_tidy(b));
     match (a.top, b.top) {
         (Top::Readable { .. }, Top::Readable { .. }) if a.top == b.top => match newest_of(a, 0) {
             Some(newest) if clean => Verdict::Clean { generation, newest },
@@ -153,7 +157,7 @@ fn of_two(scans: &[Scan; 2], newer: usize, generations: [u32; 2]) -> Verdict {
     match (new.top, old.top) {
         (Top::Readable { sequence, .. }, Top::Readable { sequence: before, .. }) if before > sequence => DAMAGED,
         (Top::Readable { place, .. }, _) => {
-            let part = if place == 0 && !new.first && !new.closed && !new.headless { Part::Other } else { Part::Both };
+            let part = if place == 0 && !new.first && !new.closed && !new.dirty { Part::Other } else { Part::Both };
             rewrite(scans, newer, generations[newer], part)
         }
         // It is not there yet, or was not taken as it was written; the other still has it.

@@ -41,8 +41,10 @@ pub struct Scan {
     pub second: bool,
     pub closed: bool,
     pub top: Top,
-    /// Something in it is not as a finished write leaves it.
+    /// Something in it is not as a finished write leaves it, and only an erase mends it.
     pub dirty: bool,
+    /// A word is half set that is set once more by whoever goes on.
+    pub unsettled: bool,
     /// Its header cannot be read although an entry can.
     pub headless: bool,
 }
@@ -55,6 +57,7 @@ impl Scan {
         closed: false,
         top: Top::None,
         dirty: false,
+        unsettled: false,
         headless: false,
     };
 
@@ -152,7 +155,8 @@ impl Scanner {
             let word = u32::from_le_bytes(word);
             // The other block is whole before this is begun to be written, and what it ends is not to come back.
             *said = if mark == Mark::Closed { word != !SET } else { is_set(word) };
-            self.scan.dirty |= !is_settled(word);
+            let to_settle = if mark == Mark::Second { &mut self.scan.unsettled } else { &mut self.scan.dirty };
+            *to_settle |= !is_settled(word);
         }
         Ok(Stage::Place(0))
     }
@@ -169,11 +173,11 @@ impl Scanner {
             // A place that was passed over is left by no write.
             let before = self.top.map_or(0, |(place, _)| place + 1);
             self.scan.dirty |= place != before;
+            self.scan.dirty |= self.top.is_some_and(|(_, header)| !is_settled(header.valid.get()));
             self.top = Some((place, header));
         } else {
             self.scan.dirty |= !is_erased(header.as_bytes());
         }
-        self.scan.dirty |= !is_settled(valid);
         Ok(Stage::Place(place + 1))
     }
 
@@ -181,6 +185,7 @@ impl Scanner {
         let Some((place, header)) = self.top else {
             return Ok(Stage::Tail);
         };
+        self.scan.unsettled |= !is_settled(header.valid.get());
         let mut hash = header.hash();
         let begin = self.geometry.entry(self.begin(), place) + PAGE;
         for at in (0..self.geometry.body).step_by(PAGE) {
