@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod bed;
+pub mod flash;
 pub mod fleet;
 #[path = "../../pds/faulty/src/fuse.rs"]
 pub mod fuse;

@@ -151,7 +151,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             let long = [&[0x82, 0x80 | 126, 0, 150, 1, 2, 3, 4][..], &[7; 150]].concat();
             vec![short, long]
         }
-        "store_flash" => crate::targets::store::seeds(),
+        "store_flash" => crate::flash::seeds(),
         // Small numbers: counters, lengths and operations that nearly fit.
         _ => (0..4u64).map(|n| (0..40).flat_map(|word| (word % 5 + n).to_le_bytes()).collect()).collect(),
     }
