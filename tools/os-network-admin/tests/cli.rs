@@ -14,7 +14,7 @@ use os_network_admin::{
         key::{Cost, KeyFile},
         mesh_key::MeshKey,
     },
-    registry::{Accepted, AnchorKind, NewMember, NewNode, Registry, Who},
+    registry::{Accepted, AnchorKind, Fleet, NewMember, NewNode, Registry, Said, Who},
 };
 use rusqlite::Connection;
 use serde_json::Value;
@@ -22,6 +22,7 @@ use wire::{
     Fingerprint,
     anchor::AnchorFile,
     claim::{GrantHead, kind},
+    telemetry::Telemetry,
     ticket::Ticket,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -370,6 +371,55 @@ fn names_out_of_somebodys_registry_reach_no_terminal_as_they_are() {
     // The comment of a peer's configuration is one line too.
     let fleets = Registry::open(&home.path("registry")).unwrap().fleet(&[5; 16]).unwrap().unwrap();
     assert_eq!(fleets.name.lines().count(), 1);
+}
+
+#[test]
+fn a_node_whose_boots_fall_is_named_until_the_operator_clears_it() {
+    let home = Home::with_key();
+    let registry = Registry::open(&home.path("registry")).unwrap();
+    let fleet = Fleet::new([5; 16], "default");
+    let mut head = GrantHead::new_zeroed();
+    (head.kind, head.binding.fiduciary) = (kind::GRANT, [7; 32]);
+    let grant = NewNode {
+        grant: head.as_bytes(),
+        fleet: "default",
+        anchor: AnchorKind::Image,
+        accepted: Accepted::Asked,
+        address: [3; 16],
+        interface: "eth0",
+    };
+    let who = Who::Node([7; 32]);
+    let new = NewMember { who: &who, key: [9; 32], claim_key: None, underlay: None, authority: None };
+    let member = registry.enroll(&fleet, &new).unwrap().id;
+    registry.store_pending(&grant).unwrap();
+    let say = |boots: u64, ms| {
+        let mut record = Telemetry::new_zeroed();
+        (record.boots, record.restarts[7], record.store_writes) = (boots.into(), 2.into(), 41.into());
+        (record.fault_domain, record.fault_cause, record.fault_at_ms) = (7, 2, 99_000.into());
+        registry.store_telemetry(&[Said { member, record, ms }]).unwrap();
+    };
+    say(9, 1000);
+    assert_eq!(json(&home.run(&["nodes", "check", "--json"]))["nodes"], Value::Array(Vec::new()));
+    let shown = String::from_utf8(home.run(&["nodes", "show", "10.8.0.2"]).stdout).unwrap();
+    for line in [
+        "boots          9",
+        "restarts       claim 2 (the last: claim hung, 99 s after power-up)",
+        "store          41 writes",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    say(5, 2000);
+    let listed = String::from_utf8(home.run(&["nodes", "list"]).stdout).unwrap();
+    assert!(listed.contains("rolled back or cloned?") && listed.contains("boots 5, restarts 2"), "{listed}");
+    let shown = String::from_utf8(home.run(&["nodes", "show", "10.8.0.2"]).stdout).unwrap();
+    assert!(shown.contains("Its boots fell from 9 to 5 at 1970-01-01T00:00:02Z"), "{shown}");
+    let checked = home.run(&["nodes", "check", "--json"]);
+    assert_eq!(checked.status.code(), Some(13));
+    let doubt = serde_json::from_slice::<Value>(&checked.stdout).unwrap()["nodes"][0]["doubt"].clone();
+    assert_eq!((&doubt["fallen"]["was"], &doubt["twice"]), (&9.into(), &Value::Null));
+    let cleared = json(&home.run(&["nodes", "clear", "10.8.0.2", "--json"]));
+    assert_eq!((&cleared["node"]["doubt"], &cleared["node"]["said"]["boots"]), (&Value::Null, &5.into()));
+    assert!(home.run(&["nodes", "check"]).status.success());
 }
 
 #[test]

@@ -200,6 +200,35 @@ async fn a_node_that_has_obeyed_a_higher_counter_shows_it_and_is_told_above_it()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_was_switched_off_and_remembers_its_counters_rounded_up_is_told_above_them() {
+    let mut lab = Lab::with(&[1]).await;
+    assert!(is_done(&lab.command(Operation::Status).await));
+    // Since power-up it has obeyed nothing, so only the floor says it: heard while it is told, or known beforehand.
+    for known in [false, true] {
+        let floor = lab.node(0).counter + 1_000_000;
+        lab.node(0).counter = floor;
+        lab.node(0).record.counter = 0.into();
+        lab.node(0).record.command_floors[0] = floor.into();
+        let (id, record) = (lab.member(0).id, lab.node(0).record);
+        if known {
+            lab.registry.store_shown(id, &record).unwrap();
+        } else {
+            lab.nodes.records.push_back((id, record));
+        }
+        lab.nodes.sent = 0;
+        assert!(is_done(&lab.command(Operation::Status).await));
+        assert!(lab.node(0).counter > floor);
+        assert!(!known || lab.nodes.sent == 1, "{} were sent", lab.nodes.sent);
+    }
+    // Of other authorities the floors are their own.
+    lab.node(0).record.command_floors = [u32::MAX; 7].map(Into::into);
+    let counter = lab.node(0).counter;
+    lab.node(0).record.command_floors[0] = counter.into();
+    assert!(is_done(&lab.command(Operation::Status).await));
+    assert_eq!(lab.node(0).counter, counter + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_update_survives_the_loss_of_any_datagram() {
     for lost in 1..=4 {
         let mut lab = Lab::with(&[1]).await;
