@@ -43,7 +43,7 @@ help: ## print this
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  lab:   BOARD=name NODES=n ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
+	@echo "  lab:   BOARD=name NODES=n KEEP=1 ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
 	@echo "  bench: SECTIONS=\"name ...\""
 	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
 	@echo "  sim:   SEEDS=n, or SEED=n to see one"
@@ -71,7 +71,7 @@ LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(filter-out 
 lab: $(if $(LAB_BOARD),have-board) build ## leave nodes running on a segment of their own (docs/lab.md)
 	$(if $(LAB_BOARD),@$(MAKE) --no-print-directory have-deps-sel4 image BOARD=$(LAB_BOARD) CONFIG=release ANCHOR=)
 	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) $(if $(LAB_BOARD),--board $(LAB_BOARD)) \
-	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS))
+	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 # The administrator of `make lab-shell`: his key, his registry, his mesh. Another directory is another administrator.
 ADMIN ?= target/lab-admin

@@ -23,11 +23,20 @@ pub struct Seen {
     pub processes: BTreeMap<String, u32>,
     /// No domain is left.
     pub ended: bool,
+    /// Somebody has switched it off.
+    pub off: bool,
 }
 
 impl Seen {
     pub fn phase(&self) -> Option<&str> {
         self.phases.last().map(String::as_str)
+    }
+
+    /// A death of a domain, or of the machine, that nobody has switched off.
+    pub(super) fn died(&mut self, who: &str, how: impl Into<String>) {
+        if !self.off {
+            self.deaths.push((who.to_owned(), how.into()));
+        }
     }
 
     pub(super) fn take(&mut self, line: &str) {

@@ -23,6 +23,8 @@ pub const LAB: &str = "lab.json";
 pub const LOG: &str = "supervisor.log";
 const CONSOLE: &str = "console.log";
 const TICKET: &str = "ticket";
+/// The image's anchor, of nodes that are kept.
+pub const ANCHOR: &str = "anchor.bin";
 /// How the directory of the sockets begins, in the system's temporary directory.
 pub const SWITCH_PREFIX: &str = "genesis-lab-";
 
@@ -32,7 +34,7 @@ pub struct Record {
     pub name: String,
     /// `native`, or the board that it runs on.
     pub board: String,
-    /// `starting` until the console has said one; `dead` if no domain is left.
+    /// `starting` until the console has said one; `off` if somebody has switched it off; `dead` if no domain is left.
     pub phase: String,
     pub console: PathBuf,
     pub ticket: Option<PathBuf>,
@@ -77,14 +79,20 @@ impl Dir {
         let ticket = match &seen.ticket {
             None => None,
             Some(text) => {
-                let path = dir.join(TICKET);
-                if !path.exists() {
-                    replace(&path, format!("{text}\n").as_bytes(), 0o600)?;
+                let (path, line) = (dir.join(TICKET), format!("{text}\n"));
+                // A device that was wiped shows another.
+                if fs::read(&path).ok().as_deref() != Some(line.as_bytes()) {
+                    replace(&path, line.as_bytes(), 0o600)?;
                 }
                 Some(path)
             }
         };
-        let phase = if seen.ended { "dead" } else { seen.phase().unwrap_or("starting") }.to_owned();
+        let phase = match &seen {
+            seen if seen.off => "off",
+            seen if seen.ended => "dead",
+            seen => seen.phase().unwrap_or("starting"),
+        };
+        let phase = phase.to_owned();
         let mac = node.mac().map(|byte| format!("{byte:02x}")).join(":");
         Ok(Record {
             name: node.name().to_owned(),
@@ -123,6 +131,21 @@ impl Dir {
 
     pub fn read_lab(&self) -> Option<LabFile> {
         serde_json::from_slice(&fs::read(self.path(LAB)).ok()?).ok()
+    }
+
+    /// The anchor of nodes that are kept: this one from now on, or that of before.
+    pub fn keep_anchor(&self, anchor: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+        let path = self.path(ANCHOR);
+        match anchor {
+            Some(bytes) => {
+                replace(&path, &bytes, 0o644)?;
+                Ok(Some(bytes))
+            }
+            None => match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                read => read.map(Some).with_context(|| path.display().to_string()),
+            },
+        }
     }
 
     /// The script `enter`: `lab enter` with the directory filled in.

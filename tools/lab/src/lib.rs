@@ -10,6 +10,7 @@ mod files;
 mod machine;
 mod native_node;
 mod node;
+mod power;
 mod run;
 mod stranger;
 mod supervise;
@@ -19,13 +20,14 @@ mod visit;
 use std::{cell::Cell, path::Path};
 
 use anyhow::{Context, Result};
-use segment::switch::{Options, Switch};
+use segment::switch::{self, Options};
 use tempfile::TempDir;
 
 pub use self::{
     console::Seen,
     machine::Source,
     node::{NATIVE, Node, NodeOptions},
+    power::{Power, Switch, Wipe, power},
     run::{Run, run},
     stranger::{EXIT_ANSWERED, Stranger, stranger},
     supervise::supervise,
@@ -37,7 +39,7 @@ const SYSTEM: &str = include_str!("../../../system.xml");
 
 /// A segment with nodes on it.
 pub struct Lab {
-    switch: Switch,
+    switch: switch::Switch,
     description: String,
     nodes: Cell<u32>,
     /// The directory of the switch's sockets, which is removed last.
@@ -55,11 +57,11 @@ impl Lab {
         // A path of a socket must be short, and that of a checkout may be long.
         let dir = tempfile::Builder::new().prefix(files::SWITCH_PREFIX).tempdir().context("no temporary directory")?;
         let record = record.map_or_else(|| dir.path().join(files::SEGMENT), Path::to_owned);
-        let switch = Switch::start_with(Options { dir: dir.path().to_owned(), record, tap })?;
+        let switch = switch::Switch::start_with(Options { dir: dir.path().to_owned(), record, tap })?;
         Ok(Self { switch, description, nodes: Cell::new(0), dir })
     }
 
-    pub fn switch(&self) -> &Switch {
+    pub fn switch(&self) -> &switch::Switch {
         &self.switch
     }
 

@@ -66,25 +66,21 @@ impl Powered {
 }
 
 /// Boots a machine. It ends with the thread that calls this.
-pub fn start(board: &str, boot: Boot<'_>) -> Result<(Powered, ChildStdout)> {
-    let dir = boot.dir.join(format!("{}.machine", boot.name));
-    fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-    let recipe = Recipe {
-        prefill: boot.prefill,
-        description: Some(boot.description.to_owned()),
-        faulty: boot.faulty,
-        tenant: boot.tenant,
-        ..Recipe::new(board, "release")
+pub fn start(board: &str, boot: &mut Boot) -> Result<(Powered, ChildStdout)> {
+    let memory = boot.faulty.is_some().then(Memory::new).transpose()?;
+    let image = match boot.image.take() {
+        Some(image) => image,
+        None => build(board, boot)?,
     };
-    let memory = recipe.faulty.is_some().then(Memory::new).transpose()?;
-    let image = recipe.build(&dir).with_context(|| boot.name.clone())?;
+    boot.image = Some(image.clone());
+    let dir = &boot.device.dir;
     let source = Source::start(dir.join("entropy"), boot.entropy)?;
     let setup = Setup {
         board,
         image: &image,
-        dir: &dir,
-        device_secret: &boot.device_secret,
-        mac: boot.mac,
+        dir,
+        device_secret: &boot.device.secret,
+        mac: boot.device.mac,
         net: Some((&boot.own, &boot.behind)),
         entropy: source.path(),
     };
@@ -93,4 +89,18 @@ pub fn start(board: &str, boot: Boot<'_>) -> Result<(Powered, ChildStdout)> {
         None => Machine::boot(&setup)?,
     };
     Ok((Powered { machine, image, memory, _source: source }, console))
+}
+
+/// Puts the image together, once for all that it is switched on.
+fn build(board: &str, boot: &Boot) -> Result<PathBuf> {
+    let dir = boot.dir.join(format!("{}.image", boot.name));
+    fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+    let recipe = Recipe {
+        prefill: boot.prefill.clone(),
+        description: Some(boot.description.clone()),
+        faulty: boot.faulty.clone(),
+        tenant: boot.tenant.clone(),
+        ..Recipe::new(board, "release")
+    };
+    recipe.build(&dir).with_context(|| boot.name.clone())
 }

@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use lab::{AlreadyRunning, EXIT_ANSWERED, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Run, Stranger, Up, Visit};
+use lab::{
+    AlreadyRunning, EXIT_ANSWERED, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Power, Run, Stranger, Switch, Up, Visit,
+    Wipe,
+};
 use segment::enter;
 
 const EXIT_CODES: &str = "\
@@ -13,7 +16,7 @@ Exit codes:
   1  it failed, and standard error says why
   2  wrong usage
   3  a lab runs in the directory already (up)
-  4  no lab runs in the directory (status)
+  4  no lab runs in the directory (status, power, wipe)
 Of `enter` the code is the program's; 125 if it could not be put on the segment, 126 if it cannot be executed, 127 if \
 it was not found, 128 and the number of the signal that killed it.";
 
@@ -32,6 +35,10 @@ enum Command {
     Down(In),
     /// Show them
     Status(In),
+    /// Switch a node on or off, or cut its power
+    Power(Switch),
+    /// Make a new device of a node; its identity is gone for ever
+    Wipe(Wipe),
     /// Run a program on the segment
     Enter(Enter),
     /// Show a node's first life from power-on to its mesh
@@ -104,6 +111,13 @@ fn run(command: Command) -> Result<u8> {
             }
         }
         Command::Status(In { dir }) => lab::status(&dir)?,
+        Command::Power(Switch { node, power, dir }) => lab::power(&dir, &node, power)?,
+        Command::Wipe(Wipe { node, dir }) => {
+            lab::power(&dir, &node, Power::Wipe)?;
+            say::show!(
+                "{node} is a new device. Its identity of before is gone for ever: nobody can claim or reach that again."
+            );
+        }
         Command::Run(run) => lab::run(&run)?,
     }
     Ok(0)

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use calls::params::Params;
 use native::runner::{Entropy, Event, Stopper, System};
 use qemu::Memory;
@@ -20,7 +20,7 @@ use segment::switch::Switch;
 use zerocopy::IntoBytes;
 
 use crate::{
-    boot::Boot,
+    boot::{Boot, Device},
     console::Seen,
     machine::{self, PROCESS, Powered},
     native_node,
@@ -39,6 +39,9 @@ pub struct NodeOptions {
     pub entropy: Entropy,
     /// 32 bytes; without them random ones: another device.
     pub device_secret: Option<[u8; 32]>,
+    /// A directory with the device that it is: flash, device secret, MAC. What is not there is made. Without one the device
+    /// is new, and gone with the node.
+    pub device: Option<PathBuf>,
     /// The program in the workload's place; on a board, `make tenant` builds it.
     pub tenant: Option<String>,
     /// A domain whose program is the one with a fuse, which `make faulty` builds. Only boards have it.
@@ -57,6 +60,7 @@ impl Default for NodeOptions {
             params: Params::DEFAULT,
             entropy: Entropy::Good,
             device_secret: None,
+            device: None,
             tenant: None,
             faulty: None,
             log: None,
@@ -78,13 +82,16 @@ enum End {
     Domains(Stopper),
     /// Nothing once it has been.
     Machine(Option<Box<Powered>>),
+    /// It is off.
+    Off,
 }
 
 /// A running node. It ends when dropped.
 pub struct Node {
     name: String,
     board: String,
-    mac: [u8; 6],
+    boot: Boot,
+    log: Option<PathBuf>,
     end: End,
     watched: Arc<Watched>,
     threads: Vec<JoinHandle<()>>,
@@ -113,51 +120,110 @@ impl Watched {
 
 impl Node {
     pub(crate) fn boot(name: String, description: &str, switch: &Switch, options: NodeOptions) -> Result<Self> {
-        let secret = options.device_secret.map_or_else(random::<32>, Ok)?;
-        let mut mac = random::<6>()?;
-        // Locally administered, of one station.
-        mac[0] = (mac[0] | 0x02) & 0xfe;
+        let native = options.board == NATIVE;
+        let device = match options.device {
+            Some(dir) => Device::kept(dir, native)?,
+            None => Device::new(switch.dir().join(format!("{name}.device")), options.device_secret, native)?,
+        };
         let own = switch.dir().join(&name);
         let behind = switch.attach(&name, &own)?;
-        let log = options.log.as_deref().map(open_log).transpose()?;
         let mut prefill = BTreeMap::from([("params".to_owned(), options.params.as_bytes().to_vec())]);
         prefill.extend(options.anchor.map(|bytes| ("anchor".to_owned(), bytes)));
         let boot = Boot {
             name: name.clone(),
-            description,
-            dir: switch.dir(),
-            mac,
+            description: description.to_owned(),
+            dir: switch.dir().to_owned(),
             own,
             behind,
-            device_secret: secret,
+            device,
             prefill,
             entropy: options.entropy,
             tenant: options.tenant,
             faulty: options.faulty,
+            image: None,
         };
+        if let Some(log) = &options.log {
+            open_log(log, true)?;
+        }
         let watched = Arc::new(Watched { seen: Mutex::default(), more: Condvar::new(), changed: options.changed });
+        let mut node =
+            Self { name, board: options.board, boot, log: options.log, end: End::Off, watched, threads: Vec::new() };
+        node.on()?;
+        Ok(node)
+    }
+
+    /// Switches it on: it boots with the flash and the device secret that it has. The log of its console goes on; what is
+    /// seen of it begins anew. A node on a board ends at the latest with the thread that calls this.
+    pub fn on(&mut self) -> Result<()> {
+        ensure!(matches!(self.end, End::Off), "{} is on", self.name);
+        let log = self.log.as_deref().map(|path| open_log(path, false)).transpose()?;
+        *self.watched.lock() = Seen::default();
+        let name = self.name.clone();
         let thread = || thread::Builder::new().name(name.clone());
-        let (of_console, of_deaths) = (Arc::clone(&watched), Arc::clone(&watched));
+        let (of_console, of_deaths) = (Arc::clone(&self.watched), Arc::clone(&self.watched));
+        let watched = &self.watched;
         let running = |processes: &[(String, u32)]| watched.lock().processes.extend(processes.iter().cloned());
-        let (end, threads) = if options.board == NATIVE {
-            let (system, console) = native_node::start(boot)?;
+        (self.end, self.threads) = if self.board == NATIVE {
+            let (system, console) = native_node::start(&self.boot)?;
             running(system.pids());
             let end = End::Domains(system.stopper());
             let reader = thread().spawn(move || follow(console, log, &of_console))?;
             (end, vec![reader, thread().spawn(move || bury(system, &of_deaths))?])
         } else {
-            let (powered, console) = machine::start(&options.board, boot)?;
+            let (powered, console) = machine::start(&self.board, &mut self.boot)?;
             running(&[(PROCESS.to_owned(), powered.pid())]);
             let reader = thread().spawn(move || {
                 follow(console, log, &of_console);
                 of_console.change(|seen| {
-                    seen.deaths.push((PROCESS.to_owned(), "the machine has ended".to_owned()));
+                    seen.died(PROCESS, "the machine has ended");
                     seen.ended = true;
                 });
             })?;
             (End::Machine(Some(Box::new(powered))), vec![reader])
         };
-        Ok(Self { name, board: options.board, mac, end, watched, threads })
+        Ok(())
+    }
+
+    /// Ends it as somebody does who switches it off: each of its processes may still do what it does when it ends.
+    pub fn off(&mut self) {
+        let signal = if matches!(self.end, End::Machine(_)) { Some(Signal::TERM) } else { None };
+        self.end(signal);
+    }
+
+    /// Cuts its power: all its processes are killed at once.
+    pub fn cut(&mut self) {
+        self.end(Some(Signal::KILL));
+    }
+
+    fn end(&mut self, signal: Option<Signal>) {
+        self.watched.lock().off = true;
+        for pid in self.processes().into_values() {
+            if let (Some(signal), Some(pid)) = (signal, i32::try_from(pid).ok().and_then(Pid::from_raw)) {
+                let _ = kill_process(pid, signal);
+            }
+        }
+        if let End::Domains(stopper) = &self.end {
+            stopper.stop();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        self.end = End::Off;
+        self.watched.change(|seen| {
+            seen.processes.clear();
+            seen.ended = true;
+        });
+    }
+
+    /// Makes another device of it, which has forgotten all: its identity is gone for ever. It must be off.
+    pub fn wipe(&mut self) -> Result<()> {
+        ensure!(matches!(self.end, End::Off), "{} is on", self.name);
+        self.boot.device.wipe()
+    }
+
+    /// Whether it has power.
+    pub fn is_on(&self) -> bool {
+        !matches!(self.end, End::Off)
     }
 
     /// The name of the node, and of its port at the switch.
@@ -171,7 +237,7 @@ impl Node {
     }
 
     pub fn mac(&self) -> [u8; 6] {
-        self.mac
+        self.boot.device.mac
     }
 
     /// The image that a node on a board has booted.
@@ -186,7 +252,7 @@ impl Node {
 
     fn powered(&self) -> Option<&Powered> {
         match &self.end {
-            End::Domains(_) => None,
+            End::Domains(_) | End::Off => None,
             End::Machine(powered) => powered.as_deref(),
         }
     }
@@ -250,9 +316,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.watched.lock().off = true;
         match &mut self.end {
             End::Domains(stopper) => stopper.stop(),
             End::Machine(powered) => drop(powered.take()),
+            End::Off => {}
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -260,16 +328,17 @@ impl Drop for Node {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).context("no random bytes")?;
-    Ok(bytes)
-}
-
 /// It may show a ticket: nobody else may read it.
-fn open_log(path: &Path) -> Result<File> {
+fn open_log(path: &Path, anew: bool) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(|| path.display().to_string())
+    options
+        .write(true)
+        .append(!anew)
+        .create(true)
+        .truncate(anew)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| path.display().to_string())
 }
 
 /// Reads the console until whoever writes it has ended. The log has a line before anybody is told of it.
@@ -294,7 +363,7 @@ fn bury(system: System, watched: &Watched) {
         watched.change(|seen| match event {
             Event::Died(death) => {
                 seen.processes.remove(&death.domain);
-                seen.deaths.push((death.domain.clone(), death.to_string()));
+                seen.died(&death.domain, death.to_string());
             }
             Event::Restarted { domain, pid } => drop(seen.processes.insert(domain, pid)),
         });

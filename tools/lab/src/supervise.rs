@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 use crate::{
     Lab, Node, NodeOptions, SYSTEM, Up,
     files::{Dir, Record, SEGMENT},
+    power::Power,
     up::{AlreadyRunning, EXIT_RUNNING, STOP, Word, lock, tidy},
 };
 
@@ -30,6 +31,8 @@ enum Event {
     Node(usize),
     /// The lab is to end. Closing the connection says that it has.
     Stop(UnixStream),
+    /// A node is to get or to lose its power, or what it keeps without. The answer is a line.
+    Power(String, Power, UnixStream),
 }
 
 /// Runs a lab until it is told to stop. Standard output goes to the `lab up` that waits.
@@ -54,13 +57,16 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
         return Err(AlreadyRunning(up.dir.clone()).into());
     };
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-    let anchor = up.anchor.as_deref().map(read).transpose()?;
+    let mut anchor = up.anchor.as_deref().map(read).transpose()?;
     let description = match &up.system {
         Some(path) => String::from_utf8(read(path)?).with_context(|| path.display().to_string())?,
         None => SYSTEM.to_owned(),
     };
     tidy(&dir)?;
     dir.clear()?;
+    if up.keep {
+        anchor = dir.keep_anchor(anchor)?;
+    }
 
     let lab = Lab::start_with(Some(&dir.path(SEGMENT)), false, description)?;
     let (tell, events) = mpsc::channel();
@@ -68,12 +74,15 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
     let mut nodes = Vec::new();
     for index in 0..usize::from(up.nodes) {
         let tell = tell.clone();
+        let name = format!("node-{}", index + 1);
         nodes.push(lab.node(NodeOptions {
+            // Each board has a flash of its own size.
+            device: up.keep.then(|| dir.path(&name).join(&up.board)),
             board: up.board.clone(),
             anchor: anchor.clone(),
             params: up.params(),
             entropy: up.entropy,
-            log: Some(dir.console_of(&format!("node-{}", index + 1))?),
+            log: Some(dir.console_of(&name)?),
             // Nobody listens any more: the lab ends.
             changed: Some(Box::new(move || drop(tell.send(Event::Node(index))))),
             ..NodeOptions::default()
@@ -84,7 +93,7 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
     dir.write_nodes(&records)?;
     dir.write_lab(lab.switch().dir())?;
     dir.write_enter()?;
-    let ended = follow(up, &dir, &nodes, &mut records, &events, words);
+    let ended = follow(up, &dir, &mut nodes, &mut records, &events, words);
     drop(nodes);
     drop(lab);
     dir.retire()?;
@@ -96,7 +105,7 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
 fn follow(
     up: &Up,
     dir: &Dir,
-    nodes: &[Node],
+    nodes: &mut [Node],
     records: &mut [Record],
     events: &Receiver<Event>,
     words: &mut Option<std::io::Stdout>,
@@ -119,12 +128,24 @@ fn follow(
                 Err(RecvTimeoutError::Disconnected) => bail!("all who could speak are gone"),
             },
         };
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut answers) = (BTreeSet::new(), Vec::new());
         for event in std::iter::once(first).chain(events.try_iter()) {
             match event {
                 Event::Stop(stream) => return Ok(Some(stream)),
-                Event::Node(index) => changed.insert(index),
-            };
+                Event::Node(index) => drop(changed.insert(index)),
+                Event::Power(name, power, stream) => {
+                    let answer = match nodes.iter().position(|node| node.name() == name) {
+                        Some(index) => {
+                            changed.insert(index);
+                            said[index] = 0;
+                            power.apply(&mut nodes[index])
+                        }
+                        None => Err(anyhow!("there is no {name} in this lab")),
+                    };
+                    let line = answer.map_or_else(|error| format!("error {error:#}\n"), |()| "ok\n".to_owned());
+                    answers.push((stream, line));
+                }
+            }
         }
         let mut rewrite = false;
         for index in changed {
@@ -148,6 +169,10 @@ fn follow(
         }
         if rewrite {
             dir.write_nodes(records)?;
+        }
+        // Who asked may have gone. What was done stands in the files before he hears of it.
+        for (mut stream, line) in answers {
+            let _ = stream.write_all(line.as_bytes());
         }
         // Whoever waits wants to know now. Later it is in the files, and what somebody did to a domain is his affair.
         if deadline.is_some() && records.iter().any(|record| !record.deaths.is_empty()) {
@@ -191,9 +216,19 @@ fn listen(dir: &Path, tell: Sender<Event>) -> Result<()> {
     let serve = move || {
         for stream in listener.incoming().flatten() {
             let mut line = String::new();
-            if BufReader::new(&stream).read_line(&mut line).is_ok() && line == "stop\n" {
-                let _ = tell.send(Event::Stop(stream));
+            if BufReader::new(&stream).read_line(&mut line).is_err() {
+                continue;
             }
+            let event = match line.trim_end().split_once(' ') {
+                None if line == "stop\n" => Event::Stop(stream),
+                Some((name, power)) => match Power::from_name(power) {
+                    Some(power) => Event::Power(name.to_owned(), power, stream),
+                    None => continue,
+                },
+                None => continue,
+            };
+            // Nobody listens any more: the lab ends.
+            let _ = tell.send(event);
         }
     };
     thread::Builder::new().name("stop".into()).spawn(serve)?;

@@ -53,6 +53,10 @@ pub struct Up {
     /// What the nodes are: native, or a board whose image `make image CONFIG=release` has built, under QEMU
     #[arg(long, value_name = "BOARD", default_value = NATIVE)]
     pub board: String,
+    /// Each node is the device that it was when the lab was last started with this: its flash, its device secret, its MAC,
+    /// and the image's anchor, if no other is given
+    #[arg(long)]
+    pub keep: bool,
     /// The nodes' system description [default: the one that this program was built with]
     #[arg(long, value_name = "FILE")]
     pub system: Option<PathBuf>,

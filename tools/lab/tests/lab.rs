@@ -315,3 +315,57 @@ fn a_life_from_power_on_to_pairing() {
     assert_eq!(code(&again), 1);
     assert!(error(&again).contains("is not empty"), "{}", error(&again));
 }
+
+#[test]
+fn a_node_can_be_switched_off_and_on_and_its_power_cut() {
+    let home = Home::new();
+    let nodes = home.up(&["--nodes", "2"]);
+    for end in ["off", "cut"] {
+        let before = pids(&home.nodes()[0]);
+        assert_eq!(code(&home.lab(&["power", "node-1", end])), 0);
+        // The files say so when the command has ended.
+        let node = &home.nodes()[0];
+        assert_eq!((node["phase"].as_str(), pids(node).len()), (Some("off"), 0));
+        assert!(node["deaths"].as_array().unwrap().is_empty(), "{node}");
+        assert!(!before.iter().any(|pid| is_alive(*pid)));
+        let again = home.lab(&["power", "node-1", "on"]);
+        assert_eq!(code(&again), 0, "{}", error(&again));
+        until("hold", || home.nodes()[0]["phase"] == "hold");
+        assert!(pids(&home.nodes()[0]).iter().all(|pid| is_alive(*pid) && !before.contains(pid)));
+        let twice = home.lab(&["power", "node-1", "on"]);
+        assert!(code(&twice) == 1 && error(&twice).contains("node-1 is on"), "{}", error(&twice));
+    }
+    // The other one has not noticed, and the log has all that was said.
+    assert_eq!(pids(&home.nodes()[1]), pids(&nodes[1]));
+    let log = fs::read_to_string(path(&nodes[0]["console"])).unwrap();
+    assert_eq!(log.matches("genesis: phase hold").count(), 3);
+    let stranger = home.lab(&["power", "node-3", "off"]);
+    assert!(code(&stranger) == 1 && error(&stranger).contains("there is no node-3"), "{}", error(&stranger));
+    home.down();
+    assert_eq!(code(&home.lab(&["power", "node-1", "on"])), 4);
+}
+
+#[test]
+fn nodes_that_are_kept_are_the_same_devices_until_one_is_wiped() {
+    let home = Home::new();
+    let flash = home.dir().join("node-1/native/flash");
+    let anchor = home.0.path().join("anchor");
+    fs::write(&anchor, [0; 16]).unwrap();
+    let first = home.up(&["--keep", "--no-wait", "--anchor", anchor.to_str().unwrap()]);
+    home.down();
+    assert_eq!(fs::metadata(&flash).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = fs::read(home.dir().join("node-1/native/device-secret")).unwrap();
+    let other = home.up(&["--no-wait"]);
+    assert_ne!(other[0]["mac"], first[0]["mac"]);
+    home.down();
+    let again = home.up(&["--keep", "--no-wait"]);
+    assert_eq!(again[0]["mac"], first[0]["mac"]);
+    assert_eq!(fs::read(home.dir().join("node-1/native/device-secret")).unwrap(), secret);
+    assert!(home.dir().join("anchor.bin").is_file());
+    let wiped = home.lab(&["wipe", "node-1"]);
+    assert_eq!(code(&wiped), 0, "{}", error(&wiped));
+    assert!(
+        error(&wiped).contains("gone for ever") || String::from_utf8_lossy(&wiped.stdout).contains("gone for ever")
+    );
+    assert_ne!(fs::read(home.dir().join("node-1/native/device-secret")).unwrap(), secret);
+}
