@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     Outcome,
     figures::{Figures, Goal},
-    machine::{exact, tick},
+    machine::{exact, loader, tick},
     systems::{self, Built, Until},
 };
 
@@ -17,14 +17,18 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
     }
     for board in &systems::boards()? {
         let ticks = |built: &Built| Ok::<_, anyhow::Error>(exact(board, built)?.one("ticks")? * tick(board)?);
-        let hold = ticks(&systems::measured_node(board, Until::Hold)?)?;
+        let (node, yardstick) = (systems::measured_node(board, Until::Hold)?, systems::small("hello", board)?);
+        let (hold, hello) = (ticks(&node)?, ticks(&yardstick)?);
+        let (hold_loader, hello_loader) = (loader(board, &node)?, loader(board, &yardstick)?);
         let start = ticks(&systems::measured_node(board, Until::Start)?)?;
-        let hello = ticks(&systems::small("hello", board)?)?;
         figures.put(format!("{board}/hold"), hold);
-        figures.put(format!("{board}/hold_start"), start);
+        figures.put(format!("{board}/hold_loader"), hold_loader);
+        figures.put(format!("{board}/hold_start"), start - hold_loader);
         figures.put(format!("{board}/hold_domains"), hold - start);
         figures.put(format!("{board}/hello"), hello);
+        figures.put(format!("{board}/hello_loader"), hello_loader);
         figures.put(format!("{board}/ratio"), hold / hello);
+        figures.put(format!("{board}/ratio_without_loader"), (hold - hold_loader) / (hello - hello_loader));
     }
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -18,7 +18,10 @@ use anyhow::{Context, Result, bail, ensure};
 use qemu::Setup;
 use serde::Deserialize;
 
-use crate::systems::{self, Built};
+use crate::{
+    elf,
+    systems::{self, Built},
+};
 
 /// A hang detector.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -72,8 +75,8 @@ impl Drop for Running {
     }
 }
 
-/// Boots a system and listens until it has said all. An instruction takes 2^`shift` nanoseconds.
-fn run(board: &str, built: &Built, shift: u32) -> Result<Said> {
+/// QEMU with a system, its console a pipe. An instruction takes 2^`shift` nanoseconds.
+fn machine(board: &str, built: &Built, shift: u32) -> Result<Command> {
     let setup = Setup {
         board,
         image: &built.image,
@@ -85,10 +88,38 @@ fn run(board: &str, built: &Built, shift: u32) -> Result<Said> {
         entropy: Path::new("/dev/urandom"),
     };
     let mut command = setup.command()?;
-    let errors = built.dir().join("qemu.log");
     command.arg("-icount").arg(format!("shift={shift},sleep=off"));
     command.args(["-rtc", "base=2026-01-01,clock=vm", "-serial", "stdio"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// Instructions that the SDK's loader executes, all of them before the kernel has the processor: QEMU names each that
+/// lies where the loader's program does, where no other ever is.
+pub fn loader(board: &str, built: &Built) -> Result<f64> {
+    let file = systems::sdk_of(board)?.join("elf/loader.elf");
+    let program = fs::read(&file).with_context(|| file.display().to_string())?;
+    let place = elf::place(&program).with_context(|| file.display().to_string())?;
+    let mut command = machine(board, built, 0)?;
+    let place = format!("{:#x}..{:#x}", place.start, place.end - 1);
+    command.args(["-singlestep", "-d", "exec,nochain", "-dfilter", &place, "-D", "/dev/stderr"]).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().with_context(|| board.to_owned())?);
+    let trace = running.0.stderr.take().context("no pipe to QEMU")?;
+    let counter = thread::spawn(move || {
+        BufReader::new(trace).split(b'\n').map_while(Result::ok).filter(|line| line.starts_with(b"Trace ")).count()
+    });
+    let console = running.0.stdout.take().context("no pipe to QEMU")?;
+    let ended = BufReader::new(console).lines().map_while(Result::ok).any(|line| line.trim_end() == "bench: end");
+    drop(running);
+    let count = counter.join().ok().filter(|count| ended && *count > 0);
+    Ok(count.with_context(|| format!("{board}: the loader's instructions were not told"))? as f64)
+}
+
+/// Boots a system and listens until it has said all.
+fn run(board: &str, built: &Built, shift: u32) -> Result<Said> {
+    let errors = built.dir().join("qemu.log");
+    let mut command = machine(board, built, shift)?;
+    command.stderr(File::create(&errors)?);
     let mut running = Running(command.spawn().with_context(|| board.to_owned())?);
     let console = running.0.stdout.take().context("no pipe to QEMU")?;
     let (tell, lines) = mpsc::channel();

@@ -6,6 +6,7 @@
 mod boot;
 mod document;
 mod drop;
+mod elf;
 mod figures;
 mod image;
 mod machine;

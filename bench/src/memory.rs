@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    Outcome,
+    Outcome, elf,
     figures::{Figures, Goal},
     systems::{self, Built},
 };
@@ -104,30 +104,8 @@ fn sizes(file: &Path) -> Result<BTreeMap<String, u32>> {
 /// Bytes of memory that the kernel's ELF asks for: code, data, and what starts as zero.
 fn kernel(file: &Path) -> Result<u64> {
     let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-    loaded(&bytes).with_context(|| format!("{} is no ELF of a kernel", file.display()))
+    elf::loaded(&bytes).with_context(|| format!("{} is no ELF of a kernel", file.display()))
 }
-
-/// The sum of `p_memsz` of what is loaded, of a 64-bit little-endian ELF.
-fn loaded(elf: &[u8]) -> Result<u64> {
-    const LOAD: u64 = 1;
-    let number = |at: usize, len: usize| -> Option<u64> {
-        let bytes = elf.get(at..at.checked_add(len)?)?;
-        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-    };
-    ensure!(elf.starts_with(b"\x7fELF\x02\x01"), "not 64-bit little-endian");
-    let header = |at, len| number(at, len).and_then(|value| usize::try_from(value).ok()).context("it is cut short");
-    let (table, size, entries) = (header(0x20, 8)?, header(0x36, 2)?, header(0x38, 2)?);
-    let mut sum = 0;
-    for index in 0..entries {
-        let at = table + index * size;
-        if header(at, 4)? as u64 == LOAD {
-            sum += header(at + 0x28, 8)? as u64;
-        }
-    }
-    ensure!(sum > 0, "nothing of it is loaded");
-    Ok(sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,19 +141,5 @@ mod tests {
         assert!(tally(&CAPDL.replace("Tcb", "Vcpu"), sizes()).is_err());
         assert!(tally(&CAPDL.replace("\"size_bits\": 4", "\"bits\": 4"), sizes()).is_err());
         assert!(tally(CAPDL, BTreeMap::new()).is_err());
-    }
-
-    #[test]
-    fn a_kernel_is_as_large_as_what_is_loaded() {
-        let mut elf = vec![0; 0x40 + 3 * 0x38];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        (elf[0x20], elf[0x36], elf[0x38]) = (0x40, 0x38, 3);
-        for (index, (kind, size)) in [(1, 7), (6, 100), (1, 3)].into_iter().enumerate() {
-            let at = 0x40 + index * 0x38;
-            (elf[at], elf[at + 0x28 + 1]) = (kind, size);
-        }
-        assert_eq!(loaded(&elf).unwrap(), 10 << 8);
-        assert!(loaded(&elf[..0x90]).is_err());
-        assert!(loaded(b"\x7fELF\x01\x01").is_err());
     }
 }
