@@ -205,12 +205,13 @@ fn a_segment_may_be_empty() {
 fn a_death_is_on_record_and_the_others_live() {
     let home = Home::new();
     let nodes = home.up(&[]);
-    kill(nodes[0]["processes"]["entropy"].as_u64().unwrap());
+    // It is nobody's child, so nobody starts it anew.
+    kill(nodes[0]["processes"]["keystore"].as_u64().unwrap());
     until("the death is in nodes.json", || home.nodes()[0]["deaths"] != Value::Array(Vec::new()));
     let after = &home.nodes()[0];
-    assert!(after["deaths"][0].as_str().unwrap().contains("entropy"), "{after}");
-    assert!(after["processes"]["entropy"].is_null());
-    assert!(is_alive(after["processes"]["keystore"].as_u64().unwrap()));
+    assert!(after["deaths"][0].as_str().unwrap().contains("keystore"), "{after}");
+    assert!(after["processes"]["keystore"].is_null());
+    assert!(is_alive(after["processes"]["entropy"].as_u64().unwrap()));
 }
 
 #[test]
@@ -274,9 +275,17 @@ fn nodes_in_a_tests_own_process() {
         // A node that does not scan has said nothing.
         assert!(lab.switch().frames_from(node.name()).is_empty());
     }
+    let died = |who: &'static str| {
+        one.wait(PATIENCE, |seen| seen.deaths.iter().any(|(domain, _)| domain == who).then_some(())).unwrap();
+    };
+    // Its parent starts it anew.
+    let before = one.processes()["claim"];
     assert!(one.kill("claim"));
-    one.wait(PATIENCE, |seen| seen.deaths.iter().any(|(domain, _)| domain == "claim").then_some(())).unwrap();
-    assert!(!one.kill("claim") && !one.processes().contains_key("claim"));
+    died("claim");
+    one.wait(PATIENCE, |seen| seen.processes.get("claim").filter(|pid| **pid != before).map(drop)).unwrap();
+    assert!(one.kill("keystore"));
+    died("keystore");
+    assert!(!one.kill("keystore") && !one.processes().contains_key("keystore"));
     assert!(two.seen().deaths.is_empty());
     let error = two.wait_phase("claimed", Duration::ZERO).unwrap_err().to_string();
     assert!(error.contains("has not reached claimed") && error.contains("genesis: phase hold"), "{error}");
