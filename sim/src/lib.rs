@@ -24,7 +24,7 @@ pub mod system;
 pub mod trace;
 pub mod world;
 
-pub use flash::{Flash, Tear};
+pub use flash::Flash;
 pub use fleet::Administrator;
 pub use machine::{Entropy, Machine, Schedule, Setup};
 pub use rng::Rng;

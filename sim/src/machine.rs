@@ -16,7 +16,7 @@ use wire::Mac;
 use zerocopy::FromZeros;
 
 use crate::{
-    flash::{Flash, Handle},
+    flash::Flash,
     hostile::Hostile,
     nor::Chip,
     rng::Rng,
@@ -259,6 +259,10 @@ impl Machine {
     }
 
     fn next(&self) -> Option<DomainId> {
+        // With the flash's power everybody's is gone.
+        if self.ground(|ground| ground.devices.flash.is_cut()) {
+            return None;
+        }
         let ready = |ground: &Ground, domains: &Domains<'_>| -> Vec<DomainId> {
             let wants = |id: &DomainId| {
                 let bells = &ground.bells[*id];
@@ -423,14 +427,6 @@ impl<'a> node::timer::shell::Machine<'a> for Place<'a> {
 
     fn clock(&mut self) -> Device<'a> {
         Device(&self.ground.devices)
-    }
-}
-
-impl<'a> node::keystore::shell::Machine<'a> for Place<'a> {
-    type Store = Handle;
-
-    fn store(&mut self) -> Handle {
-        Handle::new(&self.ground.devices.flash)
     }
 }
 

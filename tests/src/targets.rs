@@ -27,7 +27,7 @@ use wire::{
     link::{Answer, Datagram, Find, Hello, Open},
     ticket::Ticket,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{seeds, station::link_local};
 
@@ -388,8 +388,8 @@ pub fn claim_websocket(data: &[u8]) {
 
 /// Four clients and a source that write what they like: the keystore answers each, and goes on.
 pub fn keystore_clients(data: &[u8]) {
-    use keystore::{Feed, Keystore, Ports, RamStore};
-    let regions: Vec<Vec<AtomicU64>> = (0..12).map(|_| region(&[], 512)).collect();
+    use keystore::{Feed, Keystore, Ports};
+    let regions: Vec<Vec<AtomicU64>> = (0..15).map(|_| region(&[], 512)).collect();
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut ports = Ports {
         entropy: Feed::new(ro(0)).expect("large enough"),
@@ -398,8 +398,11 @@ pub fn keystore_clients(data: &[u8]) {
         beacon: mailbox::Server::new(ro(4), rw(5)).expect("large enough"),
         claim: mailbox::Server::new(ro(6), rw(7)).expect("large enough"),
         mesh: mailbox::Server::new(ro(10), rw(11)).expect("large enough"),
+        ticket_shown: cell::Reader::new(ro(12)).expect("large enough"),
+        store: mailbox::Client::new(rw(13), ro(14)).expect("large enough"),
     };
-    let mut core = Keystore::new(ro(8), ro(9), RamStore::new());
+    let mut core = Keystore::new(ro(8), ro(9));
+    let mut store = EmptyStore(mailbox::Server::new(ro(13), rw(14)).expect("large enough"));
     let mut source = cell::Writer::<Samples>::new(rw(0)).expect("large enough");
     // A good start, so that there are keys to be had; its bytes are those of a hash chain.
     for number in 1..=16 {
@@ -407,22 +410,36 @@ pub fn keystore_clients(data: &[u8]) {
         let mut samples = Samples { number, raw: [0; 256], jitter: [0; 32] };
         samples.raw.iter_mut().zip(raw).for_each(|(to, from)| *to = from);
         source.publish(&samples);
-        core.step(false, &mut ports);
+        store.run(&mut core, &mut ports);
     }
-    core.step(true, &mut ports);
-    for (round, end) in [2, 4, 6, 10, 0].into_iter().enumerate() {
+    for (round, end) in [2, 4, 6, 10, 0, 12, 14].into_iter().enumerate() {
         scribble(&regions[end], data.get(round * 3..).unwrap_or_default());
-        for _ in 0..4 {
-            core.step(false, &mut ports);
-        }
+        store.run(&mut core, &mut ports);
     }
     let mut client = mailbox::Client::new(rw(2), ro(3)).expect("large enough");
     client.call::<keystore_calls::for_lifecycle::Status>(&(), 0, Patience::ENDLESS);
-    for _ in 0..4 {
-        core.step(false, &mut ports);
-    }
+    store.run(&mut core, &mut ports);
     let answered = client.poll::<keystore_calls::for_lifecycle::Status>(0);
     assert!(matches!(answered, Some(Ok(_))), "the keystore stands still");
+}
+
+/// A store that finds nothing and keeps nothing, and says otherwise.
+struct EmptyStore<'a>(mailbox::Server<'a, { calls::store::for_keystore::MAX_REQUEST }>);
+
+impl EmptyStore<'_> {
+    fn run(&mut self, core: &mut keystore::Keystore, ports: &mut keystore::Ports<'_>) {
+        use calls::store::{FindReply, for_keystore::*};
+        use shm::mailbox::Operation;
+        for _ in 0..8 {
+            core.step(ports);
+            match self.0.take() {
+                Ok(Some(call)) if call.op == Find::OP => self.0.reply::<Find>(&FindReply::new_zeroed()),
+                Ok(Some(call)) if call.op == Append::OP => self.0.reply::<Append>(&()),
+                Ok(Some(call)) if call.op == Purge::OP => self.0.reply::<Purge>(&()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
 }
 
 /// A lifecycle whose keystore says nothing opens nothing, whatever its clients write.

@@ -11,7 +11,6 @@ pub trait Machine<'a>:
     + entropy::shell::Machine<'a>
     + console::shell::Machine<'a>
     + timer::shell::Machine<'a>
-    + keystore::shell::Machine<'a>
     + store::shell::Machine<'a>
     + lifecycle::shell::Machine<'a>
 {

@@ -1,13 +1,16 @@
-//! The keystore's real core, on plain regions, with a store in memory and a source that passes its tests.
+//! The keystore's real core and the store's, on plain regions, with a flash in memory and a source that passes its tests.
 
 use std::sync::atomic::AtomicU64;
 
 use calls::{
     entropy::{BLOCK, Samples},
-    keystore::{Refusal, State, TicketValue, for_lifecycle},
+    keystore::{Refusal, State, TicketShown, TicketValue, for_lifecycle},
 };
 use crypto::AnchorSecret;
-use node::keystore::{self, Channel, Feed, Ports, RamStore};
+use node::{
+    keystore::{self, Channel, Feed, Ports},
+    store,
+};
 use shm::{
     ReadOnly, ReadWrite, cell,
     mailbox::{Client, Operation, Server},
@@ -31,8 +34,10 @@ pub fn mailbox<const MAX: usize>() -> (Client<'static>, Server<'static, MAX>) {
 }
 
 pub struct Real {
-    core: keystore::Keystore<RamStore>,
+    core: keystore::Keystore,
     ports: Ports<'static>,
+    store: store::Store<sim::nor::Chip>,
+    store_ports: store::Ports<'static>,
     entropy: cell::Writer<'static, Samples>,
     rng: sim::Rng,
     blocks: u64,
@@ -45,16 +50,21 @@ pub struct Real {
 impl Real {
     /// One that has just been switched on, with this anchor in its image; `asking` is who asks it.
     pub fn cold(anchor: &AnchorSecret, asking: Channel) -> Self {
-        let (secret, image, samples) = (region(), region(), region());
+        let (secret, image, samples, shown) = (region(), region(), region(), region());
+        let ((to_store, for_keystore), (_, for_lifecycle)) = (mailbox(), mailbox());
         ReadWrite::new(secret).write(0, &[0xd5; 32]);
         ReadWrite::new(image).write(0, AnchorFile::new(&anchor.public()).as_bytes());
         let (to_lifecycle, lifecycle) = mailbox();
         let ((to_beacon, beacon), (to_claim, claim), (to_mesh, mesh)) = (mailbox(), mailbox(), mailbox());
         Self {
-            core: keystore::Keystore::new(ReadOnly::new(secret), ReadOnly::new(image), RamStore::new()),
+            core: keystore::Keystore::new(ReadOnly::new(secret), ReadOnly::new(image)),
+            store: store::Store::new(sim::Flash::new().chip()),
+            store_ports: store::Ports { keystore: for_keystore, lifecycle: for_lifecycle },
             ports: Ports {
                 entropy: Feed::new(ReadOnly::new(samples)).expect("room"),
                 ticket: cell::Writer::<TicketValue>::new(ReadWrite::new(region())).expect("room"),
+                ticket_shown: cell::Reader::<TicketShown>::new(ReadOnly::new(shown)).expect("room"),
+                store: to_store,
                 lifecycle,
                 beacon,
                 claim,
@@ -124,15 +134,20 @@ impl Keystore for Real {
             Channel::Beacon => beacon,
             Channel::Claim => claim,
             Channel::Mesh => mesh,
-            Channel::Entropy | Channel::Console => panic!("{:?} asks nothing", self.asking),
+            Channel::Entropy | Channel::Console | Channel::Store => panic!("{:?} asks nothing", self.asking),
         }
     }
 
     fn serve(&mut self) {
-        for _ in 0..200 {
-            let more = self.core.step(false, &mut self.ports);
-            let mut wants = false;
-            self.ports.signals(|channel| wants |= channel == Channel::Entropy);
+        for _ in 0..20_000 {
+            let (mut wants, mut stores) = (false, false);
+            let mut more = self.core.step(&mut self.ports);
+            self.ports.signals(|channel| {
+                wants |= channel == Channel::Entropy;
+                stores |= channel == Channel::Store;
+            });
+            more |= stores | self.store.step(&mut self.store_ports);
+            self.store_ports.signals(|_| more = true);
             if wants {
                 self.feed();
             }

@@ -59,6 +59,10 @@ wire::numbers! {
         BadLink = 18, "bad link";
         /// The node is blind for longer than it should be: `number`, an [`Awaited`].
         Waits = 19, "waits";
+        /// The identity is new, 1, or that of before, 0; how often the node was switched on: `data[..8]` big-endian.
+        Origin = 20, "origin";
+        /// What the keystore makes of its store now: `number`, a [`crate::keystore::Store`].
+        Store = 21, "store";
     }
 }
 

@@ -27,7 +27,7 @@ refusals! {
         Nonce = 6,
         /// The node has an owner already, or has committed another binding.
         Taken = 7,
-        /// The record could not be committed. The node has no owner; the claim may be tried again.
+        /// The record could not be committed, or it is not known whether it was. What it was about may be tried again.
         Store = 8,
     }
 }
@@ -43,16 +43,33 @@ wire::numbers! {
         NoEntropy = 2, "no entropy";
         /// The source failed a test later: nothing that needs fresh randomness is done until the next power-up.
         EntropyLost = 3, "entropy lost";
-        /// The identity could not be committed and read back: it is not used.
+        /// The store does not answer or fails, and what it has is not known, or a new identity could not be committed: there
+        /// are no keys.
         NoStore = 4, "no store";
         /// The image's anchor is damaged: the node stays blind.
         BadAnchor = 5, "bad anchor";
-        /// The store holds a record of a format that this version does not know, sealed by a later one of this node. It is
-        /// neither used nor overwritten.
+        /// The store holds a record or a log of a format that this version does not know, written by a later one. It is neither
+        /// used nor overwritten.
         UnknownFormat = 6, "unknown format";
         /// The source was asked for a block and has not given one for as long as one usually lasts, or as those who need it
         /// have patience. Keys are there; what needs a block of its own waits for it. It ends when a block comes.
         EntropySilent = 7, "entropy silent";
+        /// A record that was confirmed cannot be read, or one is gone: no identity is made in its place.
+        StoreDamaged = 8, "store damaged";
+        /// The store holds what this node's keystore has not sealed. It is neither used nor overwritten.
+        StoreForeign = 9, "store foreign";
+    }
+}
+
+wire::numbers! {
+    /// What a node that has its keys makes of its store.
+    Store {
+        Good = 0, "good";
+        /// It is out for good: whatever has to be committed is refused until it has started again.
+        Down = 1, "down";
+        /// It is not known whether the last commit was done. Nothing is committed before that is, and if it was one of
+        /// ownership, nothing else is answered.
+        Doubtful = 2, "doubtful";
     }
 }
 
@@ -87,6 +104,9 @@ wire::numbers! {
     }
 }
 
+/// As many authorities as a set may come to have.
+pub const FLOORS: usize = 7;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StatusReply {
@@ -103,7 +123,16 @@ pub struct StatusReply {
     pub ticket_waiting: u8,
     /// The authority has cut the node off from all others ([`wire::command::Operation::Isolate`]).
     pub isolated: u8,
-    pub zero: u8,
+    /// [`Store`] as a number.
+    pub store: u8,
+    /// The identity was made since power-up: 1; or it is that of before: 0.
+    pub first: u8,
+    pub zero: [u8; 3],
+    /// No command of the authority at a place is taken that has this number or one below: as stored when the node was
+    /// switched on.
+    pub command_floors: [u32; FLOORS],
+    /// How often the node was switched on and got this far.
+    pub boots: u64,
     pub fiduciary: Key,
     pub address: Ip,
     pub fleet: [u8; 16],
@@ -289,14 +318,23 @@ pub mod for_mesh {
 }
 
 /// `keystore` to `console`: the ticket secret, the one secret that leaves by design. It is no key of the
-/// node's and independent of the root seed. Wiped once the console has notified that it is shown.
+/// node's and independent of the root seed. Wiped once the console has said by its number that it is shown.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TicketValue {
     /// 1 if there is one.
     pub present: u64,
+    /// By which the console names it.
+    pub number: u64,
     pub secret: [u8; 32],
     pub fiduciary: Key,
+}
+
+/// `console` to `keystore`: the ticket of this number has been shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TicketShown {
+    pub number: u64,
 }
 
 impl Drop for TicketValue {

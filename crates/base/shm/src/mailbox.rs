@@ -204,6 +204,11 @@ impl<'a> Client<'a> {
         core::mem::replace(&mut self.nudges, nudges) != nudges
     }
 
+    /// The server's generation: another each time that it starts.
+    pub fn generation(&self) -> u64 {
+        self.reply.load(GENERATION)
+    }
+
     /// Forgets the outstanding call; its reply, if one comes, is ignored.
     pub fn abandon(&mut self) {
         if self.outstanding.is_some() {

@@ -14,7 +14,7 @@ use core::fmt::{self, Write};
 
 use calls::{
     console::{Event, SLOT},
-    keystore::TicketValue,
+    keystore::{TicketShown, TicketValue},
     mesh::Heartbeat,
 };
 use qrcodegen_no_heap::{Mask, QrCode, QrCodeEcc, Version};
@@ -33,7 +33,7 @@ pub struct Ports<'a> {
     pub ticket: cell::Reader<'a, TicketValue>,
     pub lifecycle: ring::Duplex<'a, SLOT>,
     pub heartbeat: cell::Reader<'a, Heartbeat>,
-    shown: bool,
+    shown: cell::Writer<'a, TicketShown>,
 }
 
 impl<'a> Ports<'a> {
@@ -41,12 +41,13 @@ impl<'a> Ports<'a> {
         ticket: cell::Reader<'a, TicketValue>,
         lifecycle: ring::Duplex<'a, SLOT>,
         heartbeat: cell::Reader<'a, Heartbeat>,
+        shown: cell::Writer<'a, TicketShown>,
     ) -> Self {
-        Self { ticket, lifecycle, heartbeat, shown: false }
+        Self { ticket, lifecycle, heartbeat, shown }
     }
 
     pub fn signals(&mut self, mut notify: impl FnMut(Channel)) {
-        if core::mem::take(&mut self.shown) {
+        if self.shown.take_signal() {
             notify(Channel::Keystore);
         }
         // Both are asked. Lifecycle keeps what a full ring had no room for.
@@ -75,7 +76,8 @@ pub struct Console {
     /// `out[sent..filled]` waits for the device.
     sent: usize,
     filled: usize,
-    showing_ticket: bool,
+    /// The number of the ticket that is in `out`.
+    showing_ticket: Option<u64>,
     beats: u64,
 }
 
@@ -87,7 +89,7 @@ impl Default for Console {
 
 impl Console {
     pub const fn new() -> Self {
-        Self { out: [0; ROOM], sent: 0, filled: 0, showing_ticket: false, beats: 0 }
+        Self { out: [0; ROOM], sent: 0, filled: 0, showing_ticket: None, beats: 0 }
     }
 
     /// Returns true while bytes wait for the device or events for the console.
@@ -101,7 +103,7 @@ impl Console {
         {
             let ticket = Ticket { secret: value.secret, fiduciary: value.fiduciary };
             self.show_ticket(&ticket);
-            self.showing_ticket = true;
+            self.showing_ticket = Some(value.number);
         } else {
             let mut slot = [0; SLOT];
             match ports.lifecycle.recv(&mut slot) {
@@ -136,7 +138,9 @@ impl Console {
             self.out.zeroize();
             (self.sent, self.filled) = (0, 0);
         }
-        ports.shown |= core::mem::take(&mut self.showing_ticket);
+        if let Some(number) = self.showing_ticket.take() {
+            ports.shown.publish(&TicketShown { number });
+        }
     }
 
     fn line(&mut self, words: fmt::Arguments<'_>) {
@@ -205,7 +209,10 @@ impl Write for Out<'_> {
 /// The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the device.
 pub mod shell {
     use pd::{Domain, Platform, Wake, fits};
-    use shm::{cell::Reader, ring::Duplex};
+    use shm::{
+        cell::{Reader, Writer},
+        ring::Duplex,
+    };
 
     use crate::{Channel, Console, Ports, Serial};
 
@@ -231,6 +238,7 @@ pub mod shell {
                     fits(Reader::new(wires.ticket_in)),
                     fits(Duplex::keeping(wires.lifecycle_out, wires.lifecycle_in)),
                     fits(Reader::new(wires.workload_beat)),
+                    fits(Writer::new(wires.ticket_out)),
                 ),
                 serial,
                 keystore: wires.keystore_id,
@@ -272,6 +280,7 @@ mod tests {
     use calls::{
         Domain,
         console::{Awaited, Code},
+        keystore::{State, Store},
     };
     use proptest::prelude::*;
     use shm::{ReadOnly, ReadWrite};
@@ -293,6 +302,7 @@ mod tests {
     struct Rig {
         lifecycle: ring::Duplex<'static, SLOT>,
         keystore: cell::Writer<'static, TicketValue>,
+        shown: cell::Reader<'static, TicketShown>,
         workload: cell::Writer<'static, Heartbeat>,
         ports: Ports<'static>,
         console: Console,
@@ -301,16 +311,18 @@ mod tests {
 
     fn rig() -> Rig {
         let words = || -> &'static [AtomicU64] { Box::leak(Box::new([const { AtomicU64::new(0) }; 512])) };
-        let (a, b, c, d) = (words(), words(), words(), words());
+        let (a, b, c, d, e) = (words(), words(), words(), words(), words());
         let ends = |out, inn| ring::Duplex::new(ReadWrite::new(out), ReadOnly::new(inn)).unwrap();
         Rig {
             lifecycle: ends(a, b),
             keystore: cell::Writer::new(ReadWrite::new(c)).unwrap(),
+            shown: cell::Reader::new(ReadOnly::new(e)).unwrap(),
             workload: cell::Writer::new(ReadWrite::new(d)).unwrap(),
             ports: Ports::new(
                 cell::Reader::new(ReadOnly::new(c)).unwrap(),
                 ends(b, a),
                 cell::Reader::new(ReadOnly::new(d)).unwrap(),
+                cell::Writer::new(ReadWrite::new(e)).unwrap(),
             ),
             console: Console::new(),
             serial: Slow(Vec::new(), 7),
@@ -351,6 +363,11 @@ mod tests {
             Event::new(Code::Died, Domain::Claim as u32, &died(3, 1, 0).each_ref().map(|part| &part[..])),
             Event::new(Code::BadLink, 0, &[&[0; 16], &[0x33; 6]]),
             Event::new(Code::Waits, Awaited::Samples as u32, &[]),
+            Event::new(Code::Origin, 1, &[&1u64.to_be_bytes()]),
+            Event::new(Code::Origin, 0, &[&7u64.to_be_bytes()]),
+            Event::new(Code::Fault, State::StoreDamaged as u32, &[]),
+            Event::new(Code::Store, Store::Down as u32, &[]),
+            Event::new(Code::Store, Store::Good as u32, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -374,7 +391,11 @@ mod tests {
             "genesis: fault the network card's address 33:33:33:33:33:33 is no station's; give it another"
         );
         assert_eq!(lines[13], "genesis: waits for samples: the source of randomness is silent or slow");
-        assert_eq!(lines[14..], [""]);
+        assert_eq!(lines[14], "genesis: first boot: the identity is new");
+        assert_eq!(lines[15], "genesis: boot 7: the identity of before");
+        assert!(lines[16].starts_with("genesis: fault store damaged: a record is lost: "));
+        assert!(lines[17].starts_with("genesis: fault store is out: "));
+        assert_eq!(lines[18..], ["genesis: store answers again", ""]);
     }
 
     #[test]
@@ -421,13 +442,14 @@ mod tests {
     #[test]
     fn the_ticket_is_shown_once_reads_back_and_leaves_nothing_behind() {
         let mut rig = rig();
-        rig.keystore.publish(&TicketValue { present: 1, secret: [0x5a; 32], fiduciary: [9; 32] });
+        rig.keystore.publish(&TicketValue { present: 1, number: 7, secret: [0x5a; 32], fiduciary: [9; 32] });
         // Nothing is reported as shown while the device is stuck.
         rig.serial.1 = 0;
         for _ in 0..10 {
             rig.console.step(&mut rig.ports, &mut rig.serial);
         }
         rig.ports.signals(|peer| panic!("{peer:?} notified before the ticket was out"));
+        assert_eq!(rig.shown.poll(), None);
         rig.serial.1 = 7;
         let text = rig.run();
         let line = text.lines().find_map(|line| line.strip_prefix("genesis: ticket ")).unwrap();
@@ -436,6 +458,7 @@ mod tests {
         let mut told = Vec::new();
         rig.ports.signals(|peer| told.push(peer));
         assert_eq!(told, [Channel::Keystore]);
+        assert_eq!(rig.shown.poll(), Some(TicketShown { number: 7 }));
         assert!(rig.console.out.iter().all(|byte| *byte == 0));
         rig.keystore.wipe();
         assert_eq!(rig.run(), "");

@@ -8,7 +8,7 @@ use core::{
 use calls::{
     Domain,
     console::{Awaited, Cause, Code, Event},
-    keystore::{AnchorKind, HealthTest, State},
+    keystore::{AnchorKind, HealthTest, State, Store},
     lifecycle::Closed,
 };
 use wire::{Fingerprint, Hex, Phase, telemetry::CommandResult};
@@ -68,6 +68,18 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
             line(out, format_args!("fault the network card's address {mac} is no station's; give it another"))
         }
         Code::Waits => line(out, format_args!("waits for {}", named(*number, Awaited::from_number, Awaited::name))),
+        Code::Origin if *number == 1 => line(out, format_args!("first boot: the identity is new")),
+        Code::Origin => line(out, format_args!("boot {}: the identity of before", big(data, 0))),
+        Code::Store => match Store::from_number((*number).into()) {
+            Some(Store::Good) => line(out, format_args!("store answers again")),
+            Some(Store::Down) => {
+                line(out, format_args!("fault store is out: what has to be stored is refused; power-cycle the node"))
+            }
+            Some(Store::Doubtful) | None => line(
+                out,
+                format_args!("fault store does not say what it has: what hangs on it is refused; power-cycle the node"),
+            ),
+        },
         Code::Lost => line(out, format_args!("{number} events lost")),
     }
 }
@@ -156,13 +168,31 @@ fn fault(out: &mut impl Write, state: u32, failed: u8) -> Result {
                 "fault entropy does not come: no hello, claim or handshake is made until it does; look at the source"
             ),
         ),
-        Some(State::NoStore) => line(out, format_args!("fault the identity could not be stored: the node stays blind")),
+        Some(State::NoStore) => {
+            line(out, format_args!("fault store fails: the node stays blind; power-cycle it or replace the flash"))
+        }
+        Some(State::StoreDamaged) => line(
+            out,
+            format_args!(
+                "fault store damaged: a record is lost: the node stays blind and makes no second identity; \
+                 power-cycle it, or erase the flash to begin anew"
+            ),
+        ),
+        Some(State::StoreForeign) => line(
+            out,
+            format_args!(
+                "fault store foreign: it holds what this board has not sealed: the node stays blind and leaves it; give \
+                 the board its own flash and device secret, or erase the flash to begin anew"
+            ),
+        ),
         Some(State::BadAnchor) => {
             line(out, format_args!("fault the image's anchor is damaged: the node stays blind; rebuild it"))
         }
         Some(State::UnknownFormat) => line(
             out,
-            format_args!("fault the store holds records of a later version: the node stays blind and leaves them"),
+            format_args!(
+                "fault store newer: a later version has written it: the node stays blind and leaves it; install that version"
+            ),
         ),
         Some(State::Testing | State::Ready) | None => line(out, format_args!("fault unknown")),
     }

@@ -124,6 +124,7 @@ pub fn admit<'s, A: Asked, const MAX: usize>(
 fn permitted<A: Asked>(asked: A, stage: &mut Stage) -> Result<&mut Node, Refusal> {
     let (needs, owner) = asked.access();
     match stage {
+        Stage::Ready(node) if needs != Needs::Nothing && node.is_doubtful() => Err(Refusal::Store),
         Stage::Ready(node) if needs == Needs::Fresh && !node.source().is_fresh() => Err(Refusal::NotReady),
         Stage::Ready(node) if needs == Needs::Renewed && node.source().lost().is_some() => Err(Refusal::NotReady),
         Stage::Ready(node) if owner == While::Unclaimed && node.owner().claimed() => Err(Refusal::Taken),

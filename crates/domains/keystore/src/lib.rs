@@ -1,15 +1,16 @@
 //! The keystore: makes, keeps and uses every long-term secret of the node.
 //!
 //! What it never does:
-//! - call another domain, wait for one, or go by a clock. It answers, and it has no deadline;
+//! - call another domain but the store, which sees only sealed bytes, or go by a clock. It answers, and it has no deadline;
 //! - parse anything of variable size. Every request and every reply has one size;
 //! - put a secret, or the raw result of a Diffie-Hellman exchange, into a reply. The ticket is the one
 //!   secret that leaves, by name, to the console alone ([`calls::keystore::TicketValue`]);
 //! - sign bytes that a caller supplies. F signs what is laid out here, each kind under its own label;
-//! - derive, show or use F before its record is committed and read back;
+//! - derive, show or use F before its record is committed;
 //! - use a sample that has not passed the tests, or one twice, or go on with the source after a test has failed;
 //! - do for one channel what `access` gives to another;
-//! - take a request while a record is being committed, so that nothing is ever decided by half a state;
+//! - take a request while a record is being committed, or while it is not known whether one was, so that nothing is ever
+//!   decided by half a state: only what the node's status is can be asked then;
 //! - leave a copy of what it has worked with: behind each step its stack is wiped, and a key stands in one place;
 //! - come back: it is nobody's child, and what stops it stops the node until the next power-up.
 //!
@@ -22,10 +23,10 @@
 extern crate std;
 
 mod access;
+mod block;
 mod boot;
 mod identity;
 mod node;
-mod ram;
 mod record;
 pub mod shell;
 mod source;
@@ -34,28 +35,26 @@ mod tests;
 mod vault;
 
 use calls::keystore::{
-    HealthTest, Ownership, Refusal, State, StatusReply, TicketValue,
+    HealthTest, Ownership, Refusal, State, StatusReply, Store, TicketShown, TicketValue,
     for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
     for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
-    for_lifecycle::{self, CloseGate, Fork, Settle, Status, Update},
+    for_lifecycle::{self, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
     for_mesh::{self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
 };
 use crypto::Secret;
 use shm::{
     ReadOnly, cell,
-    mailbox::{Incoming, Operation, Server},
+    mailbox::{Client, Incoming, Operation, Server},
 };
 use wire::anchor::{AnchorFile, AnchorIn};
 use zerocopy::FromZeros;
 
-use access::admit;
-use boot::{BadAnchor, Make, Start};
-pub use calls::store::Store;
-use node::{Node, Reply};
-pub use ram::RamStore;
+use access::{Asked, Needs, admit};
+use boot::{BadAnchor, Make, Next, Start};
+use node::{At, Node, Reply};
 use source::Failure;
 pub use source::Feed;
-use vault::{Failed, Finished, Vault};
+use vault::{Failed, Outcome, Vault};
 
 /// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +65,7 @@ pub enum Channel {
     Claim,
     Mesh,
     Console,
+    Store,
 }
 
 pub type LifecycleServer<'a> = Server<'a, { for_lifecycle::MAX_REQUEST }>;
@@ -76,6 +76,8 @@ pub type MeshServer<'a> = Server<'a, { for_mesh::MAX_REQUEST }>;
 pub struct Ports<'a> {
     pub entropy: Feed<'a>,
     pub ticket: cell::Writer<'a, TicketValue>,
+    pub ticket_shown: cell::Reader<'a, TicketShown>,
+    pub store: Client<'a>,
     pub lifecycle: LifecycleServer<'a>,
     pub beacon: BeaconServer<'a>,
     pub claim: ClaimServer<'a>,
@@ -91,6 +93,7 @@ impl Ports<'_> {
             (Channel::Claim, self.claim.take_signal()),
             (Channel::Mesh, self.mesh.take_signal()),
             (Channel::Console, self.ticket.take_signal()),
+            (Channel::Store, self.store.take_signal()),
         ];
         for (peer, signal) in peers {
             if signal {
@@ -114,6 +117,18 @@ fn answer<O: Operation, const MAX: usize>(
         Ok(None) => {}
         Err(refusal) => server.refuse(refusal.code()),
     }
+}
+
+/// Whether a request is there for which it matters what is committed.
+fn is_awaited(ports: &mut Ports<'_>) -> bool {
+    fn waits<A: Asked, const MAX: usize>(server: &mut Server<'_, MAX>) -> bool {
+        let asked = server.waiting().and_then(|(op, _)| A::of(op));
+        asked.is_some_and(|asked| asked.access().0 != Needs::Nothing)
+    }
+    waits::<for_lifecycle::Op, _>(&mut ports.lifecycle)
+        || waits::<for_beacon::Op, _>(&mut ports.beacon)
+        || waits::<for_claim::Op, _>(&mut ports.claim)
+        || waits::<for_mesh::Op, _>(&mut ports.mesh)
 }
 
 // --- the core
@@ -149,50 +164,71 @@ fn wipe_stack() {
 }
 
 /// The core.
-pub struct Keystore<S> {
+pub struct Keystore {
     stage: Stage,
-    vault: Vault<S>,
+    vault: Vault,
+    /// It has been asked what came of the commit that is in doubt, for the requests that are there, and nobody could say.
+    rechecked: bool,
     image: AnchorIn,
     /// What lifecycle has been told of.
     told: StatusReply,
 }
 
-impl<S: Store> Keystore<S> {
+impl Keystore {
     /// `device_secret` is 32 bytes at the front of its region; all zero on a board that supplies none, whose
     /// keys then come from samples alone and whose records any holder of the store can open. `anchor` holds a
     /// [`wire::anchor::AnchorFile`] or zeros.
-    pub fn new(device_secret: ReadOnly<'_>, anchor: ReadOnly<'_>, store: S) -> Self {
+    pub fn new(device_secret: ReadOnly<'_>, anchor: ReadOnly<'_>) -> Self {
         let device_secret = Secret::new(cell::read_static(&device_secret));
         let image = cell::read_static::<AnchorFile>(&anchor).read();
-        let mut vault = Vault::new(store, &device_secret);
-        let start = Start::new(device_secret, &mut vault);
-        Self { stage: Stage::Start(start), vault, image, told: StatusReply::new_zeroed() }
+        let vault = Vault::new(&device_secret);
+        let stage = Stage::Start(Start::new(device_secret));
+        Self { stage, vault, rechecked: false, image, told: StatusReply::new_zeroed() }
     }
 
     /// Handles what has arrived; true if there is more to do at once. Whoever waits for nothing needs no time.
-    ///
-    /// `ticket_shown`: the console has notified this domain since the last step. Without a ticket that was
-    /// published before, it means nothing.
-    pub fn step(&mut self, ticket_shown: bool, ports: &mut Ports<'_>) -> bool {
-        let more = self.work(ticket_shown, ports);
+    pub fn step(&mut self, ports: &mut Ports<'_>) -> bool {
+        let more = self.work(ports);
         wipe_stack();
         more
     }
 
     // Its frame has to lie below that of `step`, where it is wiped.
     #[inline(never)]
-    fn work(&mut self, ticket_shown: bool, ports: &mut Ports<'_>) -> bool {
-        if let Stage::Ready(node) = &mut self.stage
-            && ticket_shown
+    fn work(&mut self, ports: &mut Ports<'_>) -> bool {
+        if let Some(TicketShown { number }) = ports.ticket_shown.poll()
+            && let Stage::Ready(node) = &mut self.stage
         {
-            node.hide_ticket(ports);
+            node.ticket_shown(number, ports);
         }
         self.take_samples(&mut ports.entropy);
         let mut more = self.advance(ports);
-        // A request that has to be committed leaves those after it where they are.
-        if !self.vault.busy() {
-            self.serve_lifecycle(ports);
+        self.serve(ports);
+        more |= self.advance(ports);
+        // A block that came for a request was not used up if that request has not been looked at.
+        if let Stage::Ready(node) = &mut self.stage
+            && !self.vault.busy()
+        {
+            node.source_mut().replenish(&mut ports.entropy);
         }
+        let status = self.status(&ports.store);
+        if status != self.told {
+            self.told = status;
+            ports.lifecycle.nudge();
+        }
+        more
+    }
+
+    /// A request that has to be committed leaves those after it where they are.
+    fn serve(&mut self, ports: &mut Ports<'_>) {
+        if !self.vault.busy() && !self.rechecked && is_awaited(ports) {
+            self.vault.recheck(&mut ports.store);
+        }
+        if self.vault.busy() {
+            return self.serve_meanwhile(ports);
+        }
+        self.rechecked = false;
+        self.serve_lifecycle(ports);
         if !self.vault.busy() {
             self.serve_beacon(ports);
         }
@@ -202,24 +238,24 @@ impl<S: Store> Keystore<S> {
         if !self.vault.busy() {
             self.serve_mesh(ports);
         }
-        more |= self.advance(ports);
-        // A block that came for a request was not used up if that request has not been looked at.
-        if let Stage::Ready(node) = &mut self.stage
-            && !self.vault.busy()
-        {
-            node.source_mut().replenish(&mut ports.entropy);
+    }
+
+    /// While the store is at work, lifecycle may ask what is committed, and say that it waits in vain. What it asked before
+    /// it does not wait for any more.
+    fn serve_meanwhile(&mut self, ports: &mut Ports<'_>) {
+        use for_lifecycle::Op;
+        let op = ports.lifecycle.waiting().and_then(|(op, _)| Op::of(op));
+        if matches!(op, Some(Op::Status | Op::StoreDown)) {
+            if let Stage::Ready(node) = &mut self.stage {
+                node.forsake();
+            }
+            self.serve_lifecycle(ports);
         }
-        let status = self.status();
-        if status != self.told {
-            self.told = status;
-            ports.lifecycle.nudge();
-        }
-        more
     }
 
     // --- samples
 
-    /// While the identity is committed, and when the node is off, a block that comes waits where it is.
+    /// While something is committed before there are keys, and when the node is off, a block that comes waits where it is.
     fn take_samples(&mut self, feed: &mut Feed<'_>) {
         match &mut self.stage {
             Stage::Start(start) => {
@@ -236,44 +272,53 @@ impl<S: Store> Keystore<S> {
 
     /// Goes on with what the store has finished. True if it had.
     fn advance(&mut self, ports: &mut Ports<'_>) -> bool {
-        let finished = self.vault.poll();
-        let more = finished.is_some();
-        match (finished, &mut self.stage) {
-            (None, _) | (Some(_), Stage::Off { .. }) => {}
-            (Some(finished), Stage::Ready(node)) => node.finish(finished.is_ok(), &mut self.vault, ports),
-            (Some(Ok(Finished::Loaded(record))), Stage::Start(start)) => {
-                if let Err(failed) = start.found(record, &mut self.vault) {
-                    self.lose(failed);
+        let outcome = self.vault.poll(&mut ports.store);
+        if let Some(outcome) = outcome {
+            self.rechecked = matches!(outcome, Outcome::Doubtful(_));
+            match &mut self.stage {
+                Stage::Off { .. } => {}
+                Stage::Ready(node) => node.finish(outcome, &mut self.vault, ports),
+                Stage::Start(start) => {
+                    if let Err(failed) = start.found(outcome, &mut self.vault, &mut ports.store) {
+                        self.lose(failed);
+                    }
+                }
+                Stage::Make(make) => {
+                    let next = make.go_on(outcome, &mut self.vault, &mut ports.store);
+                    self.follow(next, ports);
                 }
             }
-            (Some(Ok(Finished::Committed)), stage @ Stage::Make(_)) => {
-                if let Stage::Make(make) = stage
-                    && make.committed(&mut self.vault)
-                    && let Stage::Make(make) = core::mem::replace(stage, OFF)
-                {
-                    self.make_ready(make, ports);
-                }
-            }
-            (Some(Err(failed)), _) => self.lose(failed),
-            (Some(Ok(_)), Stage::Start(_) | Stage::Make(_)) => self.lose(Failed::Store),
         }
         if let Stage::Start(start) = &mut self.stage {
+            start.begin(&mut self.vault, &mut ports.store);
             match start.finish(&self.image) {
                 None => {}
                 Some(Err(BadAnchor)) => self.switch_off(State::BadAnchor, None),
-                Some(Ok(make)) if !make.changed => self.make_ready(make, ports),
                 Some(Ok(mut make)) => {
-                    make.commit(&mut self.vault);
+                    let next = make.begin(&mut self.vault, &mut ports.store);
                     self.stage = Stage::Make(make);
+                    self.follow(next, ports);
                 }
             }
         }
-        more
+        outcome.is_some()
     }
 
-    /// The identity is committed and read back: only now are there keys.
+    fn follow(&mut self, next: Next, ports: &mut Ports<'_>) {
+        match next {
+            Next::Wait => {}
+            Next::Lost(failed) => self.lose(failed),
+            Next::Ready => {
+                if let Stage::Make(make) = core::mem::replace(&mut self.stage, OFF) {
+                    self.make_ready(make, ports);
+                }
+            }
+        }
+    }
+
+    /// The identity is committed: only now are there keys.
     fn make_ready(&mut self, make: Make, ports: &mut Ports<'_>) {
-        match Node::new(make.identity, make.owner, make.source, &self.image) {
+        match Node::new(make, &self.image) {
             Some(mut node) => {
                 node.show_ticket(ports);
                 self.stage = Stage::Ready(node);
@@ -286,6 +331,8 @@ impl<S: Store> Keystore<S> {
     fn lose(&mut self, failed: Failed) {
         let state = match failed {
             Failed::Store => State::NoStore,
+            Failed::Damaged => State::StoreDamaged,
+            Failed::Foreign => State::StoreForeign,
             Failed::Format => State::UnknownFormat,
         };
         self.switch_off(state, None);
@@ -298,7 +345,7 @@ impl<S: Store> Keystore<S> {
 
     // --- requests
 
-    fn status(&self) -> StatusReply {
+    fn status(&self, store: &Client<'_>) -> StatusReply {
         let mut status = StatusReply::new_zeroed();
         match &self.stage {
             Stage::Start(_) | Stage::Make(_) => status.state = State::Testing as u8,
@@ -320,6 +367,14 @@ impl<S: Store> Keystore<S> {
                     (true, true) => Ownership::Claimed,
                 } as u8;
                 status.forked = owner.forked;
+                status.store = match self.vault.doubt() {
+                    Some(_) => Store::Doubtful,
+                    None if self.vault.is_down(store) => Store::Down,
+                    None => Store::Good,
+                } as u8;
+                status.first = node.is_new().into();
+                status.command_floors = node.floors();
+                status.boots = node.boots();
                 status.ticket_waiting = node.ticket_waiting().into();
                 status.fiduciary = node.public().fiduciary;
                 status.address = node.public().address;
@@ -334,29 +389,34 @@ impl<S: Store> Keystore<S> {
 
     fn serve_lifecycle(&mut self, ports: &mut Ports<'_>) {
         use for_lifecycle::Op;
-        let status = self.status();
-        let (server, vault) = (&mut ports.lifecycle, &mut self.vault);
+        let status = self.status(&ports.store);
+        let (server, at) = (&mut ports.lifecycle, &mut At { vault: &mut self.vault, store: &mut ports.store });
         let Some((asked, request, node)) = admit(server, &mut self.stage) else { return };
         match asked {
             Op::Status => answer::<Status, _>(server, &request, |()| Ok(Some(status))),
-            Op::Fork => answer::<Fork, _>(server, &request, |()| node?.fork(vault)),
+            Op::Fork => answer::<Fork, _>(server, &request, |()| node?.fork(at)),
             Op::CloseGate => answer::<CloseGate, _>(server, &request, |()| {
                 // Without keys there is no nonce to void.
                 node.into_iter().for_each(Node::close_gate);
                 Ok(Some(()))
             }),
-            Op::Settle => answer::<Settle, _>(server, &request, |()| node?.settle(vault)),
-            Op::Update => answer::<Update, _>(server, &request, |head| node?.update(&head, vault)),
-            Op::SealBlock | Op::OpenBlock | Op::StoreDown => server.refuse(Refusal::NotReady.code()),
+            Op::Settle => answer::<Settle, _>(server, &request, |()| node?.settle(at)),
+            Op::Update => answer::<Update, _>(server, &request, |head| node?.update(&head, at)),
+            Op::SealBlock => answer::<SealBlock, _>(server, &request, |block| node?.seal_block(&block)),
+            Op::OpenBlock => answer::<OpenBlock, _>(server, &request, |block| node?.open_block(&block)),
+            Op::StoreDown => answer::<StoreDown, _>(server, &request, |()| {
+                at.vault.store_down(at.store);
+                Ok(Some(()))
+            }),
         }
     }
 
     fn serve_beacon(&mut self, ports: &mut Ports<'_>) {
         use for_beacon::Op;
-        let (server, vault) = (&mut ports.beacon, &mut self.vault);
+        let (server, at) = (&mut ports.beacon, &mut At { vault: &mut self.vault, store: &mut ports.store });
         let Some((asked, request, node)) = admit(server, &mut self.stage) else { return };
         match asked {
-            Op::CheckFind => answer::<CheckFind, _>(server, &request, |find| node?.check_find(&find, vault)),
+            Op::CheckFind => answer::<CheckFind, _>(server, &request, |find| node?.check_find(&find, at)),
             Op::MakeHello => answer::<MakeHello, _>(server, &request, |()| node?.make_hello()),
             Op::CheckOpen => answer::<CheckOpen, _>(server, &request, |open| node?.check_open(&open)),
             Op::BeaconRandom => answer::<BeaconRandom, _>(server, &request, |()| node?.random()),
@@ -365,7 +425,7 @@ impl<S: Store> Keystore<S> {
 
     fn serve_claim(&mut self, ports: &mut Ports<'_>) {
         use for_claim::Op;
-        let (server, vault) = (&mut ports.claim, &mut self.vault);
+        let (server, at) = (&mut ports.claim, &mut At { vault: &mut self.vault, store: &mut ports.store });
         let Some((asked, request, node)) = admit(server, &mut self.stage) else { return };
         match asked {
             Op::ReadInitiation => {
@@ -373,20 +433,20 @@ impl<S: Store> Keystore<S> {
             }
             Op::ClaimKey => answer::<ClaimKey, _>(server, &request, |()| Ok(Some(node?.public().claim))),
             Op::Identify => answer::<Identify, _>(server, &request, |handshake| node?.identify(&handshake)),
-            Op::Commit => answer::<Commit, _>(server, &request, |binding| node?.commit(&binding, vault)),
-            Op::Acknowledge => answer::<Acknowledge, _>(server, &request, |hash| node?.acknowledge(&hash, vault)),
+            Op::Commit => answer::<Commit, _>(server, &request, |binding| node?.commit(&binding, at)),
+            Op::Acknowledge => answer::<Acknowledge, _>(server, &request, |hash| node?.acknowledge(&hash, at)),
             Op::ClaimRandom => answer::<ClaimRandom, _>(server, &request, |()| node?.random()),
         }
     }
 
     fn serve_mesh(&mut self, ports: &mut Ports<'_>) {
         use for_mesh::Op;
-        let (server, vault) = (&mut ports.mesh, &mut self.vault);
+        let (server, at) = (&mut ports.mesh, &mut At { vault: &mut self.vault, store: &mut ports.store });
         let Some((asked, request, node)) = admit(server, &mut self.stage) else { return };
         match asked {
             Op::MeshKey => answer::<MeshKey, _>(server, &request, |()| Ok(Some(node?.public().mesh))),
             Op::StartMeshHandshake => {
-                answer::<StartMeshHandshake, _>(server, &request, |handshake| node?.start_handshake(&handshake, vault));
+                answer::<StartMeshHandshake, _>(server, &request, |handshake| node?.start_handshake(&handshake, at));
             }
             Op::FinishMeshHandshake => {
                 answer::<FinishMeshHandshake, _>(server, &request, |handshake| node?.finish_handshake(&handshake));
@@ -396,7 +456,7 @@ impl<S: Store> Keystore<S> {
             }
             Op::MeshRandom => answer::<MeshRandom, _>(server, &request, |()| node?.random()),
             Op::CheckCommand => {
-                answer::<CheckCommand, _>(server, &request, |command| node?.check_command(&command, vault));
+                answer::<CheckCommand, _>(server, &request, |command| node?.check_command(&command, at));
             }
         }
     }

@@ -1,19 +1,21 @@
 //! What a node whose keys are committed does for its clients. Who may ask is decided before (lib.rs);
 //! what is answered is decided here.
 //!
-//! An operation that changes a record answers nothing until the record is committed and read back:
-//! its handler returns `Ok(None)`, and [`Node::finish`] answers.
+//! An operation that changes a record answers nothing until the record is committed: its handler returns `Ok(None)`, and
+//! `commit` answers.
+
+mod commit;
 
 use calls::{
     keystore::{
-        AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, Refusal, TicketValue,
-        for_beacon, for_claim, for_lifecycle, for_mesh,
+        AnchorKind, CheckOpenReply, CommandReply, FLOORS, Initiation, InitiationReply, MakeHelloReply,
+        OpenBlockRequest, Refusal, SealBlockRequest, TicketValue,
     },
-    store::{Record, Store},
+    store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
 use crypto::{Secret, dh, noise};
 use wire::{
-    Hash, U64,
+    Hash,
     anchor::AnchorIn,
     binding::{Binding, ForkRecord, Identity, PairingRecord},
     command::{self, Command, Operation},
@@ -28,38 +30,18 @@ use zerocopy::{FromZeros, IntoBytes};
 use zeroize::Zeroize;
 
 use crate::{
-    Ports,
+    Ports, block,
+    boot::Make,
     identity::{Anchor, CommandKeys, Keys, PublicKeys, mesh_key},
-    record::{self, Ownership, ticket},
+    record::{self, Counters, Ownership, ticket},
     source::Source,
-    vault::Vault,
 };
+
+pub use commit::At;
+use commit::{Settler, Work};
 
 /// A reply, or none until a record is committed, or a refusal.
 pub type Reply<T> = Result<Option<T>, Refusal>;
-
-/// What waits for the record that is being committed.
-enum Work {
-    Fork,
-    Find([u8; 16]),
-    Commit,
-    Settle(Settler),
-    /// The claim is final; its ticket is being overwritten.
-    EraseTicket(Settler),
-    Update,
-    /// A block of timestamps, for this handshake first.
-    Timestamps(Started),
-    Command(CommandReply),
-}
-
-/// Who has made the claim final.
-#[derive(Clone, Copy)]
-enum Settler {
-    /// By the administrator's acknowledgement.
-    Claim,
-    /// By the authority's first handshake in the mesh.
-    Lifecycle,
-}
 
 /// A node with its keys.
 pub struct Node {
@@ -70,19 +52,33 @@ pub struct Node {
     owner: Ownership,
     /// What `owner` becomes when it is committed.
     next: Ownership,
+    /// It is not known whether that has happened.
+    doubtful: bool,
+    /// As they are stored, and what they become.
+    counters: Counters,
+    next_counters: Counters,
+    /// Of the last find and of the last command of each authority: below what is stored, or at it.
+    find: u64,
+    commands: [u32; FLOORS],
+    /// The same when the node was switched on.
+    floors: [u32; FLOORS],
+    /// The identity is as old as this boot.
+    first: bool,
     /// There are none without a binding.
     command_keys: CommandKeys,
     timestamps: Timestamps,
     work: Option<Work>,
     /// The live claim nonce.
     nonce: Option<[u8; 32]>,
-    ticket_waiting: bool,
+    /// The number of the ticket that waits to be shown.
+    ticket_waiting: Option<u64>,
     source: Source,
 }
 
 impl Node {
-    /// `identity` and `owner` are committed. `None` if there is no usable anchor for a node that needs one.
-    pub fn new(identity: record::Identity, owner: Ownership, source: Source, image: &AnchorIn) -> Option<Self> {
+    /// Identity and ownership are committed. `None` if there is no usable anchor for a node that needs one.
+    pub fn new(make: Make, image: &AnchorIn) -> Option<Self> {
+        let Make { identity, owner, counters, reserved, source, first, .. } = make;
         let keys = Keys::derive(&identity.root_seed);
         let anchor = if owner.claimed() {
             None
@@ -95,17 +91,26 @@ impl Node {
         };
         let command_keys =
             if owner.committed() { CommandKeys::new(&owner.binding, &keys) } else { CommandKeys::default() };
+        let floors = counters.commands.map(|counter| counter.get());
         Some(Self {
             identity,
             keys,
             anchor,
             owner,
             next: owner,
+            doubtful: false,
+            counters,
+            // If it is in doubt, this is what was to be reserved.
+            next_counters: counters.with_timestamps().unwrap_or(counters),
+            find: counters.finds.get(),
+            commands: floors,
+            floors,
+            first,
             command_keys,
-            timestamps: Timestamps::none(),
+            timestamps: if reserved { Timestamps::of(counters.timestamps.get()) } else { Timestamps::none() },
             work: None,
             nonce: None,
-            ticket_waiting: false,
+            ticket_waiting: None,
             source,
         })
     }
@@ -131,7 +136,24 @@ impl Node {
     }
 
     pub fn ticket_waiting(&self) -> bool {
-        self.ticket_waiting
+        self.ticket_waiting.is_some()
+    }
+
+    pub fn is_new(&self) -> bool {
+        self.first
+    }
+
+    pub fn boots(&self) -> u64 {
+        self.counters.timestamps.get()
+    }
+
+    pub fn floors(&self) -> [u32; FLOORS] {
+        self.floors
+    }
+
+    /// It is not known whose the node is.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     fn anchor(&self) -> Result<&Anchor, Refusal> {
@@ -143,26 +165,32 @@ impl Node {
     /// Once per boot while unclaimed: the one secret that leaves, to the console alone.
     pub fn show_ticket(&mut self, ports: &mut Ports<'_>) {
         if self.identity.ticket == ticket::HELD && !self.owner.committed() {
-            let value =
-                TicketValue { present: 1, secret: self.identity.ticket_seed, fiduciary: self.keys.public.fiduciary };
-            ports.ticket.publish(&value);
-            self.ticket_waiting = true;
+            // The one of an earlier boot has another number, and zero is what nobody has said.
+            let number = self.boots().max(1);
+            let (secret, fiduciary) = (self.identity.ticket_seed, self.keys.public.fiduciary);
+            ports.ticket.publish(&TicketValue { present: 1, number, secret, fiduciary });
+            self.ticket_waiting = Some(number);
         }
         // Only the sealed record has it from here on.
         self.identity.ticket_seed.zeroize();
     }
 
-    /// The console has shown it.
-    pub fn hide_ticket(&mut self, ports: &mut Ports<'_>) {
-        if self.ticket_waiting {
+    /// The console has shown the one of this number.
+    pub fn ticket_shown(&mut self, number: u64, ports: &mut Ports<'_>) {
+        if self.ticket_waiting == Some(number) {
+            self.hide_ticket(ports);
+        }
+    }
+
+    fn hide_ticket(&mut self, ports: &mut Ports<'_>) {
+        if self.ticket_waiting.take().is_some() {
             ports.ticket.wipe();
-            self.ticket_waiting = false;
         }
     }
 
     // --- for lifecycle
 
-    pub fn fork<S: Store>(&mut self, vault: &mut Vault<S>) -> Reply<()> {
+    pub fn fork(&mut self, at: &mut At<'_, '_>) -> Reply<()> {
         if self.owner.fork().is_some() {
             return Ok(Some(()));
         }
@@ -174,20 +202,19 @@ impl Node {
         let mut next = self.owner;
         next.fork = ForkRecord::sign(fiduciary, public.fiduciary, public.claim, public.mesh, public.address);
         next.forked = 1;
-        self.commit_owner(next, Work::Fork, vault);
-        Ok(None)
+        self.commit_owner(next, Work::Fork, at)
     }
 
     pub fn close_gate(&mut self) {
         self.nonce = None;
     }
 
-    pub fn settle<S: Store>(&mut self, vault: &mut Vault<S>) -> Reply<()> {
-        self.make_final(Settler::Lifecycle, vault)
+    pub fn settle(&mut self, at: &mut At<'_, '_>) -> Reply<()> {
+        self.make_final(Settler::Lifecycle, at)
     }
 
     /// The anchor is gone by now: what counts is the authority set of the binding.
-    pub fn update<S: Store>(&mut self, head: &UpdateHead, vault: &mut Vault<S>) -> Reply<()> {
+    pub fn update(&mut self, head: &UpdateHead, at: &mut At<'_, '_>) -> Reply<()> {
         let owner = &self.owner;
         if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.public.fiduciary {
             return Err(Refusal::NotMine);
@@ -201,21 +228,38 @@ impl Node {
             return Ok(Some(()));
         }
         let next = Ownership { counter: head.counter, configuration: head.configuration, ..self.owner };
-        self.commit_owner(next, Work::Update, vault);
-        Ok(None)
+        self.commit_owner(next, Work::Update, at)
+    }
+
+    pub fn seal_block(&mut self, request: &SealBlockRequest) -> Reply<[u8; SEALED_BLOCK]> {
+        let SealBlockRequest { configuration, index, plain } = request;
+        let fresh = self.source.bytes();
+        if *index >= MAX_BLOCKS as u64 {
+            return Err(Refusal::NotMine);
+        }
+        block::seal(&self.identity.root_seed, configuration, *index, plain, &fresh).map(Some).ok_or(Refusal::NotReady)
+    }
+
+    pub fn open_block(&self, request: &OpenBlockRequest) -> Reply<[u8; BLOCK]> {
+        let OpenBlockRequest { configuration, index, sealed } = request;
+        block::open(&self.identity.root_seed, configuration, *index, sealed).map(Some).ok_or(Refusal::Forged)
     }
 
     // --- for beacon
 
-    pub fn check_find<S: Store>(&mut self, find: &Find, vault: &mut Vault<S>) -> Reply<[u8; 16]> {
+    pub fn check_find(&mut self, find: &Find, at: &mut At<'_, '_>) -> Reply<[u8; 16]> {
         let find = Find::parse(find.as_bytes()).ok_or(Refusal::Forged)?;
-        if find.counter.get() <= self.owner.counter.get() {
+        let counter = find.counter.get();
+        if counter <= self.find {
             return Err(Refusal::Stale);
         }
         find.verify(&self.anchor()?.public).ok_or(Refusal::Forged)?;
         let random = self.source.bytes();
-        self.commit_owner(Ownership { counter: find.counter, ..self.owner }, Work::Find(random), vault);
-        Ok(None)
+        if counter > self.counters.finds.get() {
+            return self.commit_counters(self.counters.with_find(counter), Work::Find { random, counter }, at);
+        }
+        self.find = counter;
+        Ok(Some(random))
     }
 
     pub fn make_hello(&mut self) -> Reply<MakeHelloReply> {
@@ -279,7 +323,7 @@ impl Node {
         Ok(Some(identity.sign(&self.keys.fiduciary, handshake)))
     }
 
-    pub fn commit<S: Store>(&mut self, binding: &Binding, vault: &mut Vault<S>) -> Reply<PairingRecord> {
+    pub fn commit(&mut self, binding: &Binding, at: &mut At<'_, '_>) -> Reply<PairingRecord> {
         if self.owner.committed() {
             let same = *binding == self.owner.binding;
             return if same { Ok(Some(self.pairing_record())) } else { Err(Refusal::Taken) };
@@ -310,26 +354,24 @@ impl Node {
             committed: 1,
             ..self.owner
         };
-        self.commit_owner(next, Work::Commit, vault);
-        Ok(None)
+        self.commit_owner(next, Work::Commit, at)
     }
 
-    pub fn acknowledge<S: Store>(&mut self, record: &Hash, vault: &mut Vault<S>) -> Reply<()> {
+    pub fn acknowledge(&mut self, record: &Hash, at: &mut At<'_, '_>) -> Reply<()> {
         if !self.owner.committed() {
             return Err(Refusal::NotMine);
         }
         if !crypto::equal(record, &self.pairing_record().hash()) {
             return Err(Refusal::Forged);
         }
-        self.make_final(Settler::Claim, vault)
+        self.make_final(Settler::Claim, at)
     }
 
-    fn make_final<S: Store>(&mut self, settler: Settler, vault: &mut Vault<S>) -> Reply<()> {
+    fn make_final(&mut self, settler: Settler, at: &mut At<'_, '_>) -> Reply<()> {
         if self.owner.claimed() {
             return Ok(Some(()));
         }
-        self.commit_owner(Ownership { acknowledged: 1, ..self.owner }, Work::Settle(settler), vault);
-        Ok(None)
+        self.commit_owner(Ownership { acknowledged: 1, ..self.owner }, Work::Settle(settler), at)
     }
 
     /// Ed25519 signs the same bytes the same way, so this is the same record each time.
@@ -344,19 +386,13 @@ impl Node {
         mesh_key(&self.identity.root_seed)
     }
 
-    pub fn start_handshake<S: Store>(
-        &mut self,
-        request: &StartHandshake,
-        vault: &mut Vault<S>,
-    ) -> Reply<StartHandshakeReply> {
+    pub fn start_handshake(&mut self, request: &StartHandshake, at: &mut At<'_, '_>) -> Reply<StartHandshakeReply> {
         let started = Started::new(&self.mesh_key(), request).ok_or(Refusal::Forged)?;
         if let Some(timestamp) = self.timestamps.next() {
             return Ok(Some(started.seal(timestamp)));
         }
-        let block = self.owner.timestamps.get().checked_add(1).ok_or(Refusal::NotReady)?;
-        let next = Ownership { timestamps: U64::new(block), ..self.owner };
-        self.commit_owner(next, Work::Timestamps(started), vault);
-        Ok(None)
+        let next = self.counters.with_timestamps().ok_or(Refusal::NotReady)?;
+        self.commit_counters(next, Work::Timestamps(started), at)
     }
 
     pub fn finish_handshake(&self, request: &FinishHandshake) -> Reply<[u8; 32]> {
@@ -367,17 +403,15 @@ impl Node {
         handshake::read(&self.mesh_key(), request).map(Some).ok_or(Refusal::Forged)
     }
 
-    pub fn check_command<S: Store>(&mut self, command: &Command, vault: &mut Vault<S>) -> Reply<CommandReply> {
+    pub fn check_command(&mut self, command: &Command, at: &mut At<'_, '_>) -> Reply<CommandReply> {
         if command.target != command::target(&self.keys.public.fiduciary) {
             return Err(Refusal::NotMine);
         }
         let authority = self.command_keys.author(command).ok_or(Refusal::Forged)?;
-        let mut command_counters = self.owner.command_counters;
-        let last = command_counters.get_mut(authority).ok_or(Refusal::Forged)?;
-        if command.counter.get() <= last.get() {
+        let counter = command.counter.get();
+        if counter <= *self.commands.get(authority).ok_or(Refusal::Forged)? {
             return Err(Refusal::Stale);
         }
-        *last = command.counter;
         // One that this version does not know has used its counter up all the same.
         let isolated = match command.operation() {
             Some(Operation::Isolate) => 1,
@@ -387,78 +421,29 @@ impl Node {
         let reply = CommandReply {
             operation: command.operation.into(),
             argument: command.argument.get(),
-            counter: command.counter.get(),
+            counter,
             authority: authority as u32,
         };
-        let next = Ownership { command_counters, isolated, ..self.owner };
-        self.commit_owner(next, Work::Command(reply), vault);
-        Ok(None)
+        if counter > self.counters.commands.get(authority).ok_or(Refusal::Forged)?.get() {
+            let next = self.counters.with_command(authority, counter);
+            return self.commit_counters(next, Work::Command { reply, isolated }, at);
+        }
+        self.obey(reply, isolated, at)
     }
 
-    // --- records
-
-    fn commit_owner<S: Store>(&mut self, next: Ownership, work: Work, vault: &mut Vault<S>) {
-        self.next = next;
-        self.work = Some(work);
-        vault.commit(Record::Ownership, self.next.as_bytes(), self.source.bytes());
+    /// There is room for its counter in what is stored. Isolation is committed.
+    fn obey(&mut self, reply: CommandReply, isolated: u8, at: &mut At<'_, '_>) -> Reply<CommandReply> {
+        if isolated != self.owner.isolated {
+            return self.commit_owner(Ownership { isolated, ..self.owner }, Work::Isolate(reply), at);
+        }
+        Ok(Some(self.obeyed(reply)))
     }
 
-    /// The record that was being committed is, or could not be: the one who waits for it is answered.
-    pub fn finish<S: Store>(&mut self, committed: bool, vault: &mut Vault<S>, ports: &mut Ports<'_>) {
-        let Some(work) = self.work.take() else { return };
-        let refused = Refusal::Store.code();
-        match work {
-            Work::EraseTicket(settler) if committed => return self.erase_ticket(settler, vault, ports),
-            // The claim is final all the same. The next boot tries again.
-            Work::EraseTicket(settler) => return settler.answer(ports),
-            _ if committed => self.owner = self.next,
-            Work::Fork | Work::Update | Work::Settle(Settler::Lifecycle) => return ports.lifecycle.refuse(refused),
-            Work::Find(_) => return ports.beacon.refuse(refused),
-            Work::Commit | Work::Settle(Settler::Claim) => return ports.claim.refuse(refused),
-            Work::Timestamps(_) | Work::Command(_) => return ports.mesh.refuse(refused),
+    fn obeyed(&mut self, reply: CommandReply) -> CommandReply {
+        if let Some(last) = self.commands.get_mut(reply.authority as usize) {
+            *last = reply.counter;
         }
-        match work {
-            Work::Fork => ports.lifecycle.reply::<for_lifecycle::Fork>(&()),
-            Work::Find(random) => ports.beacon.reply::<for_beacon::CheckFind>(&random),
-            Work::Commit => {
-                self.command_keys = CommandKeys::new(&self.owner.binding, &self.keys);
-                ports.claim.reply::<for_claim::Commit>(&self.pairing_record());
-            }
-            Work::Settle(settler) | Work::EraseTicket(settler) => {
-                self.anchor = None;
-                self.nonce = None;
-                self.hide_ticket(ports);
-                self.erase_ticket(settler, vault, ports);
-            }
-            Work::Update => ports.lifecycle.reply::<for_lifecycle::Update>(&()),
-            Work::Timestamps(started) => {
-                self.timestamps = Timestamps::of(self.owner.timestamps.get());
-                match self.timestamps.next() {
-                    Some(timestamp) => ports.mesh.reply::<for_mesh::StartMeshHandshake>(&started.seal(timestamp)),
-                    None => ports.mesh.refuse(Refusal::NotReady.code()),
-                }
-            }
-            Work::Command(reply) => ports.mesh.reply::<for_mesh::CheckCommand>(&reply),
-        }
-    }
-
-    /// Overwrites the record until no slot has the ticket; then the one who made the claim final is answered.
-    fn erase_ticket<S: Store>(&mut self, settler: Settler, vault: &mut Vault<S>, ports: &mut Ports<'_>) {
-        if self.identity.ticket == ticket::NONE {
-            return settler.answer(ports);
-        }
-        self.identity.erase_ticket();
-        self.work = Some(Work::EraseTicket(settler));
-        vault.commit(Record::Identity, self.identity.as_bytes(), self.source.bytes());
-    }
-}
-
-impl Settler {
-    fn answer(self, ports: &mut Ports<'_>) {
-        match self {
-            Self::Claim => ports.claim.reply::<for_claim::Acknowledge>(&()),
-            Self::Lifecycle => ports.lifecycle.reply::<for_lifecycle::Settle>(&()),
-        }
+        reply
     }
 }
 

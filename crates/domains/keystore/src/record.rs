@@ -1,6 +1,6 @@
-//! What the keystore keeps across power-offs: two records, laid out to the byte.
+//! What the keystore keeps across power-offs: three records, laid out to the byte.
 
-use calls::keystore::AnchorKind;
+use calls::keystore::{AnchorKind, FLOORS};
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::{
     Hash, Key, U32, U64,
@@ -9,7 +9,7 @@ use wire::{
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Who the node is. Written at first boot, and again only to take the ticket out.
+/// Who the node is. Written at first boot, after the others, and again only to take the ticket out.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Zeroize, ZeroizeOnDrop)]
 #[repr(C)]
 pub struct Identity {
@@ -27,10 +27,10 @@ pub struct Identity {
 
 /// [`Identity::ticket`].
 pub mod ticket {
-    /// There is none in either slot.
+    /// There is none, and no entry of the store's has one.
     pub const NONE: u8 = 0;
     pub const HELD: u8 = 1;
-    /// It is out of this slot, not yet out of the other.
+    /// It is out of this entry; those before are to be purged.
     pub const ERASING: u8 = 2;
 }
 
@@ -57,14 +57,14 @@ impl Identity {
         self.ticket = ticket::HELD;
     }
 
-    /// Takes the ticket and its anchor out. Commits alternate between two slots, so it is gone from both
-    /// only when this has been called and committed until `ticket` is [`ticket::NONE`].
+    /// Takes the ticket and its anchor out. What the store kept before is purged once this is committed; then, and not
+    /// earlier, [`Self::ticket`] becomes [`ticket::NONE`].
     pub fn erase_ticket(&mut self) {
         self.ticket_seed.zeroize();
         self.anchor_sign = [0; 32];
         self.anchor_dh = [0; 32];
         self.anchor = AnchorKind::None as u8;
-        self.ticket = if self.ticket == ticket::HELD { ticket::ERASING } else { ticket::NONE };
+        self.ticket = ticket::ERASING;
     }
 
     pub fn stored_anchor(&self) -> Option<(AnchorPublic, u8)> {
@@ -73,10 +73,7 @@ impl Identity {
     }
 }
 
-/// As many authorities as a set may come to have.
-const AUTHORITIES: usize = 7;
-
-const _: () = assert!(MAX_AUTHORITIES <= AUTHORITIES);
+const _: () = assert!(MAX_AUTHORITIES <= FLOORS);
 
 /// Whose the node is. Nothing in it is secret.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -91,14 +88,10 @@ pub struct Ownership {
     pub anchor_dh: Key,
     /// The stored epoch: a binding has the next.
     pub epoch: U64,
-    /// The administrator's counter: whatever comes next is above it.
+    /// The administrator's counter: the next binding or update is above it. Finds have one of their own.
     pub counter: U64,
     /// Hash of the configuration that is in force: the binding's, or of the last update.
     pub configuration: Hash,
-    /// The last block of WireGuard timestamps that was reserved ([`wire::handshake::Timestamps`]).
-    pub timestamps: U64,
-    /// Of the last command of each authority, by its place in the binding: what one does uses up nothing of another's.
-    pub command_counters: [U32; AUTHORITIES],
     pub forked: u8,
     pub committed: u8,
     pub acknowledged: u8,
@@ -106,10 +99,15 @@ pub struct Ownership {
     pub anchor: u8,
     /// By an authority's command.
     pub isolated: u8,
-    pub zero: [u8; 7],
+    pub zero: [u8; 3],
 }
 
 impl Ownership {
+    /// Nothing has happened to the node yet.
+    pub fn is_new(&self) -> bool {
+        self.as_bytes().iter().all(|byte| *byte == 0)
+    }
+
     pub fn committed(&self) -> bool {
         self.committed == 1
     }
@@ -129,5 +127,51 @@ impl Ownership {
     pub fn stored_anchor(&self) -> Option<(AnchorPublic, u8)> {
         let public = AnchorPublic { sign: self.anchor_sign, dh: self.anchor_dh };
         self.committed().then_some((public, self.anchor))
+    }
+}
+
+/// A find of the node that is below or at the stored number is stale. What is stored is the next multiple of this, in
+/// milliseconds of the administrator's clock: so no find costs a commit unless more than a minute has passed.
+pub const FINDS: u64 = 1 << 16;
+/// The same for commands, which count the seconds of their authority's clock.
+pub const COMMANDS: u32 = 1 << 6;
+
+/// What rises too often for a commit each: stored ahead, in blocks. After power-up counting goes on behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Counters {
+    /// Of finds, which are compared with nothing else.
+    pub finds: U64,
+    /// The last block of WireGuard timestamps that was reserved ([`wire::handshake::Timestamps`]): one each time that the
+    /// node is switched on, so this is how often it was.
+    pub timestamps: U64,
+    /// Of the commands of each authority, by its place in the binding: what one does uses up nothing of another's.
+    pub commands: [U32; FLOORS],
+}
+
+impl Counters {
+    /// No find and no command has come yet.
+    pub fn is_new(&self) -> bool {
+        let Self { finds, timestamps: _, commands } = self;
+        finds.get() == 0 && commands.iter().all(|counter| counter.get() == 0)
+    }
+
+    /// One more block of timestamps.
+    pub fn with_timestamps(&self) -> Option<Self> {
+        Some(Self { timestamps: U64::new(self.timestamps.get().checked_add(1)?), ..*self })
+    }
+
+    /// Room for a find of this number, and for some more.
+    pub fn with_find(&self, counter: u64) -> Self {
+        Self { finds: U64::new(counter.checked_next_multiple_of(FINDS).unwrap_or(u64::MAX)), ..*self }
+    }
+
+    /// Room for a command of this number, and for some more.
+    pub fn with_command(&self, authority: usize, counter: u32) -> Self {
+        let mut next = *self;
+        if let Some(stored) = next.commands.get_mut(authority) {
+            *stored = U32::new(counter.checked_next_multiple_of(COMMANDS).unwrap_or(u32::MAX));
+        }
+        next
     }
 }

@@ -1,8 +1,10 @@
-//! The domain as a platform runs it: its ports, made of what `system.xml` gives it, and the store of its records.
+//! The domain as a platform runs it: its ports, made of what `system.xml` gives it.
 
-use calls::store::Store;
 use pd::{Domain, Platform, Wake, fits};
-use shm::{cell::Writer, mailbox::Server};
+use shm::{
+    cell::{Reader, Writer},
+    mailbox::{Client, Server},
+};
 
 use crate::{Channel, Feed, Keystore, Ports};
 
@@ -12,8 +14,8 @@ pd::wires! { $crate
     channels { entropy_id, lifecycle_id, beacon_id, claim_id, mesh_id, console_id, store_id }
 }
 
-pub struct Shell<'a, C, S> {
-    core: Keystore<S>,
+pub struct Shell<'a, C> {
+    core: Keystore,
     ports: Ports<'a>,
     entropy: C,
     lifecycle: C,
@@ -21,15 +23,18 @@ pub struct Shell<'a, C, S> {
     claim: C,
     mesh: C,
     console: C,
+    store: C,
 }
 
-impl<'a, C, S: Store> Shell<'a, C, S> {
-    pub fn new(wires: Wires<'a, C>, store: S) -> Self {
+impl<'a, C> Shell<'a, C> {
+    pub fn new(wires: Wires<'a, C>) -> Self {
         Self {
-            core: Keystore::new(wires.device_secret, wires.anchor, store),
+            core: Keystore::new(wires.device_secret, wires.anchor),
             ports: Ports {
                 entropy: fits(Feed::new(wires.entropy_in)),
                 ticket: fits(Writer::new(wires.ticket_out)),
+                ticket_shown: fits(Reader::new(wires.ticket_in)),
+                store: fits(Client::new(wires.store_req, wires.store_rep)),
                 lifecycle: fits(Server::new(wires.lifecycle_req, wires.lifecycle_rep)),
                 beacon: fits(Server::new(wires.beacon_req, wires.beacon_rep)),
                 claim: fits(Server::new(wires.claim_req, wires.claim_rep)),
@@ -41,27 +46,19 @@ impl<'a, C, S: Store> Shell<'a, C, S> {
             claim: wires.claim_id,
             mesh: wires.mesh_id,
             console: wires.console_id,
+            store: wires.store_id,
         }
     }
 }
 
-/// A platform that has a store for the keystore's records.
-pub trait Machine<'a>: Platform<'a> {
-    type Store: Store + 'a;
-
-    fn store(&mut self) -> Self::Store;
-}
-
 /// The domain on a platform that looks up by name.
-pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Store> {
-    let store = on.store();
-    Shell::new(Wires::bind(on), store)
+pub fn start<'a, P: Platform<'a>>(on: &mut P) -> Shell<'a, P::Channel> {
+    Shell::new(Wires::bind(on))
 }
 
-impl<C: pd::Channel, S: Store> Domain for Shell<'_, C, S> {
-    fn step(&mut self, wake: &Wake) -> bool {
-        // The console says nothing else than that the ticket has been shown.
-        let more = self.core.step(wake.by(self.console), &mut self.ports);
+impl<C: pd::Channel> Domain for Shell<'_, C> {
+    fn step(&mut self, _: &Wake) -> bool {
+        let more = self.core.step(&mut self.ports);
         self.ports.signals(|channel| match channel {
             Channel::Entropy => self.entropy.notify(),
             Channel::Lifecycle => self.lifecycle.notify(),
@@ -69,6 +66,7 @@ impl<C: pd::Channel, S: Store> Domain for Shell<'_, C, S> {
             Channel::Claim => self.claim.notify(),
             Channel::Mesh => self.mesh.notify(),
             Channel::Console => self.console.notify(),
+            Channel::Store => self.store.notify(),
         });
         more
     }

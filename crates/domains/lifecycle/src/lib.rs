@@ -213,6 +213,7 @@ impl Lifecycle {
                 if before.is_none_or(|before| !before.has_keys()) {
                     let number = u32::from(status.anchor);
                     self.events.say(Event::new(Code::Identity, number, &[&status.fiduciary]));
+                    self.events.say(Event::new(Code::Origin, status.first.into(), &[&status.boots.to_be_bytes()]));
                 }
                 // What the node can do without fresh samples it goes on doing.
                 if state == State::EntropySilent && before.is_none_or(|before| before.state != status.state) {
@@ -230,6 +231,9 @@ impl Lifecycle {
         }
         self.confirm_claim(&status, ports);
         self.confirm_mesh(&status, ports);
+        if status.store != before.map_or(0, |before| before.store) {
+            self.events.say(Event::new(Code::Store, status.store.into(), &[]));
+        }
         if status.isolated != before.map_or(0, |before| before.isolated) {
             self.events.say(Event::new(Code::Isolated, u32::from(status.isolated), &[]));
         }

@@ -34,6 +34,8 @@ labels! {
     LINK_ADDRESS = "genesis/1 link address";
     /// Key of sealed records, from device secret.
     STORE_KEY = "genesis/1 store";
+    /// Key of the sealed blocks of a configuration, from the root seed.
+    BLOCK_KEY = "genesis/1 configuration block";
     /// Ed25519 half of an administrative fiduciary key, from its seed.
     ADMIN_SIGN = "genesis/1 admin ed25519";
     /// X25519 half of an administrative fiduciary key, from its seed.

@@ -115,14 +115,6 @@ impl timer::shell::Machine<'static> for Native {
     }
 }
 
-impl keystore::shell::Machine<'static> for Native {
-    type Store = keystore::RamStore;
-
-    fn store(&mut self) -> keystore::RamStore {
-        keystore::RamStore::new()
-    }
-}
-
 impl node::store::shell::Machine<'static> for Native {
     type Flash = Nor;
 

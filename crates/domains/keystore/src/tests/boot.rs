@@ -2,7 +2,11 @@
 
 use std::collections::HashSet;
 
-use calls::keystore::{AnchorKind, for_beacon::MakeHello, for_lifecycle::Status};
+use calls::{
+    keystore::{AnchorKind, for_beacon::MakeHello, for_lifecycle::Status},
+    store::{Finding, SEALED},
+};
+use zerocopy::FromBytes;
 
 use super::{disk::Fault, *};
 
@@ -82,17 +86,23 @@ fn nothing_of_f_before_it_is_committed_and_read_back() {
     disk.set_busy(true);
     rig.feed();
     rig.run();
-    assert_eq!(disk.writes(), 1);
+    assert_eq!(disk.writes(), 0);
     rig.lifecycle.call::<Status>(&(), 0, Patience::ENDLESS);
     rig.beacon.call::<MakeHello>(&(), 0, Patience::ENDLESS);
-    for _ in 0..5 {
+    for done in 1..=3 {
         rig.run();
-        assert!(rig.outcome::<Status>(Channel::Lifecycle).is_none());
+        assert_eq!(rig.outcome::<Status>(Channel::Lifecycle).unwrap().unwrap().state, State::Testing as u8);
+        rig.lifecycle.call::<Status>(&(), 0, Patience::ENDLESS);
         assert!(rig.outcome::<MakeHello>(Channel::Beacon).is_none());
         assert!(rig.shown_ticket().is_none());
         assert!(!matches!(rig.keystore.stage, Stage::Ready(_)));
+        disk.set_busy(false);
+        rig.store.serve();
+        disk.set_busy(true);
+        // The ownership, the counters, the identity.
+        let (record, sequence) = *disk.0.borrow().writes.last().unwrap();
+        assert_eq!((disk.writes(), record, sequence), (done, [1, 2, 0][done - 1], 1));
     }
-    disk.set_busy(false);
     rig.run();
     assert_eq!(rig.outcome::<Status>(Channel::Lifecycle).unwrap().unwrap().state, State::Ready as u8);
     assert!(rig.outcome::<MakeHello>(Channel::Beacon).unwrap().is_ok());
@@ -100,63 +110,109 @@ fn nothing_of_f_before_it_is_committed_and_read_back() {
 }
 
 #[test]
-fn an_identity_that_does_not_read_back_is_not_used() {
-    for fault in [Fault::Write, Fault::ReadBack, Fault::Read, Fault::Dead] {
+fn an_identity_that_cannot_be_stored_is_not_used() {
+    for fault in [Fault::Refused, Fault::Dead, Fault::LateDead] {
         for board in [Board::anchored(), Board::ticket()] {
-            let mut rig = Rig::cold(board, Disk::default());
-            rig.run();
-            rig.disk.fail(fault);
-            rig.feed();
-            rig.run();
-            let status = rig.status();
-            assert_eq!((status.state, status.fiduciary, status.address), (State::NoStore as u8, [0; 32], [0; 16]));
-            assert!(rig.shown_ticket().is_none());
-            assert_eq!(rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(Refusal::NotReady));
-            // Latched, whatever the store does now.
-            rig.feed();
-            rig.run();
-            assert_eq!(rig.status().state, State::NoStore as u8);
+            // Ownership, counters, identity.
+            for write in 0..3 {
+                let mut rig = Rig::cold(board, Disk::default());
+                rig.run();
+                rig.feed();
+                rig.run_to_write(write);
+                rig.disk.fail(fault);
+                rig.run();
+                rig.feed();
+                rig.run();
+                let status = rig.status();
+                assert_eq!((status.state, status.fiduciary, status.address), (State::NoStore as u8, [0; 32], [0; 16]));
+                assert!(rig.shown_ticket().is_none());
+                assert_eq!(rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(Refusal::NotReady));
+                // Latched, whatever the store does now.
+                rig.disk.power_on();
+                rig.feed();
+                rig.run();
+                assert_eq!(rig.status().state, State::NoStore as u8);
+                // The next boot makes one, or uses the one that was stored, and no second one.
+                rig.power_cycle();
+                let made = rig.disk.log(Record::Identity).len();
+                assert_eq!((rig.status().state, made), (State::Ready as u8, 1), "{fault:?} at {write}");
+            }
         }
     }
 }
 
+/// What is wrong with the records, and what the node calls it.
+type Damage = (State, fn(&Disk));
+
 #[test]
 fn a_store_that_fails_to_load_makes_no_second_identity() {
+    fn change(disk: &Disk, record: Record, by: impl Fn(&mut u64, &mut calls::store::Sealed)) {
+        let mut log = disk.log(record);
+        let (sequence, sealed) = log.last_mut().unwrap();
+        by(sequence, sealed);
+        disk.set(record, log);
+    }
     let mut first = Rig::new(Board::anchored());
     first.fork().unwrap();
     first.find(5).unwrap();
-    type Damage = fn(&Disk);
-    let damages: [Damage; 6] = [
-        |disk| disk.fail(Fault::Dead),
-        // One byte of the only version.
-        |disk| {
-            let mut sealed = disk.slot(Record::Identity, 1).unwrap();
-            sealed[SEALED - 1] ^= 1;
-            disk.set(Record::Identity, 1, Some(sealed));
-        },
-        // Good bytes in the wrong slot, or of the wrong record.
-        |disk| disk.set(Record::Identity, 0, disk.slot(Record::Identity, 1)),
-        |disk| disk.set(Record::Ownership, 0, disk.slot(Record::Ownership, 1)),
-        |disk| disk.set(Record::Ownership, 1, disk.slot(Record::Identity, 1)),
-        // Ownership without identity.
-        |disk| disk.set(Record::Identity, 1, None),
+    let damages: [Damage; 19] = [
+        (State::NoStore, |disk| disk.0.borrow_mut().kill()),
+        // One byte of the newest entry.
+        (State::StoreForeign, |disk| change(disk, Record::Identity, |_, sealed| sealed[SEALED - 1] ^= 1)),
+        (State::StoreForeign, |disk| change(disk, Record::Ownership, |_, sealed| sealed[40] ^= 1)),
+        (State::StoreForeign, |disk| change(disk, Record::Counters, |_, sealed| sealed[0] ^= 1)),
+        // Good bytes under another number, or of another record.
+        (State::StoreForeign, |disk| change(disk, Record::Identity, |sequence, _| *sequence += 1)),
+        (State::StoreForeign, |disk| change(disk, Record::Ownership, |sequence, _| *sequence += 1)),
+        (State::StoreForeign, |disk| {
+            let log = disk.log(Record::Ownership);
+            disk.set(Record::Ownership, vec![(log[1].0, log[0].1)]);
+        }),
+        (State::StoreForeign, |disk| disk.set(Record::Ownership, disk.log(Record::Identity))),
+        (State::StoreForeign, |disk| disk.set(Record::Counters, disk.log(Record::Ownership))),
+        // One of them is gone.
+        (State::StoreDamaged, |disk| disk.set(Record::Identity, vec![])),
+        (State::StoreDamaged, |disk| disk.set(Record::Ownership, vec![])),
+        (State::StoreDamaged, |disk| disk.set(Record::Counters, vec![])),
+        // Two are, and what is left is not what a first boot leaves.
+        (State::StoreDamaged, |disk| {
+            disk.set(Record::Identity, vec![]);
+            disk.set(Record::Counters, vec![]);
+        }),
+        (State::StoreDamaged, |disk| {
+            disk.set(Record::Identity, vec![]);
+            disk.set(Record::Ownership, vec![]);
+        }),
+        // The ownership is new, a find has been counted.
+        (State::StoreDamaged, |disk| {
+            disk.set(Record::Identity, vec![]);
+            disk.forget_from(Record::Ownership, 2);
+        }),
+        // What the store says itself.
+        (State::StoreDamaged, |disk| disk.find(Record::Ownership, Finding::Damaged)),
+        (State::StoreForeign, |disk| disk.find(Record::Identity, Finding::Foreign)),
+        (State::UnknownFormat, |disk| disk.find(Record::Counters, Finding::Newer)),
+        (State::StoreDamaged, |disk| disk.find(Record::Identity, Finding::Empty)),
     ];
-    for (i, damage) in damages.into_iter().enumerate() {
-        let disk = first.disk.copy();
-        damage(&disk);
-        let mut rig = Rig::boot(Board::anchored(), disk.clone());
-        assert_eq!(rig.status().state, State::NoStore as u8, "damage {i}");
-        assert_eq!(disk.writes(), 0);
+    for (i, (state, damage)) in damages.into_iter().enumerate() {
+        for board in [Board::anchored(), Board::ticket()] {
+            let disk = first.disk.copy();
+            damage(&disk);
+            let mut rig = Rig::boot(board, disk.clone());
+            let status = rig.status();
+            assert_eq!((status.state(), status.fiduciary), (Some(state), [0; 32]), "damage {i}");
+            assert!(rig.shown_ticket().is_none());
+            assert_eq!((disk.writes(), disk.purges()), (0, 0));
+        }
     }
     // Another board's device secret opens nothing.
     let board = Board { device_secret: [1; 32], ..Board::anchored() };
-    assert_eq!(Rig::boot(board, first.disk.copy()).status().state, State::NoStore as u8);
-    // An older version where the newer is gone: what a write that was cut off leaves.
+    assert_eq!(Rig::boot(board, first.disk.copy()).status().state(), Some(State::StoreForeign));
+    // An older entry where the newer is gone is an old state, which only others can tell: docs/threat-model.md.
     let disk = first.disk.copy();
-    disk.set(Record::Ownership, 0, None);
+    disk.forget_from(Record::Ownership, 2);
     let mut rig = Rig::boot(Board::anchored(), disk);
-    assert_eq!((rig.status().state, rig.status().forked), (State::Ready as u8, 1));
-    assert!(rig.find(5).is_ok());
+    assert_eq!((rig.status().state, rig.status().forked), (State::Ready as u8, 0));
 }
 
 #[test]
@@ -171,6 +227,27 @@ fn what_is_committed_outlives_the_power() {
     assert_eq!(rig.status(), StatusReply { forked: 1, ..before });
     assert_eq!(rig.find(70), Err(Refusal::Stale));
     assert!(rig.identify().unwrap().fork().unwrap().verify().is_some());
+}
+
+#[test]
+fn each_boot_is_counted_by_one_write_and_knows_whether_it_was_the_first() {
+    let mut rig = Rig::new(Board::anchored());
+    assert_eq!((rig.whole_status().first, rig.whole_status().boots, rig.disk.writes()), (1, 1, 3));
+    for boots in 2..5 {
+        rig.power_cycle();
+        let status = rig.whole_status();
+        assert_eq!((status.first, status.boots, rig.disk.writes() as u64), (0, boots, boots + 2));
+    }
+    // Without a store that writes the node is there, is not counted, and says so.
+    rig.disk.power_on();
+    let (root, board, disk) = (rig.root, rig.board, rig.disk.clone());
+    disk.fail(Fault::Dead);
+    let mut rig = Rig::boot(Board { seed: 99, ..board }, disk);
+    rig.root = root;
+    let status = rig.whole_status();
+    assert_eq!((status.state(), status.boots, status.store), (Some(State::Ready), 4, Store::Doubtful as u8));
+    assert!(rig.ask::<MakeHello>(Channel::Beacon, &()).is_ok());
+    assert_eq!(rig.fork(), Err(Refusal::Store));
 }
 
 #[test]
@@ -192,8 +269,9 @@ fn a_damaged_anchor_leaves_the_node_blind() {
 #[test]
 fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     let mut rig = Rig::cold(Board::ticket(), Disk::default());
-    // A notification before there is a ticket means nothing.
-    rig.step(true);
+    // What the console says before there is a ticket, or of another one, means nothing.
+    rig.show();
+    rig.step();
     rig.feed();
     rig.run();
     assert!(rig.told.contains(&Channel::Console));
@@ -202,7 +280,13 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     let value = rig.shown_ticket().unwrap();
     assert_eq!((value.secret, value.fiduciary), (ticket_seed(&rig.board), status.fiduciary));
     assert!(!rig.secrets.contains(&value.secret));
-    rig.step(true);
+    for number in [0, value.number + 1, value.number - 1, u64::MAX] {
+        rig.shown.publish(&TicketShown { number });
+        rig.run();
+        assert_eq!(rig.status().ticket_waiting, 1);
+    }
+    rig.show();
+    rig.step();
     let mut bytes = [0; 4096];
     ReadOnly::new(rig.ticket_region).read(8, &mut bytes);
     assert_eq!(bytes, [0; 4096]);
@@ -215,9 +299,12 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
     for image in [AnchorFile::new_zeroed(), Board::anchored().image] {
         rig.board.image = image;
         rig.power_cycle();
-        assert_eq!(rig.shown_ticket().unwrap().secret, value.secret);
+        let again = rig.shown_ticket().unwrap();
+        assert_eq!(again.secret, value.secret);
+        assert_ne!(again.number, value.number);
         assert_eq!(rig.status(), StatusReply { ticket_waiting: 1, ..status });
-        rig.step(true);
+        rig.show();
+        rig.step();
     }
     // Committed but not acknowledged, it is not shown again, but stays the anchor.
     let binding = bind(&rig.identify().unwrap(), &anchor, 1);
@@ -240,49 +327,46 @@ fn an_unclaimed_node_that_loses_its_image_anchor_gets_a_ticket_and_keeps_its_ide
     assert_eq!(rig.shown_ticket().unwrap().fiduciary, fiduciary);
 }
 
-/// The secret that an unclaimed node with nothing but this slot of its identity would show.
-pub fn ticket_in(disk: &Disk, index: usize) -> Option<[u8; 32]> {
-    let disk = disk.copy();
-    disk.set(Record::Identity, 1 - index, None);
-    disk.set(Record::Ownership, 0, None);
-    disk.set(Record::Ownership, 1, None);
-    disk.slot(Record::Identity, index)?;
-    let mut rig = Rig::boot(Board { seed: 99, ..Board::ticket() }, disk);
-    rig.shown_ticket().map(|value| value.secret)
+/// The store of a claimed node has no entry with a ticket in it, and none that is still to be purged.
+pub fn assert_no_ticket_is_left(rig: &Rig) {
+    let key = crypto::derive(&[], &rig.board.device_secret, label::STORE_KEY, &[]);
+    let log = rig.disk.log(Record::Identity);
+    assert_eq!(log.len(), 2, "what came after the purge, and what was purged down to");
+    for ((sequence, mut sealed), state) in log.into_iter().zip([record::ticket::ERASING, record::ticket::NONE]) {
+        crate::vault::open(&key, Record::Identity, sequence, &mut sealed).unwrap();
+        assert!(!rig.tickets.iter().any(|ticket| sealed.windows(32).any(|bytes| bytes == ticket)));
+        let (identity, _) = record::Identity::read_from_prefix(&sealed[32..]).unwrap();
+        assert_eq!((identity.ticket, identity.ticket_seed), (state, [0; 32]));
+    }
 }
 
 #[test]
-fn the_acknowledgement_erases_the_ticket_from_both_slots_even_over_a_power_cut() {
+fn the_acknowledgement_erases_the_ticket_even_over_a_power_cut() {
     let secret = ticket_seed(&Board::ticket());
-    for cut_after in 0..4 {
+    // The acknowledgement, the identity without the ticket, and without what was to be purged: before and after each.
+    for (writes, fault) in [0, 1, 2].into_iter().flat_map(|write| [(write, Fault::Cut), (write, Fault::LateCut)]) {
         let mut rig = Rig::new(Board::ticket());
         let binding = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
         let record = rig.commit(&binding).unwrap();
-        assert_eq!(ticket_in(&rig.disk, 1), Some(secret));
         let before = rig.disk.writes();
         rig.claim.call::<Acknowledge>(&record.hash(), 0, Patience::ENDLESS);
-        // Steps, so that the power goes between two commits: of the acknowledgement, of one slot, of the other.
-        while rig.disk.writes() < before + cut_after.min(3) {
-            rig.step(false);
-        }
-        if cut_after == 3 {
-            rig.run();
-            assert_eq!(rig.outcome::<Acknowledge>(Channel::Claim), Some(Ok(())));
-        }
-        if cut_after == 0 {
+        rig.run_to_write(before + writes);
+        rig.disk.fail(fault);
+        rig.run();
+        assert!(rig.outcome::<Acknowledge>(Channel::Claim).is_none());
+        rig.power_cycle();
+        let acknowledged = (writes, fault) != (0, Fault::Cut);
+        assert_eq!(rig.status().ownership == Ownership::Claimed as u8, acknowledged);
+        if !acknowledged {
             rig.acknowledge(&record.hash()).unwrap();
-        } else {
-            rig.power_cycle();
         }
-        assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
-        for index in [0, 1] {
-            let found = ticket_in(&rig.disk, index);
-            assert!(found.is_some() && found != Some(secret), "cut after {cut_after}, slot {index}");
-        }
-        // A claimed node has no ticket and makes none.
+        assert_no_ticket_is_left(&rig);
+        // A claimed node has no ticket and makes none, and purges nothing more.
+        let purges = rig.disk.purges();
         rig.power_cycle();
         assert!(rig.shown_ticket().is_none());
         assert_eq!((rig.status().anchor, rig.status().ticket_waiting), (AnchorKind::None as u8, 0));
+        assert_eq!(rig.disk.purges(), purges);
     }
 }
 
@@ -294,7 +378,8 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
     let life = || {
         let mut rig = Rig::new(Board::ticket());
         let anchor = AnchorSecret::from_seed(&ticket_seed(&rig.board));
-        rig.step(true);
+        rig.show();
+        rig.step();
         rig.fork().unwrap();
         let open = open_for(&rig.hello(&anchor), &anchor, 3);
         assert!(rig.ask::<CheckOpen>(Channel::Beacon, &open).is_ok());
@@ -314,24 +399,4 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
         rig.timestamp().unwrap();
     };
     std::thread::Builder::new().stack_size(STACK).spawn(life).unwrap().join().unwrap();
-}
-
-#[test]
-fn it_fits_on_it_with_a_store_in_its_own_memory() {
-    let board = Board::ticket();
-    let Rig { mut ports, mut entropy, .. } = Rig::cold(board, Disk::default());
-    let (secret, anchor) = (region(), region());
-    ReadWrite::new(secret).write(0, &board.device_secret);
-    let mut first_boot = move || {
-        let mut keystore = Keystore::new(ReadOnly::new(secret), ReadOnly::new(anchor), RamStore::new());
-        let mut source = Good::new(1);
-        for number in 1..=BLOCKS {
-            entropy.publish(&source::block(number, &mut source));
-            while keystore.step(true, &mut ports) {}
-        }
-        // As the platform moves it to where it stays.
-        move || keystore.status()
-    };
-    let run = move || assert_eq!(first_boot()().state(), Some(State::Ready));
-    std::thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap();
 }

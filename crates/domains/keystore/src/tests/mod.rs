@@ -11,6 +11,7 @@ mod model;
 mod records;
 mod renewal;
 mod source_loss;
+mod store;
 
 pub mod source;
 
@@ -20,7 +21,7 @@ use std::{boxed::Box, vec::Vec};
 use calls::{
     entropy::{BLOCK, Samples},
     keystore::{CommandReply, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
-    store::{Record, SEALED},
+    store::Record,
 };
 use crypto::{AnchorSecret, Secret, label};
 use shm::{
@@ -36,7 +37,7 @@ use wire::{
     update::UpdateHead,
 };
 
-pub use std::vec;
+pub use std::{format, vec};
 pub use zerocopy::{FromZeros, IntoBytes};
 
 pub use super::*;
@@ -113,11 +114,14 @@ pub fn stranger() -> AnchorSecret {
 pub struct Rig {
     pub board: Board,
     pub disk: Disk,
-    pub keystore: Keystore<Disk>,
+    pub store: disk::Store,
+    pub keystore: Keystore,
     pub ports: Ports<'static>,
     pub entropy: cell::Writer<'static, Samples>,
     pub ticket: cell::Reader<'static, TicketValue>,
     pub ticket_region: Region,
+    /// What the console says of it.
+    pub shown: cell::Writer<'static, TicketShown>,
     pub lifecycle: Client<'static>,
     pub beacon: Client<'static>,
     pub claim: Client<'static>,
@@ -145,7 +149,10 @@ impl Rig {
     pub fn cold(board: Board, disk: Disk) -> Self {
         let makes_ticket = board.image.read() == AnchorIn::None && disk.is_empty();
         let tickets = if makes_ticket { vec![ticket_seed(&board)] } else { vec![] };
-        let (secret, anchor, samples, ticket) = (region(), region(), region(), region());
+        let (secret, anchor, samples) = (region(), region(), region());
+        let (ticket, shown) = (region(), region());
+        let store = disk::Store::new(disk.clone());
+        let to_store = store.regions();
         ReadWrite::new(secret).write(0, &board.device_secret);
         ReadWrite::new(anchor).write(0, board.image.as_bytes());
         let mailboxes = [(); 4].map(|()| (region(), region()));
@@ -155,11 +162,14 @@ impl Rig {
         let client = |(request, reply)| Client::new(ReadWrite::new(request), ReadOnly::new(reply)).unwrap();
         Self {
             board,
-            keystore: Keystore::new(ReadOnly::new(secret), ReadOnly::new(anchor), disk.clone()),
+            keystore: Keystore::new(ReadOnly::new(secret), ReadOnly::new(anchor)),
             disk,
+            store,
             ports: Ports {
                 entropy: Feed::new(ReadOnly::new(samples)).unwrap(),
                 ticket: cell::Writer::new(ReadWrite::new(ticket)).unwrap(),
+                ticket_shown: cell::Reader::new(ReadOnly::new(shown)).unwrap(),
+                store: client(to_store),
                 lifecycle: server(mailboxes[0]),
                 beacon: server(mailboxes[1]),
                 claim: server(mailboxes[2]),
@@ -168,6 +178,7 @@ impl Rig {
             entropy: cell::Writer::new(ReadWrite::new(samples)).unwrap(),
             ticket: cell::Reader::new(ReadOnly::new(ticket)).unwrap(),
             ticket_region: ticket,
+            shown: cell::Writer::new(ReadWrite::new(shown)).unwrap(),
             lifecycle: client(mailboxes[0]),
             beacon: client(mailboxes[1]),
             claim: client(mailboxes[2]),
@@ -215,14 +226,36 @@ impl Rig {
         self.entropy.publish(&block);
     }
 
-    pub fn step(&mut self, ticket_shown: bool) -> bool {
-        let more = self.keystore.step(ticket_shown, &mut self.ports);
+    /// The console says that it has shown the ticket that stands there, or one of number 0.
+    pub fn show(&mut self) {
+        let number = ReadOnly::new(self.ticket_region).load(16);
+        self.shown.publish(&TicketShown { number });
+    }
+
+    /// One step of the core, and then one of the store. True if there is more to do.
+    pub fn step(&mut self) -> bool {
+        let more = self.keystore.step(&mut self.ports);
         let told = &mut self.told;
         self.ports.signals(|peer| told.push(peer));
         if self.search {
             self.search_replies();
         }
-        more
+        self.store.serve() || more
+    }
+
+    /// Steps until so many appends were asked for; the source answers credit.
+    pub fn run_to_write(&mut self, writes: usize) {
+        for _ in 0..200 {
+            if self.disk.writes() >= writes {
+                return;
+            }
+            let before = self.told.len();
+            self.step();
+            if self.told[before..].contains(&Channel::Entropy) && self.source_lives {
+                self.feed();
+            }
+        }
+        panic!("there are not that many");
     }
 
     /// Steps until nothing is left to do; the source answers credit.
@@ -230,7 +263,7 @@ impl Rig {
         self.told.clear();
         for _ in 0..200 {
             let before = self.told.len();
-            let more = self.step(false);
+            let more = self.step();
             let credit = self.told[before..].contains(&Channel::Entropy) && self.source_lives;
             if credit {
                 self.feed();
@@ -244,9 +277,10 @@ impl Rig {
 
     /// No secret is in any reply region; nor in the ticket's, but the ticket.
     fn search_replies(&self) {
-        for region in self.mailboxes.map(|(_, reply)| reply) {
+        let (to_store, _) = self.store.regions();
+        for region in self.mailboxes.map(|(_, reply)| reply).into_iter().chain([to_store]) {
             for secret in self.secrets.iter().chain(&self.tickets) {
-                assert!(!holds(region, secret), "a reply has a secret");
+                assert!(!holds(region, secret), "what another domain reads has a secret");
             }
         }
         for secret in &self.secrets {
@@ -269,7 +303,7 @@ impl Rig {
             Channel::Beacon => &mut self.beacon,
             Channel::Claim => &mut self.claim,
             Channel::Mesh => &mut self.mesh,
-            Channel::Entropy | Channel::Console => panic!("no client"),
+            Channel::Entropy | Channel::Console | Channel::Store => panic!("no client"),
         }
     }
 
@@ -280,7 +314,12 @@ impl Rig {
         self.outcome::<O>(peer).expect("an answer")
     }
 
+    /// Without what differs from boot to boot.
     pub fn status(&mut self) -> StatusReply {
+        StatusReply { boots: 0, first: 0, command_floors: [0; _], ..self.whole_status() }
+    }
+
+    pub fn whole_status(&mut self) -> StatusReply {
         self.ask::<for_lifecycle::Status>(Channel::Lifecycle, &()).unwrap()
     }
 

@@ -5,10 +5,10 @@
 use calls::keystore::{
     for_beacon::CheckOpen,
     for_lifecycle::{Settle, Update},
-    for_mesh::{CheckCommand, StartMeshHandshake},
+    for_mesh::CheckCommand,
 };
 use proptest::prelude::*;
-use wire::{binding::PairingRecord, command, handshake::StartHandshake};
+use wire::{binding::PairingRecord, command};
 
 use super::{command::head, disk::Fault, *};
 
@@ -77,7 +77,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Flaw::Counter),
         1 => Just(Flaw::Configuration),
     ];
-    let fault = prop::sample::select(&[Fault::Write, Fault::ReadBack, Fault::Read, Fault::Cut][..]);
+    let fault = prop::sample::select([&Fault::REPORTED[..], &[Fault::LateDead, Fault::Cut, Fault::LateCut]].concat());
     prop_oneof![
         3 => (-1i8..3, any::<bool>()).prop_map(|(ahead, right_key)| Find { ahead, right_key }),
         1 => Just(Hello),
@@ -108,6 +108,10 @@ const OPERATIONS: &[u8] = &[1, 2, 3, 4, 200];
 #[derive(Debug, Clone, Copy, Default)]
 struct Stored {
     counter: u64,
+    /// Of the last find and the last command, and what is stored ahead of them.
+    find: u64,
+    find_floor: u64,
+    command_floor: u32,
     epoch: u64,
     forked: bool,
     binding: Option<Binding>,
@@ -121,15 +125,11 @@ struct Life {
     rig: Rig,
     anchor: AnchorSecret,
     stored: Stored,
-    /// Written, although the store said that it was not: after the next power-up it is so.
-    written: Option<Stored>,
     fault: Option<Fault>,
     identity: Option<Identity>,
     live: Option<[u8; 32]>,
     last: Option<Binding>,
     record: Option<PairingRecord>,
-    /// Timestamps have been reserved since the power came.
-    reserved: bool,
     /// The last one.
     timestamp: [u8; 12],
 }
@@ -140,25 +140,27 @@ impl Life {
         let anchor = if ticket { AnchorSecret::from_seed(&ticket_seed(&board)) } else { admin() };
         let (identity, live, last, record) = (None, None, None, None);
         let stored = Stored::default();
-        let (written, fault, reserved, timestamp) = (None, None, false, [0; 12]);
+        let (fault, timestamp) = (None, [0; 12]);
         let rig = Rig::new(board);
-        Self { rig, anchor, stored, written, fault, identity, live, last, record, reserved, timestamp }
+        Self { rig, anchor, stored, fault, identity, live, last, record, timestamp }
     }
 
     fn power_cycle(&mut self) {
         self.rig.power_cycle();
-        self.stored = self.written.take().unwrap_or(self.stored);
+        self.stored.find = self.stored.find_floor;
+        self.stored.command = self.stored.command_floor;
         self.fault = None;
         self.live = None;
-        self.reserved = false;
     }
 
-    /// Asks for what is to be stored, if `expected` says that it may be. A fault comes between.
+    /// Asks for what is to be stored, if `expected` says that it may be. A fault comes between. `written`: what is stored
+    /// after the first write, if there is one.
     fn store<O: Operation>(
         &mut self,
         peer: Channel,
         request: &O::Request,
         expected: Result<Stored, Refusal>,
+        written: Option<Stored>,
     ) -> Result<O::Reply, Refusal> {
         self.rig.client(peer).call::<O>(request, 0, Patience::ENDLESS);
         self.rig.run();
@@ -168,22 +170,29 @@ impl Life {
             assert_eq!(refused, expected.err());
             return Err(refused.unwrap());
         };
-        match self.fault.take() {
-            None => {
-                (self.stored, self.written) = (next, None);
+        let fault = if written.is_some() { self.fault.take() } else { None };
+        match fault {
+            // A store that starts again, or does not say that it has written, is asked.
+            None | Some(Fault::Unsaid | Fault::Restart | Fault::LateRestart) => {
+                self.stored = next;
                 Ok(outcome.expect("an answer").unwrap_or_else(|refusal| panic!("{refusal:?}")))
             }
-            Some(Fault::Cut) => {
-                // No answer; the slot that was written to is gone, and with it what stood there.
+            Some(fault @ (Fault::Cut | Fault::LateCut)) => {
                 assert!(outcome.is_none());
-                self.written = None;
+                if fault == Fault::LateCut {
+                    self.stored = written.unwrap();
+                }
                 self.power_cycle();
                 Err(Refusal::Store)
             }
-            Some(fault) => {
+            Some(fault @ (Fault::Refused | Fault::Dead | Fault::LateDead)) => {
                 assert_eq!(outcome.expect("an answer").err(), Some(Refusal::Store));
-                if fault != Fault::Write {
-                    self.written = Some(next);
+                self.check_but(fault != Fault::Refused);
+                // What came of it is asked before anything else is answered.
+                self.rig.disk.power_on();
+                assert!(self.rig.ask::<for_beacon::BeaconRandom>(Channel::Beacon, &()).is_ok());
+                if fault == Fault::LateDead {
+                    self.stored = written.unwrap();
                 }
                 Err(Refusal::Store)
             }
@@ -195,15 +204,19 @@ impl Life {
         let open = || if stored.claimed { Err(Refusal::Taken) } else { Ok(()) };
         match action {
             Action::Find { ahead, right_key } => {
-                let counter = stored.counter.saturating_add_signed(ahead.into());
+                // Sometimes by more than is stored ahead.
+                let far = if ahead == 2 { 70_000 } else { 0 };
+                let counter = stored.find.saturating_add_signed(ahead.into()) + far;
                 let key = if right_key { &self.anchor } else { &stranger() };
                 let find = Find::sign(key, counter, SENDER.0, SENDER.1);
-                let expected = open().and(match (counter > stored.counter, right_key) {
+                let find_floor = stored.find_floor.max(counter.next_multiple_of(1 << 16));
+                let expected = open().and(match (counter > stored.find, right_key) {
                     (false, _) => Err(Refusal::Stale),
                     (true, false) => Err(Refusal::Forged),
-                    (true, true) => Ok(Stored { counter, ..stored }),
+                    (true, true) => Ok(Stored { find: counter, find_floor, ..stored }),
                 });
-                let _ = self.store::<CheckFind>(Channel::Beacon, &find, expected);
+                let written = (counter > stored.find_floor).then_some(Stored { find_floor, ..stored });
+                let _ = self.store::<CheckFind>(Channel::Beacon, &find, expected, written);
             }
             Action::Hello => match open() {
                 Ok(()) => {
@@ -233,7 +246,7 @@ impl Life {
                 }
                 let free = stored.binding.is_none();
                 let expected = if free { Ok(Stored { forked: true, ..stored }) } else { Err(Refusal::Taken) };
-                let _ = self.store::<Fork>(Channel::Lifecycle, &(), expected);
+                let _ = self.store::<Fork>(Channel::Lifecycle, &(), expected, expected.ok());
             }
             Action::CloseGate => {
                 self.rig.ask::<CloseGate>(Channel::Lifecycle, &()).unwrap();
@@ -276,7 +289,7 @@ impl Life {
                     assert_eq!(self.rig.acknowledge(&hash), Ok(()));
                     return;
                 }
-                let _ = self.store::<Acknowledge>(Channel::Claim, &hash, expected);
+                let _ = self.store::<Acknowledge>(Channel::Claim, &hash, expected, expected.ok());
             }
             Action::Settle => {
                 if stored.claimed {
@@ -284,14 +297,15 @@ impl Life {
                     return;
                 }
                 let owned = stored.binding.ok_or(Refusal::NotReady);
-                let _ =
-                    self.store::<Settle>(Channel::Lifecycle, &(), owned.map(|_| Stored { claimed: true, ..stored }));
+                let claimed = owned.map(|_| Stored { claimed: true, ..stored });
+                let _ = self.store::<Settle>(Channel::Lifecycle, &(), claimed, claimed.ok());
             }
             Action::Update { ahead, right_key, configuration } => self.update(ahead, right_key, configuration),
             Action::Command { ahead, right_key, operation } => self.command(ahead, right_key, operation),
             Action::Handshake => self.handshake(),
             Action::TicketShown => {
-                self.rig.step(true);
+                self.rig.show();
+                self.rig.step();
                 assert_eq!(self.rig.status().ticket_waiting, 0);
             }
             Action::Fail(fault) => {
@@ -352,7 +366,7 @@ impl Life {
             let (epoch, counter) = (binding.epoch.get(), binding.counter.get());
             Ok(Stored { epoch, counter, binding: Some(binding), configuration: binding.configuration, ..stored })
         };
-        if let Ok(record) = self.store::<Commit>(Channel::Claim, &binding, expected) {
+        if let Ok(record) = self.store::<Commit>(Channel::Claim, &binding, expected, expected.ok()) {
             assert!(record.verify(&binding).is_some());
             self.record = Some(record);
         }
@@ -379,7 +393,7 @@ impl Life {
             assert_eq!(self.rig.update(&update), Ok(()));
             return;
         }
-        let _ = self.store::<Update>(Channel::Lifecycle, &update, expected);
+        let _ = self.store::<Update>(Channel::Lifecycle, &update, expected, expected.ok());
     }
 
     fn command(&mut self, ahead: i8, right_key: bool, operation: u8) {
@@ -390,6 +404,7 @@ impl Life {
         let key = command::key(&author.dh, &keys.public.claim, &binding.hash()).unwrap();
         let counter = stored.command.saturating_add_signed(ahead.into());
         let command = Command::new(&key, &keys.public.fiduciary, operation, 7, counter);
+        let command_floor = stored.command_floor.max(counter.next_multiple_of(64));
         let expected = if stored.binding.is_none() {
             Err(Refusal::NotReady)
         } else if !right_key {
@@ -402,9 +417,16 @@ impl Life {
                 Some(command::Operation::Rejoin) => false,
                 _ => stored.isolated,
             };
-            Ok(Stored { command: counter, isolated, ..stored })
+            Ok(Stored { command: counter, command_floor, isolated, ..stored })
         };
-        if let Ok(reply) = self.store::<CheckCommand>(Channel::Mesh, &command, expected) {
+        // First its counter, if it is not stored ahead; then what the node is by it.
+        let isolated = expected.map_or(stored.isolated, |next| next.isolated);
+        let written = if counter > stored.command_floor {
+            Some(Stored { command_floor, ..stored })
+        } else {
+            (isolated != stored.isolated).then_some(Stored { isolated, ..stored })
+        };
+        if let Ok(reply) = self.store::<CheckCommand>(Channel::Mesh, &command, expected, written) {
             assert_eq!((reply.operation, reply.argument, reply.counter), (operation.into(), 7, counter));
         }
     }
@@ -413,14 +435,6 @@ impl Life {
         if self.stored.binding.is_none() {
             assert_eq!(self.rig.timestamp(), Err(Refusal::NotReady));
             return;
-        }
-        if !self.reserved {
-            let request = StartHandshake { peer: admin().public().dh, ..StartHandshake::new_zeroed() };
-            let reserved = self.store::<StartMeshHandshake>(Channel::Mesh, &request, Ok(self.stored));
-            if reserved.is_err() {
-                return;
-            }
-            self.reserved = true;
         }
         let next = self.rig.timestamp().unwrap();
         assert!(next > self.timestamp);
@@ -438,7 +452,13 @@ impl Life {
 
     /// What lifecycle sees is what is stored.
     fn check(&mut self) {
+        self.check_but(false);
+    }
+
+    /// Or what was, while nobody knows.
+    fn check_but(&mut self, doubtful: bool) {
         let status = self.rig.status();
+        assert_eq!(status.store, if doubtful { Store::Doubtful } else { Store::Good } as u8);
         let stored = self.stored;
         let expected = match (stored.binding.is_some(), stored.claimed) {
             (false, _) => Ownership::Unclaimed as u8,

@@ -98,7 +98,8 @@ fn a_biased_source_gets_no_key() {
 fn a_source_that_fails_later_ends_all_that_is_fresh_and_nothing_else() {
     for board in [Board::anchored(), Board::ticket()] {
         let mut rig = Rig::new(board);
-        rig.step(true);
+        rig.show();
+        rig.step();
         let before = rig.status();
         assert!(!fresh_operations(&mut rig).contains(&Some(Refusal::NotReady)));
         let before = StatusReply { forked: 1, ..before };
