@@ -96,6 +96,10 @@ fn a_host_that_is_lost_is_there_again_from_one_file() {
         assert_eq!(fs::metadata(home.path(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
     assert_eq!(home.json(&["policy", "show"])["fleet"], "default");
+    // A restore that was ended between the keys and the registry goes on.
+    fs::remove_file(home.path("data/registry")).unwrap();
+    let on = home.json(&["restore", "b"]);
+    assert_eq!([&on["registry"], &on["mesh_key"], &on["key"]], ["restored", "kept", "kept"]);
     // And into what is there.
     let again = home.json(&["restore", "b"]);
     assert_eq!([&again["registry"], &again["mesh_key"], &again["key"]], ["merged", "kept", "kept"]);
