@@ -9,3 +9,5 @@ pub const NULL_WRITE: u64 = 1;
 pub const PANIC: u64 = 2;
 /// Runs what stands in its own writable memory.
 pub const JUMP_INTO_DATA: u64 = 3;
+/// Runs for ever.
+pub const LOOP: u64 = 4;

@@ -49,6 +49,9 @@ fn burn() {
             let code: extern "C" fn() = unsafe { core::mem::transmute(black_box(&raw const RETURN)) };
             code();
         }
+        fuse::LOOP => loop {
+            core::hint::spin_loop();
+        },
         _ => {}
     }
 }

@@ -55,12 +55,18 @@ fn paths_out(system: &System, policy: &Policy<'_>, broken: &mut Vec<Violation>) 
     }
 }
 
-/// Who restarts the others runs when they do not, and with all the time it wants.
+/// Who restarts the others runs when they do not, and with all the time it wants. A child that never waits leaves some to
+/// all others, whatever its priority.
 fn parents(system: &System, broken: &mut Vec<Violation>) {
     let mut refuse = |what: String| broken.push(Rule::Thread.broken(what));
     for parent in system.all_domains().into_iter().filter(|domain| !domain.children.is_empty()) {
         for child in parent.children.iter().filter(|child| child.priority >= parent.priority) {
             refuse(format!("{} does not outrank its child {}", parent.name, child.name));
+        }
+        for child in &parent.children {
+            if !child.budget.zip(child.period).is_some_and(|(budget, period)| budget < period) {
+                refuse(format!("{} may take all time: its budget is not below its period", child.name));
+            }
         }
         if parent.period.is_some() && parent.budget != parent.period {
             refuse(format!("{} is a parent, and its budget is not its whole period", parent.name));
