@@ -13,7 +13,7 @@ use crate::{
 /// Whose a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// Nobody's: all of it is erased, or nothing is there but a beginning of the header that a new one gets.
+    /// Nobody's: it is erased as far as is looked at, or nothing is there but a beginning of the header that a new one gets.
     Blank,
     /// This record's, and it is in its place.
     Ours { generation: u32 },
@@ -61,14 +61,15 @@ impl Scan {
         headless: false,
     };
 
+    const fn of(self, owner: Owner) -> Self {
+        Self { owner, ..self }
+    }
+
     /// Whether it says that the other block is being rewritten.
     pub const fn is_open(&self) -> bool {
         self.first || self.second && !self.closed
     }
 }
-
-/// Bytes of a block that are looked at in one piece.
-const PIECE: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -76,7 +77,6 @@ enum Stage {
     Place(usize),
     Top,
     Tail,
-    Rest(usize),
 }
 
 /// The reading of one block.
@@ -104,23 +104,12 @@ impl Scanner {
             Stage::Top => self.top(flash)?,
             Stage::Tail => {
                 self.tail(flash)?;
-                if self.scan.owner != Owner::Unknown {
-                    return Ok(Some(self.scan));
+                // A whole block is not read for it: a boot has no time for that, and nothing is written where something
+                // stands. Every place is looked at, and what comes first.
+                if self.scan == Scan::BLANK.of(Owner::Unknown) && self.is_beginning() {
+                    self.scan = Scan::BLANK;
                 }
-                Stage::Rest(PAGE)
-            }
-            Stage::Rest(at) => {
-                let next = self.geometry.block.min(at + PIECE);
-                if !erased(flash, self.begin() + at, next - at)? {
-                    return Ok(Some(self.scan));
-                }
-                if next == self.geometry.block {
-                    if self.is_beginning() {
-                        self.scan = Scan::BLANK;
-                    }
-                    return Ok(Some(self.scan));
-                }
-                Stage::Rest(next)
+                return Ok(Some(self.scan));
             }
         };
         Ok(None)
