@@ -63,6 +63,8 @@ wire::numbers! {
         Origin = 20, "origin";
         /// What the keystore makes of its store now: `number`, a [`crate::keystore::Store`].
         Store = 21, "store";
+        /// The configuration at rest: `number`, a [`Rest`].
+        Rest = 22, "rest";
     }
 }
 
@@ -85,6 +87,18 @@ wire::numbers! {
         Hung = 2, "hung";
         /// It did not answer a call in time.
         Silent = 3, "did not answer";
+    }
+}
+
+wire::numbers! {
+    /// What is wrong with the configuration at rest.
+    Rest {
+        /// The store does not have what is committed.
+        Lost = 1, "the configuration is not in the store; the node has no rules and no mesh";
+        /// The store or the keystore could not tell.
+        Unreadable = 2, "the configuration cannot be read from the store; the node tries again";
+        /// A configuration that a claim or an update brought could not be written.
+        NotKept = 3, "a configuration could not be written to the store; it is not used";
     }
 }
 

@@ -17,6 +17,8 @@ refusals! {
         Configuration = 4,
         /// Not an operation of this channel.
         NotAllowed = 5,
+        /// The configuration could not be written to the store: end the claim. Nothing is committed.
+        Store = 6,
     }
 }
 

@@ -34,6 +34,8 @@ use crate::{
 pub const MESSAGE: usize = MAX_GRANT + TAG;
 /// How long one call may take before it is made again, once.
 pub const PATIENCE: Patience = Patience { each: 2_000_000, tries: 2 };
+/// The same of a call for which the store erases and writes.
+const STORE_PATIENCE: Patience = Patience { each: 5_000_000, tries: 2 };
 
 const ACKNOWLEDGEMENT: usize = size_of::<Acknowledgement>();
 const INITIATIONS: RangeInclusive<usize> = INITIATION..=INITIATION;
@@ -207,11 +209,12 @@ impl Exchange {
             }
             State::Staging(grant) => {
                 let request = || stage_request(gate, &grant, means.message);
-                let staged = means.lifecycle.ask::<lifecycle::Stage>(now, PATIENCE, request).map_err(internal)?;
+                let staged = means.lifecycle.ask::<lifecycle::Stage>(now, STORE_PATIENCE, request).map_err(internal)?;
                 if staged.is_some() { (State::Committing(grant), Onward) } else { (State::Staging(grant), Waiting) }
             }
             State::Committing(grant) => {
-                let record = means.keystore.ask::<keystore::Commit>(now, PATIENCE, || grant.binding).map_err(blame)?;
+                let record =
+                    means.keystore.ask::<keystore::Commit>(now, STORE_PATIENCE, || grant.binding).map_err(blame)?;
                 match record {
                     Some(record) => (State::Committed { session: grant.session, record }, Onward),
                     None => (State::Committing(grant), Waiting),
@@ -238,7 +241,7 @@ impl Exchange {
             State::Settling(record) if means.drained => (State::Finishing(record), Onward),
             State::Settling(record) => (State::Settling(record), Waiting),
             State::Finishing(record) => {
-                let done = means.keystore.ask::<keystore::Acknowledge>(now, PATIENCE, || record.hash());
+                let done = means.keystore.ask::<keystore::Acknowledge>(now, STORE_PATIENCE, || record.hash());
                 if done.map_err(blame)?.is_some() {
                     (State::Closing, Onward)
                 } else {

@@ -279,7 +279,7 @@ mod tests {
 
     use calls::{
         Domain,
-        console::{Awaited, Code},
+        console::{Awaited, Code, Rest},
         keystore::{State, Store},
     };
     use proptest::prelude::*;
@@ -368,6 +368,7 @@ mod tests {
             Event::new(Code::Fault, State::StoreDamaged as u32, &[]),
             Event::new(Code::Store, Store::Down as u32, &[]),
             Event::new(Code::Store, Store::Good as u32, &[]),
+            Event::new(Code::Rest, Rest::Lost as u32, &[]),
         ] {
             rig.lifecycle.send(event.as_bytes()).unwrap();
         }
@@ -395,7 +396,12 @@ mod tests {
         assert_eq!(lines[15], "genesis: boot 7: the identity of before");
         assert!(lines[16].starts_with("genesis: fault store damaged: a record is lost: "));
         assert!(lines[17].starts_with("genesis: fault store is out: "));
-        assert_eq!(lines[18..], ["genesis: store answers again", ""]);
+        assert_eq!(lines[18], "genesis: store answers again");
+        assert_eq!(
+            lines[19],
+            "genesis: fault the configuration is not in the store; the node has no rules and no mesh"
+        );
+        assert_eq!(lines[20..], [""]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use core::{
 
 use calls::{
     Domain,
-    console::{Awaited, Cause, Code, Event},
+    console::{Awaited, Cause, Code, Event, Rest},
     keystore::{AnchorKind, HealthTest, State, Store},
     lifecycle::Closed,
 };
@@ -80,6 +80,7 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
                 format_args!("fault store does not say what it has: what hangs on it is refused; power-cycle the node"),
             ),
         },
+        Code::Rest => line(out, format_args!("fault {}", named(*number, Rest::from_number, Rest::name))),
         Code::Lost => line(out, format_args!("{number} events lost")),
     }
 }

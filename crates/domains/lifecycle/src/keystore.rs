@@ -1,14 +1,18 @@
 //! The keystore's client: what is to be asked, the most urgent first, and what the keystore has said.
 
-use calls::keystore::{
-    Refusal, StatusReply,
-    for_lifecycle::{CloseGate, Fork, Settle, Status, StoreDown, Update},
+use calls::{
+    keystore::{
+        OpenBlockRequest, Refusal, SealBlockRequest, StatusReply,
+        for_lifecycle::{CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
+    },
+    store::{BLOCK, SEALED_BLOCK},
 };
 use shm::{
     Micros,
     mailbox::{CallError, Client, Patience},
 };
-use wire::update::UpdateHead;
+use wire::{Hash, update::UpdateHead};
+use zeroize::{Zeroize, Zeroizing};
 
 /// How long the keystore may take to answer, and how often it is asked before it counts as silent.
 pub const PATIENCE: Patience = Patience { each: 5_000_000, tries: 3 };
@@ -20,17 +24,30 @@ pub enum Question {
     Settle,
     Update,
     StoreDown,
+    Seal,
+    Open,
     Status,
 }
 
-/// What the keystore has to do for a call of `mesh`.
+/// What the keystore has to do for a call of another domain, or for the configuration at rest.
 pub enum Errand<'e> {
     Settle,
     Update(&'e UpdateHead),
+    Seal(Block<&'e [u8]>),
+    Open(Block<&'e [u8; SEALED_BLOCK]>),
+}
+
+/// A block of a configuration.
+pub struct Block<B> {
+    pub configuration: Hash,
+    pub index: usize,
+    pub bytes: B,
 }
 
 pub enum Answer {
     Status(StatusReply),
+    Sealed([u8; SEALED_BLOCK]),
+    Opened(Zeroizing<[u8; BLOCK]>),
     /// The keystore has done what any other question asks for.
     Done(Question),
     /// `None` is a code that the interface does not have.
@@ -97,6 +114,20 @@ impl Keystore {
                     client.call::<Update>(head, now, PATIENCE);
                     Question::Update
                 }
+                Errand::Seal(Block { configuration, index, bytes }) => {
+                    let mut request = SealBlockRequest { configuration, index: index as u64, plain: [0; BLOCK] };
+                    for (to, from) in request.plain.iter_mut().zip(bytes) {
+                        *to = *from;
+                    }
+                    client.call::<SealBlock>(&request, now, PATIENCE);
+                    request.plain.zeroize();
+                    Question::Seal
+                }
+                Errand::Open(Block { configuration, index, bytes }) => {
+                    let request = OpenBlockRequest { configuration, index: index as u64, sealed: *bytes };
+                    client.call::<OpenBlock>(&request, now, PATIENCE);
+                    Question::Open
+                }
             }
         } else if core::mem::take(&mut self.status) || due {
             client.call::<Status>(&(), now, PATIENCE);
@@ -117,6 +148,8 @@ impl Keystore {
             Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
             Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
             Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),
+            Question::Seal => client.poll::<SealBlock>(now)?.map(Answer::Sealed),
+            Question::Open => client.poll::<OpenBlock>(now)?.map(|bytes| Answer::Opened(Zeroizing::new(bytes))),
             Question::Status => client.poll::<Status>(now)?.map(Answer::Status),
         };
         self.asked = None;

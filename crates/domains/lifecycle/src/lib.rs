@@ -13,6 +13,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod archive;
 mod children;
 mod claim;
 mod configuration;
@@ -21,6 +22,7 @@ mod gate;
 mod keystore;
 mod mesh;
 mod ports;
+mod rest;
 mod restart;
 pub mod shell;
 #[cfg(test)]
@@ -31,7 +33,7 @@ use calls::{
     Domain,
     console::{Awaited, Code, Event},
     keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply},
-    lifecycle::{Closed, EndRequest, GateRequest, Refusal, StageRequest, for_beacon, for_claim},
+    lifecycle::{Closed, EndRequest, GateRequest, Refusal, for_beacon, for_claim},
     params::{Params, micros},
     rules::{MeshLink, Report, Rules},
 };
@@ -39,6 +41,7 @@ use shm::{Micros, mailbox};
 use wire::{Phase, telemetry::CommandResult};
 use zerocopy::FromZeros;
 
+use archive::Archive;
 use children::Children;
 use claim::{Claim, Claimed};
 use configuration::Kept;
@@ -72,6 +75,9 @@ pub struct Lifecycle {
     blind: Blind,
     /// The configuration that claim has staged, or the last update: in force while the keystore says that it is committed.
     kept: Kept,
+    /// What a claim has brought, until it is at rest.
+    staged: Option<Kept>,
+    archive: Archive,
     keystore: Keystore,
     gate: Gate,
     claim: Claim,
@@ -98,6 +104,8 @@ impl Lifecycle {
             scan_until: 0,
             blind: Blind::Started,
             kept: Kept::nothing(),
+            staged: None,
+            archive: Archive::new(),
             keystore: Keystore::new(),
             gate: Gate::closed(),
             claim: Claim::nothing(),
@@ -133,6 +141,7 @@ impl Lifecycle {
         self.serve_beacon(now, ports);
         self.serve_claim(now, ports);
         self.serve_mesh(ports);
+        self.work_archive(now, ports);
         self.ask_keystore(now, ports);
         self.events.flush(&mut ports.console);
         ports.alarm.set(self.next_deadline(ports));
@@ -148,8 +157,9 @@ impl Lifecycle {
             _ => None,
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
+        let (keystore, store) = (self.keystore.deadline(&ports.keystore), ports.store.deadline());
         let deadlines =
-            [blind, scan, self.gate.until(), self.children.deadline(), self.keystore.deadline(&ports.keystore)];
+            [blind, scan, self.gate.until(), self.children.deadline(), keystore, store, self.looks_again()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -160,10 +170,12 @@ impl Lifecycle {
         if self.phase == Phase::Sealed {
             return;
         }
-        let due = self.claim.is_due() || self.mesh.is_due();
-        if self.keystore.ask(now, &mut ports.keystore, self.mesh.errand(), due) {
+        let due = self.claim.is_due() || self.mesh.is_due() || self.archive.is_due();
+        let errand = self.mesh.errand().or_else(|| self.archive.errand());
+        if self.keystore.ask(now, &mut ports.keystore, errand, due) {
             self.claim.asked();
             self.mesh.asked();
+            self.archive.asked();
         }
     }
 
@@ -173,7 +185,13 @@ impl Lifecycle {
             Some(Answer::Status(status)) => self.take_status(status, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
             Some(Answer::Done(Question::Settle | Question::Update)) => self.mesh.done(),
-            Some(Answer::Done(Question::CloseGate | Question::Fork | Question::StoreDown | Question::Status)) => {}
+            Some(Answer::Done(_)) => {}
+            Some(Answer::Sealed(sealed)) => self.archive.sealed(&sealed),
+            Some(Answer::Opened(plain)) => {
+                if let Some(outcome) = self.archive.opened(&plain) {
+                    self.take_outcome(outcome, ports);
+                }
+            }
             Some(Answer::Refused(question, refusal)) => self.refused(now, question, refusal, ports),
             Some(Answer::Silent) => {
                 self.events.say(Event::new(Code::KeystoreSilent, 0, &[]));
@@ -197,6 +215,12 @@ impl Lifecycle {
                 if let Some(answer) = self.mesh.refused(refusal) {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
                 }
+            }
+            Question::Seal | Question::Open => {
+                if let Some(outcome) = self.archive.refused(refusal, now) {
+                    self.take_outcome(outcome, ports);
+                }
+                return;
             }
             // Nothing can be confirmed. The keystore nudges when it has something to say.
             Question::Status => return self.refuse_waiting(Refusal::Phase, ports),
@@ -228,6 +252,9 @@ impl Lifecycle {
                 }
                 self.seal(ports);
             }
+        }
+        if let Some(outcome) = self.archive.shown(&status) {
+            self.take_outcome(outcome, ports);
         }
         self.confirm_claim(&status, ports);
         self.confirm_mesh(&status, ports);
@@ -316,6 +343,7 @@ impl Lifecycle {
         if self.gate.is_open() {
             self.drop_gate(Closed::Sealed, ports);
         }
+        self.archive.stop(&mut ports.store);
         self.enter(Phase::Sealed, ports);
         self.refuse_waiting(Refusal::Phase, ports);
     }
@@ -346,9 +374,7 @@ impl Lifecycle {
 
     /// No call that waits for the keystore is confirmed.
     fn refuse_waiting(&mut self, refusal: Refusal, ports: &mut Ports<'_>) {
-        if self.claim.take().is_some() {
-            ports.claim.refuse(refusal.code());
-        }
+        self.refuse_claim(refusal, ports);
         if let Some(answer) = self.mesh.give_up() {
             self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
         }
@@ -399,15 +425,19 @@ impl Lifecycle {
         self.gate.close();
         self.keystore.close_gate();
         self.events.say(Event::new(Code::GateClosed, reason as u32, &[]));
-        if self.claim.take().is_some() {
-            ports.claim.refuse(Refusal::Gate.code());
+        self.refuse_claim(Refusal::Gate, ports);
+    }
+
+    fn refuse_claim(&mut self, refusal: Refusal, ports: &mut Ports<'_>) {
+        if self.claim.take().is_some() | self.staged.take().is_some() {
+            ports.claim.refuse(refusal.code());
         }
     }
 
     // --- the claim
 
     fn serve_claim(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        if self.claim.is_some() {
+        if self.claim.is_some() || self.staged.is_some() {
             return;
         }
         let call = match ports.claim.take() {
@@ -419,8 +449,7 @@ impl Lifecycle {
             let answer = self.started(now, gate, ports);
             answer_claim::<for_claim::Started>(ports, answer);
         } else if let Some(request) = call.parse::<for_claim::Stage>() {
-            let answer = self.stage(&request);
-            answer_claim::<for_claim::Stage>(ports, answer);
+            self.stage(&request, ports);
         } else if let Some(request) = call.parse::<for_claim::Ended>() {
             let answer = self.ended(&request, ports);
             answer_claim::<for_claim::Ended>(ports, answer);
@@ -437,12 +466,6 @@ impl Lifecycle {
         if self.gate.start(gate, now.saturating_add(micros(self.params.claim_ms)))? {
             self.publish(ports);
         }
-        Ok(())
-    }
-
-    fn stage(&mut self, request: &StageRequest) -> Result<(), Refusal> {
-        self.gate.check(request.gate)?;
-        self.kept = claim::read(request, self.status.as_ref())?;
         Ok(())
     }
 

@@ -27,6 +27,8 @@ enum Call {
 struct Update {
     head: UpdateHead,
     next: Kept,
+    /// The keystore is to hear of it only then.
+    at_rest: bool,
 }
 
 /// What `mesh` is answered.
@@ -95,8 +97,32 @@ impl Mesh {
     pub fn errand(&self) -> Option<Errand<'_>> {
         Some(match self.waiting.undone()? {
             Call::Joined => Errand::Settle,
-            Call::Apply(update) => Errand::Update(&update.head),
+            Call::Apply(update) if update.at_rest => Errand::Update(&update.head),
+            Call::Apply(_) => return None,
         })
+    }
+
+    /// What is to be brought to rest before the keystore hears of it.
+    pub fn to_keep(&self) -> Option<&Kept> {
+        match self.waiting.undone()? {
+            Call::Apply(update) if !update.at_rest => Some(&update.next),
+            _ => None,
+        }
+    }
+
+    /// This configuration is at rest.
+    pub fn at_rest(&mut self, hash: &Hash) {
+        if let Some(Call::Apply(update)) = self.waiting.undone_mut()
+            && update.next.hash == *hash
+        {
+            update.at_rest = true;
+        }
+    }
+
+    /// This configuration could not be brought to rest.
+    pub fn not_at_rest(&mut self, hash: &Hash) -> Option<Answer> {
+        self.to_keep().filter(|kept| kept.hash == *hash)?;
+        self.waiting.take().map(|_| Answer::Applied(CommandResult::Store))
     }
 
     /// The keystore has done it; its status is to show it.
@@ -196,5 +222,9 @@ fn read(request: &ApplyRequest) -> Result<Update, CommandResult> {
     let bytes = usize::try_from(request.length).ok().and_then(|length| request.update.get(..length));
     let (head, configuration) = bytes.and_then(update::parse).ok_or(CommandResult::Unreadable)?;
     let next = Kept::read(configuration).ok_or(CommandResult::Unreadable)?;
-    if next.hash == head.configuration { Ok(Update { head: *head, next }) } else { Err(CommandResult::Refused) }
+    if next.hash == head.configuration {
+        Ok(Update { head: *head, next, at_rest: false })
+    } else {
+        Err(CommandResult::Refused)
+    }
 }

@@ -19,6 +19,7 @@ pub enum Channel {
     Mesh,
     Console,
     Timer,
+    Store,
 }
 
 pub type BeaconServer<'a> = mailbox::Server<'a, { for_beacon::MAX_REQUEST }>;
@@ -37,6 +38,7 @@ pub struct Ports<'a> {
     pub mesh: MeshServer<'a>,
     pub console: ring::Duplex<'a, SLOT>,
     pub alarm: Alarm<'a>,
+    pub store: mailbox::Client<'a>,
 }
 
 impl Ports<'_> {
@@ -53,6 +55,7 @@ impl Ports<'_> {
             (Channel::Mesh, mesh),
             (Channel::Console, self.console.take_signal()),
             (Channel::Timer, self.alarm.take_signal()),
+            (Channel::Store, self.store.take_signal()),
         ];
         signals.into_iter().filter(|(_, signal)| *signal).for_each(|(peer, _)| notify(peer));
     }

@@ -66,9 +66,7 @@ impl Lifecycle {
                 if self.gate.is_open() {
                     self.close_gate(Closed::Fault, ports);
                 }
-                if self.claim.take().is_some() {
-                    ports.claim.refuse(Refusal::Gate.code());
-                }
+                self.refuse_claim(Refusal::Gate, ports);
             }
             Domain::Mesh => {
                 let _ = ports.mesh.take();

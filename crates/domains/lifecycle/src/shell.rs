@@ -48,6 +48,7 @@ pub struct Shell<'a, C, P> {
     mesh: C,
     console: C,
     timer: C,
+    store: C,
 }
 
 impl<'a, C, P: Parent> Shell<'a, C, P> {
@@ -68,6 +69,7 @@ impl<'a, C, P: Parent> Shell<'a, C, P> {
                 mesh: fits(Server::new(wires.mesh_req, wires.mesh_rep)),
                 console: fits(Duplex::new(wires.console_out, wires.console_in)),
                 alarm: fits(Alarm::new(wires.timer_out)),
+                store: fits(Client::new(wires.store_req, wires.store_rep)),
             },
             keystore: wires.keystore_id,
             perimeter: wires.perimeter_id,
@@ -76,6 +78,7 @@ impl<'a, C, P: Parent> Shell<'a, C, P> {
             mesh: wires.mesh_id,
             console: wires.console_id,
             timer: wires.timer_id,
+            store: wires.store_id,
         }
     }
 }
@@ -109,6 +112,7 @@ impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
             Channel::Mesh => self.mesh.notify(),
             Channel::Console => self.console.notify(),
             Channel::Timer => self.timer.notify(),
+            Channel::Store => self.store.notify(),
         });
         // Last: the rules are closed by now.
         for child in self.core.take_restarts() {

@@ -39,6 +39,10 @@ impl<W> Waiting<W> {
         self.call.as_ref().filter(|(_, step)| *step == Step::Undone).map(|(what, _)| what)
     }
 
+    pub fn undone_mut(&mut self) -> Option<&mut W> {
+        self.call.as_mut().filter(|(_, step)| *step == Step::Undone).map(|(what, _)| what)
+    }
+
     pub fn done(&mut self) {
         self.advance(Step::Undone, Step::Due);
     }

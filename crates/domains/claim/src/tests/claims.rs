@@ -44,7 +44,7 @@ fn the_last_acknowledgement_leaves_before_lifecycle_closes_the_gate() {
     admin.say(&mut world, Message::Acknowledgement);
     assert_eq!(world.take_left(), [Left::Ack]);
     assert_eq!(world.told().last(), Some(&Told::Committed));
-    world.run_for(2000);
+    world.run_for(5000);
     assert_eq!(world.told(), [Told::Acknowledged]);
 }
 

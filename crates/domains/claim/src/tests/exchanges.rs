@@ -477,7 +477,8 @@ fn with_trouble(op: u32, of_keystore: bool, message: Message, trouble: Trouble) 
         set(&mut world);
         let payload = admin.payload(&world, message);
         admin.send(&mut world, message, &payload);
-        world.run_for(4001);
+        let stores = [lifecycle::Stage::OP, keystore::Commit::OP, keystore::Acknowledge::OP].contains(&op);
+        world.run_for(if stores { 10_001 } else { 4001 });
     }
     world.keystore.trouble = None;
     world.lifecycle_trouble = None;

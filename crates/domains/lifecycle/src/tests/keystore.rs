@@ -1,10 +1,14 @@
 //! What the keystore decides for lifecycle, beside what a test makes of its status. It answers and refuses what the real
 //! one does: `sim/tests/fakes` compares the two.
 
-use calls::keystore::{Ownership, Refusal, State, StatusReply, for_lifecycle::*};
+use calls::{
+    keystore::{Ownership, Refusal, State, StatusReply, for_lifecycle::*},
+    store::{BLOCK, SEALED_BLOCK},
+};
 use crypto::AnchorSecret;
 use shm::mailbox::{Incoming, Operation, Server};
 use wire::{
+    Hash,
     binding::{Authority, Binding},
     update::UpdateHead,
 };
@@ -35,6 +39,20 @@ impl Keystore {
                 Ok(())
             }
             Update::OP => self.update(&call.parse::<Update>().unwrap()),
+            OpenBlock::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
+            SealBlock::OP | OpenBlock::OP if !self.status.has_keys() => Err(Refusal::NotReady),
+            SealBlock::OP => {
+                let request = call.parse::<SealBlock>().unwrap();
+                return server.reply::<SealBlock>(&seal(&request.configuration, request.index, &request.plain));
+            }
+            OpenBlock::OP => {
+                let request = call.parse::<OpenBlock>().unwrap();
+                let plain = request.sealed[SEALED_BLOCK - BLOCK..].try_into().unwrap();
+                if seal(&request.configuration, request.index, &plain) == request.sealed {
+                    return server.reply::<OpenBlock>(&plain);
+                }
+                Err(Refusal::Forged)
+            }
             _ => Err(Refusal::NotAllowed),
         };
         match (done, call.op) {
@@ -74,4 +92,14 @@ impl Keystore {
         self.status.configuration = head.configuration;
         Ok(())
     }
+}
+
+/// Of what it is, in the place of the nonce, and the tag.
+fn seal(configuration: &Hash, index: u64, plain: &[u8; BLOCK]) -> [u8; SEALED_BLOCK] {
+    let tag = wire::binding::configuration_hash(&[&configuration[..], &index.to_ne_bytes(), plain].concat());
+    let mut sealed = [0; SEALED_BLOCK];
+    sealed[..24].copy_from_slice(&configuration[..24]);
+    sealed[24..40].copy_from_slice(&tag[..16]);
+    sealed[SEALED_BLOCK - BLOCK..].copy_from_slice(plain);
+    sealed
 }

@@ -199,7 +199,8 @@ fn an_update_is_in_force_when_the_reply_is_there() {
     let mut rig = Rig::claimed(&configuration(80));
     rig.asked.clear();
     assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(CommandResult::Done));
-    assert_eq!(rig.asked, [5, 1]);
+    // It is at rest before the keystore hears of it.
+    assert_eq!(rig.asked, [6, 1, 5, 1]);
     assert_eq!(rig.member.configuration(), Some(&*configuration(81)));
     assert_eq!(count(&rig, (Code::Configured, 0)), 2);
     // The same once more changes nothing.
@@ -250,7 +251,7 @@ fn an_update_that_does_not_hold_changes_nothing() {
 #[test]
 fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
     let mut rig = Rig::claimed(&configuration(80));
-    rig.keystore_answers = false;
+    rig.holds = Some(for_lifecycle::Update::OP);
     rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
     rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Update>().unwrap();

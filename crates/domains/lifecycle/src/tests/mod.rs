@@ -1,7 +1,9 @@
 mod keystore;
 mod members;
 mod refusals;
+mod rest;
 mod restarts;
+mod store;
 
 use core::sync::atomic::AtomicU64;
 use std::{boxed::Box, format, vec::Vec};
@@ -10,7 +12,7 @@ use calls::{
     alarm::{Alarm, AlarmOf},
     console::SLOT,
     keystore::{AnchorKind, HealthTest, for_lifecycle},
-    lifecycle::{ApplyRequest, for_mesh},
+    lifecycle::{ApplyRequest, StageRequest, for_mesh},
     mesh::Membership,
     rules::ClaimGate,
 };
@@ -36,7 +38,12 @@ struct Rig {
     /// The operation that it refuses, and why.
     refuses: Option<(u32, KeystoreRefusal)>,
     keystore_answers: bool,
+    /// The operation that it does not come to.
+    holds: Option<u32>,
     kept: keystore::Keystore,
+    store: mailbox::Server<'static, { calls::store::for_lifecycle::MAX_REQUEST }>,
+    store_answers: bool,
+    flash: store::Store,
     asked: Vec<u32>,
     report: cell::Writer<'static, Report>,
     perimeter: cell::Reader<'static, Rules>,
@@ -60,11 +67,16 @@ fn words() -> &'static [AtomicU64] {
 
 impl Rig {
     fn new(scan_ms: u32) -> Self {
+        Self::with(scan_ms, store::Store::new())
+    }
+
+    /// A node that finds this in its store.
+    fn with(scan_ms: u32, flash: store::Store) -> Self {
         let mut status = StatusReply::new_zeroed();
         status.fiduciary = [0xf0; 32];
         status.address = [0xfe; 16];
         status.anchor = AnchorKind::Image as u8;
-        let w: Vec<_> = (0..16).map(|_| words()).collect();
+        let w: Vec<_> = (0..18).map(|_| words()).collect();
         let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
         let ports = Ports {
             keystore: mailbox::Client::new(rw(0), ro(1)).unwrap(),
@@ -78,6 +90,7 @@ impl Rig {
             mesh: mailbox::Server::new(ro(14), rw(15)).unwrap(),
             console: ring::Duplex::new(rw(10), ro(11)).unwrap(),
             alarm: Alarm::new(rw(12)).unwrap(),
+            store: mailbox::Client::new(rw(16), ro(17)).unwrap(),
         };
         Self {
             core: Lifecycle::new(Params { scan_ms: scan_ms.into(), ..Params::DEFAULT }),
@@ -86,7 +99,11 @@ impl Rig {
             keystore: mailbox::Server::new(ro(0), rw(1)).unwrap(),
             refuses: None,
             keystore_answers: true,
+            holds: None,
             kept: keystore::Keystore { status, counter: 0 },
+            store: mailbox::Server::new(ro(16), rw(17)).unwrap(),
+            store_answers: true,
+            flash,
             asked: Vec::new(),
             report: cell::Writer::new(rw(3)).unwrap(),
             perimeter: cell::Reader::new(ro(2)).unwrap(),
@@ -126,9 +143,10 @@ impl Rig {
 
     /// Steps until nothing more happens.
     fn run(&mut self) {
-        for _ in 0..8 {
+        for _ in 0..24 {
             self.core.step(self.now, &mut self.ports);
             if self.keystore_answers
+                && self.keystore.waiting().is_none_or(|(op, _)| self.holds != Some(op))
                 && let Some(call) = self.keystore.take().unwrap()
             {
                 self.asked.push(call.op);
@@ -137,6 +155,11 @@ impl Rig {
                 } else {
                     self.kept.answer(&mut self.keystore, &call);
                 }
+            }
+            if self.store_answers
+                && let Some(call) = self.store.take().unwrap()
+            {
+                self.flash.answer(&mut self.store, &call);
             }
             if let Some(rules) = self.perimeter.poll() {
                 self.rules = rules;

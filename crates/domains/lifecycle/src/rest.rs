@@ -1,0 +1,94 @@
+//! What lifecycle makes of the configuration at rest: what a claim or an update brings is there before it counts, and what
+//! is committed is looked for there.
+
+use calls::{
+    console::{Code, Event, Rest},
+    keystore::Ownership,
+    lifecycle::{Refusal, StageRequest, for_claim},
+};
+use shm::Micros;
+use wire::{Hash, Phase};
+
+use crate::{Lifecycle, Ports, archive::Outcome, claim};
+
+impl Lifecycle {
+    /// Takes what a claim has brought. It is answered when that is at rest.
+    pub(crate) fn stage(&mut self, request: &StageRequest, ports: &mut Ports<'_>) {
+        let read = self.gate.check(request.gate).and_then(|()| claim::read(request, self.status.as_ref()));
+        match read {
+            Ok(kept) => self.staged = Some(kept),
+            Err(refusal) => ports.claim.refuse(refusal.code()),
+        }
+    }
+
+    /// Does what is to be done for the configuration at rest.
+    pub(crate) fn work_archive(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        if self.phase == Phase::Sealed {
+            return;
+        }
+        if let Some(outcome) = self.archive.step(now, &mut ports.store) {
+            self.take_outcome(outcome, ports);
+        }
+        if !self.archive.is_idle() {
+            return;
+        }
+        if let Some(kept) = self.staged.as_ref().or_else(|| self.mesh.to_keep()) {
+            if let Some(outcome) = self.archive.keep(kept) {
+                self.take_outcome(outcome, ports);
+            }
+        } else if let Some(hash) = self.missing().filter(|_| now >= self.archive.again()) {
+            self.archive.find(hash);
+        }
+        // What was begun may be for the store.
+        if let Some(outcome) = self.archive.step(now, &mut ports.store) {
+            self.take_outcome(outcome, ports);
+        }
+    }
+
+    /// When the configuration is looked for again.
+    pub(crate) fn looks_again(&self) -> Option<Micros> {
+        (self.archive.is_idle() && self.missing().is_some()).then(|| self.archive.again())
+    }
+
+    pub(crate) fn take_outcome(&mut self, outcome: Outcome, ports: &mut Ports<'_>) {
+        match outcome {
+            Outcome::Found(kept) => {
+                self.kept = kept;
+                self.publish(ports);
+            }
+            Outcome::Lost => self.say_rest(Rest::Lost),
+            Outcome::Unknown => self.say_rest(Rest::Unreadable),
+            Outcome::Kept(hash) => {
+                self.mesh.at_rest(&hash);
+                if let Some(kept) = self.staged.take_if(|staged| staged.hash == hash) {
+                    self.kept = kept;
+                    ports.claim.reply::<for_claim::Stage>(&());
+                    // A node whose committed configuration was lost has it again.
+                    self.publish(ports);
+                }
+            }
+            Outcome::NotKept(hash) => {
+                self.say_rest(Rest::NotKept);
+                if let Some(answer) = self.mesh.not_at_rest(&hash) {
+                    self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
+                }
+                if self.staged.take_if(|staged| staged.hash == hash).is_some() {
+                    ports.claim.refuse(Refusal::Store.code());
+                }
+            }
+        }
+    }
+
+    /// The hash of the configuration that is committed, not here, and not known to be nowhere.
+    fn missing(&self) -> Option<Hash> {
+        let status = self.status.filter(|status| status.ownership() != Ownership::Unclaimed && status.has_keys())?;
+        let hash = status.configuration;
+        // An update that waits for a status brings it along.
+        let missing = self.kept.hash != hash && !self.mesh.is_waiting() && self.archive.may_find(&hash);
+        (missing && self.phase != Phase::Sealed).then_some(hash)
+    }
+
+    fn say_rest(&mut self, rest: Rest) {
+        self.events.say(Event::new(Code::Rest, rest as u32, &[]));
+    }
+}
