@@ -255,7 +255,7 @@ impl Archive {
                     Ok(None) => None,
                     Ok(Some(())) => {
                         self.step = Step::Write;
-                        None
+                        self.step(now, store)
                     }
                     Err(_) => Some(self.not_kept()),
                 }

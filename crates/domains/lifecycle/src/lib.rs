@@ -141,11 +141,11 @@ impl Lifecycle {
         self.serve_beacon(now, ports);
         self.serve_claim(now, ports);
         self.serve_mesh(ports);
-        self.work_archive(now, ports);
+        let more = self.work_archive(now, ports);
         self.ask_keystore(now, ports);
         self.events.flush(&mut ports.console);
         ports.alarm.set(self.next_deadline(ports));
-        false
+        more
     }
 
     fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {

@@ -21,11 +21,21 @@ impl Lifecycle {
         }
     }
 
-    /// Does what is to be done for the configuration at rest.
-    pub(crate) fn work_archive(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        if self.phase == Phase::Sealed {
-            return;
+    /// Does what is to be done for the configuration at rest. True: somebody has been answered, who may have asked again
+    /// meanwhile.
+    pub(crate) fn work_archive(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        let waited = self.waits_for_archive();
+        if self.phase != Phase::Sealed {
+            self.advance_archive(now, ports);
         }
+        waited && !self.waits_for_archive()
+    }
+
+    fn waits_for_archive(&self) -> bool {
+        self.staged.is_some() || self.mesh.to_keep().is_some()
+    }
+
+    fn advance_archive(&mut self, now: Micros, ports: &mut Ports<'_>) {
         if let Some(outcome) = self.archive.step(now, &mut ports.store) {
             self.take_outcome(outcome, ports);
         }

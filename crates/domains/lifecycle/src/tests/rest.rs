@@ -180,6 +180,28 @@ fn a_store_that_does_not_answer_is_asked_twice_and_holds_up_no_gate() {
     assert_eq!(rig.core.phase(), Phase::Hold);
 }
 
+/// The store answers, and nobody else has anything to say: what comes next is begun at once.
+#[test]
+fn nothing_waits_for_a_notification_that_nobody_owes() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    let mut request = StageRequest::new_zeroed();
+    (request.gate, request.hash) = (rig.rules.gate, wire::binding::configuration_hash(b""));
+    rig.store_answers = false;
+    rig.claim.call::<for_claim::Stage>(&request, 0, Patience { each: MS, tries: 2 });
+    rig.run();
+    for _ in 0..2 {
+        let call = rig.store.take().unwrap().unwrap();
+        rig.flash.answer(&mut rig.store, &call);
+        // Claim asks once more, and hears only what answers that.
+        if call.op == calls::store::for_lifecycle::WriteBlock::OP {
+            assert_eq!(rig.claim.poll::<for_claim::Stage>(2 * MS), None);
+        }
+        while rig.core.step(rig.now, &mut rig.ports) {}
+    }
+    assert_eq!(rig.claim.poll::<for_claim::Stage>(2 * MS), Some(Ok(())));
+}
+
 #[test]
 fn a_gate_that_closes_while_the_store_works_ends_the_claim_at_once() {
     let mut rig = Rig::holding();
