@@ -560,6 +560,11 @@ impl World {
             }
             self.places[node].console.push(line);
         }
+        // Power that goes in a write goes everywhere.
+        if self.places[node].setup.flash.nor().is_dead() {
+            self.power_off(node);
+            return true;
+        }
         stepped.sent.into_iter().for_each(|bytes| self.send(segment, Port::Node(node), bytes));
         true
     }
