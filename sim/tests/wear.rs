@@ -1,0 +1,173 @@
+//! What a node's life costs its flash: programs and erases a year, against what the part endures. The table in
+//! docs/architecture.md is the one that is printed here.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use calls::store::BLOCKS;
+use os_network_admin::fleet::delivery::Outcome;
+use policy::{Direction, Protocol, Role, Rule};
+use sim::{
+    Administrator, World,
+    admin::{pass, simulate},
+    scenario::WAIT,
+    trace,
+};
+use wire::command::Operation;
+
+/// Bytes that one program writes at most, and of an erase block.
+const PAGE: u64 = node::store::PAGE as u64;
+const BLOCK: u64 = 256 << 10;
+/// What an erase block endures.
+const ENDURANCE: u64 = 100_000;
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR_HOURS: u64 = 365 * 24;
+
+/// Programs and erases of each erase block since the flash was made.
+struct Cost([(u64, u64); BLOCKS]);
+
+impl Cost {
+    fn of(world: &RefCell<World>, node: usize) -> Self {
+        let flash = world.borrow().flash(node);
+        let nor = flash.nor();
+        Self(std::array::from_fn(|block| (nor.programs()[block], nor.erases()[block])))
+    }
+
+    /// Erases of the block that is erased most, if this was so many times in a year: an erase for each time that it was
+    /// filled, besides those that happened.
+    fn year(self, before: &Self, times: u64) -> Year {
+        let blocks = self.0.iter().zip(&before.0).map(|(now, then)| (now.0 - then.0, now.1 - then.1));
+        let (mut programs, mut worst) = (0, 0);
+        for (number, (written, erased)) in blocks.enumerate() {
+            programs += written * times;
+            // A record's block is erased when it is full; a configuration's before each write.
+            let full = if number < 2 * calls::store::RECORDS { (written * times * PAGE).div_ceil(BLOCK) } else { 0 };
+            worst = worst.max(full.max(erased * times));
+        }
+        Year { programs, worst }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Year {
+    programs: u64,
+    worst: u64,
+}
+
+fn hold(world: &RefCell<World>, admin: &Administrator<'_>) -> usize {
+    let mut world = world.borrow_mut();
+    let node = world.add(&admin.plan_without_scan());
+    world.power_on(node);
+    let now = world.now();
+    world.run_until(now + 2_000_000, |world| world.phase(node) == Some("hold")).expect("a node holds");
+    node
+}
+
+/// A find with bytes of its signature exchanged, so that the checksum of the datagram still holds.
+fn forged(find: &[u8], number: usize) -> Vec<u8> {
+    let mut frame = find.to_vec();
+    let at = frame.len() - 2 * (number % 16 + 2);
+    frame.swap(at, at - 2);
+    frame.swap(at + 1, at - 1);
+    frame
+}
+
+fn holding() -> Vec<(&'static str, Year)> {
+    let world = RefCell::new(World::new(51));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        // Somebody else's, whom it hears, and who has looked for it once.
+        let seen: Rc<Cell<Option<Vec<u8>>>> = Rc::default();
+        let find = seen.clone();
+        world.borrow_mut().meddle(Some(Box::new(move |_, frame| {
+            if trace::frame(&frame.bytes).starts_with("find") {
+                find.set(Some(frame.bytes.clone()));
+            }
+            frame.passes()
+        })));
+        let node = hold(&world, &admin);
+        let before = Cost::of(&world, node);
+        pass(&world, HOUR).await;
+        let idle = Cost::of(&world, node).year(&before, YEAR_HOURS);
+        // A holder of A, who looks for a node that is not there.
+        let before = Cost::of(&world, node);
+        let _ = admin.claim(Some(&[9; 32]), HOUR).await;
+        let looked_for = Cost::of(&world, node).year(&before, YEAR_HOURS);
+        let find = seen.take().expect("a find");
+        let before = Cost::of(&world, node);
+        for second in 0..30 {
+            for number in 0..64 {
+                let mut world = world.borrow_mut();
+                world.forge(0, forged(&find, number + second));
+                world.forge(0, find.clone());
+            }
+            pass(&world, Duration::from_secs(1)).await;
+        }
+        let flooded = Cost::of(&world, node).year(&before, YEAR_HOURS * 120);
+        vec![
+            ("holding, idle", idle),
+            ("holding, 64 forged and 64 replayed finds a second", flooded),
+            ("holding, a holder of A sends finds all the year", looked_for),
+        ]
+    })
+}
+
+fn claimed() -> Vec<(&'static str, Year)> {
+    let world = RefCell::new(World::new(52));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let node = hold(&world, &admin);
+        admin.claim(None, WAIT).await.unwrap();
+        let command = async |operation| {
+            let outcomes = admin.command(operation, WAIT).await.unwrap();
+            assert!(matches!(outcomes[..], [Outcome::Done { .. }]), "{outcomes:?}");
+        };
+        command(Operation::Status).await;
+        // A handshake every two minutes with each of sixteen peers is eight a minute; here there is one every time.
+        let before = Cost::of(&world, node);
+        for _ in 0..60 {
+            pass(&world, Duration::from_secs(121)).await;
+            command(Operation::Status).await;
+        }
+        let peers = Cost::of(&world, node).year(&before, 16 * YEAR_HOURS * 30 / 60);
+        let before = Cost::of(&world, node);
+        for port in 1..=10 {
+            let rule = |port| Rule { direction: Direction::In, role: Role::Authority, protocol: Protocol::Tcp, port };
+            let outcomes = admin.set_rules(&(1..=port).map(rule).collect(), WAIT).await.unwrap();
+            assert!(matches!(outcomes[..], [Outcome::Done { .. }]), "{outcomes:?}");
+        }
+        let updates = Cost::of(&world, node).year(&before, 37);
+        let before = Cost::of(&world, node);
+        for _ in 0..10 {
+            world.borrow_mut().power_on(node);
+            pass(&world, Duration::from_secs(10)).await;
+        }
+        let boots = Cost::of(&world, node).year(&before, 37);
+        vec![
+            ("claimed, 16 peers, a command at each of their handshakes", peers),
+            ("claimed, an update a day", updates),
+            ("claimed, switched on once a day", boots),
+        ]
+    })
+}
+
+#[test]
+fn a_year_costs_the_flash_a_small_part_of_what_it_endures() {
+    let rows: Vec<_> = holding().into_iter().chain(claimed()).collect();
+    let mut table = String::from("| a year of | programs | erases of the block that is erased most |\n|---|---|---|\n");
+    for (what, Year { programs, worst }) in &rows {
+        table.push_str(&format!("| {what} | {programs} | {worst} |\n"));
+    }
+    println!("{table}");
+    assert_eq!(rows[0].1, Year { programs: 0, worst: 0 });
+    assert_eq!(rows[1].1, Year { programs: 0, worst: 0 });
+    assert!(rows.iter().all(|(_, year)| year.worst < ENDURANCE / 10), "ten years");
+    assert!(include_str!("../../docs/architecture.md").contains(&table), "the table of the documentation is another");
+}
