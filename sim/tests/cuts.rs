@@ -45,7 +45,6 @@ enum Flow {
 }
 
 impl Flow {
-
     fn is_claimed_before(self) -> bool {
         matches!(self, Self::BootClaimed | Self::Update | Self::Isolate | Self::Commands)
     }
@@ -130,7 +129,9 @@ impl Rig<'_> {
             return Err(format!("identities {identities:?}"));
         }
         let phase = self.phase();
-        if !["hold", "committed", "claimed"].contains(&phase.as_str()) || (flow.is_claimed_before() && phase != "claimed") {
+        if !["hold", "committed", "claimed"].contains(&phase.as_str())
+            || (flow.is_claimed_before() && phase != "claimed")
+        {
             return Err(format!("phase {phase}"));
         }
         if flow.is_claimed_before() {
@@ -144,7 +145,11 @@ impl Rig<'_> {
             let claimed = self.admin.claim(None, WAIT).await;
             pass(self.world, SOON).await;
             if self.phase() != "claimed" {
-                return Err(format!("{phase}, then {}: {:?}", self.phase(), claimed.err().map(|error| error.to_string())));
+                return Err(format!(
+                    "{phase}, then {}: {:?}",
+                    self.phase(),
+                    claimed.err().map(|error| error.to_string())
+                ));
             }
         }
         match flow {
@@ -267,7 +272,10 @@ fn sweep(flow: Flow) {
             runs += u64::from(!seen.known);
         }
     }
-    println!("{flow:?}: cuts of the boot after: {all} there are, {generated} generated, {} distinct states, {runs} run", states.len());
+    println!(
+        "{flow:?}: cuts of the boot after: {all} there are, {generated} generated, {} distinct states, {runs} run",
+        states.len()
+    );
 }
 
 #[test]

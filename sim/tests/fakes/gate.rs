@@ -25,6 +25,7 @@ use zerocopy::FromZeros;
 use super::{
     lifecycle::fake::Keystore,
     real::{Words, mailbox, region},
+    store::fake::Store,
 };
 
 pub const NOW: Micros = 1_000_000;
@@ -87,6 +88,7 @@ impl Fake {
             time: micros(Params::DEFAULT.claim_ms),
             started: 0,
             staged: None,
+            at_rest: Vec::new(),
             status: (Ownership::Unclaimed, [0; 32]),
         };
         Self { lifecycle, client, keystore: (Ownership::Unclaimed, [0; 32]) }
@@ -108,6 +110,8 @@ pub struct Real {
     mesh: Client<'static>,
     keystore: Keystore,
     server: Server<'static, { calls::keystore::for_lifecycle::MAX_REQUEST }>,
+    flash: Store,
+    store: Server<'static, { calls::store::for_lifecycle::MAX_REQUEST }>,
     cell: cell::Reader<'static, ClaimGate>,
     gate: ClaimGate,
 }
@@ -123,7 +127,7 @@ fn writer<T: shm::Plain>(words: Words) -> cell::Writer<'static, T> {
 impl Real {
     /// In hold, without a gate.
     pub fn new() -> Self {
-        let (to_keystore, server) = mailbox();
+        let ((to_keystore, server), (to_store, store)) = (mailbox(), mailbox());
         let ((beacon, from_beacon), (claim, from_claim), (mesh, from_mesh)) = (mailbox(), mailbox(), mailbox());
         let (gates, reports) = (region(), region());
         writer(reports).publish(&Report { mac: [2; 6], up: 1, zero: 0 });
@@ -143,12 +147,15 @@ impl Real {
                 mesh: from_mesh,
                 console: duplex(),
                 alarm: Alarm::new(ReadWrite::new(region())).expect("room"),
+                store: to_store,
             },
             beacon,
             claim,
             mesh,
             keystore: Keystore { status, counter: 0 },
             server,
+            flash: Store::new(),
+            store,
             cell: cell::Reader::new(ReadOnly::new(gates)).expect("room"),
             gate: ClaimGate { rules: Rules::CLOSED, token: [0; 16], nonce: [0; 16], fiduciary: [0; 32] },
         };
@@ -190,8 +197,11 @@ impl Gatekeeper for Real {
     }
 
     fn serve(&mut self, now: Micros) {
-        for _ in 0..8 {
+        for _ in 0..24 {
             self.core.step(now, &mut self.ports);
+            if let Some(call) = self.store.take().expect("a call") {
+                self.flash.answer(&mut self.store, &call);
+            }
             if let Some(call) = self.server.take().expect("a call") {
                 self.keystore.answer(&mut self.server, &call);
             }

@@ -3,7 +3,12 @@
 #[path = "../../../crates/domains/lifecycle/src/tests/keystore.rs"]
 pub mod fake;
 
-use calls::keystore::{Ownership, Refusal, State, StatusReply, for_claim, for_lifecycle::*};
+use calls::{
+    keystore::{
+        OpenBlockRequest, Ownership, Refusal, SealBlockRequest, State, StatusReply, for_claim, for_lifecycle::*,
+    },
+    store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
+};
 use node::keystore::Channel;
 use proptest::prelude::*;
 use shm::mailbox::{Client, Server};
@@ -133,6 +138,13 @@ enum Call {
     Fork,
     CloseGate,
     Settle,
+    /// Seals a block of this index, and opens it for the configuration and as the block of this one.
+    Seal {
+        index: u64,
+        open: (u8, u64),
+        /// A bit of it has changed.
+        flaw: bool,
+    },
     /// With a counter so far from that in force, and this configuration.
     Update {
         counter: i8,
@@ -169,6 +181,13 @@ impl<K: Eventful> Side<K> {
             Call::Fork => self.keystore.ask::<Fork>(&())?,
             Call::CloseGate => self.keystore.ask::<CloseGate>(&())?,
             Call::Settle => self.keystore.ask::<Settle>(&())?,
+            Call::Seal { index, open, flaw } => {
+                let request = SealBlockRequest { configuration: [1; 32], index, plain: [7; BLOCK] };
+                let mut sealed = self.keystore.ask::<SealBlock>(&request)?;
+                sealed[SEALED_BLOCK / 2] ^= u8::from(flaw);
+                let request = OpenBlockRequest { configuration: [open.0; 32], index: open.1, sealed };
+                assert_eq!(self.keystore.ask::<OpenBlock>(&request)?, [7; BLOCK]);
+            }
             Call::Update { counter, configuration, flaw } => {
                 let head = self.update(counter, [configuration; 32], flaw);
                 self.keystore.ask::<Update>(&head)?;
@@ -249,6 +268,9 @@ const FLAWS: [Flaw; 7] =
 #[test]
 fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
     let mut calls = vec![Call::Status, Call::CloseGate];
+    for (index, open) in [(0, (1, 0)), (1, (1, 1)), (1, (1, 0)), (0, (2, 0)), (MAX_BLOCKS as u64, (1, 0))] {
+        calls.extend([false, true].map(|flaw| Call::Seal { index, open, flaw }));
+    }
     for flaw in [None].into_iter().chain(FLAWS.map(Some)) {
         for (counter, configuration) in [(1, 1), (0, 1), (0, 2), (-1, 1), (1, 1)] {
             calls.push(Call::Update { counter, configuration, flaw });

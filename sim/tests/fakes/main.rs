@@ -11,6 +11,7 @@ mod lifecycle;
 mod mesh;
 mod open;
 mod real;
+mod store;
 
 use calls::keystore::Refusal;
 use crypto::AnchorSecret;

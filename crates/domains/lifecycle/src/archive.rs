@@ -124,6 +124,11 @@ impl Archive {
         self.lost != Some(*hash)
     }
 
+    /// Whether this configuration is known to be at rest.
+    pub fn holds(&self, hash: &Hash) -> bool {
+        self.slots.contains(&Slot::Holds(*hash))
+    }
+
     /// When it is looked for again.
     pub fn again(&self) -> Micros {
         self.again
@@ -136,7 +141,7 @@ impl Archive {
 
     /// Brings this configuration to rest, unless it is already.
     pub fn keep(&mut self, kept: &Kept) -> Option<Outcome> {
-        if self.slots.contains(&Slot::Holds(kept.hash)) {
+        if self.holds(&kept.hash) {
             return Some(Outcome::Kept(kept.hash));
         }
         let bytes = kept.bytes();
@@ -215,7 +220,7 @@ impl Archive {
     }
 
     /// A status has come that may be younger than the first block.
-    pub fn shown(&mut self, status: &StatusReply) -> Option<Outcome> {
+    pub fn shown(&mut self, status: &StatusReply, now: Micros) -> Option<Outcome> {
         if self.job.is_none() || self.step != Step::Asked {
             return None;
         }
@@ -225,7 +230,11 @@ impl Archive {
         self.slot = match committed.map(|hash| (hash, holder(hash))) {
             Some((_, Some(slot))) => CONFIGURATIONS - 1 - slot,
             Some((hash, None)) if self.lost != Some(hash) => {
-                // It may be in either.
+                // It may be in either slot, and is to be looked for first.
+                if now >= self.again {
+                    self.end();
+                    return None;
+                }
                 self.again = 0;
                 return Some(self.not_kept());
             }

@@ -182,7 +182,7 @@ impl Lifecycle {
     fn hear_keystore(&mut self, now: Micros, ports: &mut Ports<'_>) {
         match self.keystore.hear(now, &mut ports.keystore) {
             None => {}
-            Some(Answer::Status(status)) => self.take_status(status, ports),
+            Some(Answer::Status(status)) => self.take_status(status, now, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
             Some(Answer::Done(Question::Settle | Question::Update)) => self.mesh.done(),
             Some(Answer::Done(_)) => {}
@@ -228,7 +228,7 @@ impl Lifecycle {
         self.keystore.want_status();
     }
 
-    fn take_status(&mut self, status: StatusReply, ports: &mut Ports<'_>) {
+    fn take_status(&mut self, status: StatusReply, now: Micros, ports: &mut Ports<'_>) {
         let before = self.status.replace(status);
         match status.state() {
             Some(State::Testing) => {}
@@ -253,7 +253,7 @@ impl Lifecycle {
                 self.seal(ports);
             }
         }
-        if let Some(outcome) = self.archive.shown(&status) {
+        if let Some(outcome) = self.archive.shown(&status, now) {
             self.take_outcome(outcome, ports);
         }
         self.confirm_claim(&status, ports);

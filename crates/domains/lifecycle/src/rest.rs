@@ -42,12 +42,12 @@ impl Lifecycle {
         if !self.archive.is_idle() {
             return;
         }
-        if let Some(kept) = self.staged.as_ref().or_else(|| self.mesh.to_keep()) {
-            if let Some(outcome) = self.archive.keep(kept) {
-                self.take_outcome(outcome, ports);
-            }
-        } else if let Some(hash) = self.missing().filter(|_| now >= self.archive.again()) {
+        if let Some(hash) = self.missing().filter(|_| now >= self.archive.again()) {
             self.archive.find(hash);
+        } else if let Some(kept) = self.staged.as_ref().or_else(|| self.mesh.to_keep())
+            && let Some(outcome) = self.archive.keep(kept)
+        {
+            self.take_outcome(outcome, ports);
         }
         // What was begun may be for the store.
         if let Some(outcome) = self.archive.step(now, &mut ports.store) {
@@ -89,12 +89,13 @@ impl Lifecycle {
         }
     }
 
-    /// The hash of the configuration that is committed, not here, and not known to be nowhere.
+    /// The hash of the configuration that is committed and not here, or of which it is not known whether it is at rest.
     fn missing(&self) -> Option<Hash> {
         let status = self.status.filter(|status| status.ownership() != Ownership::Unclaimed && status.has_keys())?;
         let hash = status.configuration;
         // An update that waits for a status brings it along.
-        let missing = self.kept.hash != hash && !self.mesh.is_waiting() && self.archive.may_find(&hash);
+        let here = self.kept.hash == hash || self.mesh.is_waiting();
+        let missing = !(here && self.archive.holds(&hash)) && self.archive.may_find(&hash);
         (missing && self.phase != Phase::Sealed).then_some(hash)
     }
 

@@ -39,6 +39,8 @@ pub struct Lifecycle {
     /// The gate whose claim runs.
     pub started: u64,
     pub staged: Option<Hash>,
+    /// The last two that were brought to rest.
+    pub at_rest: Vec<Hash>,
     /// The keystore's last word.
     pub status: Status,
 }
@@ -54,7 +56,7 @@ impl Lifecycle {
         let told = if let Some(gate) = call.parse::<Started>() {
             self.start(gate, now)
         } else if let Some(stage) = call.parse::<Stage>() {
-            self.stage(&stage)
+            self.stage(&stage, status)
         } else if let Some(gate) = call.parse::<Committed>() {
             self.commit(gate, status)
         } else if let Some(gate) = call.parse::<Acknowledged>() {
@@ -76,6 +78,11 @@ impl Lifecycle {
             _ => self.server.reply::<Ended>(&()),
         }
         self.told.extend(told);
+        // What is committed and at rest is looked for, whatever was staged since.
+        let (owner, committed) = self.status;
+        if owner != Ownership::Unclaimed && self.at_rest.contains(&committed) {
+            self.staged = Some(committed);
+        }
     }
 
     fn check(&self, gate: u64) -> Result<(), Refusal> {
@@ -93,7 +100,7 @@ impl Lifecycle {
         Ok(Told::Started)
     }
 
-    fn stage(&mut self, stage: &StageRequest) -> Result<Told, Refusal> {
+    fn stage(&mut self, stage: &StageRequest, status: Status) -> Result<Told, Refusal> {
         self.check(stage.gate)?;
         let length = usize::try_from(stage.length).unwrap_or(usize::MAX);
         let configuration = stage.configuration.get(..length).ok_or(Refusal::Configuration)?;
@@ -101,6 +108,25 @@ impl Lifecycle {
         let good = configuration_hash(configuration) == stage.hash;
         if !good || (owner != Ownership::Unclaimed && committed != stage.hash) {
             return Err(Refusal::Configuration);
+        }
+        if !self.at_rest.contains(&stage.hash) {
+            self.at_rest.push(stage.hash);
+            self.at_rest = self.at_rest.split_off(self.at_rest.len().saturating_sub(2));
+            // The keystore is asked what is committed before anything is erased, and lifecycle follows its word.
+            self.status = status;
+            let mut next = self.gate;
+            match status.0 {
+                Ownership::Unclaimed => {}
+                Ownership::Committed => {
+                    next.rules.phase = Phase::Committed as u64;
+                    self.publish(next);
+                }
+                Ownership::Claimed => {
+                    self.gate.rules.phase = Phase::Claimed as u64;
+                    self.close();
+                    return Err(Refusal::Gate);
+                }
+            }
         }
         self.staged = Some(stage.hash);
         Ok(Told::Staged(configuration.to_vec()))

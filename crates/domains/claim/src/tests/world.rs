@@ -180,6 +180,8 @@ impl World {
                 time: calls::params::micros(params.claim_ms),
                 started: 0,
                 staged: None,
+                at_rest: Vec::new(),
+                at_rest: Vec::new(),
                 status: (Ownership::Unclaimed, [0; 32]),
             },
             lifecycle_trouble: None,

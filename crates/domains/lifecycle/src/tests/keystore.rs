@@ -3,7 +3,7 @@
 
 use calls::{
     keystore::{Ownership, Refusal, State, StatusReply, for_lifecycle::*},
-    store::{BLOCK, SEALED_BLOCK},
+    store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
 use crypto::AnchorSecret;
 use shm::mailbox::{Incoming, Operation, Server};
@@ -43,6 +43,9 @@ impl Keystore {
             SealBlock::OP | OpenBlock::OP if !self.status.has_keys() => Err(Refusal::NotReady),
             SealBlock::OP => {
                 let request = call.parse::<SealBlock>().unwrap();
+                if request.index >= MAX_BLOCKS as u64 {
+                    return server.refuse(Refusal::NotMine.code());
+                }
                 return server.reply::<SealBlock>(&seal(&request.configuration, request.index, &request.plain));
             }
             OpenBlock::OP => {

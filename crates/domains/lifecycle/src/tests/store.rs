@@ -48,7 +48,9 @@ impl Store {
         if block == request.sealed {
             return Ok(());
         }
-        if block != ERASED || !self.change() {
+        // Bits are cleared, never set.
+        let fits = block.iter().zip(&request.sealed).all(|(stands, new)| stands & new == *new);
+        if !fits || !self.change() {
             return Err(Refusal::Failed);
         }
         *self.block(request.place.slot, request.place.index)? = request.sealed;
