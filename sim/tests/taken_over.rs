@@ -188,7 +188,9 @@ fn after_power(seed: u64, domain: Option<&'static str>) -> StatusReply {
             let mut said = StatusReply::new_zeroed();
             let machine = world.machine(node).expect("it has power");
             machine.bytes(region, shm::mailbox::BODY, said.as_mut_bytes());
-            if said != StatusReply::new_zeroed() {
+            // So does a block of the configuration, which has another length.
+            let [_, _, length] = machine.words(region);
+            if length == size_of::<StatusReply>() as u64 && said != StatusReply::new_zeroed() {
                 status = said;
             }
             false

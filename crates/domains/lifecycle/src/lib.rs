@@ -158,8 +158,7 @@ impl Lifecycle {
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
         let (keystore, store) = (self.keystore.deadline(&ports.keystore), ports.store.deadline());
-        let deadlines =
-            [blind, scan, self.gate.until(), self.children.deadline(), keystore, store, self.looks_again()];
+        let deadlines = [blind, scan, self.gate.until(), self.children.deadline(), keystore, store, self.looks_again()];
         deadlines.into_iter().flatten().min()
     }
 
