@@ -181,7 +181,6 @@ impl World {
                 started: 0,
                 staged: None,
                 at_rest: Vec::new(),
-                at_rest: Vec::new(),
                 status: (Ownership::Unclaimed, [0; 32]),
             },
             lifecycle_trouble: None,
