@@ -71,10 +71,9 @@ impl Bed {
 
     /// Boots a node on a board.
     pub fn node_on(&self, board: &str, options: NodeOptions) -> Node {
-        let fuse = options.faulty.clone();
         let options = NodeOptions { board: board.to_owned(), ..options };
         let node = self.lab.node(options).unwrap_or_else(|error| panic!("{error:#}"));
-        Node { node, from: Cell::new(0), fuse, lit: Cell::new(false), killed: RefCell::default() }
+        Node { node, from: Cell::new(0), killed: RefCell::default() }
     }
 
     /// A host with a port of its own.
@@ -146,9 +145,6 @@ pub struct Node {
     node: lab::Node,
     /// Lines before this one are not waited for any more.
     from: Cell<usize>,
-    /// The domain that has a fuse.
-    fuse: Option<String>,
-    lit: Cell<bool>,
     /// Domains that the test has killed.
     killed: RefCell<Vec<String>>,
 }
@@ -219,17 +215,23 @@ impl Node {
         Target { mac: self.node.mac(), ip: ip.octets() }
     }
 
-    /// Makes the domain with the fuse fault when it is woken next; `how` is one of [`fuse`]'s.
-    pub fn light(&self, how: u64) {
-        let memory = self.node.memory().expect("a domain with a fuse");
-        let mark = fuse::MAGIC.map(u64::to_le_bytes).concat();
-        let places = memory.find(&mark).expect("the machine's memory");
-        assert!(!places.is_empty(), "no fuse in the machine's memory");
-        // Nobody reads what the boot has left behind of a program.
-        for place in places {
-            memory.write(place + mark.len() as u64, &how.to_le_bytes()).expect("the machine's memory");
-        }
-        self.lit.set(true);
+    /// Makes a domain that has a fuse fault when it is woken next; `how` is one of [`fuse`]'s.
+    pub fn light(&self, domain: &str, how: u64) {
+        let places = self.fuses(domain, 0);
+        let [place] = places[..] else { panic!("{} fuses of {domain} in the machine's memory", places.len()) };
+        let memory = self.node.memory().expect("domains with fuses");
+        memory.write(place, &words(domain, how)).expect("the machine's memory");
+        self.killed.borrow_mut().push(domain.to_owned());
+    }
+
+    /// Whether the domain runs for ever now: [`fuse::LOOP`].
+    pub fn loops(&self, domain: &str) -> bool {
+        !self.fuses(domain, fuse::LOOPS).is_empty()
+    }
+
+    fn fuses(&self, domain: &str, lit: u64) -> Vec<u64> {
+        let memory = self.node.memory().expect("domains with fuses");
+        memory.find(&words(domain, lit)).expect("the machine's memory")
     }
 
     /// Kills the process of a domain, as a fault would, and waits until another is in its place, and the console says so. It
@@ -255,6 +257,12 @@ impl Node {
     }
 }
 
+/// A domain's fuse in its memory.
+fn words(domain: &str, lit: u64) -> Vec<u8> {
+    let [first, second] = fuse::MAGIC;
+    [first, second, lit, fuse::whose(domain)].map(u64::to_le_bytes).concat()
+}
+
 /// How a line begins that the console says of a domain's death.
 pub fn died(domain: &str) -> String {
     format!("genesis: fault {domain} died; ")
@@ -267,9 +275,6 @@ impl Drop for Node {
             return;
         }
         let mut deaths = self.deaths();
-        if let Some(domain) = self.fuse.as_ref().filter(|_| self.lit.get()) {
-            deaths.retain(|line| !line.starts_with(&died(domain)));
-        }
         let killed = self.killed.borrow();
         deaths.retain(|line| !killed.iter().any(|domain| line.contains(&format!(" {domain} died"))));
         assert_eq!(deaths, [] as [String; 0], "domains died");

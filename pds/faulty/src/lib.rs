@@ -18,6 +18,8 @@ use pd::{Domain, Wake};
 
 /// Stands in for [`genesis_platform::start`].
 pub fn start(mut domain: impl Domain) -> impl Handler {
+    let name = sel4_microkit::pd_name().unwrap_or_default();
+    black_box(&FUSE).whose.store(fuse::whose(name), Ordering::Relaxed);
     genesis_platform::start(move |wake: &Wake| {
         burn();
         domain.step(wake)
@@ -29,12 +31,13 @@ pub fn start(mut domain: impl Domain) -> impl Handler {
 struct Fuse {
     magic: [u64; 2],
     lit: AtomicU64,
+    whose: AtomicU64,
 }
 
 // Exported, and in memory that is written: what is in it must not be taken for constant.
 #[unsafe(export_name = "fuse")]
 #[unsafe(link_section = ".data")]
-static FUSE: Fuse = Fuse { magic: fuse::MAGIC, lit: AtomicU64::new(0) };
+static FUSE: Fuse = Fuse { magic: fuse::MAGIC, lit: AtomicU64::new(0), whose: AtomicU64::new(0) };
 
 /// Returns if the fuse is not lit, or if the machine lets the domain do what it must not: then it lives on.
 fn burn() {
@@ -49,9 +52,12 @@ fn burn() {
             let code: extern "C" fn() = unsafe { core::mem::transmute(black_box(&raw const RETURN)) };
             code();
         }
-        fuse::LOOP => loop {
-            core::hint::spin_loop();
-        },
+        fuse::LOOP => {
+            black_box(&FUSE).lit.store(fuse::LOOPS, Ordering::Relaxed);
+            loop {
+                core::hint::spin_loop();
+            }
+        }
         _ => {}
     }
 }

@@ -26,8 +26,8 @@ pub struct Boot {
     pub entropy: Entropy,
     /// The program in the workload's place.
     pub tenant: Option<String>,
-    /// The domain whose program is the one with a fuse.
-    pub faulty: Option<String>,
+    /// The domains whose program is the one with a fuse.
+    pub faulty: Vec<String>,
     /// The image of a node on a board, once it is built.
     pub image: Option<PathBuf>,
 }

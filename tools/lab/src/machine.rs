@@ -67,7 +67,7 @@ impl Powered {
 
 /// Boots a machine. It ends with the thread that calls this.
 pub fn start(board: &str, boot: &mut Boot) -> Result<(Powered, ChildStdout)> {
-    let memory = boot.faulty.is_some().then(Memory::new).transpose()?;
+    let memory = (!boot.faulty.is_empty()).then(Memory::new).transpose()?;
     let image = match boot.image.take() {
         Some(image) => image,
         None => build(board, boot)?,

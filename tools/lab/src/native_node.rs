@@ -9,7 +9,7 @@ use crate::boot::Boot;
 
 /// Starts the domains. What the console says is read from the pipe.
 pub fn start(boot: &Boot) -> Result<(System, PipeReader)> {
-    ensure!(boot.faulty.is_none(), "no domain has a fuse on native");
+    ensure!(boot.faulty.is_empty(), "no domain has a fuse on native");
     let (reader, writer) = std::io::pipe()?;
     let mut config = Config::new(&*boot.description);
     if let Some(tenant) = &boot.tenant {

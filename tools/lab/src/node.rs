@@ -44,8 +44,8 @@ pub struct NodeOptions {
     pub device: Option<PathBuf>,
     /// The program in the workload's place; on a board, `make tenant` builds it.
     pub tenant: Option<String>,
-    /// A domain whose program is the one with a fuse, which `make faulty` builds. Only boards have it.
-    pub faulty: Option<String>,
+    /// Domains whose program is the one with a fuse, which `make faulty` builds. Only boards have them.
+    pub faulty: Vec<String>,
     /// Where the console is written to, as it comes.
     pub log: Option<PathBuf>,
     /// Called when anything about the node has changed.
@@ -62,7 +62,7 @@ impl Default for NodeOptions {
             device_secret: None,
             device: None,
             tenant: None,
-            faulty: None,
+            faulty: Vec::new(),
             log: None,
             changed: None,
         }

@@ -35,8 +35,8 @@ pub struct Recipe {
     pub prefill: BTreeMap<String, Vec<u8>>,
     /// The text of a system description, in place of the project's.
     pub description: Option<String>,
-    /// A domain whose program is the one with a fuse (`make faulty`).
-    pub faulty: Option<String>,
+    /// Domains whose program is the one with a fuse (`make faulty`).
+    pub faulty: Vec<String>,
     /// The program in the workload's place (`make tenant`).
     pub tenant: Option<String>,
 }
@@ -48,7 +48,7 @@ impl Recipe {
             config: config.to_owned(),
             prefill: BTreeMap::new(),
             description: None,
-            faulty: None,
+            faulty: Vec::new(),
             tenant: None,
         }
     }
@@ -74,7 +74,7 @@ impl Recipe {
         }
         let text = self.description.clone().map_or_else(|| read(&project().join("system.xml")), Ok)?;
         let mut system = description::elaborate(&text, &board)?;
-        if let Some(domain) = &self.faulty {
+        for domain in &self.faulty {
             let image = system.image_mut(domain).with_context(|| format!("there is no domain {domain}"))?;
             image.path = format!("faulty-{}", image.path);
         }
