@@ -164,6 +164,13 @@ impl Node {
         self.node.image()
     }
 
+    /// Cuts its power and switches it on again. What its console has said before is forgotten.
+    pub fn reboot(&mut self) {
+        self.node.cut();
+        self.from.set(0);
+        self.node.on().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
     /// Waits until `look` finds what it looks for on the console.
     fn wait<T>(&self, what: &str, mut look: impl FnMut(&Seen) -> Option<T>) -> T {
         let found = self.node.wait(PATIENCE, |seen| match look(seen) {

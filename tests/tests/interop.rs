@@ -37,12 +37,17 @@ fn pair(bed: &Bed, what: Implementation, preshared: bool, keepalive_s: u16, rule
 }
 
 #[test]
-fn the_node_opens_the_session() {
+fn the_node_opens_the_session_and_again_when_its_power_was_cut() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, true, 1, &[ECHO]);
+        let (mut member, mut node) = pair(&bed, what, true, 1, &[ECHO]);
         // It has no endpoint: only the node can begin.
         member.meet(&node, false);
+        node.node.wait_line(|line| line == "genesis: joined");
+        member.ping();
+        // The peer takes no handshake that is not younger than the last.
+        node.node.reboot();
+        node.node.wait_phase("claimed");
         node.node.wait_line(|line| line == "genesis: joined");
         member.ping();
     }

@@ -52,9 +52,17 @@ pub fn run(run: &Run) -> Result<()> {
     params.scan_ms = run.scan_ms.into();
     let log = Some(dir.join("console.log"));
     say::show!("== A node is switched on, on a segment of its own. Its image has no anchor: it will show a ticket.");
-    let node = lab.node(NodeOptions { params, log, ..NodeOptions::default() })?;
-    let show = Show { lab: &lab, node: &node, dir, admin: &admin, shown: Cell::new(0) };
-    show.life().inspect_err(|_| say::tell!("--- The node's console:\n{}---", node.console()))?;
+    let mut node = lab.node(NodeOptions { params, log, ..NodeOptions::default() })?;
+    let show = |node: &Node, live: &dyn Fn(&Show<'_>) -> Result<()>| {
+        let show = Show { lab: &lab, node, dir, admin: &admin, shown: Cell::new(0) };
+        live(&show).inspect_err(|_| say::tell!("--- The node's console:\n{}---", node.console()))
+    };
+    show(&node, &|show| show.life())?;
+    let fiduciary = node.seen().fiduciary;
+    say::show!("== Its power is cut, wherever it is. Then it is switched on again, and nobody does anything more.");
+    node.cut();
+    node.on()?;
+    show(&node, &|show| show.again(fiduciary.as_deref()))?;
     if run.dir.is_some() {
         say::show!("   logs, registry and record: {}", dir.display());
     }
@@ -111,7 +119,15 @@ impl Show<'_> {
 
         say::show!("== The pairing, as the administrator keeps it.");
         self.say("admin", &["nodes", "list"])?;
-        self.say("admin", &["nodes", "show", &fingerprint])?;
+        self.say("admin", &["nodes", "show", &fingerprint])
+    }
+
+    /// After the power was cut. What follows in the mesh is with the node as it came back.
+    fn again(&self, fiduciary: Option<&str>) -> Result<()> {
+        self.watch_until("claimed")?;
+        let seen = self.node.seen();
+        ensure!(seen.fiduciary.as_deref() == fiduciary && fiduciary.is_some(), "the node has come back as another");
+        say::show!("   {:<10} the same identity F: {}", "", seen.fingerprint.unwrap_or_default());
         say::show!(
             "== The administrator brings up the mesh. Without a rule the node is as silent there as it was before."
         );
