@@ -445,7 +445,7 @@ impl EmptyStore<'_> {
 /// A lifecycle whose keystore says nothing opens nothing, whatever its clients write.
 pub fn lifecycle_clients(data: &[u8]) {
     use ::lifecycle::{Lifecycle, Ports};
-    let regions: Vec<Vec<AtomicU64>> = (0..16).map(|_| region(&[], 1024)).collect();
+    let regions: Vec<Vec<AtomicU64>> = (0..18).map(|_| region(&[], 1024)).collect();
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut ports = Ports {
         keystore: mailbox::Client::new(rw(0), ro(1)).expect("large enough"),
@@ -459,9 +459,10 @@ pub fn lifecycle_clients(data: &[u8]) {
         alarm: Alarm::new(rw(12)).expect("large enough"),
         membership: cell::Writer::new(rw(13)).expect("large enough"),
         mesh: mailbox::Server::new(ro(14), rw(15)).expect("large enough"),
+        store: mailbox::Client::new(rw(16), ro(17)).expect("large enough"),
     };
     let mut core = Lifecycle::new(Params::DEFAULT);
-    for (round, end) in [3, 5, 8, 11, 14].into_iter().enumerate() {
+    for (round, end) in [3, 5, 8, 11, 14, 17].into_iter().enumerate() {
         scribble(&regions[end], data.get(round * 5..).unwrap_or_default());
         core.step(round as u64, &mut ports);
     }
