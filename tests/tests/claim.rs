@@ -126,7 +126,7 @@ fn an_altered_grant_or_one_for_another_is_refused() {
         ("another fork record", true, |binding, _| binding.fork[0] ^= 1),
         ("an epoch too low", true, |binding, _| binding.epoch = U64::new(0)),
         ("an epoch too high", true, |binding, _| binding.epoch = U64::new(2)),
-        ("a counter that was used", true, |binding, _| binding.counter = U64::new(1)),
+        ("a counter not above the stored one", true, |binding, _| binding.counter = U64::new(0)),
     ];
     let mut held = held();
     for (what, signed, change) in changes {
