@@ -150,11 +150,14 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 # make sim
 SEED  ?=
 SEEDS ?= 1000
+# Seeds of random actions, 2000 of each.
+CHANCE ?= 100
 
 .PHONY: sim
 sim: need-rust need-cc ## simulate the life of nodes for SEEDS seeds, in fair and rough weather; SEED=n replays one and prints its trace
 	$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 	$(if $(SEED),,$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- --crowd 1000)
+	$(if $(SEED),,$(CARGO) run --locked --quiet --package genesis-sim --bin sim -- --chance $(CHANCE) 2000)
 	$(if $(SEED),,SIM_WHOLE=1 $(CARGO) test --locked --package genesis-sim)
 
 .PHONY: check

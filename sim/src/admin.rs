@@ -9,7 +9,10 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,18 +39,28 @@ const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 pub struct VirtualHost {
     rng: std::sync::Mutex<u64>,
     started: Instant,
+    /// By how many seconds it goes wrong.
+    skew: AtomicI64,
 }
 
 impl VirtualHost {
     /// Inside [`simulate`]: the clock is the runtime's.
-    pub fn shared(rng: &Rng) -> Arc<dyn Host> {
-        Arc::new(Self { rng: rng.next().into(), started: Instant::now() })
+    pub fn shared(rng: &Rng) -> Arc<Self> {
+        Arc::new(Self { rng: rng.next().into(), started: Instant::now(), skew: AtomicI64::new(0) })
+    }
+
+    /// Somebody sets the clock: it goes wrong by so many seconds from now on.
+    pub fn set_skew(&self, seconds: i64) {
+        self.skew.store(seconds, Ordering::Relaxed);
     }
 }
 
 impl Host for VirtualHost {
     fn since_1970(&self) -> Duration {
-        EPOCH + self.started.elapsed()
+        let skew = self.skew.load(Ordering::Relaxed);
+        let by = Duration::from_secs(skew.unsigned_abs());
+        let right = EPOCH + self.started.elapsed();
+        if skew < 0 { right.saturating_sub(by) } else { right + by }
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Error> {

@@ -33,6 +33,7 @@ pub struct Administrator<'w> {
     pub mesh: Rc<RefCell<Authority>>,
     pub terms: Terms,
     host: Arc<dyn Host>,
+    clock: Arc<VirtualHost>,
     seed: Secret,
 }
 
@@ -52,7 +53,8 @@ impl<'w> Administrator<'w> {
     fn with(world: &'w RefCell<World>, segment: usize, number: u8, seed: Secret) -> Result<Self, Error> {
         let rng = world.borrow().rng().split();
         let anchor = AnchorSecret::from_seed(&seed);
-        let host = VirtualHost::shared(&rng);
+        let clock = VirtualHost::shared(&rng);
+        let host: Arc<dyn Host> = clock.clone();
         let link = Link::on(number, segment);
         let mesh = Rc::new(RefCell::new(Authority::new(link.station.clone(), &rng)));
         world.borrow_mut().join(segment, mesh.clone());
@@ -71,7 +73,16 @@ impl<'w> Administrator<'w> {
             }),
             anchor: AnchorKind::Image,
         };
-        Ok(Self { world, anchor, registry, link, mesh, terms, host, seed })
+        Ok(Self { world, anchor, registry, link, mesh, terms, host, clock, seed })
+    }
+
+    pub fn host(&self) -> Arc<dyn Host> {
+        self.host.clone()
+    }
+
+    /// Somebody sets this administrator's clock: it goes wrong by so many seconds from now on.
+    pub fn set_clock_skew(&self, seconds: i64) {
+        self.clock.set_skew(seconds);
     }
 
     /// The anchor file of an image whose nodes this administrator may claim.

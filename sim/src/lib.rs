@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod authority;
+pub mod chance;
 pub mod flash;
 pub mod fleet;
 mod hostile;

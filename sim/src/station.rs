@@ -114,10 +114,14 @@ impl Station {
         let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
         let from = packet.src_addr().octets();
         self.neighbours.insert(from, ethernet.src_addr().0);
-        if packet.next_header() == IpProtocol::Udp && self.arrived.len() < WAITING {
+        if packet.next_header() == IpProtocol::Udp {
             let udp = UdpPacket::new_checked(packet.payload()).ok()?;
             let ports = UdpPorts { source: udp.src_port(), destination: udp.dst_port() };
-            self.arrived.push_back(Datagram { from, ports, payload: udp.payload().to_vec() });
+            // Each port has room of its own: what nobody takes there is in nobody's way elsewhere.
+            let waiting = self.arrived.iter().filter(|datagram| datagram.ports.destination == ports.destination);
+            if waiting.count() < WAITING {
+                self.arrived.push_back(Datagram { from, ports, payload: udp.payload().to_vec() });
+            }
         } else {
             self.device.received.push_back(frame.to_vec());
         }

@@ -426,6 +426,12 @@ impl World {
         self.deeds += 1;
     }
 
+    /// Nothing more is done of what was to be done at a time or before a step.
+    pub fn forget_deeds(&mut self) {
+        self.agenda.clear();
+        self.before_steps.clear();
+    }
+
     // --- time
 
     /// Whether there is something to do before the clock goes on.

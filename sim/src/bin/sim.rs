@@ -3,9 +3,12 @@
 
 use std::process::ExitCode;
 
-use sim::scenario::{Ended, Weather, crowd, life};
+use sim::{
+    chance,
+    scenario::{Ended, Weather, crowd, life},
+};
 
-const USAGE: &str = "usage: sim [--seeds N] | sim --seed N [--fair] | sim --crowd N";
+const USAGE: &str = "usage: sim [--seeds N] | sim --seed N [--fair] | sim --crowd N | sim --chance SEEDS ACTIONS";
 /// As many nodes as one segment has at most.
 const SEGMENT: usize = 250;
 
@@ -17,9 +20,46 @@ fn main() -> ExitCode {
         ["--seeds", count] => count.parse().map_or_else(|_| usage(), sweep),
         ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| replay(seed, Weather::Rough)),
         ["--seed", seed, "--fair"] => seed.parse().map_or_else(|_| usage(), |seed| replay(seed, Weather::Fair)),
+        ["--chance", actions, "--seed", seed] => match (seed.parse(), actions.parse()) {
+            (Ok(seed), Ok(actions)) => replay_chance(seed, actions),
+            _ => usage(),
+        },
         ["--crowd", nodes] => nodes.parse().map_or_else(|_| usage(), |nodes| end(&crowd(1, nodes, SEGMENT))),
+        ["--chance", seeds, actions] => match (seeds.parse(), actions.parse()) {
+            (Ok(seeds), Ok(actions)) => random(seeds, actions),
+            _ => usage(),
+        },
         _ => usage(),
     }
+}
+
+fn replay_chance(seed: u64, actions: u32) -> ExitCode {
+    let (trace, result) = chance::replay(seed, actions);
+    say::show!("{}", trace.to_string().trim_end());
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(what) => {
+            say::show!("failed: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Random actions, so many for each of so many seeds.
+fn random(seeds: u64, actions: u32) -> ExitCode {
+    let (mut failed, mut tally) = (0, chance::Tally::new());
+    for seed in 0..seeds {
+        match chance::run(seed, actions) {
+            Ok(done) => done.into_iter().for_each(|(what, count)| *tally.entry(what).or_default() += count),
+            Err(what) => {
+                failed += 1;
+                say::show!("seed {seed}: {what}");
+            }
+        }
+    }
+    tally.iter().for_each(|(what, count)| say::show!("{count:8} {what}"));
+    say::show!("{actions} actions of each of {seeds} seeds, {failed} seeds failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn usage() -> ExitCode {
