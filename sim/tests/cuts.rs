@@ -2,7 +2,8 @@
 //! of a node's life, and in the boot that comes after. What was acknowledged stays, the rest is there or not, and the
 //! node is always one and the same, which can be claimed, or commanded by who has claimed it.
 //!
-//! What a cut leaves is told apart by the hash of the flash. `SIM_WHOLE=1` runs every distinct state of each flow; how
+//! What a cut leaves is told apart by the hash of the flash. `SIM_WHOLE=1` runs every distinct state of each flow, and a
+//! hundred of them, with twenty cuts each, for the boot that recovers (the log alone has all: `sim/tests/log.rs`); how
 //! many there are, and how many were run, is printed either way.
 #![allow(
     clippy::print_stdout,
@@ -262,7 +263,7 @@ fn sweep(flow: Flow) {
     // Then the boot from what was left.
     let all: u64 = left.iter().map(|(_, boot)| 2 * boot).sum();
     let (mut generated, mut runs, mut states) = (0, 0, HashSet::new());
-    let (from, within) = if whole() { (300, 40) } else { (3, 3) };
+    let (from, within) = if whole() { (100, 20) } else { (3, 3) };
     for (cut, boot) in left.iter().step_by(stride(left.len() as u64, from)) {
         for point in (0..*boot).step_by(stride(*boot, within)) {
             let again = Cut { point, seed: point % 2 };

@@ -69,10 +69,7 @@ impl<'w> Rig<'w> {
         let lines = |what: &str| said(&world, self.node, from, what);
         Outcome {
             phase: lines("genesis: phase ").pop().unwrap_or_default(),
-            identity: match lines("genesis: identity ").pop() {
-                None => None,
-                Some(identity) => Some(fiduciary(identity) == self.identity),
-            },
+            identity: lines("genesis: identity ").pop().map(|identity| fiduciary(identity) == self.identity),
             configured: !lines("genesis: configuration ").is_empty(),
             said: [lines("genesis: fault "), lines("genesis: store "), lines("genesis: waits ")].concat(),
         }
