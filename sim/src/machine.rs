@@ -94,7 +94,9 @@ self_cell!(
 pub struct Machine {
     powered: Powered,
     system: Rc<System>,
+    /// Those whose next step never ends, and those who are in it.
     hung: Vec<bool>,
+    stuck: Vec<bool>,
     /// Domains that run before others although they are of one priority, or against all priorities, if the schedule is random.
     schedule: Schedule,
 }
@@ -125,6 +127,7 @@ impl Machine {
             powered: Powered::new(ground, |_| Domains::default()),
             system: system.clone(),
             hung: vec![false; system.domains.len()],
+            stuck: vec![false; system.domains.len()],
             schedule,
         };
         machine.powered.with_dependent_mut(|ground, domains| {
@@ -173,7 +176,10 @@ impl Machine {
             bells.again.set(false);
             let wake = Wake { now, channels: bells.channels.take(), children: bells.children.take() };
             let domain = domains.running[id].as_mut()?;
-            if domain.step(&wake) {
+            if self.hung[id] {
+                domain.hang(now);
+                self.stuck[id] = true;
+            } else if domain.step(&wake) {
                 bells.again.set(true);
             }
             let restarted = ground.restarts.take();
@@ -190,7 +196,7 @@ impl Machine {
                 printed: ground.devices.console.take(),
             })
         })?;
-        stepped.restarted.iter().for_each(|child| self.hung[*child] = false);
+        stepped.restarted.iter().for_each(|child| (self.hung[*child], self.stuck[*child]) = (false, false));
         Some(stepped)
     }
 
@@ -206,13 +212,15 @@ impl Machine {
         });
     }
 
-    /// The domain does nothing any more, and nobody is told.
+    /// The domain's next step never ends, and nobody is told.
     pub fn hang(&mut self, domain: DomainId) {
         self.hung[domain] = true;
     }
 
     pub fn resume(&mut self, domain: DomainId) {
-        self.hung[domain] = false;
+        (self.hung[domain], self.stuck[domain]) = (false, false);
+        // The step that it was in goes on.
+        self.wake(domain);
     }
 
     /// Somebody else is in the domain's place from now on, who would like to see these frames on the wire.
@@ -266,7 +274,7 @@ impl Machine {
         let ready = |ground: &Ground, domains: &Domains<'_>| -> Vec<DomainId> {
             let wants = |id: &DomainId| {
                 let bells = &ground.bells[*id];
-                let alive = domains.running[*id].is_some() && !self.hung[*id];
+                let alive = domains.running[*id].is_some() && !self.stuck[*id];
                 alive && (bells.again.get() || bells.channels.get() != 0 || bells.children.get() != 0)
             };
             (0..ground.bells.len()).filter(wants).collect()

@@ -66,6 +66,51 @@ fn whoever_dies_is_started_anew_and_the_node_is_claimed_all_the_same() {
     println!("{cases} deaths of {}", STEPS * CHILDREN.len() as u64);
 }
 
+/// A domain hangs from the next frame, call or alarm on that needs it: within 5 s of that it is started anew, nothing else is,
+/// and the node is what it was.
+#[test]
+fn whoever_hangs_is_started_anew_within_five_seconds_of_being_needed() {
+    for claimed in [false, true] {
+        let world = RefCell::new(World::new(u64::from(claimed)));
+        simulate(async {
+            let (admin, node) = make(&world);
+            world.borrow_mut().power_on(node);
+            pass(&world, Duration::from_secs(10)).await;
+            if claimed {
+                admin.claim(None, WAIT).await.unwrap();
+                pass(&world, Duration::from_secs(30)).await;
+            }
+            let before = world.borrow().phase(node).unwrap().to_owned();
+            for domain in CHILDREN {
+                // A clock that has something to do goes on.
+                let later = world.borrow().now() + 60_000_000;
+                world.borrow_mut().at(later, |_| {});
+                pass(&world, Duration::from_secs(61)).await;
+                let lines = world.borrow().console(node).len();
+                world.borrow_mut().hang(node, domain);
+                world.borrow_mut().wake(node, domain);
+                // The timer cannot tell of itself: something else wakes lifecycle.
+                let now = world.borrow().now();
+                for wake in (now..=now + 4_800_000).step_by(1_200_000).filter(|_| domain == "timer") {
+                    world.borrow_mut().at(wake, move |world| world.wake(node, "lifecycle"));
+                }
+                pass(&world, Duration::from_millis(4900)).await;
+                let world = world.borrow();
+                let said: Vec<_> = world.console(node)[lines..].iter().filter(|line| line.contains("fault")).collect();
+                let hung = format!("genesis: fault {domain} hung; started anew (1 so far, ");
+                assert!(said.len() == 1 && said[0].starts_with(&hung), "{domain}: {said:?}");
+                assert_eq!(world.phase(node), Some(&*before), "{domain}");
+            }
+            if !claimed {
+                admin.claim(None, WAIT).await.unwrap();
+            }
+            pass(&world, Duration::from_secs(30)).await;
+            let outcome = admin.command(Operation::Status, WAIT).await.unwrap();
+            assert!(matches!(outcome[..], [Outcome::Done { .. }]), "{outcome:?}");
+        });
+    }
+}
+
 /// Points of a first boot and its claim at which the power is cut: a sample, spread evenly.
 const CUTS: u64 = 40;
 

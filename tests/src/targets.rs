@@ -9,6 +9,7 @@ pub mod wireguard;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use calls::{
+    Domain,
     alarm::Alarm,
     console::SLOT,
     entropy::Samples,
@@ -460,6 +461,7 @@ pub fn lifecycle_clients(data: &[u8]) {
         membership: cell::Writer::new(rw(13)).expect("large enough"),
         mesh: mailbox::Server::new(ro(14), rw(15)).expect("large enough"),
         store: mailbox::Client::new(rw(16), ro(17)).expect("large enough"),
+        watches: core::array::from_fn(|at| (Domain::CHILDREN[at], ro(14))),
     };
     let mut core = Lifecycle::new(Params::DEFAULT);
     for (round, end) in [3, 5, 8, 11, 14, 17].into_iter().enumerate() {

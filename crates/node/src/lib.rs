@@ -39,8 +39,11 @@ macro_rules! node {
                     on.keep(domain)
                 })*
                 $(stringify!($name) => {
+                    // What it does for a timer is done by the timer: that would go round in circles.
+                    let notifies = !matches!(calls::Domain::$child, calls::Domain::Timer);
+                    let watch = pd::Watch::bind(on, notifies);
                     let domain = $name::shell::start(on);
-                    on.keep(domain)
+                    on.keep(watch.over(domain))
                 })*
                 _ => return None,
             })

@@ -13,7 +13,7 @@ mod symbols;
 pub use clock::{counter, now};
 pub use parent::Parent;
 use pd::Wake;
-pub use pd::{Child, fits};
+pub use pd::{Child, Watch, fits};
 pub use region::{place, words};
 pub use sel4_microkit::Handler;
 use sel4_microkit::{ChannelSet, Infallible, MessageInfo};
@@ -65,6 +65,19 @@ macro_rules! channel {
     ($name:ident) => {
         $crate::Channel::new($crate::setvar!(stringify!($name)))
     };
+}
+
+/// The domain with its watch around it: `watched!(wires!(), |wires| Shell::new(wires))`. Of a domain that does not notify its
+/// parent of its steps: `watched!(alone wires!(), …)`.
+#[macro_export]
+macro_rules! watched {
+    (alone $wires:expr, $make:expr) => {
+        $crate::Watch::new($crate::read_write!(watch), None::<$crate::Channel>).over($make($wires))
+    };
+    ($wires:expr, $make:expr) => {{
+        let wires = $wires;
+        $crate::Watch::new($crate::read_write!(watch), Some(wires.lifecycle_id)).over($make(wires))
+    }};
 }
 
 /// The child whose number the symbol `NAME_child` holds.

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use platform::{Handler, start};
+use platform::{Handler, start, watched};
 use sel4_microkit::protection_domain;
 use static_cell::ConstStaticCell;
 use tenant::{Memory, Tenant};
@@ -12,5 +12,5 @@ static MEMORY: ConstStaticCell<Memory<'static>> = ConstStaticCell::new(Memory::n
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), |params| Tenant::new(MEMORY.take(), params)))
+    start(watched!(wires!(), |wires| Shell::new(wires, |params| Tenant::new(MEMORY.take(), params))))
 }

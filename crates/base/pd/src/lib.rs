@@ -63,6 +63,68 @@ pub trait Domain {
     /// Looks at everything that may have changed and does a bounded piece of work; true if there is more to do at once.
     /// It is called once at the start, and then whenever the domain is notified. A call for nothing does no harm.
     fn step(&mut self, wake: &Wake) -> bool;
+
+    /// A step begins and never ends, as a simulator has it: what the others see of it.
+    fn hang(&mut self, _: Micros) {}
+}
+
+/// By this the parent of a domain sees how long its step takes: a word that says when the step began, 0 between two. Now and
+/// then the parent is notified that there is something to see, so that it need not look while nobody works.
+pub struct Watch<'a, C> {
+    region: ReadWrite<'a>,
+    parent: Option<C>,
+    seen_until: Micros,
+}
+
+/// How long a parent that has been notified goes on looking by itself.
+pub const WATCHED: Micros = 3_000_000;
+
+impl<'a, C: Channel> Watch<'a, C> {
+    /// Without the channel, the parent looks only when it is woken for something else.
+    pub fn new(mut region: ReadWrite<'a>, parent: Option<C>) -> Self {
+        // A predecessor's step is over.
+        region.store(0, 0);
+        Self { region, parent, seen_until: 0 }
+    }
+
+    /// By the names that all children of the node's have for it.
+    pub fn bind(on: &mut impl Platform<'a, Channel = C>, notifies: bool) -> Self {
+        let region = on.write("watch");
+        Self::new(region, notifies.then(|| on.channel("lifecycle_id")))
+    }
+
+    /// The domain with this around each step of its.
+    pub fn over<D: Domain>(self, domain: D) -> Watched<'a, C, D> {
+        Watched { watch: self, domain }
+    }
+
+    fn begin(&mut self, now: Micros) {
+        // 0 is no time.
+        self.region.store(0, now.max(1));
+        if let Some(parent) = self.parent.filter(|_| now >= self.seen_until) {
+            self.seen_until = now.saturating_add(WATCHED);
+            parent.notify();
+        }
+    }
+}
+
+/// A domain whose steps are watched.
+pub struct Watched<'a, C, D> {
+    watch: Watch<'a, C>,
+    domain: D,
+}
+
+impl<C: Channel, D: Domain> Domain for Watched<'_, C, D> {
+    fn step(&mut self, wake: &Wake) -> bool {
+        self.watch.begin(wake.now);
+        let more = self.domain.step(wake);
+        self.watch.region.store(0, 0);
+        more
+    }
+
+    fn hang(&mut self, now: Micros) {
+        self.watch.begin(now);
+    }
 }
 
 /// What a platform does around a domain's step is a domain too.
@@ -166,6 +228,37 @@ mod tests {
         fn id(self) -> usize {
             self.0
         }
+    }
+
+    #[test]
+    fn a_watch_says_when_a_step_began_and_notifies_now_and_then() {
+        #[derive(Clone, Copy)]
+        struct Bell<'a>(&'a core::cell::Cell<u32>);
+        impl Channel for Bell<'_> {
+            fn notify(self) {
+                self.0.set(self.0.get() + 1);
+            }
+
+            fn id(self) -> usize {
+                0
+            }
+        }
+        let (words, rung) = ([const { core::sync::atomic::AtomicU64::new(7) }; 1], core::cell::Cell::new(0));
+        let word = || ReadOnly::new(&words).load(0);
+        let watch = Watch::new(ReadWrite::new(&words), Some(Bell(&rung)));
+        assert_eq!(word(), 0);
+        let mut domain = watch.over(|wake: &Wake| {
+            assert_eq!(word(), wake.now.max(1));
+            wake.channels != 0
+        });
+        let mut step = |now, channels| {
+            assert_eq!(domain.step(&Wake { now, channels, children: 0 }), channels != 0);
+            assert_eq!(word(), 0);
+            rung.take()
+        };
+        assert_eq!([step(0, 0), step(WATCHED - 1, 1), step(WATCHED, 0), step(WATCHED + 1, 0)], [1, 0, 1, 0]);
+        domain.hang(3 * WATCHED);
+        assert_eq!((word(), rung.take()), (3 * WATCHED, 1));
     }
 
     #[test]

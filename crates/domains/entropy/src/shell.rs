@@ -8,7 +8,7 @@ use crate::{Channel, Entropy, Ports, Source};
 pd::wires! { $crate
     read {}
     write { keystore_out }
-    channels { keystore_id }
+    channels { keystore_id, lifecycle_id }
 }
 
 pub struct Shell<'a, C, S> {

@@ -28,6 +28,7 @@ pub mod shell;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod watch;
 
 use calls::{
     Domain,
@@ -51,6 +52,7 @@ use keystore::{Answer, Keystore, Question};
 use mesh::{Mesh, Shown, Told};
 pub use ports::{BeaconServer, Channel, ClaimServer, MeshServer, Ports};
 use restart::Anew;
+use watch::Watch;
 
 /// After how long a fork is asked for again that the keystore could not make.
 const FORK_MICROS: Micros = 10_000_000;
@@ -83,6 +85,7 @@ pub struct Lifecycle {
     claim: Claim,
     mesh: Mesh,
     children: Children,
+    watch: Watch,
     /// Those whose restart the platform has not been told yet.
     anew: Anew,
     /// It is sealed for want of a child: if that lives again, it goes on.
@@ -111,6 +114,7 @@ impl Lifecycle {
             claim: Claim::nothing(),
             mesh: Mesh::new(),
             children: Children::alive(),
+            watch: Watch::new(),
             anew: Anew::new(),
             suspended: false,
             since: None,
@@ -128,6 +132,7 @@ impl Lifecycle {
     }
 
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.end_hung(now, ports);
         self.start_anew(now, ports);
         if let Some(report) = ports.report.poll() {
             self.take_link(&report, ports);
@@ -150,7 +155,7 @@ impl Lifecycle {
 
     fn next_deadline(&self, ports: &Ports<'_>) -> Option<Micros> {
         if self.phase == Phase::Sealed {
-            return self.children.deadline();
+            return [self.children.deadline(), self.watch.deadline()].into_iter().flatten().min();
         }
         let blind = match self.blind {
             Blind::Until(at) if self.phase == Phase::Blind => Some(at),
@@ -158,7 +163,16 @@ impl Lifecycle {
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
         let (keystore, store) = (self.keystore.deadline(&ports.keystore), ports.store.deadline());
-        let deadlines = [blind, scan, self.gate.until(), self.children.deadline(), keystore, store, self.looks_again()];
+        let deadlines = [
+            blind,
+            scan,
+            self.gate.until(),
+            self.children.deadline(),
+            keystore,
+            store,
+            self.looks_again(),
+            self.watch.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 

@@ -1,13 +1,14 @@
 //! What lifecycle talks over.
 
 use calls::{
+    Domain,
     alarm::Alarm,
     console::SLOT,
     lifecycle::{for_beacon, for_claim, for_mesh},
     mesh::Membership,
     rules::{ClaimGate, Report, Rules},
 };
-use shm::{cell, mailbox, ring};
+use shm::{ReadOnly, cell, mailbox, ring};
 
 /// Its channels, by who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Ports<'a> {
     pub console: ring::Duplex<'a, SLOT>,
     pub alarm: Alarm<'a>,
     pub store: mailbox::Client<'a>,
+    /// Of each child, when the step began that it is in.
+    pub watches: [(Domain, ReadOnly<'a>); Domain::CHILDREN.len()],
 }
 
 impl Ports<'_> {

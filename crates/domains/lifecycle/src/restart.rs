@@ -33,9 +33,26 @@ impl Lifecycle {
         core::mem::take(&mut self.anew)
     }
 
+    /// A child has notified: it may hang soon. Call [`Self::step`] afterwards.
+    pub fn stirred(&mut self, now: Micros) {
+        self.watch.stirred(now);
+    }
+
+    /// Those that are in one step for too long.
+    pub(crate) fn end_hung(&mut self, now: Micros, ports: &mut Ports<'_>) {
+        let words = ports.watches.each_ref().map(|(child, word)| (*child, word.load(0)));
+        let children = &self.children;
+        let lives = words.into_iter().filter(|(child, _)| !children.is_down(*child));
+        for child in self.watch.look(now, lives) {
+            self.fell(child, Cause::Hung, now, ports);
+        }
+    }
+
     fn fell(&mut self, child: Domain, cause: Cause, now: Micros, ports: &mut Ports<'_>) {
         let since = *self.since.get_or_insert(now);
         let Some((verdict, fault)) = self.children.fell(child, cause, now) else { return };
+        let word = ports.watches.iter().find(|(of, _)| *of == child).map_or(0, |(_, word)| word.load(0));
+        self.watch.ended(child, word);
         self.events.say(event(&fault, verdict, now.saturating_sub(since)));
         self.close_for(child, ports);
         if verdict == Verdict::Out {

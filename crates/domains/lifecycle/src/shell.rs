@@ -28,7 +28,10 @@ macro_rules! wires_and {
 }
 
 calls::domains!(wires_and! { $crate
-    read { params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in, store_rep }
+    read {
+        params, keystore_rep, perimeter_in, beacon_req, claim_req, mesh_req, console_in, store_rep,
+        entropy_watch, net_watch, perimeter_watch, beacon_watch, claim_watch, mesh_watch, workload_watch, timer_watch, console_watch, store_watch,
+    }
     write {
         keystore_req, perimeter_out, beacon_out, beacon_rep, claim_out, claim_rep, mesh_out, mesh_rep, mesh_account,
         console_out, timer_out, store_req,
@@ -70,6 +73,18 @@ impl<'a, C, P: Parent> Shell<'a, C, P> {
                 console: fits(Duplex::new(wires.console_out, wires.console_in)),
                 alarm: fits(Alarm::new(wires.timer_out)),
                 store: fits(Client::new(wires.store_req, wires.store_rep)),
+                watches: [
+                    (Who::Entropy, wires.entropy_watch),
+                    (Who::Net, wires.net_watch),
+                    (Who::Perimeter, wires.perimeter_watch),
+                    (Who::Beacon, wires.beacon_watch),
+                    (Who::Claim, wires.claim_watch),
+                    (Who::Mesh, wires.mesh_watch),
+                    (Who::Workload, wires.workload_watch),
+                    (Who::Timer, wires.timer_watch),
+                    (Who::Console, wires.console_watch),
+                    (Who::Store, wires.store_watch),
+                ],
             },
             keystore: wires.keystore_id,
             perimeter: wires.perimeter_id,
@@ -102,6 +117,11 @@ impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
             if wake.died(number) {
                 self.core.died(child, wake.now, &mut self.ports);
             }
+        }
+        // The timer wakes it for what it has asked for itself, and the keystore is no child.
+        let others = [self.timer, self.keystore].iter().fold(0, |bits, channel| bits | 1_u64 << channel.id());
+        if wake.channels & !others != 0 {
+            self.core.stirred(wake.now);
         }
         let more = self.core.step(wake.now, &mut self.ports);
         self.ports.signals(|channel| match channel {

@@ -8,7 +8,7 @@ use crate::{Channel, Device, Net, Ports};
 pd::wires! { $crate
     read { perimeter_in }
     write { perimeter_nic, perimeter_drops, perimeter_out }
-    channels { perimeter_id }
+    channels { perimeter_id, lifecycle_id }
 }
 
 pub struct Shell<'a, C, D> {

@@ -13,7 +13,7 @@ use crate::{Channel, Memory, Ports, Workload};
 pd::wires! { $crate
     read { params, mesh_tenancy, mesh_in }
     write { mesh_beat, console_beat, mesh_out, timer_out }
-    channels { mesh_id, console_id, timer_id }
+    channels { mesh_id, console_id, timer_id, lifecycle_id }
 }
 
 /// Whoever lives in the workload's place: the sample in this crate, or somebody else's program.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use node::claim::{Memory, shell::Shell, wires};
-use platform::{Handler, start};
+use platform::{Handler, start, watched};
 use sel4_microkit::protection_domain;
 use static_cell::ConstStaticCell;
 
@@ -11,5 +11,5 @@ static MEMORY: ConstStaticCell<Memory<'static>> = ConstStaticCell::new(Memory::n
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), MEMORY.take()))
+    start(watched!(wires!(), |wires| Shell::new(wires, MEMORY.take())))
 }

@@ -3,10 +3,10 @@
 #![no_main]
 
 use node::mesh::{Memory, shell::Shell, wires};
-use platform::{Handler, place, start};
+use platform::{Handler, place, start, watched};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), place!(memory, Memory::new)))
+    start(watched!(wires!(), |wires| Shell::new(wires, place!(memory, Memory::new))))
 }

@@ -5,17 +5,20 @@
 use drivers::virtio_net::VirtioNet;
 use node::net::{shell::Shell, wires};
 use pd::{Domain, Wake};
-use platform::{Handler, channel, done, start};
+use platform::{Handler, Watch, channel, done, read_write, start};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    let mut shell = Shell::new(wires!(), VirtioNet::bind());
+    let wires = wires!();
+    let parent = wires.lifecycle_id;
+    let mut shell = Shell::new(wires, VirtioNet::bind());
     let interrupt = channel!(device_irq);
     // One that came before a restart was never acknowledged.
     done(interrupt);
     let mut interrupted = false;
-    start(move |wake: &Wake| {
+    let watch = Watch::new(read_write!(watch), Some(parent));
+    start(watch.over(move |wake: &Wake| {
         if wake.by(interrupt) {
             shell.device.acknowledge();
             interrupted = true;
@@ -27,5 +30,5 @@ fn init() -> impl Handler {
             done(interrupt);
         }
         more || room
-    })
+    }))
 }

@@ -3,10 +3,10 @@
 #![no_main]
 
 use node::perimeter::{shell::Shell, wires};
-use platform::{Handler, start};
+use platform::{Handler, start, watched};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!()))
+    start(watched!(wires!(), |wires| Shell::new(wires)))
 }

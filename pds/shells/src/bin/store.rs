@@ -4,10 +4,10 @@
 
 use drivers::cfi::CfiFlash;
 use node::store::{shell::Shell, wires};
-use platform::{Handler, start};
+use platform::{Handler, start, watched};
 use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), CfiFlash::bind()))
+    start(watched!(wires!(), |wires| Shell::new(wires, CfiFlash::bind())))
 }

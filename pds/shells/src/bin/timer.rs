@@ -6,7 +6,7 @@
 #![no_main]
 
 use node::timer::{Clock, shell::Shell, wires};
-use platform::{Handler, rest, start};
+use platform::{Handler, rest, start, watched};
 use sel4_microkit::protection_domain;
 use shm::Micros;
 
@@ -23,5 +23,5 @@ impl Clock for Tick {
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(Shell::new(wires!(), Tick))
+    start(watched!(alone wires!(), |wires| Shell::new(wires, Tick)))
 }

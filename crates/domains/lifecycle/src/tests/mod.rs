@@ -59,6 +59,8 @@ struct Rig {
     console: ring::Duplex<'static, SLOT>,
     alarm: AlarmOf<'static>,
     said: Vec<(Code, u32)>,
+    /// A word of each child, in their order.
+    watch: ReadWrite<'static>,
 }
 
 fn words() -> &'static [AtomicU64] {
@@ -77,6 +79,7 @@ impl Rig {
         status.address = [0xfe; 16];
         status.anchor = AnchorKind::Image as u8;
         let w: Vec<_> = (0..18).map(|_| words()).collect();
+        let watch = words();
         let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
         let ports = Ports {
             keystore: mailbox::Client::new(rw(0), ro(1)).unwrap(),
@@ -91,6 +94,7 @@ impl Rig {
             console: ring::Duplex::new(rw(10), ro(11)).unwrap(),
             alarm: Alarm::new(rw(12)).unwrap(),
             store: mailbox::Client::new(rw(16), ro(17)).unwrap(),
+            watches: core::array::from_fn(|at| (Domain::CHILDREN[at], ReadOnly::new(&watch[at..=at]))),
         };
         Self {
             core: Lifecycle::new(Params { scan_ms: scan_ms.into(), ..Params::DEFAULT }),
@@ -118,6 +122,7 @@ impl Rig {
             console: ring::Duplex::new(rw(11), ro(10)).unwrap(),
             alarm: AlarmOf::new(ro(12)).unwrap(),
             said: Vec::new(),
+            watch: ReadWrite::new(watch),
         }
     }
 

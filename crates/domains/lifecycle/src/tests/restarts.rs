@@ -164,3 +164,30 @@ fn the_console_is_told_cause_pause_count_and_time() {
     // Two seconds, three times, 148 s after power-up.
     assert_eq!([data[15], data[23], data[31]], [2, 3, 148]);
 }
+
+#[test]
+fn a_child_that_hangs_is_ended_and_started_anew() {
+    for (at, child) in Domain::CHILDREN.iter().copied().enumerate() {
+        let mut rig = Rig::holding();
+        rig.pass(1000 * MS);
+        let began = rig.now;
+        rig.watch.store(at * 8, began);
+        // By its watch; the timer's says nothing, and something else wakes lifecycle.
+        rig.run();
+        match rig.alarm() {
+            None => rig.pass(2000 * MS),
+            Some(at) => {
+                rig.pass(at - rig.now);
+                assert_eq!(rig.started(), []);
+                let again = rig.alarm().unwrap();
+                rig.pass(again - rig.now);
+            }
+        }
+        assert_eq!(rig.started(), [child]);
+        assert!(rig.now - began < 5000 * MS);
+        assert_eq!((told(&rig, child), rig.core.phase()), (1, Phase::Hold));
+        // Until the other has started, the word is its predecessor's.
+        rig.pass(10_000 * MS);
+        assert_eq!((rig.started(), rig.alarm()), (Vec::new(), None));
+    }
+}
