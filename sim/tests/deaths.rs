@@ -1,4 +1,8 @@
 //! Domains that die and power that is cut, at any step.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 

@@ -4,6 +4,7 @@
 mod fake;
 
 use calls::{
+    Domain,
     alarm::Alarm,
     console::SLOT,
     keystore::{Ownership, State, StatusReply},
@@ -148,6 +149,7 @@ impl Real {
                 console: duplex(),
                 alarm: Alarm::new(ReadWrite::new(region())).expect("room"),
                 store: to_store,
+                watches: core::array::from_fn(|at| (Domain::CHILDREN[at], ReadOnly::new(region()))),
             },
             beacon,
             claim,

@@ -162,18 +162,9 @@ impl Lifecycle {
             _ => None,
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
-        let (keystore, store) = (self.keystore.deadline(&ports.keystore), ports.store.deadline());
-        let deadlines = [
-            blind,
-            scan,
-            self.gate.until(),
-            self.children.deadline(),
-            keystore,
-            store,
-            self.looks_again(),
-            self.watch.deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let calls = [self.keystore.deadline(&ports.keystore), ports.store.deadline(), self.looks_again()];
+        let own = [blind, scan, self.gate.until(), self.children.deadline(), self.watch.deadline()];
+        own.into_iter().chain(calls).flatten().min()
     }
 
     // --- the keystore

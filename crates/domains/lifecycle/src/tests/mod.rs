@@ -434,23 +434,6 @@ fn a_running_claim_has_its_time_once_and_the_same_peer_may_open_anew() {
 }
 
 #[test]
-fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
-    for ended in [false, true] {
-        let mut rig = Rig::new(60_000);
-        rig.become_ready();
-        rig.open(1).unwrap();
-        if ended {
-            let request = EndRequest::new(rig.rules.gate, Closed::Rejected);
-            rig.claim::<for_claim::Ended>(&request).unwrap();
-        } else {
-            rig.pass(30_000 * MS);
-        }
-        assert_eq!(rig.phases(), [0, 1, 2, 3]);
-        assert_eq!(rig.rules.gate, 0);
-    }
-}
-
-#[test]
 fn a_claim_is_final_only_when_the_keystore_says_so() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();

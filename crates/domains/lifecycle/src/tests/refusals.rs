@@ -140,3 +140,20 @@ fn a_keystore_that_breaks_the_rules_seals_the_node() {
     assert_eq!(rig.core.phase(), Phase::Sealed);
     assert!(rig.said.contains(&(Code::Misbehaved, Domain::Keystore as u32)));
 }
+
+#[test]
+fn an_open_in_the_scan_that_leads_nowhere_ends_in_the_fork() {
+    for ended in [false, true] {
+        let mut rig = Rig::new(60_000);
+        rig.become_ready();
+        rig.open(1).unwrap();
+        if ended {
+            let request = EndRequest::new(rig.rules.gate, Closed::Rejected);
+            rig.claim::<for_claim::Ended>(&request).unwrap();
+        } else {
+            rig.pass(30_000 * MS);
+        }
+        assert_eq!(rig.phases(), [0, 1, 2, 3]);
+        assert_eq!(rig.rules.gate, 0);
+    }
+}
