@@ -23,7 +23,7 @@ fn each_domain_is_killed_in_each_phase_and_started_anew() {
     fleet.admin("policy set 'in authority icmp'");
     fleet.ping(&at);
     CHILDREN.into_iter().for_each(|domain| node.kill(domain, 2));
-    fleet.admin("command status");
     fleet.ping(&at);
+    fleet.admin(&format!("command {at} status"));
     assert_eq!(node.phases(), ["blind", "fork", "hold", "committed", "claimed"]);
 }
