@@ -64,7 +64,7 @@ fn parents(system: &System, broken: &mut Vec<Violation>) {
             refuse(format!("{} does not outrank its child {}", parent.name, child.name));
         }
         for child in &parent.children {
-            if !child.budget.zip(child.period).is_some_and(|(budget, period)| budget < period) {
+            if child.budget.zip(child.period).is_none_or(|(budget, period)| budget >= period) {
                 refuse(format!("{} may take all time: its budget is not below its period", child.name));
             }
         }
