@@ -189,12 +189,14 @@ impl<B: Bank> Cfi<B> {
     pub fn begin_program(&mut self, at: usize, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<WORD>();
         let fits = rest.is_empty() && !words.is_empty() && at.is_multiple_of(WORD) && at % PAGE + bytes.len() <= PAGE;
-        let Some(block) = self.begin(Some(at).filter(|_| fits)) else { return };
+        if self.begin(Some(at).filter(|_| fits)).is_none() {
+            return;
+        }
         for (to, word) in self.page.iter_mut().zip(words) {
             *to = u32::from_le_bytes(*word);
         }
         self.action = Action::Fill { at, words: words.len() };
-        self.bank.write(block, command::BUFFERED_PROGRAM);
+        self.bank.write(at, command::BUFFERED_PROGRAM);
     }
 
     /// Begins to erase a block.
@@ -212,15 +214,16 @@ impl<B: Bank> Cfi<B> {
             Action::Wait { block } => block,
             Action::Fill { at, words } => {
                 let block = self.block_of(at);
-                if status(self.bank.read(block)) & status::READY == 0 {
-                    self.bank.write(block, command::BUFFERED_PROGRAM);
+                // Where the data is, as Linux does it: QEMU takes the address of the count for that of the buffer.
+                if status(self.bank.read(at)) & status::READY == 0 {
+                    self.bank.write(at, command::BUFFERED_PROGRAM);
                     return Progress::Busy;
                 }
-                self.bank.write(block, command::count(words));
+                self.bank.write(at, command::count(words));
                 for (at, word) in (at..).step_by(WORD).zip(&self.page[..words]) {
                     self.bank.write(at, *word);
                 }
-                self.bank.write(block, command::CONFIRM);
+                self.bank.write(at, command::CONFIRM);
                 self.action = Action::Wait { block };
                 block
             }

@@ -34,13 +34,16 @@ enum State {
     Buffer {
         block: usize,
     },
+    /// Where the count went is where the buffer is.
     Fill {
         block: usize,
+        page: usize,
         left: usize,
         data: Vec<(usize, u16)>,
     },
     Confirm {
         block: usize,
+        page: usize,
         data: Vec<(usize, u16)>,
     },
 }
@@ -140,20 +143,21 @@ impl Chip {
                 State::Buffer { block }
             }
             State::Buffer { block: of } => match usize::from(value) + 1 {
-                left if left <= BUFFER && of == block => State::Fill { block, left, data: Vec::new() },
+                left if left <= BUFFER && of == block => {
+                    State::Fill { block, page: word / BUFFER, left, data: Vec::new() }
+                }
                 _ => self.sequence_error(),
             },
-            State::Fill { block: of, left, mut data } => {
+            State::Fill { block: of, page, left, mut data } => {
                 data.push((word, value));
                 match left - 1 {
                     _ if of != block => self.sequence_error(),
-                    0 => State::Confirm { block, data },
-                    left => State::Fill { block, left, data },
+                    0 => State::Confirm { block, page, data },
+                    left => State::Fill { block, page, left, data },
                 }
             }
-            State::Confirm { block: of, data } => self.confirmed(code, of == block, |chip| {
-                let page = data[0].0 / BUFFER;
-                assert!(data.iter().all(|(word, _)| word / BUFFER == page), "a program beyond the buffer's page");
+            State::Confirm { block: of, page, data } => self.confirmed(code, of == block, |chip| {
+                assert!(data.iter().all(|(word, _)| word / BUFFER == page), "a program beside the buffer");
                 assert!(data.is_sorted() && data.windows(2).all(|pair| pair[0].0 < pair[1].0));
                 if chip.allowed(block, PROGRAM_ERROR) {
                     for (word, value) in data {

@@ -150,13 +150,12 @@ fn another_device_is_none() {
 /// What another driver may have left: its last words, and whether the chips are still at work.
 #[test]
 fn a_driver_that_begins_finds_the_chips_whatever_another_has_left_them_in() {
-    let block = BLOCK;
     let page = BLOCK + 64;
     let commands: [(usize, u16); 20] = core::array::from_fn(|number| match number {
-        0 => (block, 0xe8),
-        1 => (block, 15),
-        19 => (block, 0xff),
-        18 => (block, 0xd0),
+        0 => (page, 0xe8),
+        1 => (page, 15),
+        19 => (page, 0xff),
+        18 => (page, 0xd0),
         number => (page + (number - 2) * 4, 0x1234),
     });
     for left in 0..=commands.len() {
