@@ -442,6 +442,17 @@ impl<'w> Chance<'w> {
         self.answers().await
     }
 
+    /// How often a node has been switched on, as its console has said last.
+    fn boots(&self, place: usize) -> u64 {
+        let world = self.world.borrow();
+        let mut said = world.console(self.places[place].node).iter().rev();
+        said.find_map(|line| {
+            let number = line.strip_prefix("genesis: boot ").and_then(|rest| rest.split(':').next()?.parse().ok());
+            number.or_else(|| line.starts_with("genesis: first boot").then_some(1))
+        })
+        .unwrap_or(0)
+    }
+
     /// What did not hold, with what is known of the node and what its console has said last.
     fn described(&self, place: usize, what: &str) -> String {
         let world = self.world.borrow();
@@ -492,6 +503,11 @@ impl<'w> Chance<'w> {
                 return Err(self.described(place, &format!("isolated: {isolated}")));
             }
             self.places[place].known.isolated = Some(isolated);
+            let boots = self.boots(place);
+            if record.boots.get() != boots {
+                let said = format!("telemetry says boot {}, the console {boots}", record.boots.get());
+                return Err(self.described(place, &said));
+            }
         }
         Ok(())
     }

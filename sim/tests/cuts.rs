@@ -3,7 +3,7 @@
 //! node is always one and the same, which can be claimed, or commanded by who has claimed it.
 //!
 //! What a cut leaves is told apart by the hash of the flash. `SIM_WHOLE=1` runs every distinct state of each flow, and a
-//! hundred of them, with twenty cuts each, for the boot that recovers (the log alone has all: `sim/tests/log.rs`); how
+//! hundred of them, with twenty cuts each, for the boot that recovers (the log alone has all: `sim/tests/log/`); how
 //! many there are, and how many were run, is printed either way.
 #![allow(
     clippy::print_stdout,

@@ -446,7 +446,7 @@ impl EmptyStore<'_> {
 /// A lifecycle whose keystore says nothing opens nothing, whatever its clients write.
 pub fn lifecycle_clients(data: &[u8]) {
     use ::lifecycle::{Lifecycle, Ports};
-    let regions: Vec<Vec<AtomicU64>> = (0..18).map(|_| region(&[], 1024)).collect();
+    let regions: Vec<Vec<AtomicU64>> = (0..19).map(|_| region(&[], 1024)).collect();
     let (ro, rw) = (|i: usize| ReadOnly::new(&regions[i]), |i: usize| ReadWrite::new(&regions[i]));
     let mut ports = Ports {
         keystore: mailbox::Client::new(rw(0), ro(1)).expect("large enough"),
@@ -459,6 +459,7 @@ pub fn lifecycle_clients(data: &[u8]) {
         console: ring::Duplex::new(rw(10), ro(11)).expect("large enough"),
         alarm: Alarm::new(rw(12)).expect("large enough"),
         membership: cell::Writer::new(rw(13)).expect("large enough"),
+        account: cell::Writer::new(rw(18)).expect("large enough"),
         mesh: mailbox::Server::new(ro(14), rw(15)).expect("large enough"),
         store: mailbox::Client::new(rw(16), ro(17)).expect("large enough"),
         watches: core::array::from_fn(|at| (Domain::CHILDREN[at], ro(14))),

@@ -145,6 +145,7 @@ impl Real {
                 claim_gate: writer(gates),
                 claim: from_claim,
                 membership: writer(region()),
+                account: writer(region()),
                 mesh: from_mesh,
                 console: duplex(),
                 alarm: Alarm::new(ReadWrite::new(region())).expect("room"),

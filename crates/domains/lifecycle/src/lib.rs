@@ -13,6 +13,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod account;
 mod archive;
 mod children;
 mod claim;
@@ -42,6 +43,7 @@ use shm::{Micros, mailbox};
 use wire::{Phase, telemetry::CommandResult};
 use zerocopy::FromZeros;
 
+use account::Accounts;
 use archive::Archive;
 use children::Children;
 use claim::{Claim, Claimed};
@@ -80,6 +82,7 @@ pub struct Lifecycle {
     /// What a claim has brought, until it is at rest.
     staged: Option<Kept>,
     archive: Archive,
+    accounts: Accounts,
     keystore: Keystore,
     gate: Gate,
     claim: Claim,
@@ -109,6 +112,7 @@ impl Lifecycle {
             kept: Kept::nothing(),
             staged: None,
             archive: Archive::new(),
+            accounts: Accounts::new(),
             keystore: Keystore::new(),
             gate: Gate::closed(),
             claim: Claim::nothing(),
@@ -211,10 +215,9 @@ impl Lifecycle {
     /// A refusal is an answer, and seals nothing. What holds instead the next status says, and lifecycle follows it.
     fn refused(&mut self, now: Micros, question: Question, refusal: Option<KeystoreRefusal>, ports: &mut Ports<'_>) {
         match question {
-            Question::CloseGate | Question::StoreDown => {}
             // A binding has been committed first, as the status will show; or the keystore cannot make the record now.
             Question::Fork if self.phase == Phase::Fork => self.keystore.fork(Some(now.saturating_add(FORK_MICROS))),
-            Question::Fork => {}
+            Question::Fork | Question::CloseGate | Question::StoreDown => {}
             Question::Settle | Question::Update => {
                 if let Some(answer) = self.mesh.refused(refusal) {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);

@@ -5,7 +5,7 @@ use calls::{
     alarm::Alarm,
     console::SLOT,
     lifecycle::{for_beacon, for_claim, for_mesh},
-    mesh::Membership,
+    mesh::{Account, Membership},
     rules::{ClaimGate, Report, Rules},
 };
 use shm::{ReadOnly, cell, mailbox, ring};
@@ -36,6 +36,8 @@ pub struct Ports<'a> {
     pub claim_gate: cell::Writer<'a, ClaimGate>,
     pub claim: ClaimServer<'a>,
     pub membership: cell::Writer<'a, Membership>,
+    /// Nobody is notified of it.
+    pub account: cell::Writer<'a, Account>,
     pub mesh: MeshServer<'a>,
     pub console: ring::Duplex<'a, SLOT>,
     pub alarm: Alarm<'a>,

@@ -28,6 +28,16 @@ impl Lifecycle {
         if self.phase != Phase::Sealed {
             self.advance_archive(now, ports);
         }
+        // Only who has a mesh tells anybody.
+        if !self.archive.is_idle() {
+            self.accounts.give_way();
+        } else if self.phase.has_mesh() {
+            self.accounts.ask(now, &mut ports.store);
+        }
+        if let Some(status) = &self.status {
+            self.accounts.status(status);
+        }
+        self.accounts.publish(&mut ports.account);
         waited && !self.waits_for_archive()
     }
 

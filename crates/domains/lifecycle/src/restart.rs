@@ -54,6 +54,7 @@ impl Lifecycle {
         let word = ports.watches.iter().find(|(of, _)| *of == child).map_or(0, |(_, word)| word.load(0));
         self.watch.ended(child, word);
         self.events.say(event(&fault, verdict, now.saturating_sub(since)));
+        self.accounts.fault(&fault, now.saturating_sub(since));
         self.close_for(child, ports);
         if verdict == Verdict::Out {
             if child == Domain::Store {
@@ -98,6 +99,8 @@ impl Lifecycle {
     pub(crate) fn start_anew(&mut self, now: Micros, ports: &mut Ports<'_>) {
         self.since.get_or_insert(now);
         while let Some(child) = self.children.take_due(now) {
+            // Before it runs: whoever tells a restarted mesh from two nodes goes by it.
+            self.accounts.restarted(child);
             if !self.anew.contains(&child) {
                 // There is room for each once.
                 let _ = self.anew.push(child);

@@ -69,6 +69,7 @@ impl<'a, C, P: Parent> Shell<'a, C, P> {
                 claim_gate: fits(Writer::new(wires.claim_out)),
                 claim: fits(Server::new(wires.claim_req, wires.claim_rep)),
                 membership: fits(Writer::new(wires.mesh_out)),
+                account: fits(Writer::new(wires.mesh_account)),
                 mesh: fits(Server::new(wires.mesh_req, wires.mesh_rep)),
                 console: fits(Duplex::new(wires.console_out, wires.console_in)),
                 alarm: fits(Alarm::new(wires.timer_out)),

@@ -1,3 +1,4 @@
+mod account;
 mod keystore;
 mod members;
 mod refusals;
@@ -13,7 +14,7 @@ use calls::{
     console::SLOT,
     keystore::{AnchorKind, HealthTest, for_lifecycle},
     lifecycle::{ApplyRequest, StageRequest, for_mesh},
-    mesh::Membership,
+    mesh::{Account, Membership},
     rules::ClaimGate,
 };
 use shm::{
@@ -52,6 +53,7 @@ struct Rig {
     beacon: mailbox::Client<'static>,
     claim: mailbox::Client<'static>,
     membership: cell::Reader<'static, Membership>,
+    account: cell::Reader<'static, Account>,
     member: Membership,
     /// How often mesh has been told.
     told: u32,
@@ -78,7 +80,7 @@ impl Rig {
         status.fiduciary = [0xf0; 32];
         status.address = [0xfe; 16];
         status.anchor = AnchorKind::Image as u8;
-        let w: Vec<_> = (0..18).map(|_| words()).collect();
+        let w: Vec<_> = (0..19).map(|_| words()).collect();
         let watch = words();
         let (ro, rw) = (|i: usize| ReadOnly::new(w[i]), |i: usize| ReadWrite::new(w[i]));
         let ports = Ports {
@@ -90,6 +92,7 @@ impl Rig {
             claim_gate: cell::Writer::new(rw(7)).unwrap(),
             claim: mailbox::Server::new(ro(8), rw(9)).unwrap(),
             membership: cell::Writer::new(rw(13)).unwrap(),
+            account: cell::Writer::new(rw(18)).unwrap(),
             mesh: mailbox::Server::new(ro(14), rw(15)).unwrap(),
             console: ring::Duplex::new(rw(10), ro(11)).unwrap(),
             alarm: Alarm::new(rw(12)).unwrap(),
@@ -116,6 +119,7 @@ impl Rig {
             beacon: mailbox::Client::new(rw(5), ro(6)).unwrap(),
             claim: mailbox::Client::new(rw(8), ro(9)).unwrap(),
             membership: cell::Reader::new(ro(13)).unwrap(),
+            account: cell::Reader::new(ro(18)).unwrap(),
             member: Membership::new_zeroed(),
             told: 0,
             mesh: mailbox::Client::new(rw(14), ro(15)).unwrap(),

@@ -1,6 +1,6 @@
 //! A store as far as lifecycle sees it. What the real one would not do it does not either: `sim/tests/fakes` compares them.
 
-use calls::store::{CONFIGURATIONS, MAX_BLOCKS, Refusal, SEALED_BLOCK, for_lifecycle::*};
+use calls::store::{Account, CONFIGURATIONS, MAX_BLOCKS, Refusal, SEALED_BLOCK, for_lifecycle::*};
 use shm::mailbox::{Incoming, Operation, Server};
 
 type Block = [u8; SEALED_BLOCK];
@@ -11,6 +11,8 @@ pub struct Store {
     pub slots: [[Block; MAX_BLOCKS]; CONFIGURATIONS],
     /// Writes and erases so far.
     pub changes: u32,
+    /// What the real one counts too; nobody looks at this one's errors.
+    pub account: Account,
     /// From this change on the device does nothing.
     pub fails_at: Option<u32>,
     /// What is read comes as an error.
@@ -19,7 +21,13 @@ pub struct Store {
 
 impl Store {
     pub const fn new() -> Self {
-        Self { slots: [[ERASED; MAX_BLOCKS]; CONFIGURATIONS], changes: 0, fails_at: None, unreadable: false }
+        Self {
+            slots: [[ERASED; MAX_BLOCKS]; CONFIGURATIONS],
+            changes: 0,
+            account: Account { writes: 0, erases: 0, errors: 0 },
+            fails_at: None,
+            unreadable: false,
+        }
     }
 
     pub fn answer(&mut self, server: &mut Server<'static, MAX_REQUEST>, call: &Incoming<MAX_REQUEST>) {
@@ -33,6 +41,7 @@ impl Store {
                 }
             }
             WriteBlock::OP => self.write(&call.parse::<WriteBlock>().unwrap()),
+            ReadAccount::OP => return server.reply::<ReadAccount>(&self.account),
             EraseSlot::OP => self.erase(call.parse::<EraseSlot>().unwrap()),
             _ => Err(Refusal::NotAllowed),
         };
@@ -54,6 +63,7 @@ impl Store {
             return Err(Refusal::Failed);
         }
         *self.block(request.place.slot, request.place.index)? = request.sealed;
+        self.account.writes += 1;
         Ok(())
     }
 
@@ -63,6 +73,7 @@ impl Store {
             return Err(Refusal::Failed);
         }
         self.slots[slot as usize] = [ERASED; MAX_BLOCKS];
+        self.account.erases += 1;
         Ok(())
     }
 
