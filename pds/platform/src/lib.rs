@@ -67,7 +67,7 @@ macro_rules! channel {
     };
 }
 
-/// The domain with its watch around it: `watched!(wires!(), |wires| Shell::new(wires))`. Of a domain that does not notify its
+/// The domain with its watch around it: `watched!(wires!(), Shell::new)`. Of a domain that does not notify its
 /// parent of its steps: `watched!(alone wires!(), …)`.
 #[macro_export]
 macro_rules! watched {

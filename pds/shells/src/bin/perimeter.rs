@@ -8,5 +8,5 @@ use sel4_microkit::protection_domain;
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(watched!(wires!(), |wires| Shell::new(wires)))
+    start(watched!(wires!(), Shell::new))
 }
