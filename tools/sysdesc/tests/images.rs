@@ -42,10 +42,11 @@ fn no_page_of_the_keystore_can_be_anothers(board: &str) {
         }
         for domain in system.all_domains().into_iter().filter(|domain| domain.name != KEYSTORE.guarded) {
             let mut bad = image.clone();
-            let table = format!("_{}_vaddr_", domain.name);
-            // One with small pages and room.
+            // One of the last level, with room: those above hold large pages.
+            let tables = ["pt", "pte"].map(|kind| format!("{kind}_{}_vaddr_", domain.name));
             let slots = bad["objects"].as_array_mut().unwrap().iter_mut().find_map(|object| {
-                let named = object["name"].as_str()?.contains(&table);
+                let named = object["name"].as_str()?;
+                let named = tables.iter().any(|table| named.starts_with(table));
                 let slots = object.pointer_mut("/object/PageTable/slots")?.as_array_mut()?;
                 (named && slots.iter().any(|slot| slot["cap"].get("Frame").is_some())).then_some(slots)
             });
