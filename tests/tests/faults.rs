@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use genesis_tests::{
     admin::Admin,
-    bed::{Bed, Node, died, ticket},
+    bed::{Bed, Node, ticket},
     fleet::Fleet,
-    fuse::{JUMP_INTO_DATA, LOOP, NULL_WRITE, PANIC},
+    fuse::{HANG, JUMP_INTO_DATA, LOOP, NULL_WRITE, PANIC},
     hostile,
     station::Station,
 };
@@ -45,10 +45,10 @@ fn held(bed: &Bed, faulty: &[&str]) -> Held {
     Held { node, admin, station }
 }
 
-/// Whether the console has told of this death of the domain.
+/// Whether the console has told that the domain has died or hung so often.
 fn told(node: &Node, domain: &str, number: u32) -> bool {
-    let count = format!(" ({number} so far, ");
-    node.console().lines().any(|line| line.starts_with(&died(domain)) && line.contains(&count))
+    let (fault, count) = (format!("genesis: fault {domain} "), format!(" ({number} so far, "));
+    node.console().lines().any(|line| line.starts_with(&fault) && line.contains(&count))
 }
 
 impl Held {
@@ -122,6 +122,20 @@ fn each_domain_faults_in_each_phase_and_is_started_anew() {
     }
     fleet.ping(&at);
     assert_eq!(held.node.phases(), ["blind", "fork", "hold", "committed", "claimed"]);
+}
+
+/// One that hangs in a step is ended and started anew, and the node can be claimed then.
+#[test]
+#[ignore = "needs seL4 images: make test-sel4"]
+fn each_domain_hangs_in_hold_and_is_started_anew() {
+    let bed = Bed::new();
+    let mut fleet = Fleet::new(&bed);
+    let mut held = held(&bed, &["entropy", "net", "perimeter", "beacon", "claim", "timer", "console"]);
+    for domain in ["entropy", "net", "perimeter", "beacon", "claim", "timer", "console"] {
+        held.dies(domain, HANG, 1);
+    }
+    held.admin.discover(&mut held.station);
+    fleet.claims(&held.node);
 }
 
 /// One that never waits takes what its budget gives, whatever its priority: the highest of all children, those below the

@@ -13,6 +13,8 @@ pub const JUMP_INTO_DATA: u64 = 3;
 /// Runs for ever, and says so by the next number in its place.
 pub const LOOP: u64 = 4;
 pub const LOOPS: u64 = 5;
+/// Begins a step, as its parent sees it, and runs for ever in it.
+pub const HANG: u64 = 6;
 
 /// The first letters of a domain's name.
 pub fn whose(name: &str) -> u64 {

@@ -22,6 +22,10 @@ pub fn start(mut domain: impl Domain) -> impl Handler {
     black_box(&FUSE).whose.store(fuse::whose(name), Ordering::Relaxed);
     genesis_platform::start(move |wake: &Wake| {
         burn();
+        if black_box(&FUSE).lit.load(Ordering::Relaxed) == fuse::HANG {
+            domain.hang(wake.now);
+            spin();
+        }
         domain.step(wake)
     })
 }
@@ -54,11 +58,15 @@ fn burn() {
         }
         fuse::LOOP => {
             black_box(&FUSE).lit.store(fuse::LOOPS, Ordering::Relaxed);
-            loop {
-                core::hint::spin_loop();
-            }
+            spin();
         }
         _ => {}
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        core::hint::spin_loop();
     }
 }
 
