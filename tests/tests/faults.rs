@@ -130,12 +130,15 @@ fn each_domain_faults_in_each_phase_and_is_started_anew() {
 fn each_domain_hangs_in_hold_and_is_started_anew() {
     let bed = Bed::new();
     let mut fleet = Fleet::new(&bed);
-    let mut held = held(&bed, &["entropy", "net", "perimeter", "beacon", "claim", "timer", "console"]);
+    let mut held = held(&bed, &["entropy", "net", "perimeter", "beacon", "claim", "timer", "console", "store"]);
     for domain in ["entropy", "net", "perimeter", "beacon", "claim", "timer", "console"] {
         held.dies(domain, HANG, 1);
     }
     held.admin.discover(&mut held.station);
+    // The claim wakes it, and waits for what it was to write.
+    held.node.light("store", PANIC);
     fleet.claims(&held.node);
+    assert!(told(&held.node, "store", 1), "{}", held.node.console());
 }
 
 /// One that never waits takes what its budget gives, whatever its priority: the highest of all children, those below the
