@@ -75,12 +75,18 @@ impl Drop for Running {
     }
 }
 
-/// QEMU with a system, its console a pipe. An instruction takes 2^`shift` nanoseconds.
+/// QEMU with a system, its console a pipe. An instruction takes 2^`shift` nanoseconds. Each is a new device, with a flash
+/// that was never written: a second boot in the same directory would find the identity of the first.
 fn machine(board: &str, built: &Built, shift: u32) -> Result<Command> {
+    let dir = built.dir().join("machine");
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
     let setup = Setup {
         board,
         image: &built.image,
-        dir: built.dir(),
+        dir: &dir,
         device_secret: &[7; 32],
         mac: [2, 0, 0, 0, 0x4e, 1],
         net: None,
