@@ -43,7 +43,7 @@ wire::numbers! {
         Misbehaved = 11, "misbehaved";
         /// The ring was full: `number` events were lost.
         Lost = 12, "lost";
-        /// A domain has died or hangs: `number` a [`crate::Domain`], `data[0]` a [`Cause`], `data[1]` 1 if it stays down but for
+        /// A domain has died or hangs: `number` a [`crate::Domain`], `data[0]` a [`wire::telemetry::Cause`], `data[1]` 1 if it stays down but for
         /// a try an hour, else `data[8..16]` after how many seconds it is started anew; `data[16..24]` how often it has, and
         /// `data[24..32]` how many seconds after power-up. All big-endian.
         Died = 13, "died";
@@ -75,18 +75,6 @@ wire::numbers! {
         Samples = 1, "samples: the source of randomness is silent or slow";
         Ticket = 2, "the ticket to be shown";
         Link = 3, "the network card";
-    }
-}
-
-wire::numbers! {
-    /// What has become of a domain that is to be started anew.
-    Cause {
-        /// It faulted, or its process ended.
-        Died = 1, "died";
-        /// One step of its took too long.
-        Hung = 2, "hung";
-        /// It did not answer a call in time.
-        Silent = 3, "did not answer";
     }
 }
 

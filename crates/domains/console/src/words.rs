@@ -7,11 +7,14 @@ use core::{
 
 use calls::{
     Domain,
-    console::{Awaited, Cause, Code, Event, Rest},
+    console::{Awaited, Code, Event, Rest},
     keystore::{AnchorKind, HealthTest, State, Store},
     lifecycle::Closed,
 };
-use wire::{Fingerprint, Hex, Phase, telemetry::CommandResult};
+use wire::{
+    Fingerprint, Hex, Phase,
+    telemetry::{Cause, CommandResult},
+};
 use zerocopy::FromBytes;
 
 pub fn read(bytes: &[u8]) -> Option<Event> {
@@ -140,7 +143,7 @@ impl core::fmt::Display for Mac {
 }
 
 fn died(out: &mut impl Write, domain: &str, data: &[u8; 64]) -> Result {
-    let cause = named(data[0].into(), Cause::from_number, Cause::name);
+    let cause = named(data[0].into(), Cause::from_number, Cause::explained);
     let (pause, count, at) = (big(data, 8), big(data, 16), big(data, 24));
     let what = format_args!("{count} so far, {at} s after power-up");
     match (data[1], pause) {

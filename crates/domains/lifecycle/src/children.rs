@@ -3,9 +3,9 @@
 //! A child that dies or hangs is started anew at once, and, if it goes on so, after a pause that doubles. After [`LIMIT`]
 //! times within [`WINDOW`] it stays down, and a node that needs it is sealed; then it has one try an hour.
 
-use calls::{Domain, Needed, console::Cause};
+use calls::{Domain, Needed};
 use shm::Micros;
-use wire::Phase;
+use wire::{Phase, telemetry::Cause};
 
 const SECOND: Micros = 1_000_000;
 /// So often within a window a child is started anew.

@@ -2,13 +2,13 @@
 
 use calls::{
     Domain,
-    console::{Cause, Code, Event},
+    console::{Code, Event},
     keystore::Ownership,
     lifecycle::{Closed, Refusal},
 };
 use heapless::Vec;
 use shm::Micros;
-use wire::Phase;
+use wire::{Phase, telemetry::Cause};
 
 use crate::{
     Blind, Lifecycle, Ports,

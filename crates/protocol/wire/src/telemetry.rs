@@ -97,12 +97,22 @@ crate::numbers! {
     Cause {
         /// None was.
         None = 0, "none";
-        /// It faulted.
+        /// It faulted, or its process ended.
         Died = 1, "died";
         /// A step of it did not end.
         Hung = 2, "hung";
         /// It did not answer.
         Silent = 3, "silent";
+    }
+}
+
+impl Cause {
+    /// The same for people.
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::Silent => "did not answer",
+            _ => self.name(),
+        }
     }
 }
 

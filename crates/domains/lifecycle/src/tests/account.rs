@@ -1,4 +1,4 @@
-use calls::console::Cause;
+use wire::telemetry::Cause;
 
 use super::*;
 

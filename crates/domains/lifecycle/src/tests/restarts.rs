@@ -1,4 +1,5 @@
-use calls::{Needed, console::Cause};
+use calls::Needed;
+use wire::telemetry::Cause;
 
 use super::*;
 use crate::children::{LIMIT, TRY, WINDOW};
