@@ -1,9 +1,11 @@
 //! `backup` and `restore` as a user runs them, and what the disk may do meanwhile.
 
+mod listing;
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
@@ -13,6 +15,8 @@ use os_network_admin::{
     registry::{NewMember, Registry, Who},
 };
 use serde_json::Value;
+
+use listing::listing;
 
 struct Home(tempfile::TempDir);
 
@@ -52,25 +56,12 @@ impl Home {
     }
 
     fn fails(&self, arguments: &[&str], code: i32, message: &str) {
-        let before = self.listing();
+        let before = listing(self.0.path());
         let output = self.command(None, arguments);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(text.contains(message), "{arguments:?}: {text}");
-        assert_eq!(self.listing(), before, "{arguments:?} left something behind");
-    }
-
-    fn listing(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        fn walk(path: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
-            for entry in fs::read_dir(path).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { walk(&path, all) } else { all.push((path.clone(), fs::read(path).unwrap())) }
-            }
-        }
-        let mut all = Vec::new();
-        walk(self.0.path(), &mut all);
-        all.sort();
-        all
+        assert_eq!(listing(self.0.path()), before, "{arguments:?} left something behind");
     }
 }
 
@@ -154,16 +145,16 @@ fn on_a_full_disk_nothing_is_said_to_be_done_that_is_not_and_then_the_same_goes_
     for (home, verb) in verbs {
         let mut failed = 0;
         for limit in [Some(0), Some(1), Some(16), Some(128), None] {
-            let before = home.listing();
+            let before = listing(home.0.path());
             let output = home.command(limit, verb);
             if output.status.success() {
-                assert!(home.listing() != before, "{verb:?} within {limit:?}");
+                assert!(listing(home.0.path()) != before, "{verb:?} within {limit:?}");
                 break;
             }
             assert!(matches!(output.status.code(), Some(1 | 7)), "{verb:?} within {limit:?}: {output:?}");
             // What cannot even be taken back now is taken back by whoever opens the registry next.
             home.command(None, &["policy", "show"]);
-            let (after, text) = (home.listing(), String::from_utf8_lossy(&output.stderr).into_owned());
+            let (after, text) = (listing(home.0.path()), String::from_utf8_lossy(&output.stderr).into_owned());
             let changed: Vec<_> = after.iter().filter(|file| !before.contains(file)).map(|(path, _)| path).collect();
             assert!(after == before, "{verb:?} within {limit:?} left {changed:?} behind: {text}");
             failed += 1;

@@ -1,10 +1,12 @@
 //! The program from outside: exit codes, messages, and that nothing half-written remains. What needs a link is in `namespace.rs`.
 
+mod listing;
+
 use std::{
     fs::{self, Permissions},
     io::{Read, Write, pipe},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
@@ -26,6 +28,8 @@ use wire::{
     ticket::Ticket,
 };
 use zerocopy::{FromZeros, IntoBytes};
+
+use listing::listing;
 
 const SEED: [u8; 32] = *b"an administrator's own 32 bytes!";
 
@@ -73,7 +77,7 @@ impl Home {
 
     /// It fails with this code and message, in words and as JSON, and leaves no file that was not there.
     fn fails(&self, arguments: &[&str], code: i32, message: &str) {
-        let before = self.listing();
+        let before = listing(self.folder.path());
         let output = self.run(arguments);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
@@ -83,20 +87,7 @@ impl Home {
         let error: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(error["error"]["code"], code);
         assert!(error["error"]["message"].as_str().unwrap().contains(message));
-        assert_eq!(self.listing(), before, "{arguments:?} left something behind");
-    }
-
-    fn listing(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        fn walk(path: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
-            for entry in fs::read_dir(path).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { walk(&path, all) } else { all.push((path.clone(), fs::read(path).unwrap())) }
-            }
-        }
-        let mut all = Vec::new();
-        walk(self.folder.path(), &mut all);
-        all.sort();
-        all
+        assert_eq!(listing(self.folder.path()), before, "{arguments:?} left something behind");
     }
 }
 
@@ -116,7 +107,7 @@ fn init_makes_a_private_key_and_anchor_writes_its_public_half_without_the_passph
     assert_eq!(made["fingerprint"], wrote["fingerprint"]);
     let anchor = KeyFile::load(&home.path("key")).unwrap().unlock(b"open sesame").unwrap().public();
     assert_eq!(fs::read(home.path("anchor.bin")).unwrap(), AnchorFile::new(&anchor).as_bytes());
-    assert_eq!(home.listing().len(), 2, "a temporary file was left");
+    assert_eq!(listing(home.folder.path()).len(), 2, "a temporary file was left");
     fs::remove_file(home.path("key")).unwrap();
     home.private("pass", b"open sesame\n");
     let words = String::from_utf8(home.run(&["init"]).stdout).unwrap();
@@ -489,7 +480,7 @@ fn a_locked_registry_is_an_error() {
     let home = Home::with_key();
     drop(Registry::open(&home.path("registry")).unwrap());
     let other = Connection::open(home.path("registry")).unwrap();
-    let before = home.listing();
+    let before = listing(home.folder.path());
     // Not to be read by this process while it is locked: that would end the lock.
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let output = home.run(&["nodes", "list", "--json"]);
@@ -497,7 +488,7 @@ fn a_locked_registry_is_an_error() {
     assert_eq!(output.status.code(), Some(7));
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(error["error"]["message"].as_str().unwrap().contains("locked by another process"));
-    assert_eq!(home.listing(), before);
+    assert_eq!(listing(home.folder.path()), before);
     assert!(home.run(&["nodes", "list"]).status.success());
 }
 
