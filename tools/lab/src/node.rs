@@ -199,6 +199,7 @@ impl Node {
         self.watched.lock().off = true;
         for pid in self.processes().into_values() {
             if let (Some(signal), Some(pid)) = (signal, i32::try_from(pid).ok().and_then(Pid::from_raw)) {
+                // Whoever has ended already needs no end.
                 let _ = kill_process(pid, signal);
             }
         }
@@ -206,6 +207,7 @@ impl Node {
             stopper.stop();
         }
         for thread in self.threads.drain(..) {
+            // What it had to say of its end it has said.
             let _ = thread.join();
         }
         self.end = End::Off;

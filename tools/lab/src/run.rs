@@ -127,7 +127,11 @@ impl Show<'_> {
         self.watch_until("claimed")?;
         let seen = self.node.seen();
         ensure!(seen.fiduciary.as_deref() == fiduciary && fiduciary.is_some(), "the node has come back as another");
-        say::show!("   {:<10} the same identity F: {}", "", seen.fingerprint.unwrap_or_default());
+        say::show!(
+            "   {:<10} the same identity F: {}",
+            "",
+            seen.fingerprint.context("a node with an F has a fingerprint")?
+        );
         say::show!(
             "== The administrator brings up the mesh. Without a rule the node is as silent there as it was before."
         );
