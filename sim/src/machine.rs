@@ -9,9 +9,9 @@ use std::{
 };
 
 use bumpalo::Bump;
-use pd::{Child, Domain, Platform, Wake, missing};
+use pd::{Channel, Child, Domain, Platform, Wake, missing};
 use self_cell::self_cell;
-use shm::{Micros, ReadOnly, ReadWrite};
+use shm::{Micros, ReadOnly, ReadWrite, mailbox::Client};
 use wire::Mac;
 use zerocopy::FromZeros;
 
@@ -89,6 +89,9 @@ self_cell!(
         dependent: Domains,
     }
 );
+
+/// What somebody does with a mailbox each time that he runs; true if there is more to do at once.
+pub type Script = Box<dyn FnMut(Micros, &mut Client<'_>) -> bool>;
 
 /// A node under power.
 pub struct Machine {
@@ -227,6 +230,24 @@ impl Machine {
     pub fn take_over(&mut self, domain: DomainId, rng: Rng, frames: Vec<Vec<u8>>) {
         self.powered.with_dependent_mut(|ground, domains| {
             domains.running[domain] = Some(Box::new(Place { ground, id: domain }.hostile(rng, frames)));
+            ground.bells[domain].again.set(true);
+        });
+    }
+
+    /// Somebody else is in the domain's place from now on, who asks lifecycle what the script says.
+    pub fn ask_lifecycle(&mut self, domain: DomainId, mut script: Script) {
+        self.powered.with_dependent_mut(|ground, domains| {
+            let mut place = Place { ground, id: domain };
+            let (request, reply) = (place.write("lifecycle_req"), place.read("lifecycle_rep"));
+            let (mut client, channel) = (Client::new(request, reply).expect("room"), place.channel("lifecycle_id"));
+            let step = move |wake: &Wake| {
+                let more = script(wake.now, &mut client);
+                if client.take_signal() {
+                    channel.notify();
+                }
+                more
+            };
+            domains.running[domain] = Some(Box::new(step));
             ground.bells[domain].again.set(true);
         });
     }

@@ -1,6 +1,7 @@
 //! Nodes and hosts on segments, on one virtual clock. Whatever happens follows from the seed and from what the caller does
 //! between two steps.
 
+mod hostile;
 mod record;
 
 use std::{
@@ -267,18 +268,6 @@ impl World {
         self.note(node, "fault", domain, || "goes on".to_owned());
         if let Some(machine) = &mut self.places[node].machine {
             machine.resume(id);
-            self.ready.insert(node);
-        }
-    }
-
-    /// Somebody else is in a domain's place from now on, who does with its regions and channels what it likes, and would like
-    /// to see these frames on the wire.
-    pub fn take_over(&mut self, node: usize, domain: &str, frames: Vec<Vec<u8>>) {
-        let id = self.system.domain(domain);
-        self.note(node, "fault", domain, || "is taken over".to_owned());
-        let rng = self.rng.split();
-        if let Some(machine) = &mut self.places[node].machine {
-            machine.take_over(id, rng, frames);
             self.ready.insert(node);
         }
     }

@@ -7,20 +7,26 @@
 
 use std::{
     cell::{Cell, RefCell},
+    mem::offset_of,
     rc::Rc,
     time::Duration,
 };
 
-use calls::store::BLOCKS;
+use calls::{
+    lifecycle::{ApplyRequest, for_mesh::Apply},
+    store::BLOCKS,
+};
 use os_network_admin::fleet::delivery::Outcome;
 use policy::{Direction, Protocol, Role, Rule};
+use shm::mailbox::{Client, Patience};
 use sim::{
     Administrator, World,
     admin::{pass, simulate},
     scenario::WAIT,
     trace,
 };
-use wire::command::Operation;
+use wire::{command::Operation, telemetry::CommandResult, update::UpdateHead};
+use zerocopy::{FromZeros, IntoBytes};
 
 /// Bytes that one program writes at most, and of an erase block.
 const PAGE: u64 = node::store::PAGE as u64;
@@ -156,6 +162,75 @@ fn claimed() -> Vec<(&'static str, Year)> {
             ("claimed, switched on once a day", boots),
         ]
     })
+}
+
+/// The update that `mesh` asks lifecycle to apply.
+fn asked(world: &World, node: usize) -> ApplyRequest {
+    let region = world.system().regions.iter().position(|region| region.name == "mesh_lifecycle_req");
+    let mut request = ApplyRequest::new_zeroed();
+    let machine = world.machine(node).expect("it has power");
+    machine.bytes(region.expect("system.xml has it"), shm::mailbox::BODY, request.as_mut_bytes());
+    request
+}
+
+/// Somebody else runs `mesh`, and has what the authority once signed; and a key that is nobody's.
+#[test]
+fn updates_that_would_not_be_committed_cost_no_erase_and_no_write() {
+    let world = RefCell::new(World::new(53));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let node = hold(&world, &admin);
+        admin.claim(None, WAIT).await.unwrap();
+        let caught: Rc<RefCell<Vec<ApplyRequest>>> = Rc::default();
+        for port in 1..4 {
+            // It stands there until lifecycle has answered.
+            world.borrow_mut().hang(node, "lifecycle");
+            let (soon, catch) = (world.borrow().now() + 1_000_000, caught.clone());
+            world.borrow_mut().at(soon, move |world| {
+                catch.borrow_mut().push(asked(world, node));
+                world.resume(node, "lifecycle");
+            });
+            let rule = Rule { direction: Direction::In, role: Role::Authority, protocol: Protocol::Tcp, port };
+            admin.set_rules(&[rule].into_iter().collect(), WAIT).await.unwrap();
+        }
+        pass(&world, Duration::from_secs(5)).await;
+        let signed = caught.take();
+        let (mut wanted, mut brings) = (Vec::new(), Vec::new());
+        for number in 0..64 {
+            brings.push(signed[number % 2].clone());
+            let mut forged = signed[2].clone();
+            forged.update[offset_of!(UpdateHead, counter) + 7] ^= 0x80 >> (number % 8);
+            brings.push(forged);
+            let mut unsigned = signed[2].clone();
+            unsigned.update[offset_of!(UpdateHead, signatures) + number] ^= 1;
+            brings.push(unsigned);
+            brings.push(signed[2].clone());
+            let [refused, done] = [CommandResult::Refused, CommandResult::Done].map(|result| result as u32);
+            wanted.extend([refused, refused, refused, done]);
+        }
+        let said: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let (answers, mut brings, mut waits) = (said.clone(), brings.into_iter(), false);
+        let script = move |now, client: &mut Client<'_>| {
+            if waits {
+                let Some(answer) = client.poll::<Apply>(now) else { return false };
+                answers.borrow_mut().extend(answer);
+            }
+            let next = brings.next();
+            waits = next.is_some();
+            next.iter().for_each(|next| client.call::<Apply>(next, now, Patience::ENDLESS));
+            false
+        };
+        let before = Cost::of(&world, node);
+        world.borrow_mut().ask_lifecycle(node, "mesh", Box::new(script));
+        pass(&world, Duration::from_secs(5)).await;
+        assert_eq!(*said.borrow(), wanted);
+        assert_eq!(Cost::of(&world, node).year(&before, 1), Year { programs: 0, worst: 0 });
+        // It was the node's lifecycle that it asked: it is still itself.
+        world.borrow_mut().kill(node, "mesh");
+        pass(&world, Duration::from_secs(5)).await;
+        let told = admin.command(Operation::Status, WAIT).await.unwrap();
+        assert!(matches!(told[..], [Outcome::Done { .. }]), "{told:?}");
+    });
 }
 
 #[test]

@@ -190,7 +190,10 @@ impl<K: Eventful> Side<K> {
             }
             Call::Update { counter, configuration, flaw } => {
                 let head = self.update(counter, [configuration; 32], flaw);
-                self.keystore.ask::<Update>(&head)?;
+                let said = self.keystore.ask::<CheckUpdate>(&head);
+                let done = self.keystore.ask::<Update>(&head);
+                assert_eq!(said, done);
+                done?;
                 self.counter = head.counter.get();
             }
         }

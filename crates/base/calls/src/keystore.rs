@@ -199,6 +199,8 @@ pub mod for_lifecycle {
         /// `store` is out for good: what waits for it gets no answer from it. Until `store` has started again, whatever has
         /// to be committed is refused at once.
         StoreDown = 8, repeatable true: () => ();
+        /// Says of an update what `Update` would, and commits nothing: asked before anything is written for it.
+        CheckUpdate = 9, repeatable true: UpdateHead => ();
     }
 }
 

@@ -113,7 +113,7 @@ pub mod for_claim {
     }
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ApplyRequest {
     pub length: u64,

@@ -66,6 +66,7 @@ access! { Lifecycle, for_lifecycle {
     SealBlock: Fresh, Always;
     OpenBlock: Keys, Owned;
     StoreDown: Nothing, Always;
+    CheckUpdate: Fresh, Owned;
 } }
 
 access! { Beacon, for_beacon {

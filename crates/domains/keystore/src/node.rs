@@ -213,8 +213,8 @@ impl Node {
         self.make_final(Settler::Lifecycle, at)
     }
 
-    /// The anchor is gone by now: what counts is the authority set of the binding.
-    pub fn update(&mut self, head: &UpdateHead, at: &mut At<'_, '_>) -> Reply<()> {
+    /// Whether it is in force already. The anchor is gone by now: what counts is the authority set of the binding.
+    pub fn check_update(&self, head: &UpdateHead) -> Result<bool, Refusal> {
         let owner = &self.owner;
         if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.public.fiduciary {
             return Err(Refusal::NotMine);
@@ -224,7 +224,11 @@ impl Node {
             return Err(Refusal::Stale);
         }
         head.verify(&owner.binding).ok_or(Refusal::Forged)?;
-        if in_force {
+        Ok(in_force)
+    }
+
+    pub fn update(&mut self, head: &UpdateHead, at: &mut At<'_, '_>) -> Reply<()> {
+        if self.check_update(head)? {
             return Ok(Some(()));
         }
         let next = Ownership { counter: head.counter, configuration: head.configuration, ..self.owner };

@@ -3,7 +3,7 @@
 use calls::{
     keystore::{
         OpenBlockRequest, Refusal, SealBlockRequest, StatusReply,
-        for_lifecycle::{CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
+        for_lifecycle::{CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
     },
     store::{BLOCK, SEALED_BLOCK},
 };
@@ -22,6 +22,7 @@ pub enum Question {
     CloseGate,
     Fork,
     Settle,
+    CheckUpdate,
     Update,
     StoreDown,
     Seal,
@@ -32,6 +33,7 @@ pub enum Question {
 /// What the keystore has to do for a call of another domain, or for the configuration at rest.
 pub enum Errand<'e> {
     Settle,
+    CheckUpdate(&'e UpdateHead),
     Update(&'e UpdateHead),
     Seal(Block<&'e [u8]>),
     Open(Block<&'e [u8; SEALED_BLOCK]>),
@@ -110,6 +112,10 @@ impl Keystore {
                     client.call::<Settle>(&(), now, PATIENCE);
                     Question::Settle
                 }
+                Errand::CheckUpdate(head) => {
+                    client.call::<CheckUpdate>(head, now, PATIENCE);
+                    Question::CheckUpdate
+                }
                 Errand::Update(head) => {
                     client.call::<Update>(head, now, PATIENCE);
                     Question::Update
@@ -146,6 +152,7 @@ impl Keystore {
             Question::CloseGate => client.poll::<CloseGate>(now)?.map(|()| Answer::Done(question)),
             Question::Fork => client.poll::<Fork>(now)?.map(|()| Answer::Done(question)),
             Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
+            Question::CheckUpdate => client.poll::<CheckUpdate>(now)?.map(|()| Answer::Done(question)),
             Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
             Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),
             Question::Seal => client.poll::<SealBlock>(now)?.map(Answer::Sealed),

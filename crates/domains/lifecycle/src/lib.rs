@@ -192,7 +192,7 @@ impl Lifecycle {
             None => {}
             Some(Answer::Status(status)) => self.take_status(status, now, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
-            Some(Answer::Done(Question::Settle | Question::Update)) => self.mesh.done(),
+            Some(Answer::Done(Question::Settle | Question::CheckUpdate | Question::Update)) => self.mesh.done(),
             Some(Answer::Done(_)) => {}
             Some(Answer::Sealed(sealed)) => self.archive.sealed(&sealed),
             Some(Answer::Opened(plain)) => {
@@ -218,7 +218,7 @@ impl Lifecycle {
             // A binding has been committed first, as the status will show; or the keystore cannot make the record now.
             Question::Fork if self.phase == Phase::Fork => self.keystore.fork(Some(now.saturating_add(FORK_MICROS))),
             Question::Fork | Question::CloseGate | Question::StoreDown => {}
-            Question::Settle | Question::Update => {
+            Question::Settle | Question::CheckUpdate | Question::Update => {
                 if let Some(answer) = self.mesh.refused(refusal) {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
                 }

@@ -27,8 +27,17 @@ enum Call {
 struct Update {
     head: UpdateHead,
     next: Kept,
-    /// The keystore is to hear of it only then.
-    at_rest: bool,
+    progress: Progress,
+}
+
+/// How far an update has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is erased or written for what the keystore would not commit.
+    Unchecked,
+    Checked,
+    /// Only now it may be committed.
+    AtRest,
 }
 
 /// What `mesh` is answered.
@@ -59,13 +68,15 @@ pub struct Told {
 
 pub struct Mesh {
     waiting: Waiting<Call>,
+    /// Who made the call that waits does not wait any more.
+    left: bool,
     told: Option<Told>,
     joined: bool,
 }
 
 impl Mesh {
     pub const fn new() -> Self {
-        Self { waiting: Waiting::nothing(), told: None, joined: false }
+        Self { waiting: Waiting::nothing(), left: false, told: None, joined: false }
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -97,15 +108,18 @@ impl Mesh {
     pub fn errand(&self) -> Option<Errand<'_>> {
         Some(match self.waiting.undone()? {
             Call::Joined => Errand::Settle,
-            Call::Apply(update) if update.at_rest => Errand::Update(&update.head),
-            Call::Apply(_) => return None,
+            Call::Apply(Update { head, progress, .. }) => match progress {
+                Progress::Unchecked => Errand::CheckUpdate(head),
+                Progress::Checked => return None,
+                Progress::AtRest => Errand::Update(head),
+            },
         })
     }
 
-    /// What is to be brought to rest before the keystore hears of it.
+    /// What is to be brought to rest before the keystore commits it.
     pub fn to_keep(&self) -> Option<&Kept> {
         match self.waiting.undone()? {
-            Call::Apply(update) if !update.at_rest => Some(&update.next),
+            Call::Apply(update) if update.progress == Progress::Checked => Some(&update.next),
             _ => None,
         }
     }
@@ -113,9 +127,10 @@ impl Mesh {
     /// This configuration is at rest.
     pub fn at_rest(&mut self, hash: &Hash) {
         if let Some(Call::Apply(update)) = self.waiting.undone_mut()
+            && update.progress == Progress::Checked
             && update.next.hash == *hash
         {
-            update.at_rest = true;
+            update.progress = Progress::AtRest;
         }
     }
 
@@ -125,9 +140,12 @@ impl Mesh {
         self.waiting.take().map(|_| Answer::Applied(CommandResult::Store))
     }
 
-    /// The keystore has done it; its status is to show it.
+    /// The keystore has done it: its status is to show it. Or it would commit the update, which is then to be at rest.
     pub fn done(&mut self) {
-        self.waiting.done();
+        match self.waiting.undone_mut() {
+            Some(Call::Apply(update)) if update.progress == Progress::Unchecked => update.progress = Progress::Checked,
+            _ => self.waiting.done(),
+        }
     }
 
     /// Whether the call that waits needs a status.
@@ -160,26 +178,37 @@ impl Mesh {
         })
     }
 
+    /// The domain has died. What it has asked for goes on: one that dies again and again would have the same written each time.
+    pub fn left(&mut self) {
+        self.left = self.is_waiting();
+    }
+
     /// Forgets the call that waits. Returns what answers it.
     pub fn give_up(&mut self) -> Option<Answer> {
         self.waiting.take().map(|_| Answer::Refused(Refusal::Phase))
     }
 
     pub fn answer(&mut self, answer: &Answer, server: &mut MeshServer<'_>, events: &mut Events) {
+        let waits = !core::mem::take(&mut self.left);
         match answer {
             Answer::Joined => {
                 if !core::mem::replace(&mut self.joined, true) {
                     events.say(Event::new(Code::Joined, 0, &[]));
                 }
-                server.reply::<for_mesh::Joined>(&());
+                if waits {
+                    server.reply::<for_mesh::Joined>(&());
+                }
             }
             Answer::Applied(result) => {
                 if *result != CommandResult::Done {
                     events.say(Event::new(Code::UpdateRefused, *result as u32, &[]));
                 }
-                server.reply::<for_mesh::Apply>(&(*result as u32));
+                if waits {
+                    server.reply::<for_mesh::Apply>(&(*result as u32));
+                }
             }
-            Answer::Refused(refusal) => server.refuse(refusal.code()),
+            Answer::Refused(refusal) if waits => server.refuse(refusal.code()),
+            Answer::Refused(_) => {}
         }
     }
 
@@ -223,7 +252,7 @@ fn read(request: &ApplyRequest) -> Result<Update, CommandResult> {
     let (head, configuration) = bytes.and_then(update::parse).ok_or(CommandResult::Unreadable)?;
     let next = Kept::read(configuration).ok_or(CommandResult::Unreadable)?;
     if next.hash == head.configuration {
-        Ok(Update { head: *head, next, at_rest: false })
+        Ok(Update { head: *head, next, progress: Progress::Unchecked })
     } else {
         Err(CommandResult::Refused)
     }

@@ -88,7 +88,7 @@ impl Lifecycle {
             }
             Domain::Mesh => {
                 let _ = ports.mesh.take();
-                self.mesh.give_up();
+                self.mesh.left();
                 self.publish(ports);
             }
             _ => {}

@@ -41,6 +41,7 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (6, size_of::<SealBlockRequest>()),
             (7, size_of::<OpenBlockRequest>()),
             (8, 0),
+            (9, size_of::<UpdateHead>()),
         ],
         Channel::Lifecycle,
     ),
@@ -111,7 +112,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
     const FORGED: Option<Refusal> = Some(Forged);
-    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK];
+    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT];
     let without_keys = [&lifecycle[..], &[NOT; 16]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
@@ -123,7 +124,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let mut rig = Rig::new(Board::anchored());
     let beacon = [FORGED, OK, FORGED, OK];
     let ready = [
-        &[OK, OK, OK, NOT, NOT, OK, NOT, OK],
+        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT],
         &beacon[..],
         &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK],
         &[NOT; 6],
@@ -134,7 +135,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let record = rig.commit(&binding).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
-    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK];
+    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK, Some(NotMine)];
     let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine)];
     let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
@@ -143,7 +144,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
     let fresh_is_gone = [
-        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK],
+        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT],
         &[NOT; 4][..],
         &[FORGED, OK, NOT, NOT, NOT, NOT],
         &[OK, NOT, FORGED, FORGED, NOT, NOT],
@@ -152,7 +153,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
     let claimed = [
-        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK],
+        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine)],
         &[TAKEN, TAKEN, TAKEN, OK][..],
         &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
         &mesh,

@@ -343,8 +343,14 @@ impl Rig {
         self.ask::<for_lifecycle::Settle>(Channel::Lifecycle, &())
     }
 
+    /// As lifecycle does it: what is said of an update before is what becomes of it, but for the store, and commits nothing.
     pub fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
-        self.ask::<for_lifecycle::Update>(Channel::Lifecycle, head)
+        let (writes, before) = (self.disk.writes(), self.status());
+        let said = self.ask::<for_lifecycle::CheckUpdate>(Channel::Lifecycle, head);
+        assert_eq!((self.disk.writes(), self.status()), (writes, before));
+        let done = self.ask::<for_lifecycle::Update>(Channel::Lifecycle, head);
+        assert!(said == done || (said, done) == (Ok(()), Err(Refusal::Store)), "{said:?}, then {done:?}");
+        done
     }
 
     pub fn command(&mut self, command: &Command) -> Result<CommandReply, Refusal> {

@@ -31,13 +31,18 @@ impl Keystore {
         let done = match call.op {
             Status::OP => return server.reply::<Status>(&self.status),
             CloseGate::OP => Ok(()),
-            Fork::OP | Settle::OP | Update::OP if self.status.state() != Some(State::Ready) => Err(Refusal::NotReady),
+            Fork::OP | Settle::OP | CheckUpdate::OP | Update::OP if self.status.state() != Some(State::Ready) => {
+                Err(Refusal::NotReady)
+            }
             Fork::OP => self.fork(),
-            Settle::OP | Update::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
+            Settle::OP | CheckUpdate::OP | Update::OP if self.status.ownership() == Ownership::Unclaimed => {
+                Err(Refusal::NotReady)
+            }
             Settle::OP => {
                 self.status.ownership = Ownership::Claimed as u8;
                 Ok(())
             }
+            CheckUpdate::OP => self.check(&call.parse::<CheckUpdate>().unwrap()),
             Update::OP => self.update(&call.parse::<Update>().unwrap()),
             OpenBlock::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
             SealBlock::OP | OpenBlock::OP if !self.status.has_keys() => Err(Refusal::NotReady),
@@ -62,6 +67,7 @@ impl Keystore {
             (Err(refusal), _) => server.refuse(refusal.code()),
             (Ok(()), Fork::OP) => server.reply::<Fork>(&()),
             (Ok(()), Settle::OP) => server.reply::<Settle>(&()),
+            (Ok(()), CheckUpdate::OP) => server.reply::<CheckUpdate>(&()),
             (Ok(()), Update::OP) => server.reply::<Update>(&()),
             (Ok(()), _) => server.reply::<CloseGate>(&()),
         }
@@ -79,7 +85,7 @@ impl Keystore {
         }
     }
 
-    fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
+    fn check(&self, head: &UpdateHead) -> Result<(), Refusal> {
         if head.fleet != self.status.fleet || head.fiduciary != self.status.fiduciary {
             return Err(Refusal::NotMine);
         }
@@ -90,7 +96,11 @@ impl Keystore {
         let mut binding = Binding::new_zeroed();
         (binding.needed, binding.count) = (1, 1);
         binding.authorities[0] = Authority { sign: authority().public().sign, dh: authority().public().dh };
-        head.verify(&binding).ok_or(Refusal::Forged)?;
+        head.verify(&binding).map(drop).ok_or(Refusal::Forged)
+    }
+
+    fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
+        self.check(head)?;
         self.counter = head.counter.get();
         self.status.configuration = head.configuration;
         Ok(())

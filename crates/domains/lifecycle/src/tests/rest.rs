@@ -56,8 +56,14 @@ fn flash_of(bytes: &[u8]) -> Store {
 }
 
 fn apply(rig: &mut Rig, bytes: &[u8]) -> CommandResult {
-    let result = rig.tell::<for_mesh::Apply>(&update(bytes)).unwrap();
-    CommandResult::from_number(result.into()).unwrap()
+    rig.apply(&update(bytes))
+}
+
+impl Rig {
+    fn apply(&mut self, request: &ApplyRequest) -> CommandResult {
+        let result = self.tell::<for_mesh::Apply>(request).unwrap();
+        CommandResult::from_number(result.into()).unwrap()
+    }
 }
 
 #[test]
@@ -313,6 +319,53 @@ fn what_cannot_be_read_is_looked_for_again_and_nothing_is_erased_meanwhile() {
         rig.pass(crate::archive::AGAIN_MICROS);
         assert_eq!((rig.core.configuration(), rig.flash.changes), (Some(&*bytes), changes));
         assert_eq!(rig.rules.mesh.member, 1);
+    }
+}
+
+/// A mesh that somebody else runs brings what nobody has signed, what was in force once, and what is in force.
+#[test]
+fn an_update_that_would_not_be_committed_costs_no_erase_and_no_write() {
+    let mut rig = Rig::claimed(&configuration(1));
+    let mut brought = Vec::new();
+    for port in 2..6 {
+        brought.push(update(&configuration(port)));
+        assert_eq!(rig.apply(brought.last().unwrap()), CommandResult::Done);
+    }
+    let in_force = brought.pop().unwrap();
+    let changes = rig.flash.changes;
+    for number in 0..64 {
+        let old = &brought[number % brought.len()];
+        assert_eq!(rig.apply(old), CommandResult::Refused);
+        let mut unsigned = update(&configuration(100 + number as u16));
+        let signature = core::mem::offset_of!(wire::update::UpdateHead, signatures);
+        unsigned.update[signature + number] ^= 1;
+        assert_eq!(rig.apply(&unsigned), CommandResult::Refused);
+        assert_eq!(rig.apply(&in_force), CommandResult::Done);
+    }
+    assert_eq!(rig.flash.changes, changes);
+    assert_eq!(rig.core.configuration(), Some(&*configuration(5)));
+}
+
+/// One that dies while its update is being written, and is started anew each time, wears out nothing: the update is
+/// committed without it.
+#[test]
+fn an_update_is_committed_even_if_mesh_dies_of_it() {
+    let mut rig = Rig::claimed(&configuration(1));
+    let steps = [for_lifecycle::CheckUpdate::OP, for_lifecycle::SealBlock::OP, for_lifecycle::Update::OP];
+    for (port, step) in (2..).zip(steps) {
+        let (next, changes) = (update(&configuration(port)), rig.flash.changes);
+        rig.holds = Some(step);
+        rig.mesh.call::<for_mesh::Apply>(&next, 0, Patience::ENDLESS);
+        rig.run();
+        rig.core.died(Domain::Mesh, rig.now, &mut rig.ports);
+        rig.holds = None;
+        rig.pass(60_000 * MS);
+        assert_eq!(rig.core.configuration(), Some(&*configuration(port)));
+        // Nobody is answered who has not asked, and the one in its place is served.
+        assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), None);
+        rig.mesh.abandon();
+        assert_eq!(rig.apply(&next), CommandResult::Done);
+        assert_eq!(rig.flash.changes, changes + 2);
     }
 }
 
