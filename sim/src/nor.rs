@@ -58,6 +58,11 @@ impl Image {
         (0..len).for_each(|offset| self.set(to + offset, from.byte(at + offset)));
     }
 
+    /// Whether nothing stands in so many bytes, whole kilobytes.
+    pub fn is_erased(&self, at: usize, len: usize) -> bool {
+        self.0.range(at / CHUNK..(at + len) / CHUNK).next().is_none()
+    }
+
     /// Tells images apart.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use calls::store::{BLOCKS, COPIES, RECORDS};
+use node::store::Flash;
 use os_network_admin::{fleet::delivery::Outcome, registry::Rules};
 use policy::{Direction, Protocol, Role, Rule};
 use sim::{
@@ -160,7 +162,13 @@ impl Rig<'_> {
             }
             _ => {}
         }
-        self.command(Operation::Status, WAIT).await
+        self.command(Operation::Status, WAIT).await?;
+        // Of a configuration that was replaced nothing is left, wherever the cut was.
+        let flash = self.world.borrow().flash(self.node);
+        let (nor, slots) = (flash.nor(), RECORDS * COPIES..BLOCKS);
+        let block = nor.block_size();
+        let kept = slots.filter(|slot| !nor.image.is_erased(slot * block, block)).count();
+        if kept == 1 { Ok(()) } else { Err(format!("{kept} configurations at rest")) }
     }
 }
 

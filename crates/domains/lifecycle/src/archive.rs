@@ -2,7 +2,8 @@
 //!
 //! There are two slots. One that holds the configuration of the committed hash is neither erased nor written, whatever
 //! becomes of the other. Before a slot is erased, the keystore has sealed the first block, and has then said once more
-//! what is committed: while it is in the middle of a commit it seals nothing.
+//! what is committed: while it is in the middle of a commit it seals nothing. Once a configuration is committed the other
+//! slot is erased: a preshared key that was replaced is to go.
 
 use calls::{
     keystore::{Ownership, Refusal as KeystoreRefusal, StatusReply},
@@ -27,6 +28,9 @@ use crate::{
 pub const PATIENCE: Patience = Patience { each: 5_000_000, tries: 2 };
 /// After how long a configuration is looked for again that a failing store could not show.
 pub const AGAIN_MICROS: Micros = 30_000_000;
+
+/// After how long a slot is erased again that could not be.
+pub const PURGE_MICROS: Micros = 3_600_000_000;
 
 /// Bytes before the configuration: its length.
 const HEAD: usize = size_of::<u64>();
@@ -61,6 +65,8 @@ enum Job {
         silent: bool,
     },
     Keep,
+    /// The block that is sealed for it is nothing and goes nowhere: it shows that no commit is under way.
+    Purge,
 }
 
 /// What has come of it.
@@ -93,6 +99,9 @@ pub struct Archive {
     lost: Option<Hash>,
     /// It is looked for from this time on.
     again: Micros,
+    /// The slot that has not what is committed is erased, or is not to be erased before this time.
+    purged: bool,
+    purge_at: Micros,
     /// That it cannot be read has been said.
     told: bool,
 }
@@ -111,6 +120,8 @@ impl Archive {
             sealed: [0; SEALED_BLOCK],
             lost: None,
             again: 0,
+            purged: false,
+            purge_at: 0,
             told: false,
         }
     }
@@ -132,6 +143,16 @@ impl Archive {
     /// When it is looked for again.
     pub fn again(&self) -> Micros {
         self.again
+    }
+
+    /// When the other slot is to be erased, if this configuration is the committed one.
+    pub fn purge_due(&self, hash: &Hash) -> Option<Micros> {
+        (self.holds(hash) && !self.purged).then_some(self.purge_at)
+    }
+
+    /// Erases the slot that does not hold this configuration, which is the committed one.
+    pub fn purge(&mut self, hash: Hash) {
+        self.begin(Job::Purge, Step::Seal, hash);
     }
 
     /// Looks for the configuration of this hash.
@@ -214,6 +235,7 @@ impl Archive {
     pub fn refused(&mut self, refusal: Option<KeystoreRefusal>, now: Micros) -> Option<Outcome> {
         match self.job? {
             Job::Keep => Some(self.not_kept()),
+            Job::Purge => self.purge_later(now),
             Job::Find { .. } if refusal == Some(KeystoreRefusal::Forged) => self.pass_by(Slot::Other),
             Job::Find { .. } => self.pass_silent(now),
         }
@@ -229,6 +251,11 @@ impl Archive {
         let other = CONFIGURATIONS - 1 - self.newest;
         self.slot = match committed.map(|hash| (hash, holder(hash))) {
             Some((_, Some(slot))) => CONFIGURATIONS - 1 - slot,
+            // What is committed is not known to be at rest: nothing is erased for nothing.
+            _ if matches!(self.job, Some(Job::Purge)) => {
+                self.end();
+                return None;
+            }
             Some((hash, None)) if self.lost != Some(hash) => {
                 // It may be in either slot, and is to be looked for first.
                 if now >= self.again {
@@ -260,12 +287,19 @@ impl Archive {
             },
             Step::Erase => {
                 self.slots[self.slot] = Slot::Other;
+                self.purged = false;
                 match store.ask::<EraseSlot>(now, PATIENCE, || place.slot) {
                     Ok(None) => None,
+                    Ok(Some(())) if matches!(job, Job::Purge) => {
+                        self.purged = true;
+                        self.end();
+                        None
+                    }
                     Ok(Some(())) => {
                         self.step = Step::Write;
                         self.step(now, store)
                     }
+                    Err(_) if matches!(job, Job::Purge) => self.purge_later(now),
                     Err(_) => Some(self.not_kept()),
                 }
             }
@@ -295,7 +329,14 @@ impl Archive {
         self.text.zeroize();
     }
 
+    fn purge_later(&mut self, now: Micros) -> Option<Outcome> {
+        self.purge_at = now.saturating_add(PURGE_MICROS);
+        self.end();
+        None
+    }
+
     fn kept(&mut self) -> Outcome {
+        self.purge_at = 0;
         self.slots[self.slot] = Slot::Holds(self.hash);
         self.newest = self.slot;
         if self.lost == Some(self.hash) {

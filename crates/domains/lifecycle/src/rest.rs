@@ -3,7 +3,7 @@
 
 use calls::{
     console::{Code, Event, Rest},
-    keystore::Ownership,
+    keystore::{Ownership, Store},
     lifecycle::{Refusal, StageRequest, for_claim},
 };
 use shm::Micros;
@@ -58,6 +58,8 @@ impl Lifecycle {
             && let Some(outcome) = self.archive.keep(kept)
         {
             self.take_outcome(outcome, ports);
+        } else if let Some((hash, _)) = self.replaced().filter(|(_, at)| now >= *at) {
+            self.archive.purge(hash);
         }
         // What was begun may be for the store.
         if let Some(outcome) = self.archive.step(now, &mut ports.store) {
@@ -67,7 +69,8 @@ impl Lifecycle {
 
     /// When the configuration is looked for again.
     pub(crate) fn looks_again(&self) -> Option<Micros> {
-        (self.archive.is_idle() && self.missing().is_some()).then(|| self.archive.again())
+        let again = self.missing().map(|_| self.archive.again());
+        again.or_else(|| self.replaced().map(|(_, at)| at)).filter(|_| self.archive.is_idle())
     }
 
     pub(crate) fn take_outcome(&mut self, outcome: Outcome, ports: &mut Ports<'_>) {
@@ -107,6 +110,16 @@ impl Lifecycle {
         let here = self.kept.hash == hash || self.mesh.is_waiting();
         let missing = !(here && self.archive.holds(&hash)) && self.archive.may_find(&hash);
         (missing && self.phase != Phase::Sealed).then_some(hash)
+    }
+
+    /// The hash of what is committed, if the slot beside it is yet to be erased, and when. Not while an update or a claim
+    /// has something at rest that may be committed next.
+    fn replaced(&self) -> Option<(Hash, Micros)> {
+        let status = self.status.filter(|status| status.ownership() != Ownership::Unclaimed && status.has_keys())?;
+        let calm = self.staged.is_none() && !self.claim.is_some() && !self.mesh.is_waiting();
+        let sure = status.store == Store::Good as u8 && self.phase.has_mesh();
+        let hash = status.configuration;
+        self.archive.purge_due(&hash).filter(|_| calm && sure).map(|at| (hash, at))
     }
 
     fn say_rest(&mut self, rest: Rest) {

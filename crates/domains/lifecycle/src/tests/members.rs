@@ -199,8 +199,8 @@ fn an_update_is_in_force_when_the_reply_is_there() {
     let mut rig = Rig::claimed(&configuration(80));
     rig.asked.clear();
     assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(CommandResult::Done));
-    // The keystore would commit it, then it is at rest, then it is committed.
-    assert_eq!(rig.asked, [9, 6, 1, 5, 1]);
+    // The keystore would commit it, then it is at rest, then it is committed, and then the one before goes.
+    assert_eq!(rig.asked, [9, 6, 1, 5, 1, 6, 1]);
     assert_eq!(rig.member.configuration(), Some(&*configuration(81)));
     assert_eq!(count(&rig, (Code::Configured, 0)), 2);
     // The same once more changes nothing.

@@ -69,6 +69,9 @@ impl Store {
 
     fn erase(&mut self, slot: u64) -> Result<(), Refusal> {
         self.block(slot, 0)?;
+        if self.slots[slot as usize] == [ERASED; MAX_BLOCKS] {
+            return Ok(());
+        }
         if !self.change() {
             return Err(Refusal::Failed);
         }
