@@ -72,6 +72,12 @@ impl Flash for CfiFlash {
         }
     }
 
+    fn set_time(&mut self, now: u64) {
+        if let Some(cfi) = &mut self.0 {
+            cfi.set_time(now);
+        }
+    }
+
     fn poll(&mut self) -> Progress {
         match self.0.as_mut().map(Cfi::poll) {
             Some(cfi::Progress::Busy) => Progress::Busy,

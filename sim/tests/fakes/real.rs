@@ -146,7 +146,7 @@ impl Keystore for Real {
                 wants |= channel == Channel::Entropy;
                 stores |= channel == Channel::Store;
             });
-            more |= stores | self.store.step(&mut self.store_ports);
+            more |= stores | self.store.step(0, &mut self.store_ports);
             self.store_ports.signals(|_| more = true);
             if wants {
                 self.feed();

@@ -60,7 +60,7 @@ fn compare(actions: &[Action]) {
     let mut real = Store::new(Nor::new(BLOCK));
     for (at, action) in actions.iter().enumerate() {
         let got = act(*action, &mut to_fake, &mut || answer(&mut fake, &mut server));
-        let wanted = act(*action, &mut to_real, &mut || while real.step(&mut ports) {});
+        let wanted = act(*action, &mut to_real, &mut || while real.step(0, &mut ports) {});
         assert_eq!(got, wanted, "the fake and the store: {:?}", &actions[..=at]);
     }
 }

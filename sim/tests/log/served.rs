@@ -49,7 +49,7 @@ impl<'a> Served<'a> {
     }
 
     fn run(&mut self) {
-        while self.store.step(&mut self.ports) {
+        while self.store.step(0, &mut self.ports) {
             self.steps += 1;
             assert!(self.steps < 1_000_000, "it has an end");
         }

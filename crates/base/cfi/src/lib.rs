@@ -4,8 +4,8 @@
 //! Here and not beside the drivers, because it needs neither a board nor seL4: the tests run it against a model of the chips
 //! that takes no command which a chip may misread.
 //!
-//! Nothing waits: an action is begun, and [`Cfi::poll`] asks the chips a bounded number of times how it stands. There is no
-//! clock here: who finds that a chip takes too long gives up by itself.
+//! Nothing waits: an action is begun, and [`Cfi::poll`] asks the chips a bounded number of times how it stands. Chips that
+//! are not ready after twice what they say that it takes at most have failed: nothing is read or begun before they are.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,8 @@ mod command {
     pub const READ_ARRAY: u32 = u32::MAX;
     pub const QUERY: u32 = both(0x98);
     pub const CLEAR_STATUS: u32 = both(0x50);
+    /// The one that chips take while they are at work.
+    pub const READ_STATUS: u32 = both(0x70);
     pub const ERASE: u32 = both(0x20);
     pub const BUFFERED_PROGRAM: u32 = both(0xe8);
     pub const LOCK_SETUP: u32 = both(0x60);
@@ -109,9 +111,10 @@ enum Action {
         at: usize,
         words: usize,
     },
-    /// The chips are at work in the block of this byte.
+    /// The chips are at work in the block of this byte, for so many microseconds at the most.
     Wait {
         block: usize,
+        most: u64,
     },
 }
 
@@ -122,6 +125,11 @@ pub struct Cfi<B> {
     block_size: usize,
     blocks: usize,
     action: Action,
+    /// The time, in microseconds, and when the chips are to be ready with what was begun.
+    now: u64,
+    until: Option<u64>,
+    /// The chips were not ready in time with something in the block of this byte, and are not known to be since.
+    late: Option<usize>,
     /// Something else was begun meanwhile, so the caller has lost count: what he hears of is no success.
     spoilt: bool,
     page: [u32; PAGE / WORD],
@@ -153,7 +161,8 @@ impl<B: Bank> Cfi<B> {
             chips => chips?,
         };
         let action = Action::Over(Progress::Done);
-        Ok(Self { bank, chips, block_size, blocks, action, spoilt: false, page: [0; PAGE / WORD] })
+        let page = [0; PAGE / WORD];
+        Ok(Self { bank, chips, block_size, blocks, action, now: 0, until: None, late: None, spoilt: false, page })
     }
 
     pub fn block_size(&self) -> usize {
@@ -168,9 +177,15 @@ impl<B: Bank> Cfi<B> {
         self.block_size * self.blocks
     }
 
+    /// It is so late now, in microseconds of a clock that does not go back. Without it chips may take as long as they like.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = now;
+    }
+
     /// Copies what stands from byte `at` on. False: it lies outside, or the chips are at work.
     pub fn read(&mut self, at: usize, to: &mut [u8]) -> bool {
-        if !matches!(self.action, Action::Over(_)) || at.checked_add(to.len()).is_none_or(|end| end > self.size()) {
+        let inside = at.checked_add(to.len()).is_some_and(|end| end <= self.size());
+        if !inside || !matches!(self.action, Action::Over(_)) || !self.take_commands() {
             return false;
         }
         // Each word once: a read of the bank is slow.
@@ -204,28 +219,28 @@ impl<B: Bank> Cfi<B> {
         let Some(block) = self.begin(block.checked_mul(self.block_size)) else { return };
         self.bank.write(block, command::ERASE);
         self.bank.write(block, command::CONFIRM);
-        self.action = Action::Wait { block };
+        self.action = Action::Wait { block, most: self.chips.erase_us };
     }
 
     /// Goes on with what was begun.
     pub fn poll(&mut self) -> Progress {
-        let block = match self.action {
+        let (block, most) = match self.action {
             Action::Over(progress) => return progress,
-            Action::Wait { block } => block,
+            Action::Wait { block, most } => (block, most),
             Action::Fill { at, words } => {
-                let block = self.block_of(at);
+                let (block, most) = (self.block_of(at), self.chips.program_us);
                 // Where the data is, as Linux does it: QEMU takes the address of the count for that of the buffer.
                 if status(self.bank.read(at)) & status::READY == 0 {
                     self.bank.write(at, command::BUFFERED_PROGRAM);
-                    return Progress::Busy;
+                    return self.wait(block, most);
                 }
                 self.bank.write(at, command::count(words));
                 for (at, word) in (at..).step_by(WORD).zip(&self.page[..words]) {
                     self.bank.write(at, *word);
                 }
                 self.bank.write(at, command::CONFIRM);
-                self.action = Action::Wait { block };
-                block
+                (self.action, self.until) = (Action::Wait { block, most }, None);
+                (block, most)
             }
         };
         for _ in 0..LOOKS {
@@ -238,7 +253,33 @@ impl<B: Bank> Cfi<B> {
                 return progress;
             }
         }
-        Progress::Busy
+        self.wait(block, most)
+    }
+
+    /// The chips are not ready. They may be so for twice as long as they say.
+    fn wait(&mut self, block: usize, most: u64) -> Progress {
+        let until = *self.until.get_or_insert(self.now.saturating_add(2 * most));
+        if self.now <= until {
+            return Progress::Busy;
+        }
+        self.late = Some(block);
+        self.action = Action::Over(Progress::Failed);
+        Progress::Failed
+    }
+
+    /// Whether the chips are done with whatever they were late with, so that they take commands and show what they hold.
+    fn take_commands(&mut self) -> bool {
+        let Some(block) = self.late else { return true };
+        // Chips at work do not hear the first; those that have lost a command end it by that, and show data that may look
+        // like any status.
+        self.bank.write(block, command::READ_ARRAY);
+        self.bank.write(block, command::READ_STATUS);
+        if status(self.bank.read(block)) & status::READY == 0 {
+            return false;
+        }
+        self.bank.write(block, command::READ_ARRAY);
+        self.late = None;
+        true
     }
 
     /// Makes the chips ready for an action at this byte, and says in which block that is.
@@ -247,9 +288,12 @@ impl<B: Bank> Cfi<B> {
             self.spoilt = true;
             return None;
         }
-        self.spoilt = false;
+        (self.spoilt, self.until) = (false, None);
         self.action = Action::Over(Progress::Failed);
         let block = self.block_of(at.filter(|at| *at < self.size())?);
+        if !self.take_commands() {
+            return None;
+        }
         self.bank.write(block, command::CLEAR_STATUS);
         if self.chips.locked {
             self.bank.write(block, command::LOCK_SETUP);

@@ -7,6 +7,11 @@ mod at {
     pub const MARK: usize = 0x10;
     pub const COMMAND_SET: usize = 0x13;
     pub const EXTENDED: usize = 0x15;
+    /// Exponents: microseconds of a buffered program, milliseconds of an erase; how often as long each is at most.
+    pub const PROGRAM: usize = 0x20;
+    pub const ERASE: usize = 0x21;
+    pub const MOST_PROGRAM: usize = 0x24;
+    pub const MOST_ERASE: usize = 0x25;
     pub const SIZE: usize = 0x27;
     pub const BUFFER: usize = 0x2a;
     pub const REGIONS: usize = 0x2c;
@@ -15,6 +20,8 @@ mod at {
     /// From the extended table on.
     pub const FEATURES: usize = 5;
 }
+
+const LONGEST_US: u64 = 30_000_000;
 
 /// Intel's and Sharp's extended commands.
 const COMMAND_SET: usize = 0x0001;
@@ -25,6 +32,9 @@ const LOCKED_AT_POWER_UP: usize = 1 << 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chips {
     pub(crate) locked: bool,
+    /// How long a buffered program and an erase take at most, in microseconds.
+    pub(crate) program_us: u64,
+    pub(crate) erase_us: u64,
 }
 
 /// Reads the table, which the chips show now.
@@ -52,7 +62,18 @@ pub(crate) fn chips(bank: &mut impl Bank, block_size: usize, blocks: usize) -> R
     if extended == 0 || mark != [Some(b'P'), Some(b'R'), Some(b'I')].map(|byte| byte.map(usize::from)) {
         return Err(Wrong::CommandSet);
     }
-    Ok(Chips { locked: whole(bank, extended + at::FEATURES)? & LOCKED_AT_POWER_UP != 0 })
+    let locked = whole(bank, extended + at::FEATURES)? & LOCKED_AT_POWER_UP != 0;
+    let program_us = time(bank, at::PROGRAM, at::MOST_PROGRAM, 1)?;
+    let erase_us = time(bank, at::ERASE, at::MOST_ERASE, 1000)?;
+    Ok(Chips { locked, program_us, erase_us })
+}
+
+/// The longest that something takes, of which the table has two exponents. Who says nothing, or more, has as long as any chip.
+fn time(bank: &mut impl Bank, typical: usize, most: usize, unit_us: u64) -> Result<u64, Wrong> {
+    let (typical, most) = (whole(bank, typical)?, whole(bank, most)?);
+    let said = u32::try_from(typical + most).ok().filter(|_| typical > 0);
+    let longest = said.filter(|exponent| *exponent < 32).map(|exponent| unit_us << exponent);
+    Ok(longest.map_or(LONGEST_US, |longest| longest.min(LONGEST_US)))
 }
 
 /// A byte of the table, of which both chips say the same.

@@ -65,6 +65,123 @@ fn while_the_chips_are_at_work_it_is_busy_and_shows_nothing() {
     assert_eq!(read(&mut cfi, 0, 4), [1; 4]);
 }
 
+/// Polls, a tenth of a millisecond after the other, for so long.
+fn polled(cfi: &mut Cfi<Model>, now: &mut u64, micros: u64) -> Progress {
+    let end = *now + micros;
+    while *now < end {
+        *now += 100;
+        cfi.set_time(*now);
+        if cfi.poll() != Progress::Busy {
+            break;
+        }
+    }
+    cfi.poll()
+}
+
+/// A chip that is never ready has failed after twice what it says that it takes; what it holds is not known before it is
+/// ready, and then all is well.
+#[test]
+fn a_chip_that_is_never_ready_has_failed_and_can_be_used_when_it_is() {
+    for (erase, most) in [(false, 512), (true, 4_096_000)] {
+        for lanes in [&[0][..], &[1], &[0, 1]] {
+            let (model, mut now) = (Model::new(), 5);
+            let mut cfi = found(&model);
+            cfi.set_time(now);
+            let set = |takes| lanes.iter().for_each(|lane| model.0.borrow_mut()[*lane].takes = takes);
+            set(usize::MAX);
+            if erase {
+                cfi.begin_erase(1)
+            } else {
+                cfi.begin_program(BLOCK, &[0; 8])
+            }
+            assert_eq!(polled(&mut cfi, &mut now, 2 * most), Progress::Busy, "{erase} {lanes:?}");
+            assert_eq!(polled(&mut cfi, &mut now, 300), Progress::Failed);
+            for _ in 0..2 {
+                assert!(!cfi.read(0, &mut [0; 4]));
+                cfi.begin_program(0, &[1; 4]);
+                assert_eq!(cfi.poll(), Progress::Failed);
+                cfi.begin_erase(0);
+                assert_eq!(cfi.poll(), Progress::Failed);
+            }
+            set(0);
+            model.both(|chip| chip.busy = 0);
+            // What it was late with it has done meanwhile.
+            assert_eq!(read(&mut cfi, BLOCK, 8), if erase { [0xff; 8] } else { [0; 8] });
+            cfi.begin_erase(1);
+            assert_eq!(polled(&mut cfi, &mut now, 1000), Progress::Done);
+            cfi.begin_program(BLOCK, &[3; 8]);
+            assert_eq!(polled(&mut cfi, &mut now, 1000), Progress::Done);
+            assert_eq!(read(&mut cfi, BLOCK, 8), [3; 8]);
+        }
+    }
+}
+
+/// A chip that takes all its time is waited for, whoever else has the processor meanwhile.
+#[test]
+fn a_chip_that_was_ready_when_it_was_looked_at_was_in_time() {
+    let model = Model::new();
+    let mut cfi = found(&model);
+    model.both(|chip| chip.takes = 1);
+    cfi.begin_program(0, &[1; 4]);
+    cfi.set_time(1 << 40);
+    assert_eq!(cfi.poll(), Progress::Done);
+}
+
+/// What was begun never reaches the chips, which go on showing what they hold, whatever that looks like.
+#[test]
+fn a_command_that_is_lost_is_never_taken_for_one_that_was_done() {
+    for (erase, stands) in [false, true].into_iter().flat_map(|erase| [0x00, 0x7f, 0x80].map(|byte| (erase, byte))) {
+        for lanes in [&[0][..], &[1], &[0, 1]] {
+            let (model, mut now) = (Model::new(), 5);
+            let mut cfi = found(&model);
+            cfi.begin_program(0, &[stands; 4]);
+            assert_eq!(polled(&mut cfi, &mut now, 1000), Progress::Done);
+            let set = |deaf| lanes.iter().for_each(|lane| model.0.borrow_mut()[*lane].deaf = deaf);
+            set(true);
+            if erase {
+                cfi.begin_erase(0)
+            } else {
+                cfi.begin_program(0, &[0x15 & stands; 4])
+            }
+            let done = if erase { 0xff } else { 0x15 & stands };
+            let said = polled(&mut cfi, &mut now, 10_000_000);
+            let mut shown = [0; 4];
+            let wrong = !cfi.read(0, &mut shown) || shown != [done; 4];
+            assert!(
+                said == Progress::Failed || (said == Progress::Done && (wrong || stands == 0)),
+                "{said:?} {shown:x?}"
+            );
+            set(false);
+            cfi.begin_erase(0);
+            assert_eq!(polled(&mut cfi, &mut now, 1000), Progress::Done);
+            cfi.begin_program(0, &[9; 4]);
+            assert_eq!(polled(&mut cfi, &mut now, 1000), Progress::Done);
+            assert_eq!(read(&mut cfi, 0, 8), [9, 9, 9, 9, 0xff, 0xff, 0xff, 0xff]);
+        }
+    }
+}
+
+#[test]
+fn how_long_it_may_take_is_what_the_chips_say_within_reason() {
+    let waits = |at: usize, bytes: [u8; 2]| {
+        let (model, mut now) = (Model::new(), 0);
+        model.both(|chip| (chip.table[at], chip.table[at + 4], chip.takes) = (bytes[0], bytes[1], usize::MAX));
+        let mut cfi = found(&model);
+        cfi.set_time(now);
+        if at == 0x21 {
+            cfi.begin_erase(0)
+        } else {
+            cfi.begin_program(0, &[0; 4])
+        }
+        polled(&mut cfi, &mut now, 100_000_000);
+        now
+    };
+    assert_eq!((waits(0x20, [7, 4]), waits(0x21, [10, 2])), (4200, 8_192_200));
+    for bytes in [[0, 0], [0, 4], [255, 255], [20, 20]] {
+        assert_eq!((waits(0x20, bytes), waits(0x21, bytes)), (60_000_200, 60_000_200), "{bytes:?}");
+    }
+}
+
 #[test]
 fn a_buffer_that_is_not_free_is_asked_for_again() {
     let model = Model::new();
@@ -76,6 +193,17 @@ fn a_buffer_that_is_not_free_is_asked_for_again() {
     }
     assert_eq!(cfi.poll(), Progress::Done);
     assert_eq!(read(&mut cfi, 64, 64), [7; 64]);
+    // Nor for ever.
+    let mut now = 0;
+    model.0.borrow_mut()[1].full = usize::MAX;
+    cfi.begin_program(128, &[7; 64]);
+    assert_eq!(polled(&mut cfi, &mut now, 1100), Progress::Busy);
+    assert_eq!(polled(&mut cfi, &mut now, 300), Progress::Failed);
+    assert_eq!(read(&mut cfi, 64, 128), [[7; 64], [0xff; 64]].concat());
+    model.0.borrow_mut()[1].full = 0;
+    cfi.begin_program(128, &[7; 64]);
+    assert_eq!(polled(&mut cfi, &mut now, 300), Progress::Done);
+    assert_eq!(read(&mut cfi, 64, 128), [7; 128]);
 }
 
 #[test]

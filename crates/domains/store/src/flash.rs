@@ -1,5 +1,7 @@
 //! What `store` writes to: a NOR flash, whatever stands for one.
 
+use shm::Micros;
+
 /// The most that is programmed at once, in bytes.
 pub const PAGE: usize = 64;
 
@@ -33,6 +35,9 @@ pub trait Flash {
 
     /// Begins to erase a block.
     fn begin_erase(&mut self, block: usize);
+
+    /// The time, in microseconds, before anything else in a step. One that may never be ready needs it, so as to give up.
+    fn set_time(&mut self, _: Micros) {}
 
     /// Goes on with what was begun, a bounded piece of it, and says how it stands.
     fn poll(&mut self) -> Progress;

@@ -20,7 +20,7 @@ use calls::store::{
     BLOCKS, BlockPlace, CONFIGURATIONS, COPIES, FindReply, MAX_BLOCKS, RECORDS, Refusal, SEALED, SEALED_BLOCK,
     for_keystore, for_lifecycle,
 };
-use shm::mailbox::Server;
+use shm::{Micros, mailbox::Server};
 
 pub use flash::{Absent, Flash, PAGE, Progress, WORD};
 pub use log::{Log, Outcome, Stands};
@@ -84,7 +84,8 @@ impl<F: Flash> Store<F> {
 
     /// Handles what has arrived, a bounded piece of it; true if there is more to do at once. While the flash is busy there
     /// is: nobody tells when it is ready.
-    pub fn step(&mut self, ports: &mut Ports<'_>) -> bool {
+    pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
+        self.flash.set_time(now);
         for _ in 0..PIECES {
             let Some(asked) = self.asked else {
                 if !self.take(ports) {

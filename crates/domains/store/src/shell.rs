@@ -46,8 +46,8 @@ pub fn start<'a, M: Machine<'a>>(on: &mut M) -> Shell<'a, M::Channel, M::Flash> 
 }
 
 impl<C: pd::Channel, F: Flash> Domain for Shell<'_, C, F> {
-    fn step(&mut self, _: &Wake) -> bool {
-        let more = self.core.step(&mut self.ports);
+    fn step(&mut self, wake: &Wake) -> bool {
+        let more = self.core.step(wake.now, &mut self.ports);
         self.ports.signals(|channel| match channel {
             Channel::Keystore => self.keystore.notify(),
             Channel::Lifecycle => self.lifecycle.notify(),
