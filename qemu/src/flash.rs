@@ -35,6 +35,15 @@ impl Flash {
         Ok(path)
     }
 
+    /// The blocks that are the board's.
+    pub(crate) fn read(&self, dir: &Path) -> Result<Vec<u8>> {
+        let path = dir.join(NAME);
+        let mut bytes = vec![0; usize::try_from(self.length)?];
+        let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, self.at));
+        read.with_context(|| path.display().to_string())?;
+        Ok(bytes)
+    }
+
     fn make(&self, path: &Path) -> Result<()> {
         match path.metadata() {
             Ok(there) => {
@@ -77,7 +86,8 @@ mod tests {
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(b"identity", 0x8000).unwrap();
         flash.of(dir.path()).unwrap();
-        assert_eq!(fs::read(&path).unwrap()[0x8000..0x8008], *b"identity");
+        let blocks = flash.read(dir.path()).unwrap();
+        assert_eq!((&blocks[..8], blocks.len()), (&b"identity"[..], 0x1000));
         // Another board's.
         let other = Flash { size: 2 << 20, ..flash };
         assert!(other.of(dir.path()).unwrap_err().root_cause().to_string().contains("no flash of this board"));

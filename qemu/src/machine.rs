@@ -70,6 +70,11 @@ pub fn program(board: &str) -> Result<String> {
     Ok(Line::of(board)?.program)
 }
 
+/// What stands in the flash of the machine in this directory: the blocks that are the board's.
+pub fn flash(board: &str, dir: &Path) -> Result<Vec<u8>> {
+    Line::of(board)?.flash.read(dir)
+}
+
 /// What is on the outside of a machine.
 pub struct Setup<'a> {
     pub board: &'a str,

@@ -79,6 +79,15 @@ impl Admin {
         station.hear(patience, |payload| Answer::parse(payload)?.open(&hello.claim_key, &ephemeral, &open))
     }
 
+    /// Finds the node and opens its gate, if it answers this one time.
+    pub fn try_reach(&mut self, station: &mut Station) -> Option<(HelloBody, [u8; 16])> {
+        let find = self.find(station);
+        station.announce(find.as_bytes());
+        let hello = self.hear_hello(station, 3 * REPEAT)?;
+        let token = self.try_open(station, &hello, 3 * REPEAT)?;
+        Some((hello, token))
+    }
+
     /// Finds the node and opens its gate.
     pub fn reach(&mut self, station: &mut Station) -> (HelloBody, [u8; 16]) {
         for _ in 0..20 {
@@ -250,7 +259,7 @@ pub fn grant_text(binding: &Binding, configuration: &[u8]) -> Vec<u8> {
 
 /// Connects to the claim endpoint; a SYN may be lost like any frame.
 pub fn connect(station: &mut Station, hello: &HelloBody) -> Result<SocketHandle, Silence> {
-    station.connect(hello.address, CLAIM_PORT, PATIENCE / 6).map_err(|_| Silence)
+    station.connect(hello.address, CLAIM_PORT, station.patience.min(PATIENCE / 6)).map_err(|_| Silence)
 }
 
 /// The WebSocket upgrade, by tungstenite.

@@ -8,11 +8,11 @@ use std::{
     net::Ipv6Addr,
     path::Path,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crypto::AnchorPublic;
-use lab::{Lab, NATIVE, NodeOptions, Seen};
+use lab::{Cutter, Lab, NATIVE, NodeOptions, Seen};
 use segment::switch::{Impairment, MAX_FRAME};
 use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
@@ -166,9 +166,50 @@ impl Node {
 
     /// Cuts its power and switches it on again. What its console has said before is forgotten.
     pub fn reboot(&mut self) {
+        self.cut();
+        self.on();
+    }
+
+    /// Cuts its power, and waits until nothing of it is left.
+    pub fn cut(&mut self) {
         self.node.cut();
+    }
+
+    /// Switches it on.
+    pub fn on(&mut self) {
         self.from.set(0);
         self.node.on().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Makes another device of it, which is off.
+    pub fn wipe(&mut self) {
+        self.cut();
+        self.node.wipe().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    pub fn cutter(&self) -> Cutter {
+        self.node.cutter()
+    }
+
+    /// What stands in its flash.
+    pub fn flash(&self) -> Vec<u8> {
+        self.node.flash().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// F, if its console has shown it so far.
+    pub fn shown(&self) -> Option<Key> {
+        // Power may go within the line.
+        self.node.seen().fiduciary.filter(|hex| hex.len() == 64).map(|hex| key(&hex))
+    }
+
+    /// Waits so long for the line, at most until its power goes.
+    pub fn says(&self, patience: Duration, wanted: impl Fn(&str) -> bool) -> bool {
+        let from = self.from.get();
+        let look = |seen: &Seen| match seen.lines[from..].iter().any(|line| wanted(line)) {
+            false if seen.ended || seen.off => Some(false),
+            said => said.then_some(true),
+        };
+        self.node.wait(patience, look).unwrap_or(false)
     }
 
     /// Waits until `look` finds what it looks for on the console.
@@ -211,9 +252,7 @@ impl Node {
 
     /// F, as the console shows it.
     pub fn fiduciary(&self) -> Key {
-        let hex = self.wait("identity", |seen| seen.fiduciary.clone());
-        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
-        std::array::from_fn(|i| byte(2 * i))
+        key(&self.wait("identity", |seen| seen.fiduciary.clone()))
     }
 
     /// Where it is on the link, as the console shows it.
@@ -262,6 +301,11 @@ impl Node {
         // On seL4 the node itself says it.
         told.chain(seen.lines.into_iter().filter(|line| line.contains(" died; "))).collect()
     }
+}
+
+/// A key in hexadecimal.
+fn key(hex: &str) -> Key {
+    std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
 }
 
 /// A domain's fuse in its memory.

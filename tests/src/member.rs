@@ -8,15 +8,16 @@ use crypto::{Secret, dh_public};
 use lab::NodeOptions;
 use policy::{Configuration, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
 use wire::{
-    Key, MESH_PORT, U32, U64,
-    binding::{Binding, configuration_hash},
+    Hash, Key, MESH_PORT, U32, U64,
+    binding::{Binding, ForkRecord, configuration_hash},
     command::{self, Command},
+    link::HelloBody,
     update::{CHUNK, ChunkHead, UpdateHead},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    admin::{Admin, fresh},
+    admin::{Admin, Session, Silence, fresh},
     bed::{self, Bed, Node},
     host::Host,
     station::Station,
@@ -189,13 +190,15 @@ impl Drop for Member {
     }
 }
 
-/// A node in a mesh, and what its administrator keeps.
+/// A node that is in a mesh or will be, and what its administrator keeps.
 pub struct Claimed {
     pub node: Node,
     pub admin: Admin,
     pub station: Station,
     pub binding: Binding,
     pub configuration: Configuration,
+    /// Of the record that it has shown in a claim.
+    pub fork: Option<Hash>,
     claim_key: Key,
     commands: u32,
 }
@@ -203,28 +206,77 @@ pub struct Claimed {
 impl Claimed {
     /// Boots a node and claims it with these peers and rules. `tenant`: the program in the workload's place.
     pub fn new(bed: &Bed, peers: Vec<Peer>, rules: &[&str], tenant: Option<&str>) -> Self {
-        let mut admin = Admin::new(fresh());
-        let node = bed.node(NodeOptions { tenant: tenant.map(str::to_owned), ..bed::image(&admin.public()) });
+        let with_tenant = |options| NodeOptions { tenant: tenant.map(str::to_owned), ..options };
+        let mut this = Self::in_hold(bed, peers, rules, with_tenant);
+        let (hello, token) = this.admin.reach(&mut this.station);
+        this.claim(&hello, &token).expect("the gate is open, and nobody breaks the exchange");
+        this.node.wait_phase("claimed");
+        this
+    }
+
+    /// Boots a node that is to be claimed with these peers and rules. Its binding means nothing yet.
+    pub fn in_hold(
+        bed: &Bed,
+        peers: Vec<Peer>,
+        rules: &[&str],
+        options: impl FnOnce(NodeOptions) -> NodeOptions,
+    ) -> Self {
+        let admin = Admin::new(fresh());
+        let node = bed.node(options(bed::image(&admin.public())));
         node.wait_phase("hold");
-        let mut station = bed.station("admin", 1);
+        let station = bed.station("admin", 1);
         let configuration = Configuration {
             addresses: own().into_iter().collect(),
             underlay: Some(Underlay { address: Prefix { ip: outer6(NODE).octets(), length: 64 }, gateway: None }),
             peers: peers.into_iter().collect(),
             rules: parse(rules).into_iter().collect(),
         };
-        let bytes = bytes(&configuration);
-        let (hello, token) = admin.reach(&mut station);
-        let mut session = admin.session(&mut station, &hello, &token).expect("the gate is open");
-        let identity = session.identity(&mut station, &hello.fiduciary).expect("the identity");
-        let binding = admin.binding(&identity, &bytes);
-        session.grant(&mut station, &binding, &bytes);
-        let message = session.pairing(&mut station, &binding).expect("the pairing record");
-        session.acknowledge(&mut station, &message.record);
-        node.wait_phase("claimed");
+        let binding = Binding::new_zeroed();
+        Self { node, admin, station, binding, configuration, fork: None, claim_key: [0; 32], commands: 1_000 }
+    }
+
+    /// Claims the node, whose gate is open; if it has committed the binding, goes on with that.
+    pub fn claim(&mut self, hello: &HelloBody, token: &[u8; 16]) -> Result<(), Silence> {
+        let bytes = bytes(&self.configuration);
+        let mut session = self.admin.session(&mut self.station, hello, token)?;
+        let outcome = self.grant(&mut session, hello, &bytes);
         // The host's own connection is no part of what follows.
-        station.vanish(session.handle);
-        Self { node, admin, station, binding, configuration, claim_key: hello.claim_key, commands: 1_000 }
+        self.station.vanish(session.handle);
+        outcome
+    }
+
+    fn grant(&mut self, session: &mut Session, hello: &HelloBody, bytes: &[u8]) -> Result<(), Silence> {
+        let Self { admin, station, .. } = self;
+        let identity = session.identity(station, &hello.fiduciary)?;
+        let fork = ForkRecord::hash(identity.fork());
+        assert!(self.fork.replace(fork).is_none_or(|before| before == fork), "another fork record");
+        if identity.committed == 0 {
+            self.binding = admin.binding(&identity, bytes);
+        }
+        session.grant(station, &self.binding, bytes);
+        let message = session.pairing(station, &self.binding)?;
+        session.acknowledge(station, &message.record);
+        self.claim_key = hello.claim_key;
+        Ok(())
+    }
+
+    /// Cuts the node's power and switches it on again: it is a member, with nobody's help.
+    pub fn reboot(&mut self) {
+        self.node.cut();
+        self.on();
+        self.node.wait_phase("claimed");
+    }
+
+    /// Switches the node on. It takes no find and no command of the blocks of counters that were reserved before.
+    pub fn on(&mut self) {
+        self.node.on();
+        self.leave_blocks();
+    }
+
+    /// The next find and the next command are of blocks of counters that the node has yet to reserve.
+    pub fn leave_blocks(&mut self) {
+        self.admin.counter += 1 << 16;
+        self.commands += 64;
     }
 
     /// The next command, as the authority makes it.
@@ -237,6 +289,11 @@ impl Claimed {
     /// The counter of the last command.
     pub fn counter(&self) -> u32 {
         self.commands
+    }
+
+    /// The hash of a configuration.
+    pub fn hash(configuration: &Configuration) -> Hash {
+        configuration_hash(&bytes(configuration))
     }
 
     /// An update to this configuration: its head and the datagrams of its chunks.

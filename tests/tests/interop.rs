@@ -36,6 +36,12 @@ fn pair(bed: &Bed, what: Implementation, preshared: bool, keepalive_s: u16, rule
     (member, node)
 }
 
+/// The node's power is cut, and the session with this peer, who knows nothing of it, is there again.
+fn comes_back(node: &mut Claimed, member: &mut Member) {
+    node.reboot();
+    member.ping();
+}
+
 #[test]
 fn the_node_opens_the_session_and_again_when_its_power_was_cut() {
     for what in BOTH {
@@ -46,8 +52,7 @@ fn the_node_opens_the_session_and_again_when_its_power_was_cut() {
         node.node.wait_line(|line| line == "genesis: joined");
         member.ping();
         // The peer takes no handshake that is not younger than the last.
-        node.node.reboot();
-        node.node.wait_phase("claimed");
+        node.reboot();
         node.node.wait_line(|line| line == "genesis: joined");
         member.ping();
     }
@@ -57,10 +62,11 @@ fn the_node_opens_the_session_and_again_when_its_power_was_cut() {
 fn the_peer_opens_the_session() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, false, 0, &[ECHO]);
+        let (mut member, mut node) = pair(&bed, what, false, 0, &[ECHO]);
         member.meet(&node, true);
         member.ping();
         node.node.wait_line(|line| line == "genesis: joined");
+        comes_back(&mut node, &mut member);
     }
 }
 
@@ -71,40 +77,53 @@ fn another_preshared_key_makes_no_session() {
     let mut peer = member.as_peer(Role::Authority, 0);
     peer.preshared = Some(policy::Preshared([7; 32]));
     let mut other = Member::start(&bed, "other", 3, Implementation::WireguardGo, true);
-    let node = Claimed::new(&bed, vec![peer, other.as_peer(Role::Authority, 0)], &[ECHO], None);
+    let mut node = Claimed::new(&bed, vec![peer, other.as_peer(Role::Authority, 0)], &[ECHO], None);
     member.meet(&node, true);
-    let probe = format!("ping -n -c 3 -i 0.5 -W 1 {}", node4());
-    assert!(!member.host.hears(&probe), "an answer without the key");
-    assert_eq!(member.last_handshake(), 0);
-    // The node was there all the time.
     other.meet(&node, true);
-    other.ping();
+    for powered in 0..2 {
+        if powered == 1 {
+            node.reboot();
+        }
+        let probe = format!("ping -n -c 3 -i 0.5 -W 1 {}", node4());
+        assert!(!member.host.hears(&probe), "an answer without the key");
+        assert_eq!(member.last_handshake(), 0);
+        // The node was there all the time.
+        other.ping();
+    }
 }
 
 #[test]
 fn bulk_tcp_arrives_whole_each_way() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, true, 0, &TENANT);
+        let (mut member, mut node) = pair(&bed, what, true, 0, &TENANT);
         member.meet(&node, true);
         member.ping();
-        transfer(&mut member, megabytes() << 20);
+        push(&mut member, megabytes() << 20);
+        comes_back(&mut node, &mut member);
+        pull(&mut member, megabytes() << 20);
     }
 }
 
-fn transfer(member: &mut Member, bytes: u64) {
-    for (way, port) in [("push", SINK), ("pull", SOURCE)] {
-        let command = member.probe(&format!("{way} {}:{port} {bytes}", node4()));
-        let said = member.host.run_within(&command, 10 * PATIENCE);
-        assert_eq!(said.code, 0, "{way}: {}", said.text);
-    }
+fn push(member: &mut Member, bytes: u64) {
+    transfer(member, "push", SINK, bytes);
+}
+
+fn pull(member: &mut Member, bytes: u64) {
+    transfer(member, "pull", SOURCE, bytes);
+}
+
+fn transfer(member: &mut Member, way: &str, port: u16, bytes: u64) {
+    let command = member.probe(&format!("{way} {}:{port} {bytes}", node4()));
+    let said = member.host.run_within(&command, 10 * PATIENCE);
+    assert_eq!(said.code, 0, "{way}: {}", said.text);
 }
 
 #[test]
 fn loss_and_reordering_slow_tcp_and_break_nothing() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, false, 0, &TENANT);
+        let (mut member, mut node) = pair(&bed, what, false, 0, &TENANT);
         member.meet(&node, true);
         member.ping();
         let mut ways = [(0_u64, Vec::new()), (0, Vec::new())];
@@ -118,8 +137,10 @@ fn loss_and_reordering_slow_tcp_and_break_nothing() {
             if frame.is_empty() || *count % 101 == 0 { Fate::Drop } else { Fate::Pass }
         };
         bed.impair(node.node.name(), Some(Box::new(impairment)));
-        transfer(&mut member, 1 << 20);
+        push(&mut member, 1 << 20);
+        pull(&mut member, 1 << 20);
         bed.impair(node.node.name(), None);
+        comes_back(&mut node, &mut member);
     }
 }
 
@@ -129,7 +150,7 @@ fn a_session_is_made_anew_after_the_rekey_time() {
     let mut members = [(1, Implementation::WireguardGo), (3, Implementation::Boringtun)]
         .map(|(number, what)| Member::start(&bed, &format!("member-{number}"), number, what, true));
     let peers = members.iter_mut().map(|member| member.as_peer(Role::Authority, 0)).collect();
-    let node = Claimed::new(&bed, peers, &[ECHO], None);
+    let mut node = Claimed::new(&bed, peers, &[ECHO], None);
     let before = members.each_mut().map(|member| {
         member.meet(&node, true);
         member.ping();
@@ -146,13 +167,16 @@ fn a_session_is_made_anew_after_the_rekey_time() {
         assert_eq!(said.code, 0, "{}", said.text);
         member.ping();
     }
+    // Its timestamps rise, over rekeying and over the power.
+    node.reboot();
+    members.iter_mut().for_each(Member::ping);
 }
 
 #[test]
-fn a_peer_that_moves_is_followed() {
+fn a_peer_that_moves_is_followed_until_the_power_goes() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, true, 0, &[ECHO]);
+        let (mut member, mut node) = pair(&bed, what, true, 0, &[ECHO]);
         member.meet(&node, true);
         member.ping();
         let link = member.host.link_local();
@@ -163,6 +187,12 @@ fn a_peer_that_moves_is_followed() {
         );
         member.host.ok(&moved);
         member.ping();
+        // Then the node looks where its configuration has the peer, and answers no solicitation from elsewhere.
+        node.reboot();
+        assert!(!member.host.hears(&format!("ping -n -c 2 -i 0.5 -W 1 {}", node4())), "a stranger's address");
+        let back = format!("ip address add {link}/64 dev lab0 nodad && ip address add {}/64 dev lab0 nodad", outer6(1));
+        member.host.ok(&back);
+        member.ping();
     }
 }
 
@@ -170,10 +200,15 @@ fn a_peer_that_moves_is_followed() {
 fn a_peer_that_starts_anew_is_a_peer_again() {
     for what in BOTH {
         let bed = Bed::new();
-        let (mut member, node) = pair(&bed, what, true, 0, &[ECHO]);
+        let (mut member, mut node) = pair(&bed, what, true, 0, &[ECHO]);
         member.meet(&node, true);
         member.ping();
         member.restart();
+        member.meet(&node, true);
+        member.ping();
+        // Both at once.
+        member.restart();
+        node.reboot();
         member.meet(&node, true);
         member.ping();
     }
@@ -182,13 +217,15 @@ fn a_peer_that_starts_anew_is_a_peer_again() {
 #[test]
 fn the_wire_is_wireguard_as_tshark_reads_it() {
     let bed = Bed::new();
-    let (mut member, node) = pair(&bed, Implementation::WireguardGo, true, 1, &[ECHO]);
+    let (mut member, mut node) = pair(&bed, Implementation::WireguardGo, true, 1, &[ECHO]);
     member.meet(&node, true);
     member.ping();
     // A second handshake, opened by the other side.
     member.restart();
     member.meet(&node, true);
     member.ping();
+    // And one of the node's, after its power was cut.
+    comes_back(&mut node, &mut member);
     let record = bed.segment().join("segment.pcapng");
     let fields = ["-T", "fields", "-e", "ipv6.src", "-e", "wg.type", "-e", "udp.length", "-e", "_ws.malformed"];
     let output = Command::new("tshark").arg("-r").arg(&record).args(["-Y", "udp.port == 51820"]).args(fields).output();
@@ -218,8 +255,9 @@ fn a_node_with_both_at_once_keeps_them_apart() {
     let bed = Bed::new();
     let mut first = Member::start(&bed, "first", 1, Implementation::WireguardGo, true);
     let mut second = Member::start(&bed, "second", 3, Implementation::Boringtun, false);
-    let peers = vec![first.as_peer(Role::Authority, 0), second.as_peer(Role::Peer, 0)];
-    let node = Claimed::new(&bed, peers, &[ECHO], None);
+    // The node has nothing to say to a peer that is no authority: it begins because it keeps the session alive.
+    let peers = vec![first.as_peer(Role::Authority, 0), second.as_peer(Role::Peer, 1)];
+    let mut node = Claimed::new(&bed, peers, &[ECHO], None);
     first.meet(&node, true);
     second.meet(&node, true);
     first.ping();
@@ -239,4 +277,9 @@ fn a_node_with_both_at_once_keeps_them_apart() {
     );
     assert!(!second.host.hears(&spoof), "another's address");
     first.ping();
+    let before = second.last_handshake();
+    node.reboot();
+    first.ping();
+    second.host.until(&format!("[ $(wg show {} latest-handshakes | cut -f2) -gt {before} ]", second.interface));
+    assert!(!second.host.hears(&format!("ping -n -c 3 -i 0.3 -W 1 {}", node4())), "a rule for another role");
 }

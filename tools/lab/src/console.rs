@@ -39,6 +39,11 @@ impl Seen {
         }
     }
 
+    /// The processes that have not ended.
+    pub(super) fn running(&self) -> BTreeMap<String, u32> {
+        if self.ended { BTreeMap::new() } else { self.processes.clone() }
+    }
+
     pub(super) fn take(&mut self, line: &str) {
         self.lines.push(line.to_owned());
         let Some(words) = line.strip_prefix("genesis: ") else { return };

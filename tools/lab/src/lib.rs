@@ -26,7 +26,7 @@ use tempfile::TempDir;
 pub use self::{
     console::Seen,
     machine::Source,
-    node::{NATIVE, Node, NodeOptions},
+    node::{Cutter, NATIVE, Node, NodeOptions},
     power::{Power, Switch, Wipe, power},
     run::{Run, run},
     stranger::{EXIT_ANSWERED, Stranger, stranger},

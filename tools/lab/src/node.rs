@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -116,6 +116,35 @@ impl Watched {
             changed();
         }
     }
+
+    /// What ends from here on has been switched off.
+    fn switch_off(&self, signal: Option<Signal>) {
+        let mut seen = self.lock();
+        seen.off = true;
+        for pid in seen.running().into_values() {
+            if let (Some(signal), Some(pid)) = (signal, i32::try_from(pid).ok().and_then(Pid::from_raw)) {
+                // Whoever has ended already needs no end.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+}
+
+/// Cuts a node's power from any thread, at the moment at which something is seen. It is of one power-up.
+pub struct Cutter {
+    watched: Arc<Watched>,
+    /// Of the domains that are processes.
+    stopper: Option<Stopper>,
+}
+
+impl Cutter {
+    /// All processes are killed at once. That none is left is [`Node::cut`]'s to wait for.
+    pub fn cut(&self) {
+        self.watched.switch_off(Some(Signal::KILL));
+        if let Some(stopper) = &self.stopper {
+            stopper.stop();
+        }
+    }
 }
 
 impl Node {
@@ -196,13 +225,7 @@ impl Node {
     }
 
     fn end(&mut self, signal: Option<Signal>) {
-        self.watched.lock().off = true;
-        for pid in self.processes().into_values() {
-            if let (Some(signal), Some(pid)) = (signal, i32::try_from(pid).ok().and_then(Pid::from_raw)) {
-                // Whoever has ended already needs no end.
-                let _ = kill_process(pid, signal);
-            }
-        }
+        self.watched.switch_off(signal);
         if let End::Domains(stopper) = &self.end {
             stopper.stop();
         }
@@ -215,6 +238,21 @@ impl Node {
             seen.processes.clear();
             seen.ended = true;
         });
+    }
+
+    /// Who cuts its power where it is not in reach.
+    pub fn cutter(&self) -> Cutter {
+        let stopper = if let End::Domains(stopper) = &self.end { Some(stopper.clone()) } else { None };
+        Cutter { watched: Arc::clone(&self.watched), stopper }
+    }
+
+    /// What stands in its flash.
+    pub fn flash(&self) -> Result<Vec<u8>> {
+        let Device { dir, flash, .. } = &self.boot.device;
+        let Some(flash) = flash else { return qemu::flash(&self.board, dir) };
+        let mut bytes = vec![0; native::flash::SIZE];
+        File::from(flash.try_clone()?).read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Makes another device of it, which has forgotten all: its identity is gone for ever. It must be off.
@@ -261,8 +299,7 @@ impl Node {
 
     /// The processes of the domains that have not died; of a node on a board, the machine's.
     pub fn processes(&self) -> BTreeMap<String, u32> {
-        let seen = self.watched.lock();
-        if seen.ended { BTreeMap::new() } else { seen.processes.clone() }
+        self.watched.lock().running()
     }
 
     /// What is known of the node now.
