@@ -30,7 +30,7 @@ export MICROKIT_SDK
 PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
-SYSTEM_TESTS := admin claim entropy export gate impostor interop mesh revoke silence
+SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop mesh revoke silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := curl iproute2 iputils-ping nftables qemu-system-x86 tshark wireguard-go wireguard-tools
@@ -146,6 +146,18 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults -- --ignored --test-threads=2; \
 	done
+
+# The test prints what was cut where, and what it left.
+.PHONY: cuts
+cuts: need-rust need-cc need-namespaces need-tun have-deps build ## kill whole nodes at 42 points of their life, native and on both seL4 boards, and see what they are then
+	$(CARGO) test --locked --package genesis-tests --test cuts -- --ignored --nocapture
+	@if reason=$$($(MAKE) --no-print-directory have-sel4 2>&1); then \
+	    $(MAKE) --no-print-directory have-deps-sel4; \
+	    for board in $(SEL4_BOARDS); do \
+	        $(MAKE) --no-print-directory image BOARD=$$board CONFIG=release ANCHOR=; echo "== $$board"; \
+	        GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test cuts -- --ignored --nocapture; \
+	    done; \
+	else echo "=== SKIPPED: the same on both boards: $$(head -n 1 <<<"$$reason") ==="; fi
 
 # make sim
 SEED  ?=

@@ -15,6 +15,7 @@ pub mod host;
 pub mod hostile;
 pub mod machine;
 pub mod member;
+pub mod power;
 pub mod seeds;
 pub mod station;
 pub mod targets;
