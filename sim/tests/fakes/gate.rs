@@ -39,6 +39,7 @@ trait Gatekeeper {
     fn serve(&mut self, now: Micros);
     /// What claim sees.
     fn gate(&mut self) -> ClaimGate;
+    fn keystore(&mut self) -> &mut Keystore;
 
     fn ask<O: Operation>(&mut self, request: &O::Request, now: Micros) -> Result<O::Reply, Refusal> {
         self.client().call::<O>(request, now, Patience::ENDLESS);
@@ -57,7 +58,7 @@ pub fn outcome<T>(outcome: Result<T, CallError>) -> Result<T, Refusal> {
 struct Fake {
     lifecycle: fake::Lifecycle,
     client: Client<'static>,
-    keystore: fake::Status,
+    keystore: Keystore,
 }
 
 impl Gatekeeper for Fake {
@@ -67,12 +68,17 @@ impl Gatekeeper for Fake {
 
     fn serve(&mut self, now: Micros) {
         if let Some(call) = self.lifecycle.server.take().expect("a call") {
-            self.lifecycle.answer(now, &call, self.keystore);
+            let status = (self.keystore.status.ownership(), self.keystore.status.configuration);
+            self.lifecycle.answer(now, &call, status, |binding| self.keystore.check_binding(binding));
         }
     }
 
     fn gate(&mut self) -> ClaimGate {
         self.lifecycle.gate
+    }
+
+    fn keystore(&mut self) -> &mut Keystore {
+        &mut self.keystore
     }
 }
 
@@ -92,7 +98,7 @@ impl Fake {
             at_rest: Vec::new(),
             status: (Ownership::Unclaimed, [0; 32]),
         };
-        Self { lifecycle, client, keystore: (Ownership::Unclaimed, [0; 32]) }
+        Self { lifecycle, client, keystore: keystore() }
     }
 
     /// As a test of claim opens the next gate.
@@ -117,6 +123,13 @@ pub struct Real {
     gate: ClaimGate,
 }
 
+/// Of a node that has forked.
+fn keystore() -> Keystore {
+    let mut status = StatusReply::new_zeroed();
+    (status.state, status.forked) = (State::Ready as u8, 1);
+    Keystore { status, counter: 0, identity: None, bound: None }
+}
+
 fn duplex() -> Duplex<'static, SLOT> {
     Duplex::new(ReadWrite::new(region()), ReadOnly::new(region())).expect("room")
 }
@@ -132,8 +145,6 @@ impl Real {
         let ((beacon, from_beacon), (claim, from_claim), (mesh, from_mesh)) = (mailbox(), mailbox(), mailbox());
         let (gates, reports) = (region(), region());
         writer(reports).publish(&Report { mac: [2; 6], up: 1, zero: 0 });
-        let mut status = StatusReply::new_zeroed();
-        (status.state, status.forked) = (State::Ready as u8, 1);
         let mut real = Self {
             core: Lifecycle::new(Params { scan_ms: 0.into(), ..Params::DEFAULT }),
             ports: Ports {
@@ -155,7 +166,7 @@ impl Real {
             beacon,
             claim,
             mesh,
-            keystore: Keystore { status, counter: 0 },
+            keystore: keystore(),
             server,
             flash: Store::new(),
             store,
@@ -217,6 +228,10 @@ impl Gatekeeper for Real {
         }
         self.gate
     }
+
+    fn keystore(&mut self) -> &mut Keystore {
+        &mut self.keystore
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -243,9 +258,12 @@ enum Action {
 #[derive(Debug, Clone, Copy)]
 enum Flaw {
     Hash,
+    Signature,
     Length,
     Endless,
 }
+
+const FLAWS: [Flaw; 4] = [Flaw::Hash, Flaw::Signature, Flaw::Length, Flaw::Endless];
 
 /// One that can be read.
 fn configuration(n: u8) -> Vec<u8> {
@@ -263,11 +281,12 @@ fn call(at: &mut impl Gatekeeper, action: Action, now: Micros) -> Result<u32, Re
             let bytes = configuration(n);
             let mut request = StageRequest::new_zeroed();
             (request.gate, request.length) = (number(mine), bytes.len() as u64);
-            request.hash = configuration_hash(&bytes);
+            request.binding = at.keystore().bind(configuration_hash(&bytes));
             request.configuration[..bytes.len()].copy_from_slice(&bytes);
             match flaw {
                 None => {}
-                Some(Flaw::Hash) => request.hash[0] ^= 1,
+                Some(Flaw::Hash) => request.binding.configuration[0] ^= 1,
+                Some(Flaw::Signature) => request.binding.signature[0] ^= 1,
                 Some(Flaw::Length) => request.length -= 1,
                 Some(Flaw::Endless) => request.length = u64::MAX,
             }
@@ -292,7 +311,7 @@ fn compare(actions: &[Action]) -> Vec<Result<u32, Refusal>> {
     let mut outcomes = Vec::new();
     for (at, action) in actions.iter().enumerate() {
         let now = NOW + PAUSE * at as Micros;
-        let owner = fake.keystore.0;
+        let owner = fake.keystore.status.ownership();
         match *action {
             Action::Open => {
                 let peer = Station::new([0xfe; 16], [4; 6]);
@@ -303,13 +322,14 @@ fn compare(actions: &[Action]) -> Vec<Result<u32, Refusal>> {
             }
             Action::Commit(n) if owner == Ownership::Unclaimed => {
                 let hash: Hash = configuration_hash(&configuration(n));
-                (real.keystore.status.ownership, real.keystore.status.configuration) =
-                    (Ownership::Committed as u8, hash);
-                fake.keystore = (Ownership::Committed, hash);
+                for keystore in [&mut real.keystore, &mut fake.keystore] {
+                    (keystore.status.ownership, keystore.status.configuration) = (Ownership::Committed as u8, hash);
+                }
             }
             Action::Claim if owner == Ownership::Committed => {
-                real.keystore.status.ownership = Ownership::Claimed as u8;
-                fake.keystore.0 = Ownership::Claimed;
+                for keystore in [&mut real.keystore, &mut fake.keystore] {
+                    keystore.status.ownership = Ownership::Claimed as u8;
+                }
             }
             Action::Commit(_) | Action::Claim => {}
             action => {
@@ -327,8 +347,7 @@ fn compare(actions: &[Action]) -> Vec<Result<u32, Refusal>> {
 fn the_lifecycle_of_claims_tests_is_lifecycle_at_every_step_of_a_claim() {
     let good = |configuration| Action::Staged { mine: true, configuration, flaw: None };
     let mut calls = vec![Action::Foreign, good(1), good(2)];
-    let flaws = [Flaw::Hash, Flaw::Length, Flaw::Endless];
-    calls.extend(flaws.map(|flaw| Action::Staged { mine: true, configuration: 1, flaw: Some(flaw) }));
+    calls.extend(FLAWS.map(|flaw| Action::Staged { mine: true, configuration: 1, flaw: Some(flaw) }));
     calls.push(Action::Staged { mine: false, configuration: 1, flaw: None });
     for mine in [false, true] {
         calls.extend([Action::Started(mine), Action::Committed(mine), Action::Acknowledged(mine)]);
@@ -341,7 +360,7 @@ fn the_lifecycle_of_claims_tests_is_lifecycle_at_every_step_of_a_claim() {
     }
     actions.extend([Action::Open, Action::Acknowledged(true)]);
     let outcomes = compare(&actions);
-    for refusal in [Refusal::Gate, Refusal::Phase, Refusal::Configuration, Refusal::NotAllowed] {
+    for refusal in [Refusal::Gate, Refusal::Phase, Refusal::Configuration, Refusal::Binding, Refusal::NotAllowed] {
         assert!(outcomes.contains(&Err(refusal)), "nothing was refused as {refusal:?}");
     }
     assert_eq!(outcomes.last(), Some(&Ok(0)), "the claim did not become final");
@@ -349,7 +368,7 @@ fn the_lifecycle_of_claims_tests_is_lifecycle_at_every_step_of_a_claim() {
 
 fn action() -> impl Strategy<Value = Action> {
     let mine = || proptest::bool::weighted(0.8);
-    let flaw = proptest::option::weighted(0.2, proptest::sample::select(&[Flaw::Hash, Flaw::Length, Flaw::Endless]));
+    let flaw = proptest::option::weighted(0.2, proptest::sample::select(&FLAWS));
     let staged =
         (mine(), 1u8..3, flaw).prop_map(|(mine, configuration, flaw)| Action::Staged { mine, configuration, flaw });
     prop_oneof![

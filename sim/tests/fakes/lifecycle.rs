@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use shm::mailbox::{Client, Server};
 use wire::{
     Hash, Key, U64,
-    binding::{Binding, PairingRecord},
+    binding::{Binding, Identity, PairingRecord},
     update::UpdateHead,
 };
 use zerocopy::FromZeros;
@@ -30,6 +30,8 @@ use super::{
 enum Event {
     /// There are keys.
     Ready,
+    /// Claim has it show what it is, with a nonce.
+    Shown,
     Committed,
     Acknowledged,
     EntropyLost,
@@ -63,13 +65,15 @@ impl Keystore for Fake {
 impl Eventful for Fake {
     fn new() -> Self {
         let (client, server) = mailbox();
-        Self { keystore: fake::Keystore { status: StatusReply::new_zeroed(), counter: 0 }, client, server }
+        let status = StatusReply::new_zeroed();
+        Self { keystore: fake::Keystore { status, counter: 0, identity: None, bound: None }, client, server }
     }
 
     fn happens(&mut self, event: Event) {
         let status = &mut self.keystore.status;
         match event {
             Event::Ready => status.state = State::Ready as u8,
+            Event::Shown => {}
             Event::Committed => {
                 status.ownership = Ownership::Committed as u8;
                 (status.epoch, status.fleet) = (1, [9; 16]);
@@ -83,6 +87,7 @@ impl Eventful for Fake {
 
 struct Node {
     keystore: Real,
+    identity: Option<Identity>,
     committed: Option<(Binding, PairingRecord)>,
 }
 
@@ -98,18 +103,21 @@ impl Keystore for Node {
 
 impl Eventful for Node {
     fn new() -> Self {
-        Self { keystore: Real::cold(&anchor(), Channel::Lifecycle), committed: None }
+        Self { keystore: Real::cold(&anchor(), Channel::Lifecycle), identity: None, committed: None }
     }
 
     fn happens(&mut self, event: Event) {
         let (claim, keystore) = (Channel::Claim, &mut self.keystore);
         match event {
             Event::Ready => keystore.power_up(),
+            Event::Shown => {
+                self.identity = keystore.ask_from::<for_claim::Identify>(claim, &[0; 32]).ok();
+            }
             Event::Committed => {
                 let identity = keystore.ask_from::<for_claim::Identify>(claim, &[0; 32]).expect("an identity");
                 let binding = bind(&identity).sign(&anchor());
                 let record = keystore.ask_from::<for_claim::Commit>(claim, &binding).expect("a pairing record");
-                self.committed = Some((binding, record));
+                (self.identity, self.committed) = (Some(identity), Some((binding, record)));
             }
             Event::Acknowledged => {
                 let (_, record) = self.committed.expect("a binding");
@@ -133,8 +141,33 @@ enum Flaw {
 }
 
 #[derive(Debug, Clone, Copy)]
+enum Unbound {
+    Nonce,
+    Fiduciary,
+    MeshKey,
+    Fork,
+    Epoch,
+    Counter,
+    Configuration,
+    Signer,
+}
+
+const UNBOUND: [Unbound; 8] = [
+    Unbound::Nonce,
+    Unbound::Fiduciary,
+    Unbound::MeshKey,
+    Unbound::Fork,
+    Unbound::Epoch,
+    Unbound::Counter,
+    Unbound::Configuration,
+    Unbound::Signer,
+];
+
+#[derive(Debug, Clone, Copy)]
 enum Call {
     Status,
+    /// A binding to what was shown last.
+    Bind(Option<Unbound>),
     Fork,
     CloseGate,
     Settle,
@@ -164,11 +197,12 @@ struct Side<K> {
     keystore: K,
     /// What the administrator counts up.
     counter: u64,
+    shown: Option<Identity>,
 }
 
 impl<K: Eventful> Side<K> {
     fn new() -> Self {
-        Self { keystore: K::new(), counter: 1 }
+        Self { keystore: K::new(), counter: 1, shown: None }
     }
 
     fn status(&mut self) -> StatusReply {
@@ -178,6 +212,7 @@ impl<K: Eventful> Side<K> {
     fn make(&mut self, call: Call) -> Result<Facts, Refusal> {
         match call {
             Call::Status => {}
+            Call::Bind(flaw) => self.keystore.ask::<CheckBinding>(&self.bind(flaw))?,
             Call::Fork => self.keystore.ask::<Fork>(&())?,
             Call::CloseGate => self.keystore.ask::<CloseGate>(&())?,
             Call::Settle => self.keystore.ask::<Settle>(&())?,
@@ -225,8 +260,24 @@ impl<K: Eventful> Side<K> {
         }
     }
 
+    fn bind(&self, flaw: Option<Unbound>) -> Binding {
+        let mut binding = bind(&self.shown.unwrap_or(Identity::new_zeroed()));
+        match flaw {
+            Some(Unbound::Nonce) => binding.nonce[0] ^= 1,
+            Some(Unbound::Fiduciary) => binding.fiduciary[0] ^= 1,
+            Some(Unbound::MeshKey) => binding.mesh_key[0] ^= 1,
+            Some(Unbound::Fork) => binding.fork[0] ^= 1,
+            Some(Unbound::Epoch) => binding.epoch = U64::new(2),
+            Some(Unbound::Counter) => binding.counter = U64::new(0),
+            Some(Unbound::Configuration) => binding.configuration[0] ^= 1,
+            Some(Unbound::Signer) => return binding.sign(&stranger()),
+            None => {}
+        }
+        binding.sign(&anchor())
+    }
+
     /// What lifecycle acts by.
-    fn shown(&mut self) -> (Option<State>, Ownership, [u8; 3], u64, Hash) {
+    fn acted_by(&mut self) -> (Option<State>, Ownership, [u8; 3], u64, Hash) {
         let status = self.status();
         let flags = [status.forked, status.isolated, status.ticket_waiting];
         (status.state(), status.ownership(), flags, status.epoch, status.configuration)
@@ -244,6 +295,7 @@ fn compare(actions: &[Action]) -> Vec<Result<Facts, Refusal>> {
                 let (state, owner) = (now.state(), now.ownership());
                 let sense = match event {
                     Event::Ready => state == Some(State::Testing),
+                    Event::Shown => state == Some(State::Ready) && owner != Ownership::Claimed,
                     Event::Committed => state == Some(State::Ready) && owner == Ownership::Unclaimed,
                     Event::Acknowledged => state == Some(State::Ready) && owner == Ownership::Committed,
                     Event::EntropyLost => state == Some(State::Ready),
@@ -251,6 +303,12 @@ fn compare(actions: &[Action]) -> Vec<Result<Facts, Refusal>> {
                 if sense {
                     real.keystore.happens(event);
                     fake.keystore.happens(event);
+                    let (node, fake_keystore) = (&real.keystore, &mut fake.keystore.keystore);
+                    fake_keystore.bound = node.committed.map(|(binding, _)| binding);
+                    if event == Event::Shown {
+                        fake_keystore.identity = node.identity;
+                    }
+                    (real.shown, fake.shown) = (node.identity, node.identity);
                     fake.keystore.keystore.status.fiduciary = real.status().fiduciary;
                 }
             }
@@ -260,7 +318,7 @@ fn compare(actions: &[Action]) -> Vec<Result<Facts, Refusal>> {
                 outcomes.push(wanted);
             }
         }
-        assert_eq!(fake.shown(), real.shown(), "the status of the fake and the keystore: {:?}", &actions[..=at]);
+        assert_eq!(fake.acted_by(), real.acted_by(), "the status of the fake and the keystore: {:?}", &actions[..=at]);
     }
     outcomes
 }
@@ -279,6 +337,7 @@ fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
             calls.push(Call::Update { counter, configuration, flaw });
         }
     }
+    calls.extend([None].into_iter().chain(UNBOUND.map(Some)).map(Call::Bind));
     let every = || calls.iter().copied().map(Action::Call);
     let [fork, settle] = [Call::Fork, Call::Settle].map(Action::Call);
     let mut refusals = Vec::new();
@@ -286,13 +345,16 @@ fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
         for settles in [true, false] {
             let mut actions: Vec<Action> = every().chain([fork, settle, Action::Event(Event::Ready), settle]).collect();
             actions.extend(every().chain([fork, fork].into_iter().filter(|_| forks_first)));
+            actions.extend([Action::Event(Event::Shown)].into_iter().chain(every()));
             actions.extend([Action::Event(Event::Committed), fork].into_iter().chain(every()));
             actions.extend(if settles { [settle, settle] } else { [Action::Event(Event::Acknowledged), settle] });
             actions.extend(every().chain([fork, Action::Event(Event::EntropyLost), fork, settle]).chain(every()));
             refusals.extend(compare(&actions).into_iter().filter_map(Result::err));
         }
     }
-    for refusal in [Refusal::NotReady, Refusal::Taken, Refusal::NotMine, Refusal::Stale, Refusal::Forged] {
+    for refusal in
+        [Refusal::NotReady, Refusal::Taken, Refusal::NotMine, Refusal::Stale, Refusal::Forged, Refusal::Nonce]
+    {
         assert!(refusals.contains(&refusal), "nothing was refused as {refusal:?}");
     }
 }
@@ -306,6 +368,7 @@ fn action() -> impl Strategy<Value = Action> {
     });
     let event = prop_oneof![
         4 => Just(Event::Ready),
+        4 => Just(Event::Shown),
         4 => Just(Event::Committed),
         2 => Just(Event::Acknowledged),
         1 => Just(Event::EntropyLost),
@@ -315,6 +378,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Call(Call::Fork)),
         1 => Just(Action::Call(Call::Settle)),
         4 => update.prop_map(Action::Call),
+        4 => proptest::option::of(proptest::sample::select(&UNBOUND)).prop_map(|flaw| Action::Call(Call::Bind(flaw))),
         3 => event.prop_map(Action::Event),
     ]
 }

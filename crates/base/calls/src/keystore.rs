@@ -177,7 +177,7 @@ pub struct OpenBlockRequest {
 
 /// What `lifecycle` may ask.
 pub mod for_lifecycle {
-    use super::{OpenBlockRequest, SealBlockRequest, StatusReply, UpdateHead};
+    use super::{Binding, OpenBlockRequest, SealBlockRequest, StatusReply, UpdateHead};
     use crate::store::{BLOCK, SEALED_BLOCK};
 
     operations! {
@@ -201,6 +201,9 @@ pub mod for_lifecycle {
         StoreDown = 8, repeatable true: () => ();
         /// Says of an update what `Update` would, and commits nothing: asked before anything is written for it.
         CheckUpdate = 9, repeatable true: UpdateHead => ();
+        /// Says of a binding what `Commit` would, and neither commits it nor uses up the nonce: asked before anything is
+        /// written for it.
+        CheckBinding = 10, repeatable true: Binding => ();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `beacon`, `claim` and `mesh` tell `lifecycle`.
 
 use link::Station;
-use wire::{Hash, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
+use wire::{binding::Binding, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 refusals! {
@@ -19,6 +19,8 @@ refusals! {
         NotAllowed = 5,
         /// The configuration could not be written to the store: end the claim. Nothing is committed.
         Store = 6,
+        /// The keystore would not commit the binding: end the claim. Nothing is written.
+        Binding = 7,
     }
 }
 
@@ -91,7 +93,8 @@ impl EndRequest {
 pub struct StageRequest {
     pub gate: u64,
     pub length: u64,
-    pub hash: Hash,
+    /// It has the configuration's hash.
+    pub binding: Binding,
     pub configuration: [u8; MAX_CONFIGURATION],
 }
 
@@ -102,7 +105,8 @@ pub mod for_claim {
     operations! {
         /// A connection presented the token: the claim runs, and the gate stays for its time.
         Started = 16, repeatable true: u64 => ();
-        /// Keeps the configuration whose hash the binding names. Before the commit.
+        /// Keeps the configuration whose hash the binding names, if that is one that the keystore would commit. Before the
+        /// commit.
         Stage = 17, repeatable true: StageRequest => ();
         /// The keystore has committed. Replies with the number of rivals.
         Committed = 18, repeatable true: u64 => u32;

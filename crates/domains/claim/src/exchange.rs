@@ -6,7 +6,7 @@ use core::{mem, ops::RangeInclusive};
 
 use calls::{
     keystore::{Refusal, for_claim as keystore},
-    lifecycle::{Closed, StageRequest, for_claim as lifecycle},
+    lifecycle::{Closed, Refusal as Unkept, StageRequest, for_claim as lifecycle},
 };
 use crypto::{Secret, noise::Cipher};
 use shm::{
@@ -209,7 +209,7 @@ impl Exchange {
             }
             State::Staging(grant) => {
                 let request = || stage_request(gate, &grant, means.message);
-                let staged = means.lifecycle.ask::<lifecycle::Stage>(now, STORE_PATIENCE, request).map_err(internal)?;
+                let staged = means.lifecycle.ask::<lifecycle::Stage>(now, STORE_PATIENCE, request).map_err(unstaged)?;
                 if staged.is_some() { (State::Committing(grant), Onward) } else { (State::Staging(grant), Waiting) }
             }
             State::Committing(grant) => {
@@ -282,6 +282,12 @@ fn internal(_: CallError) -> Closed {
     Closed::Internal
 }
 
+/// lifecycle did not keep the configuration, because it could not, or because of what the peer has sent.
+fn unstaged(error: CallError) -> Closed {
+    let binding = CallError::Refused(Unkept::Binding.code());
+    if error == binding { Closed::Rejected } else { Closed::Internal }
+}
+
 /// The plain text of a transport message.
 fn open<'m>(message: &'m mut [u8; MESSAGE], length: usize, cipher: &mut Cipher) -> Result<&'m [u8], Closed> {
     let sealed = message.get_mut(..length).ok_or(Closed::Rejected)?;
@@ -317,7 +323,7 @@ fn stage_request(gate: u64, grant: &Grant, message: &[u8; MESSAGE]) -> StageRequ
     let mut request = StageRequest::new_zeroed();
     request.gate = gate;
     request.length = grant.length as u64;
-    request.hash = grant.binding.configuration;
+    request.binding = grant.binding;
     let configuration = message.get(size_of::<GrantHead>()..).unwrap_or_default().iter().take(grant.length);
     request.configuration.iter_mut().zip(configuration).for_each(|(to, from)| *to = *from);
     request

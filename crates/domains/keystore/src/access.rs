@@ -67,6 +67,7 @@ access! { Lifecycle, for_lifecycle {
     OpenBlock: Keys, Owned;
     StoreDown: Nothing, Always;
     CheckUpdate: Fresh, Owned;
+    CheckBinding: Fresh, Unclaimed;
 } }
 
 access! { Beacon, for_beacon {

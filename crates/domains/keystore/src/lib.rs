@@ -38,7 +38,9 @@ use calls::keystore::{
     HealthTest, Ownership, Refusal, State, StatusReply, Store, TicketShown, TicketValue,
     for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
     for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
-    for_lifecycle::{self, CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
+    for_lifecycle::{
+        self, CheckBinding, CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update,
+    },
     for_mesh::{self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
 };
 use crypto::Secret;
@@ -405,6 +407,7 @@ impl Keystore {
             Op::CheckUpdate => {
                 answer::<CheckUpdate, _>(server, &request, |head| node?.check_update(&head).map(drop).map(Some))
             }
+            Op::CheckBinding => answer::<CheckBinding, _>(server, &request, |binding| node?.check_binding(&binding)),
             Op::SealBlock => answer::<SealBlock, _>(server, &request, |block| node?.seal_block(&block)),
             Op::OpenBlock => answer::<OpenBlock, _>(server, &request, |block| node?.open_block(&block)),
             Op::StoreDown => answer::<StoreDown, _>(server, &request, |()| {

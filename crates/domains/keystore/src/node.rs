@@ -334,6 +334,31 @@ impl Node {
         }
         // One nonce, one attempt: it is void whatever comes of this.
         self.nonce.take_if(|live| crypto::equal(live, &binding.nonce)).ok_or(Refusal::Nonce)?;
+        let anchor = self.examine(binding)?;
+        let next = Ownership {
+            binding: *binding,
+            anchor_sign: anchor.public.sign,
+            anchor_dh: anchor.public.dh,
+            anchor: anchor.kind,
+            epoch: binding.epoch,
+            counter: binding.counter,
+            configuration: binding.configuration,
+            committed: 1,
+            ..self.owner
+        };
+        self.commit_owner(next, Work::Commit, at)
+    }
+
+    pub fn check_binding(&self, binding: &Binding) -> Reply<()> {
+        if self.owner.committed() {
+            return if *binding == self.owner.binding { Ok(Some(())) } else { Err(Refusal::Taken) };
+        }
+        self.nonce.filter(|live| crypto::equal(live, &binding.nonce)).ok_or(Refusal::Nonce)?;
+        self.examine(binding).map(|_| Some(()))
+    }
+
+    /// What has signed a binding for this node, but for its nonce.
+    fn examine(&self, binding: &Binding) -> Result<&Anchor, Refusal> {
         if binding.fiduciary != self.keys.public.fiduciary
             || binding.mesh_key != self.keys.public.mesh
             || binding.fork != self.owner.fork_hash()
@@ -347,18 +372,7 @@ impl Node {
         }
         let anchor = self.anchor()?;
         binding.verify(&anchor.public).ok_or(Refusal::Forged)?;
-        let next = Ownership {
-            binding: *binding,
-            anchor_sign: anchor.public.sign,
-            anchor_dh: anchor.public.dh,
-            anchor: anchor.kind,
-            epoch: binding.epoch,
-            counter: binding.counter,
-            configuration: binding.configuration,
-            committed: 1,
-            ..self.owner
-        };
-        self.commit_owner(next, Work::Commit, at)
+        Ok(anchor)
     }
 
     pub fn acknowledge(&mut self, record: &Hash, at: &mut At<'_, '_>) -> Reply<()> {

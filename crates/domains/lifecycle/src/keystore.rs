@@ -3,7 +3,9 @@
 use calls::{
     keystore::{
         OpenBlockRequest, Refusal, SealBlockRequest, StatusReply,
-        for_lifecycle::{CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
+        for_lifecycle::{
+            CheckBinding, CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update,
+        },
     },
     store::{BLOCK, SEALED_BLOCK},
 };
@@ -11,7 +13,7 @@ use shm::{
     Micros,
     mailbox::{CallError, Client, Patience},
 };
-use wire::{Hash, update::UpdateHead};
+use wire::{Hash, binding::Binding, update::UpdateHead};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How long the keystore may take to answer, and how often it is asked before it counts as silent.
@@ -22,6 +24,7 @@ pub enum Question {
     CloseGate,
     Fork,
     Settle,
+    CheckBinding,
     CheckUpdate,
     Update,
     StoreDown,
@@ -33,6 +36,7 @@ pub enum Question {
 /// What the keystore has to do for a call of another domain, or for the configuration at rest.
 pub enum Errand<'e> {
     Settle,
+    CheckBinding(&'e Binding),
     CheckUpdate(&'e UpdateHead),
     Update(&'e UpdateHead),
     Seal(Block<&'e [u8]>),
@@ -112,6 +116,10 @@ impl Keystore {
                     client.call::<Settle>(&(), now, PATIENCE);
                     Question::Settle
                 }
+                Errand::CheckBinding(binding) => {
+                    client.call::<CheckBinding>(binding, now, PATIENCE);
+                    Question::CheckBinding
+                }
                 Errand::CheckUpdate(head) => {
                     client.call::<CheckUpdate>(head, now, PATIENCE);
                     Question::CheckUpdate
@@ -145,6 +153,11 @@ impl Keystore {
         question == Question::Status
     }
 
+    /// Whether this is what it is being asked.
+    pub fn is_asked(&self, question: Question) -> bool {
+        self.asked == Some(question)
+    }
+
     /// What has come of the question, once.
     pub fn hear(&mut self, now: Micros, client: &mut Client<'_>) -> Option<Answer> {
         let question = self.asked?;
@@ -152,6 +165,7 @@ impl Keystore {
             Question::CloseGate => client.poll::<CloseGate>(now)?.map(|()| Answer::Done(question)),
             Question::Fork => client.poll::<Fork>(now)?.map(|()| Answer::Done(question)),
             Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
+            Question::CheckBinding => client.poll::<CheckBinding>(now)?.map(|()| Answer::Done(question)),
             Question::CheckUpdate => client.poll::<CheckUpdate>(now)?.map(|()| Answer::Done(question)),
             Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
             Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),

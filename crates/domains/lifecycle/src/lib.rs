@@ -35,18 +35,18 @@ use calls::{
     Domain,
     console::{Awaited, Code, Event},
     keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply},
-    lifecycle::{Closed, EndRequest, GateRequest, Refusal, for_beacon, for_claim},
+    lifecycle::{Closed, GateRequest, Refusal, for_beacon, for_claim},
     params::{Params, micros},
     rules::{MeshLink, Report, Rules},
 };
-use shm::{Micros, mailbox};
+use shm::Micros;
 use wire::{Phase, telemetry::CommandResult};
 use zerocopy::FromZeros;
 
 use account::Accounts;
 use archive::Archive;
 use children::Children;
-use claim::{Claim, Claimed};
+use claim::{Claim, Claimed, Staged};
 use configuration::Kept;
 use events::Events;
 use gate::Gate;
@@ -80,7 +80,7 @@ pub struct Lifecycle {
     /// The configuration that claim has staged, or the last update: in force while the keystore says that it is committed.
     kept: Kept,
     /// What a claim has brought, until it is at rest.
-    staged: Option<Kept>,
+    staged: Option<Staged>,
     archive: Archive,
     accounts: Accounts,
     keystore: Keystore,
@@ -179,7 +179,8 @@ impl Lifecycle {
             return;
         }
         let due = self.claim.is_due() || self.mesh.is_due() || self.archive.is_due();
-        let errand = self.mesh.errand().or_else(|| self.archive.errand());
+        let staged = self.staged.as_ref().and_then(Staged::errand);
+        let errand = self.mesh.errand().or(staged).or_else(|| self.archive.errand());
         if self.keystore.ask(now, &mut ports.keystore, errand, due) {
             self.claim.asked();
             self.mesh.asked();
@@ -192,6 +193,7 @@ impl Lifecycle {
             None => {}
             Some(Answer::Status(status)) => self.take_status(status, now, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
+            Some(Answer::Done(Question::CheckBinding)) => self.staged.iter_mut().for_each(Staged::checked),
             Some(Answer::Done(Question::Settle | Question::CheckUpdate | Question::Update)) => self.mesh.done(),
             Some(Answer::Done(_)) => {}
             Some(Answer::Sealed(sealed)) => self.archive.sealed(&sealed),
@@ -223,6 +225,7 @@ impl Lifecycle {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
                 }
             }
+            Question::CheckBinding => self.binding_refused(refusal, ports),
             Question::Seal | Question::Open => {
                 if let Some(outcome) = self.archive.refused(refusal, now) {
                     self.take_outcome(outcome, ports);
@@ -444,7 +447,8 @@ impl Lifecycle {
     // --- the claim
 
     fn serve_claim(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        if self.claim.is_some() || self.staged.is_some() {
+        // The answer to what was asked for the one before would be taken for the next one's.
+        if self.claim.is_some() || self.staged.is_some() || self.keystore.is_asked(Question::CheckBinding) {
             return;
         }
         let call = match ports.claim.take() {
@@ -454,12 +458,12 @@ impl Lifecycle {
         };
         if let Some(gate) = call.parse::<for_claim::Started>() {
             let answer = self.started(now, gate, ports);
-            answer_claim::<for_claim::Started>(ports, answer);
+            claim::answer::<for_claim::Started>(ports, answer);
         } else if let Some(request) = call.parse::<for_claim::Stage>() {
             self.stage(&request, ports);
         } else if let Some(request) = call.parse::<for_claim::Ended>() {
             let answer = self.ended(&request, ports);
-            answer_claim::<for_claim::Ended>(ports, answer);
+            claim::answer::<for_claim::Ended>(ports, answer);
         } else if let Some(gate) = call.parse::<for_claim::Committed>() {
             self.await_keystore(Claimed::Committed, gate, ports);
         } else if let Some(gate) = call.parse::<for_claim::Acknowledged>() {
@@ -467,19 +471,6 @@ impl Lifecycle {
         } else {
             ports.claim.refuse(Refusal::NotAllowed.code());
         }
-    }
-
-    fn started(&mut self, now: Micros, gate: u64, ports: &mut Ports<'_>) -> Result<(), Refusal> {
-        if self.gate.start(gate, now.saturating_add(micros(self.params.claim_ms)))? {
-            self.publish(ports);
-        }
-        Ok(())
-    }
-
-    fn ended(&mut self, request: &EndRequest, ports: &mut Ports<'_>) -> Result<(), Refusal> {
-        self.gate.check(request.gate)?;
-        self.close_gate(request.reason(), ports);
-        Ok(())
     }
 
     /// Asks the keystore whether it is so; [`Self::confirm_claim`] answers.
@@ -589,12 +580,5 @@ impl Lifecycle {
         let configuration = kept.map(|kept| kept.hash);
         let told = Told { phase: self.phase, isolated, epoch, fiduciary, link: self.link, configuration };
         self.mesh.tell(told, kept, &mut ports.membership, &mut self.events);
-    }
-}
-
-fn answer_claim<O: mailbox::Operation<Reply = ()>>(ports: &mut Ports<'_>, answer: Result<(), Refusal>) {
-    match answer {
-        Ok(()) => ports.claim.reply::<O>(&()),
-        Err(refusal) => ports.claim.refuse(refusal.code()),
     }
 }

@@ -9,14 +9,14 @@ use calls::{
 use shm::Micros;
 use wire::{Hash, Phase};
 
-use crate::{Lifecycle, Ports, archive::Outcome, claim};
+use crate::{Lifecycle, Ports, archive::Outcome, claim::Staged};
 
 impl Lifecycle {
     /// Takes what a claim has brought. It is answered when that is at rest.
     pub(crate) fn stage(&mut self, request: &StageRequest, ports: &mut Ports<'_>) {
-        let read = self.gate.check(request.gate).and_then(|()| claim::read(request, self.status.as_ref()));
+        let read = self.gate.check(request.gate).and_then(|()| Staged::read(request, self.status.as_ref()));
         match read {
-            Ok(kept) => self.staged = Some(kept),
+            Ok(staged) => self.staged = Some(staged),
             Err(refusal) => ports.claim.refuse(refusal.code()),
         }
     }
@@ -54,7 +54,7 @@ impl Lifecycle {
         }
         if let Some(hash) = self.missing().filter(|_| now >= self.archive.again()) {
             self.archive.find(hash);
-        } else if let Some(kept) = self.staged.as_ref().or_else(|| self.mesh.to_keep())
+        } else if let Some(kept) = self.staged.as_ref().and_then(Staged::to_keep).or_else(|| self.mesh.to_keep())
             && let Some(outcome) = self.archive.keep(kept)
         {
             self.take_outcome(outcome, ports);
@@ -83,8 +83,8 @@ impl Lifecycle {
             Outcome::Unknown => self.say_rest(Rest::Unreadable),
             Outcome::Kept(hash) => {
                 self.mesh.at_rest(&hash);
-                if let Some(kept) = self.staged.take_if(|staged| staged.hash == hash) {
-                    self.kept = kept;
+                if let Some(staged) = self.staged.take_if(|staged| staged.kept.hash == hash) {
+                    self.kept = staged.kept;
                     ports.claim.reply::<for_claim::Stage>(&());
                     // A node whose committed configuration was lost has it again.
                     self.publish(ports);
@@ -95,7 +95,7 @@ impl Lifecycle {
                 if let Some(answer) = self.mesh.not_at_rest(&hash) {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
                 }
-                if self.staged.take_if(|staged| staged.hash == hash).is_some() {
+                if self.staged.take_if(|staged| staged.kept.hash == hash).is_some() {
                     ports.claim.refuse(Refusal::Store.code());
                 }
             }

@@ -148,11 +148,27 @@ impl Keystore {
     }
 
     fn commit(&mut self, binding: Binding) -> Result<PairingRecord, Refusal> {
-        if let Some((bound, record)) = &self.bound {
-            return if bound.as_bytes() == binding.as_bytes() { Ok(*record) } else { Err(Refusal::Taken) };
+        if let (Some((_, record)), checked) = (self.bound, self.check(&binding)) {
+            return checked.map(|()| record);
         }
+        let checked = self.check(&binding);
         // One nonce, one attempt.
-        self.nonce.take_if(|live| *live == binding.nonce).ok_or(Refusal::Nonce)?;
+        self.nonce.take_if(|live| *live == binding.nonce);
+        checked?;
+        let record = PairingRecord::sign(&self.fiduciary, &binding);
+        self.bound = Some((binding, record));
+        Ok(record)
+    }
+
+    /// What lifecycle asks.
+    pub fn check(&self, binding: &Binding) -> Result<(), Refusal> {
+        if self.owned {
+            return Err(Refusal::Taken);
+        }
+        if let Some((bound, _)) = &self.bound {
+            return if bound.as_bytes() == binding.as_bytes() { Ok(()) } else { Err(Refusal::Taken) };
+        }
+        self.nonce.filter(|live| *live == binding.nonce).ok_or(Refusal::Nonce)?;
         let mine = binding.fiduciary == self.public()
             && binding.mesh_key == [0xb; 32]
             && binding.fork == ForkRecord::hash(Some(&self.fork()));
@@ -162,10 +178,7 @@ impl Keystore {
         if binding.epoch != U64::new(1) || binding.counter == U64::new(0) {
             return Err(Refusal::Stale);
         }
-        binding.verify(&self.anchor).ok_or(Refusal::Forged)?;
-        let record = PairingRecord::sign(&self.fiduciary, &binding);
-        self.bound = Some((binding, record));
-        Ok(record)
+        binding.verify(&self.anchor).map(drop).ok_or(Refusal::Forged)
     }
 
     fn acknowledge(&mut self, hash: Hash) -> Result<(), Refusal> {

@@ -5,7 +5,7 @@
 use std::vec::Vec;
 
 use calls::{
-    keystore::Ownership,
+    keystore::{Ownership, Refusal as KeystoreRefusal},
     lifecycle::{Closed, Refusal, StageRequest, for_claim::*},
     rules::ClaimGate,
 };
@@ -13,7 +13,10 @@ use shm::{
     Micros, cell,
     mailbox::{Incoming, Operation, Server},
 };
-use wire::{Hash, Phase, binding::configuration_hash};
+use wire::{
+    Hash, Phase,
+    binding::{Binding, configuration_hash},
+};
 
 /// What claim told lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +55,18 @@ impl Lifecycle {
         self.cell.take_signal();
     }
 
-    pub fn answer(&mut self, now: Micros, call: &Incoming<MAX_REQUEST>, status: Status) {
+    /// `check` is what the keystore says of a binding.
+    pub fn answer(
+        &mut self,
+        now: Micros,
+        call: &Incoming<MAX_REQUEST>,
+        status: Status,
+        check: impl FnOnce(&Binding) -> Result<(), KeystoreRefusal>,
+    ) {
         let told = if let Some(gate) = call.parse::<Started>() {
             self.start(gate, now)
         } else if let Some(stage) = call.parse::<Stage>() {
-            self.stage(&stage, status)
+            self.stage(&stage, status, check)
         } else if let Some(gate) = call.parse::<Committed>() {
             self.commit(gate, status)
         } else if let Some(gate) = call.parse::<Acknowledged>() {
@@ -100,36 +110,53 @@ impl Lifecycle {
         Ok(Told::Started)
     }
 
-    fn stage(&mut self, stage: &StageRequest, status: Status) -> Result<Told, Refusal> {
+    fn stage(
+        &mut self,
+        stage: &StageRequest,
+        status: Status,
+        check: impl FnOnce(&Binding) -> Result<(), KeystoreRefusal>,
+    ) -> Result<Told, Refusal> {
         self.check(stage.gate)?;
         let length = usize::try_from(stage.length).unwrap_or(usize::MAX);
         let configuration = stage.configuration.get(..length).ok_or(Refusal::Configuration)?;
         let (owner, committed) = self.status;
-        let good = configuration_hash(configuration) == stage.hash;
-        if !good || (owner != Ownership::Unclaimed && committed != stage.hash) {
+        let hash = stage.binding.configuration;
+        let good = configuration_hash(configuration) == hash;
+        if !good || (owner != Ownership::Unclaimed && committed != hash) {
             return Err(Refusal::Configuration);
         }
-        if !self.at_rest.contains(&stage.hash) {
-            self.at_rest.push(stage.hash);
+        if let Err(refusal) = check(&stage.binding) {
+            self.learn(status);
+            return Err(match refusal {
+                KeystoreRefusal::NotReady | KeystoreRefusal::Store => Refusal::Store,
+                _ => Refusal::Binding,
+            });
+        }
+        if !self.at_rest.contains(&hash) {
+            self.at_rest.push(hash);
             self.at_rest = self.at_rest.split_off(self.at_rest.len().saturating_sub(2));
-            // The keystore is asked what is committed before anything is erased, and lifecycle follows its word.
-            self.status = status;
-            let mut next = self.gate;
-            match status.0 {
-                Ownership::Unclaimed => {}
-                Ownership::Committed => {
-                    next.rules.phase = Phase::Committed as u64;
-                    self.publish(next);
-                }
-                Ownership::Claimed => {
-                    self.gate.rules.phase = Phase::Claimed as u64;
-                    self.close();
-                    return Err(Refusal::Gate);
-                }
+            // The keystore is asked what is committed before anything is erased.
+            self.learn(status);
+        }
+        self.staged = Some(hash);
+        Ok(Told::Staged(configuration.to_vec()))
+    }
+
+    /// What is committed; lifecycle follows the keystore's word.
+    fn learn(&mut self, status: Status) {
+        self.status = status;
+        match status.0 {
+            Ownership::Unclaimed => {}
+            Ownership::Committed => {
+                let mut next = self.gate;
+                next.rules.phase = Phase::Committed as u64;
+                self.publish(next);
+            }
+            Ownership::Claimed => {
+                self.gate.rules.phase = Phase::Claimed as u64;
+                self.close();
             }
         }
-        self.staged = Some(stage.hash);
-        Ok(Told::Staged(configuration.to_vec()))
     }
 
     fn commit(&mut self, gate: u64, status: Status) -> Result<Told, Refusal> {

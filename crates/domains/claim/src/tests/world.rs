@@ -321,7 +321,7 @@ impl World {
                     (Some(_), true) => Ownership::Claimed,
                 };
                 let configuration = bound.map_or([0; 32], |(binding, _)| binding.configuration);
-                lifecycle.answer(self.now, &call, (owner, configuration));
+                lifecycle.answer(self.now, &call, (owner, configuration), |binding| self.keystore.check(binding));
             }
         }
         lifecycle.server.take_signal()

@@ -42,6 +42,7 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (7, size_of::<OpenBlockRequest>()),
             (8, 0),
             (9, size_of::<UpdateHead>()),
+            (10, size_of::<Binding>()),
         ],
         Channel::Lifecycle,
     ),
@@ -112,7 +113,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
     const FORGED: Option<Refusal> = Some(Forged);
-    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT];
+    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT];
     let without_keys = [&lifecycle[..], &[NOT; 16]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
@@ -124,7 +125,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let mut rig = Rig::new(Board::anchored());
     let beacon = [FORGED, OK, FORGED, OK];
     let ready = [
-        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT],
+        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce)],
         &beacon[..],
         &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK],
         &[NOT; 6],
@@ -135,7 +136,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let record = rig.commit(&binding).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
-    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK, Some(NotMine)];
+    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN];
     let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine)];
     let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
@@ -144,7 +145,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
     let fresh_is_gone = [
-        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT],
+        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT],
         &[NOT; 4][..],
         &[FORGED, OK, NOT, NOT, NOT, NOT],
         &[OK, NOT, FORGED, FORGED, NOT, NOT],
@@ -153,7 +154,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
     let claimed = [
-        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine)],
+        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN],
         &[TAKEN, TAKEN, TAKEN, OK][..],
         &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
         &mesh,

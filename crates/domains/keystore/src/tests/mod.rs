@@ -331,8 +331,15 @@ impl Rig {
         self.ask::<for_claim::Identify>(Channel::Claim, &[7; 32])
     }
 
+    /// As claim does it, after lifecycle has asked, who hears what becomes of it, but for the store; nothing is used up by that.
     pub fn commit(&mut self, binding: &Binding) -> Result<wire::binding::PairingRecord, Refusal> {
-        self.ask::<for_claim::Commit>(Channel::Claim, binding)
+        let (writes, before) = (self.disk.writes(), self.status());
+        let said = self.ask::<for_lifecycle::CheckBinding>(Channel::Lifecycle, binding);
+        assert_eq!((self.disk.writes(), self.status()), (writes, before));
+        let record = self.ask::<for_claim::Commit>(Channel::Claim, binding);
+        let done = record.map(drop);
+        assert!(said == done || (said, done) == (Ok(()), Err(Refusal::Store)), "{said:?}, then {done:?}");
+        record
     }
 
     pub fn acknowledge(&mut self, hash: &[u8; 32]) -> Result<(), Refusal> {

@@ -9,7 +9,7 @@ use crypto::AnchorSecret;
 use shm::mailbox::{Incoming, Operation, Server};
 use wire::{
     Hash,
-    binding::{Authority, Binding},
+    binding::{Authority, Binding, ForkRecord, Identity},
     update::UpdateHead,
 };
 use zerocopy::FromZeros;
@@ -19,6 +19,10 @@ pub struct Keystore {
     pub status: StatusReply,
     /// Of the binding, or the last update.
     pub counter: u64,
+    /// What it has shown to `claim` last, whose nonce is live while it has no owner.
+    pub identity: Option<Identity>,
+    /// What is committed. Of a binding that a test only says to be, the configuration is all that is known.
+    pub bound: Option<Binding>,
 }
 
 /// Alone in the set of every binding.
@@ -30,11 +34,17 @@ impl Keystore {
     pub fn answer(&mut self, server: &mut Server<'static, MAX_REQUEST>, call: &Incoming<MAX_REQUEST>) {
         let done = match call.op {
             Status::OP => return server.reply::<Status>(&self.status),
-            CloseGate::OP => Ok(()),
-            Fork::OP | Settle::OP | CheckUpdate::OP | Update::OP if self.status.state() != Some(State::Ready) => {
+            CloseGate::OP => {
+                self.identity = None;
+                Ok(())
+            }
+            Fork::OP | Settle::OP | CheckBinding::OP | CheckUpdate::OP | Update::OP
+                if self.status.state() != Some(State::Ready) =>
+            {
                 Err(Refusal::NotReady)
             }
             Fork::OP => self.fork(),
+            CheckBinding::OP => self.check_binding(&call.parse::<CheckBinding>().unwrap()),
             Settle::OP | CheckUpdate::OP | Update::OP if self.status.ownership() == Ownership::Unclaimed => {
                 Err(Refusal::NotReady)
             }
@@ -67,6 +77,7 @@ impl Keystore {
             (Err(refusal), _) => server.refuse(refusal.code()),
             (Ok(()), Fork::OP) => server.reply::<Fork>(&()),
             (Ok(()), Settle::OP) => server.reply::<Settle>(&()),
+            (Ok(()), CheckBinding::OP) => server.reply::<CheckBinding>(&()),
             (Ok(()), CheckUpdate::OP) => server.reply::<CheckUpdate>(&()),
             (Ok(()), Update::OP) => server.reply::<Update>(&()),
             (Ok(()), _) => server.reply::<CloseGate>(&()),
@@ -83,6 +94,49 @@ impl Keystore {
                 Ok(())
             }
         }
+    }
+
+    /// What `claim` could have committed now.
+    pub fn check_binding(&self, binding: &Binding) -> Result<(), Refusal> {
+        match (self.status.ownership(), self.bound) {
+            (Ownership::Claimed, _) => return Err(Refusal::Taken),
+            (Ownership::Committed, Some(bound)) if bound == *binding => return Ok(()),
+            (Ownership::Committed, None) if binding.configuration == self.status.configuration => return Ok(()),
+            (Ownership::Committed, _) => return Err(Refusal::Taken),
+            (Ownership::Unclaimed, _) => {}
+        }
+        let identity = self.identity.filter(|identity| identity.nonce == binding.nonce).ok_or(Refusal::Nonce)?;
+        // It has not shown a fork that it has made since.
+        if identity.forked != self.status.forked
+            || binding.fiduciary != self.status.fiduciary
+            || binding.mesh_key != identity.mesh_key
+            || binding.fork != ForkRecord::hash(identity.fork())
+        {
+            return Err(Refusal::NotMine);
+        }
+        if binding.epoch.get() != self.status.epoch + 1 || binding.counter.get() <= self.counter {
+            return Err(Refusal::Stale);
+        }
+        binding.verify(&authority().public()).map(drop).ok_or(Refusal::Forged)
+    }
+
+    /// One that the anchor has signed for it.
+    pub fn bind(&mut self, configuration: Hash) -> Binding {
+        if let Some(bound) = self.bound.filter(|_| self.status.ownership() != Ownership::Unclaimed) {
+            return bound;
+        }
+        let mut identity = Identity::new_zeroed();
+        (identity.fiduciary, identity.nonce, identity.mesh_key) = (self.status.fiduciary, [3; 32], [4; 32]);
+        identity.forked = self.status.forked;
+        self.identity = Some(identity);
+        let mut binding = Binding::new_zeroed();
+        (binding.fiduciary, binding.nonce, binding.mesh_key) = (self.status.fiduciary, [3; 32], [4; 32]);
+        (binding.epoch, binding.counter) = ((self.status.epoch + 1).into(), (self.counter + 1).into());
+        binding.fork = ForkRecord::hash(identity.fork());
+        binding.configuration = configuration;
+        (binding.needed, binding.count) = (1, 1);
+        binding.authorities[0] = Authority { sign: authority().public().sign, dh: authority().public().dh };
+        binding.sign(&authority())
     }
 
     fn check(&self, head: &UpdateHead) -> Result<(), Refusal> {

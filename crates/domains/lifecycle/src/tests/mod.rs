@@ -13,13 +13,13 @@ use calls::{
     alarm::{Alarm, AlarmOf},
     console::SLOT,
     keystore::{AnchorKind, HealthTest, for_lifecycle},
-    lifecycle::{ApplyRequest, StageRequest, for_mesh},
+    lifecycle::{ApplyRequest, EndRequest, StageRequest, for_mesh},
     mesh::{Account, Membership},
     rules::ClaimGate,
 };
 use shm::{
     ReadOnly, ReadWrite, cell,
-    mailbox::{CallError, Patience},
+    mailbox::{self, CallError, Patience},
     ring,
 };
 use zerocopy::FromBytes;
@@ -107,7 +107,7 @@ impl Rig {
             refuses: None,
             keystore_answers: true,
             holds: None,
-            kept: keystore::Keystore { status, counter: 0 },
+            kept: keystore::Keystore { status, counter: 0, identity: None, bound: None },
             store: mailbox::Server::new(ro(16), rw(17)).unwrap(),
             store_answers: true,
             flash,
@@ -227,12 +227,18 @@ impl Rig {
     }
 
     fn stage(&mut self, configuration: &[u8]) -> Result<(), CallError> {
+        let request = self.grant(configuration);
+        self.claim::<for_claim::Stage>(&request)
+    }
+
+    /// What an administrator grants, as claim stages it.
+    fn grant(&mut self, configuration: &[u8]) -> StageRequest {
         let mut request = StageRequest::new_zeroed();
         request.gate = self.rules.gate;
         request.length = configuration.len() as u64;
-        request.hash = wire::binding::configuration_hash(configuration);
+        request.binding = self.kept.bind(wire::binding::configuration_hash(configuration));
         request.configuration[..configuration.len()].copy_from_slice(configuration);
-        self.claim::<for_claim::Stage>(&request)
+        request
     }
 
     fn commit(&mut self) {

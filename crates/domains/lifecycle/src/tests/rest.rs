@@ -3,6 +3,7 @@
 use calls::{console::Rest, store::SEALED_BLOCK};
 use shm::mailbox::Operation as _;
 use wire::telemetry::CommandResult;
+use zerocopy::IntoBytes;
 
 use super::{store::Store, *};
 
@@ -264,9 +265,7 @@ fn a_store_that_does_not_answer_is_asked_twice_and_holds_up_no_gate() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
     rig.store_answers = false;
-    let gate = rig.rules.gate;
-    let mut request = StageRequest::new_zeroed();
-    (request.gate, request.hash) = (gate, wire::binding::configuration_hash(b""));
+    let request = rig.grant(b"");
     rig.claim.call::<for_claim::Stage>(&request, 0, Patience::ENDLESS);
     for _ in 0..crate::archive::PATIENCE.tries {
         rig.run();
@@ -285,8 +284,7 @@ fn a_store_that_does_not_answer_is_asked_twice_and_holds_up_no_gate() {
 fn nothing_waits_for_a_notification_that_nobody_owes() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
-    let mut request = StageRequest::new_zeroed();
-    (request.gate, request.hash) = (rig.rules.gate, wire::binding::configuration_hash(b""));
+    let request = rig.grant(b"");
     rig.store_answers = false;
     rig.claim.call::<for_claim::Stage>(&request, 0, Patience { each: MS, tries: 2 });
     rig.run();
@@ -297,7 +295,15 @@ fn nothing_waits_for_a_notification_that_nobody_owes() {
         if call.op == calls::store::for_lifecycle::WriteBlock::OP {
             assert_eq!(rig.claim.poll::<for_claim::Stage>(2 * MS), None);
         }
-        while rig.core.step(rig.now, &mut rig.ports) {}
+        // Each runs only if it has something to do.
+        let mut more = true;
+        while more {
+            more = rig.core.step(rig.now, &mut rig.ports);
+            if let Some(call) = rig.keystore.take().unwrap() {
+                rig.kept.answer(&mut rig.keystore, &call);
+                more = true;
+            }
+        }
     }
     assert_eq!(rig.claim.poll::<for_claim::Stage>(2 * MS), Some(Ok(())));
 }
@@ -307,8 +313,7 @@ fn a_gate_that_closes_while_the_store_works_ends_the_claim_at_once() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
     rig.store_answers = false;
-    let mut request = StageRequest::new_zeroed();
-    (request.gate, request.hash) = (rig.rules.gate, wire::binding::configuration_hash(b""));
+    let request = rig.grant(b"");
     rig.pass(29_000 * MS);
     rig.claim.call::<for_claim::Stage>(&request, 0, Patience::ENDLESS);
     rig.run();
@@ -347,14 +352,15 @@ fn what_is_committed_meanwhile_is_not_erased() {
         rig.stage(&configuration(port)).unwrap();
     }
     // The next would go to the slot of the first.
+    let request = rig.grant(&configuration(82));
+    rig.holds = Some(for_lifecycle::SealBlock::OP);
+    rig.claim.call::<for_claim::Stage>(&request, 0, Patience::ENDLESS);
+    rig.run();
     rig.kept.status.ownership = Ownership::Committed as u8;
     rig.kept.status.configuration = wire::binding::configuration_hash(&configuration(80));
-    let mut request = StageRequest::new_zeroed();
-    let bytes = configuration(82);
-    (request.gate, request.length) = (rig.rules.gate, bytes.len() as u64);
-    request.hash = wire::binding::configuration_hash(&bytes);
-    request.configuration[..bytes.len()].copy_from_slice(&bytes);
-    rig.claim::<for_claim::Stage>(&request).unwrap();
+    rig.holds = None;
+    rig.run();
+    assert_eq!(rig.claim.poll::<for_claim::Stage>(0), Some(Ok(())));
     assert_eq!(rig.core.configuration(), Some(&*configuration(80)));
     let hash = |port| wire::binding::configuration_hash(&configuration(port));
     let holds = |port| rig.flash.slots.iter().any(|slot| slot[0][..24] == hash(port)[..24]);
@@ -439,6 +445,51 @@ fn an_update_that_would_not_be_committed_costs_no_erase_and_no_write() {
     }
     assert_eq!(rig.flash.changes, changes);
     assert_eq!(rig.core.configuration(), Some(&*configuration(5)));
+}
+
+/// A claim that somebody else runs, behind a gate that a beacon that somebody else runs has opened.
+#[test]
+fn a_configuration_that_no_binding_names_costs_no_erase_and_no_write() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    let signature = core::mem::offset_of!(wire::binding::Binding, signature);
+    for number in 0..64 {
+        let mut request = rig.grant(&configuration(1 + number as u16));
+        request.binding.as_mut_bytes()[signature + number] ^= 1;
+        assert_eq!(rig.claim::<for_claim::Stage>(&request), Err(refused(Refusal::Binding)));
+    }
+    // One that was signed for a nonce that is void, and one that the keystore cannot look at now.
+    let old = rig.grant(&configuration(80));
+    rig.kept.identity = None;
+    assert_eq!(rig.claim::<for_claim::Stage>(&old), Err(refused(Refusal::Binding)));
+    rig.refuses = Some((for_lifecycle::CheckBinding::OP, KeystoreRefusal::NotReady));
+    assert_eq!(rig.stage(&configuration(80)), Err(refused(Refusal::Store)));
+    rig.refuses = None;
+    assert_eq!(rig.flash.changes, 0);
+    rig.commit();
+    assert_eq!(rig.flash.changes, 1);
+}
+
+/// The gate closes while the keystore looks at a binding: what it says then is not taken for a word about the next one.
+#[test]
+fn the_answer_to_one_binding_is_none_to_another() {
+    let mut rig = Rig::holding();
+    rig.open(1).unwrap();
+    rig.holds = Some(for_lifecycle::CheckBinding::OP);
+    let request = rig.grant(&configuration(80));
+    rig.claim.call::<for_claim::Stage>(&request, 0, Patience::ENDLESS);
+    rig.run();
+    rig.pass(30_000 * MS);
+    assert_eq!(rig.claim.poll::<for_claim::Stage>(0), Some(Err(refused(Refusal::Gate))));
+    rig.open(2).unwrap();
+    let mut forged = rig.grant(&configuration(81));
+    forged.binding.signature[0] ^= 1;
+    rig.claim.call::<for_claim::Stage>(&forged, 0, Patience::ENDLESS);
+    rig.run();
+    rig.holds = None;
+    rig.run();
+    assert_eq!(rig.claim.poll::<for_claim::Stage>(0), Some(Err(refused(Refusal::Binding))));
+    assert_eq!(rig.flash.changes, 0);
 }
 
 /// One that dies while its update is being written, and is started anew each time, wears out nothing: the update is
