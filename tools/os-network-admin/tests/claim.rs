@@ -3,6 +3,8 @@
 mod fake;
 #[path = "claim/finds.rs"]
 mod finds;
+#[path = "claim/logged.rs"]
+mod logged;
 #[path = "claim/revoked.rs"]
 mod revoked;
 #[path = "fake/segment.rs"]

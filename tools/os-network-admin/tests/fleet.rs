@@ -301,6 +301,9 @@ async fn each_member_is_accounted_for_and_the_end_is_the_worst_of_all() {
     let error = account.error().unwrap();
     assert_eq!(error.exit, Exit::NotComputable);
     assert!(error.message.contains("2 of 5 nodes could not be told anything"), "{error}");
+    // So has the log: what was begun, and how it ended with each.
+    let outcomes = ["begun", "done", "refused", "not_shown", "not_computable"];
+    assert_eq!(outcomes.map(|outcome| logged(lab.registry, "update", outcome)), [3, 1, 1, 1, 2]);
 
     // One after the other is mended.
     file.execute("UPDATE member SET key = zeroblob(32) WHERE id = ?1", [ids[4]]).unwrap();
@@ -322,6 +325,17 @@ async fn a_node_that_says_that_it_has_something_else_is_told_again() {
     record.configuration = [7; 8];
     lab.registry.store_shown(id, &record).unwrap();
     assert_eq!(lab.update().await.len(), 1);
+}
+
+/// So many entries of the log are of this kind and outcome.
+fn logged(registry: &Registry, kind: &str, outcome: &str) -> usize {
+    let mut many = 0;
+    let count = |_, signed: registry::Signed| {
+        let entry = registry::Entry::parse(&signed.entry).unwrap();
+        many += usize::from((entry.kind().as_str(), entry.outcome().as_str()) == (kind, outcome));
+    };
+    registry.audit(count).unwrap();
+    many
 }
 
 /// A way that does not know one member, and breaks when nobody has anything to say.
@@ -352,8 +366,10 @@ async fn a_way_that_breaks_takes_nothing_from_those_who_were_told() {
     assert_eq!(account.error().unwrap().exit, Exit::Network);
     assert_eq!(view.behind().unwrap().len(), 2);
     // With no way at all each of them is named.
-    let none = Account::unreached(view.behind().unwrap(), &Error::network("down"));
+    let none = Account::unreached(view.registry, view.behind().unwrap(), &Error::network("down"));
     assert_eq!((none.entries.len(), none.error().unwrap().exit), (2, Exit::Network));
+    let log = logged(view.registry, "update", "not_reached");
+    assert_eq!(log, 4, "each of them twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,10 @@ labels! {
     UPDATE_HASH = "genesis/1 update hash";
     /// Check bytes of a ticket and of an anchor file.
     CHECKSUM = "genesis/1 checksum";
+    /// Signature of an entry of the administrator's log.
+    AUDIT = "genesis/1 audit";
+    /// Hash of an entry of the administrator's log in the one that follows it.
+    AUDIT_HASH = "genesis/1 audit hash";
 }
 
 #[cfg(test)]

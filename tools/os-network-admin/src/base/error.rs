@@ -31,6 +31,8 @@ pub enum Exit {
     NotComputable = 12,
     /// A node may have been rolled back, or be there twice.
     Doubted = 13,
+    /// The log of acts and refusals is not as it was written.
+    Log = 14,
     /// The operator ended it; the message says what is stored.
     Interrupted = 130,
 }

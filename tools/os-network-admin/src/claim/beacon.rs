@@ -10,14 +10,15 @@ use tokio::time::Instant;
 
 use super::{
     choose::{Chooser, Found, Unlisted},
-    claimer::{Claimer, Context, read_hello},
+    claimer::{Claimer, Context, is_refusal, read_hello},
     exchange::Claimed,
-    pairing::{Pairing, Terms},
+    pairing::{Pairing, Strangers, Terms},
 };
 use crate::base::{
     error::{Error, Exit},
     input::Print,
     link::{BUFFER, Net},
+    progress::Progress,
 };
 
 /// How long one node is tried.
@@ -47,6 +48,23 @@ pub enum Event<'a> {
     Failed(&'a Found, &'a Error),
 }
 
+/// Tells once, when the run ends in whatever way, what others did in it.
+struct Run<'a, P: Pairing> {
+    registry: &'a P,
+    progress: &'a Progress,
+    strangers: Strangers,
+}
+
+impl<P: Pairing> Drop for Run<'_, P> {
+    fn drop(&mut self) {
+        if self.strangers != Strangers::default()
+            && let Err(error) = self.registry.strangers(&self.strangers)
+        {
+            self.progress.warn(&error.message);
+        }
+    }
+}
+
 /// Runs until an error of the network or the registry; with `once` until a node is claimed.
 pub async fn watch<N: Net, P: Pairing>(
     context: &Context<'_, N, P>,
@@ -58,6 +76,9 @@ pub async fn watch<N: Net, P: Pairing>(
     // Bounded by the list.
     let mut not_before: BTreeMap<Print, Instant> = BTreeMap::new();
     let mut reported: BTreeSet<Print> = BTreeSet::new();
+    // Bounded by the list too: what goes wrong with a node in the same way again is only counted.
+    let mut failed: BTreeSet<(Print, u8)> = BTreeSet::new();
+    let mut run = Run { registry: context.registry, progress: context.progress, strangers: Strangers::default() };
     let mut buffer = [0; BUFFER];
     loop {
         context.progress.say("listening for nodes");
@@ -71,6 +92,8 @@ pub async fn watch<N: Net, P: Pairing>(
                 reported.clear();
             }
             if reported.insert(print) {
+                run.strangers.unlisted += u64::from(!is_listed);
+                run.strangers.turned_away += u64::from(is_listed);
                 tell(if is_listed { Event::Revoked(&found) } else { Event::Unlisted(&found) })?;
             }
             continue;
@@ -82,7 +105,9 @@ pub async fn watch<N: Net, P: Pairing>(
         let mut chooser = chooser.readmitting(listed.readmitted.clone());
         let mut claimer = Claimer::new(context, terms, &mut chooser);
         claimer.heard(hello)?;
-        match claimer.claim(TRY).await {
+        let (claimed, strangers) = claimer.claim_of_many(TRY).await;
+        run.strangers.add(&strangers);
+        match claimed {
             Ok(claimed) => {
                 not_before.insert(print, Instant::now() + LATE);
                 tell(Event::Claimed(&claimed))?;
@@ -92,6 +117,11 @@ pub async fn watch<N: Net, P: Pairing>(
             }
             Err(error) => {
                 not_before.insert(print, Instant::now() + PAUSE);
+                if is_refusal(&error) && failed.insert((print, error.exit as u8)) {
+                    context.registry.refused(Some(&found.fiduciary), &error, &Strangers::default())?;
+                } else {
+                    run.strangers.failed += 1;
+                }
                 tell(Event::Failed(&found, &error))?;
                 let fatal = matches!(error.exit, Exit::Registry | Exit::Network | Exit::Other | Exit::Input);
                 if fatal || once && error.exit == Exit::Unconfirmed {

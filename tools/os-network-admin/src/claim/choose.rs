@@ -138,6 +138,11 @@ impl<'a> Chooser<'a> {
         None
     }
 
+    /// How many were not named, or have another identity than the ticket's; and how many were revoked.
+    pub fn turned_down(&self) -> (usize, usize) {
+        (self.unlisted.len() + self.declined.len() + usize::from(self.contradicted), self.revoked.len())
+    }
+
     /// Nodes that were not named.
     pub fn unlisted(&self) -> impl Iterator<Item = &Found> {
         self.unlisted.values()

@@ -22,7 +22,7 @@ use zerocopy::IntoBytes;
 use super::{
     choose::{Chooser, Found},
     exchange::{self, Claimed, Failure, Session},
-    pairing::{Pairing, Terms},
+    pairing::{Pairing, Strangers, Terms},
 };
 use crate::{
     base::{
@@ -160,7 +160,7 @@ struct Answered {
 }
 
 /// One claim.
-pub struct Claimer<'a, 'c, N, P> {
+pub struct Claimer<'a, 'c, N, P: Pairing> {
     context: &'a Context<'a, N, P>,
     terms: &'a Terms,
     chooser: &'a mut Chooser<'c>,
@@ -180,6 +180,35 @@ pub struct Claimer<'a, 'c, N, P> {
     next: Instant,
     /// Why the last attempt failed.
     last: Option<String>,
+    /// The node that has proved itself and was refused.
+    refused: Option<Key>,
+    strangers: Strangers,
+    /// Somebody else tells of the strangers, or it is done.
+    is_told: bool,
+}
+
+/// Wherever a claim ends, what others did meanwhile is told.
+impl<N, P: Pairing> Drop for Claimer<'_, '_, N, P> {
+    fn drop(&mut self) {
+        let strangers = self.strangers();
+        if !self.is_told && strangers != Strangers::default() {
+            told(self.context, self.context.registry.strangers(&strangers));
+        }
+    }
+}
+
+impl<N, P: Pairing> Claimer<'_, '_, N, P> {
+    fn strangers(&self) -> Strangers {
+        let (unlisted, turned_away) = self.chooser.turned_down();
+        Strangers { unlisted: unlisted as u64, turned_away: turned_away as u64, ..self.strangers }
+    }
+}
+
+/// That it cannot be told stands in nobody's way.
+fn told<N, P>(context: &Context<'_, N, P>, result: Result<(), Error>) {
+    if let Err(error) = result {
+        context.progress.warn(&error.message);
+    }
 }
 
 impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
@@ -198,6 +227,9 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             gathering: None,
             next: Instant::now(),
             last: None,
+            refused: None,
+            strangers: Strangers::default(),
+            is_told: false,
         }
     }
 
@@ -208,6 +240,25 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
 
     /// Claims one node. An attempt that runs when `wait` is over is brought to its end.
     pub async fn claim(mut self, wait: Duration) -> Result<Claimed, Error> {
+        let claimed = self.run(wait).await;
+        if let Err(why) = &claimed
+            && is_refusal(why)
+        {
+            self.is_told = true;
+            told(self.context, self.context.registry.refused(self.refused.as_ref(), why, &self.strangers()));
+        }
+        claimed
+    }
+
+    /// The same, for one who claims many: what others did meanwhile is his to tell.
+    pub async fn claim_of_many(mut self, wait: Duration) -> (Result<Claimed, Error>, Strangers) {
+        let claimed = self.run(wait).await;
+        self.is_told = true;
+        // The one node that may be claimed is no stranger.
+        (claimed, Strangers { unlisted: 0, turned_away: 0, ..self.strangers })
+    }
+
+    async fn run(&mut self, wait: Duration) -> Result<Claimed, Error> {
         let mut until = Instant::now() + wait;
         // One that has heard our acknowledgement is silent for good: a look is enough.
         let mut unconfirmed = self.unconfirmed()?.map(|node| Claimed { node, resumed: true });
@@ -235,12 +286,17 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                 }
                 Ok((claimed, false)) => Some(claimed),
                 Err(Failure::Unacknowledged(node)) => Some(Claimed { node: *node, resumed: true }),
-                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Final(error)) => {
+                    self.refused = Some(answered.hello.fiduciary);
+                    return Err(error);
+                }
                 Err(Failure::Cut(why)) => {
+                    self.strangers.cut += 1;
                     self.failed(why);
                     None
                 }
                 Err(Failure::Impostor(why)) => {
+                    self.strangers.impostors += 1;
                     self.failed(why);
                     remember(&mut self.impostors, claim_key);
                     self.candidates.retain(|candidate| candidate.hello.claim_key != claim_key);
@@ -471,6 +527,11 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
     fn chance(&self, below: usize) -> Result<usize, Error> {
         Ok(usize::from_le_bytes(self.context.host.random()?) % below)
     }
+}
+
+/// A node answered, and was not claimed for a reason; that nobody answered, or that this host has no room, is none.
+pub fn is_refusal(why: &Error) -> bool {
+    matches!(why.exit, Exit::Failed | Exit::NotAccepted | Exit::Input | Exit::NotComputable)
 }
 
 /// Inserts into a set that a flood cannot grow for ever; whether it was new.

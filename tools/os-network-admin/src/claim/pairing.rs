@@ -63,6 +63,31 @@ pub struct Grant<'a> {
     pub ahead: u64,
 }
 
+/// What others on the link caused in one run, which costs them nothing: it is counted, and told once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// Nodes that answered and were not named.
+    pub unlisted: u64,
+    /// Revoked nodes that were not readmitted.
+    pub turned_away: u64,
+    /// Holders of a claim key that are not the node that their hello names.
+    pub impostors: u64,
+    /// Attempts that were cut.
+    pub cut: u64,
+    /// Claims that failed in the same way as one that was told of.
+    pub failed: u64,
+}
+
+impl Strangers {
+    pub fn add(&mut self, other: &Self) {
+        self.unlisted += other.unlisted;
+        self.turned_away += other.turned_away;
+        self.impostors += other.impostors;
+        self.cut += other.cut;
+        self.failed += other.failed;
+    }
+}
+
 /// Whoever keeps what was claimed. All that a function stores is durable before it returns, and whole or not there, wherever the
 /// process ends.
 pub trait Pairing {
@@ -94,4 +119,10 @@ pub trait Pairing {
 
     /// Notes that the acknowledgement has arrived.
     fn acknowledged(&self, node: &Node) -> Result<Node, Error>;
+
+    /// Tells of a claim that was refused: of the node that has proved itself, or that was meant, if it was one.
+    fn refused(&self, node: Option<&Key>, why: &Error, strangers: &Strangers) -> Result<(), Error>;
+
+    /// Tells of a run in which there were such.
+    fn strangers(&self, strangers: &Strangers) -> Result<(), Error>;
 }

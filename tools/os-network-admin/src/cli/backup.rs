@@ -36,9 +36,13 @@ pub fn backup(common: &Common, file: &Path, force: bool) -> Result<(), Error> {
     };
     let (has_mesh_key, has_key) = (mesh_key.is_some(), key.is_some());
     let made_ms = System.now_ms();
+    let log = registry.audit_head()?.into();
     Backup { made_ms, registry: registry.copy()?, mesh_key, key }.write(file, force)?;
     let nodes = registry.nodes()?.len();
-    print(common, &BackedUp { path: file.display().to_string(), made_ms, nodes, mesh_key: has_mesh_key, key: has_key })
+    print(
+        common,
+        &BackedUp { path: file.display().to_string(), made_ms, nodes, mesh_key: has_mesh_key, key: has_key, log },
+    )
 }
 
 pub fn restore(common: &Common, file: &Path) -> Result<(), Error> {
@@ -76,7 +80,7 @@ pub fn restore(common: &Common, file: &Path) -> Result<(), Error> {
     let restored = copy.restore(&path)?;
     let check = match restored {
         Restored::Made => output::Restored::lost(),
-        Restored::Merged { higher } => output::Restored::kept(higher),
+        Restored::Merged { higher, log } => output::Restored::kept(higher, &log),
     };
     let registry = if restored == Restored::Made { Part::Restored } else { Part::Merged };
     print(common, &output::Restored { made_ms: backup.made_ms, registry, mesh_key, key, check })

@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     net::Ipv6Addr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -187,12 +188,15 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         mesh.underlay = underlay.transpose()?;
     }
     // By ticket, the ticket's key signs, and of A only the public half is needed.
-    let anchor = match &ticket {
+    let anchor = Arc::new(match &ticket {
         Some(ticket) => Locked::new(AnchorSecret::from_seed(&ticket.secret)),
         None => key.unlock(&passphrase(common, false)?)?,
-    };
+    });
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
+    if ticket.is_none() {
+        registry.sign_with(&anchor);
+    }
     authority(&registry, &mut terms)?;
     let progress = Progress::new(common.json);
     let context = Context {
@@ -287,10 +291,11 @@ pub async fn beacon(
     let listed = Listed { nodes: expected(listed)?, readmitted };
     let key = KeyFile::load(&key_path(common)?)?;
     let mut terms = terms(arguments, &key.public(), AnchorKind::Image)?;
-    let anchor = key.unlock(&passphrase(common, false)?)?;
+    let anchor = Arc::new(key.unlock(&passphrase(common, false)?)?);
     let mut interrupt = Interrupt::watch()?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
+    registry.sign_with(&anchor);
     authority(&registry, &mut terms)?;
     let progress = Progress::new(common.json);
     if !anchor.is_locked() {

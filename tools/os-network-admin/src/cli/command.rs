@@ -34,8 +34,8 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     let registry = open(common)?;
     let view = view(common, &registry, fleet)?;
     let member = view.find(node)?;
-    view.paired(&member)?;
-    let authority = unlock(common)?;
+    let node = view.paired(&member)?;
+    let authority = unlock(common, &registry)?;
     let lane = DaemonLane::connect(&registry_path(common)?).await?;
     let mut mesh = Interruptible { lane, interrupt: Interrupt::watch()? };
     let operation = match operation {
@@ -46,10 +46,16 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     };
     let tasks = vec![(&member, Task::Command(operation))];
     let outcomes = delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await;
-    match outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer) {
-        Outcome::Done { record, after } => {
+    let outcome = outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer);
+    registry.whole(|registry| {
+        if let Outcome::Done { record, .. } = &outcome {
             // The mesh's daemon writes it too, but not at once.
-            registry.store_shown(member.id, &record)?;
+            registry.store_shown(member.id, record)?;
+        }
+        registry.log(outcome.logged(delivery::command_event(&node.binding.fiduciary, operation)))
+    })?;
+    match outcome {
+        Outcome::Done { record, after } => {
             let telemetry = show::record(&view, &member, &record, None);
             print(common, &Done { after_ms: millis(after), telemetry })
         }

@@ -4,23 +4,23 @@ use std::{
     env,
     io::{self, BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
-use crypto::{AnchorPublic, AnchorSecret};
+use crypto::AnchorPublic;
 use zeroize::Zeroizing;
 
 use crate::{
     base::{
         error::{Error, Exit},
         files::SecretBytes,
-        guard::Locked,
         input,
         key::{self, KeyFile},
     },
     fleet::View,
     output::{self, Document},
-    registry::{Fleet, Registry},
+    registry::{Fleet, Registry, Signer},
 };
 
 /// Characters of a new passphrase (NIST SP 800-63B, 5.1.1.1).
@@ -181,6 +181,10 @@ pub fn view<'r>(common: &Common, registry: &'r Registry, fleet: &InFleet) -> Res
     }
 }
 
-pub fn unlock(common: &Common) -> Result<Locked<AnchorSecret>, Error> {
-    KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)
+/// The key; from here on it signs what is logged.
+pub fn unlock(common: &Common, registry: &Registry) -> Result<Signer, Error> {
+    let key = KeyFile::load(&key_path(common)?)?.unlock(&passphrase(common, false)?)?;
+    let signer = Arc::new(key);
+    registry.sign_with(&signer);
+    Ok(signer)
 }

@@ -1,6 +1,7 @@
 //! The command line: one verb and its arguments in one file. Inputs are checked first, the passphrase among them, then the
 //! interface, then the registry: a command that is refused has written nothing.
 
+pub mod audit;
 pub mod backup;
 pub mod claim;
 pub mod command;
@@ -20,6 +21,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 use self::{
+    audit::AuditVerb,
     claim::{ClaimArguments, ExpectedArguments, FindArguments, TermsArguments},
     command::Operation,
     common::{Common, InFleet, Wait},
@@ -46,6 +48,7 @@ Exit codes:
  11  a node says that it did not do what it was told
  12  there is nothing that a node could be told: it can have no configuration, or no command can be made for it
  13  a node may have been rolled back, or be there twice (nodes check)
+ 14  the log of acts and refusals is not as it was written (audit verify)
 130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
@@ -121,6 +124,11 @@ pub enum Command {
         #[command(flatten)]
         wait: Wait,
     },
+    /// The log of every act and refusal
+    Audit {
+        #[command(subcommand)]
+        command: AuditVerb,
+    },
     /// Write registry, mesh key and key file into one file, which is secret
     Backup {
         /// File to write
@@ -174,6 +182,7 @@ impl Command {
     fn counts_time(&self) -> bool {
         match self {
             Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } | Self::Backup { .. } => false,
+            Self::Audit { command } => matches!(command, AuditVerb::Sign),
             Self::Mesh { command } => matches!(command, MeshVerb::Up { .. }),
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
             Self::Discover { .. } | Self::Claim(_) | Self::Beacon { .. } | Self::Command { .. } => true,
@@ -200,6 +209,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Command { node, operation, fleet, wait } => {
             command::run(common, &node, operation, &fleet, &wait).await
         }
+        Command::Audit { command } => audit::run(common, command),
         Command::Backup { file, force } => backup::backup(common, &file, force),
         Command::Restore { file } => backup::restore(common, &file),
         Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,

@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use crypto::AnchorSecret;
-
 use super::{
     common::{Common, Wait, print, registry_path, unlock},
     interrupt::{Interrupt, Interruptible},
 };
 use crate::{
-    base::{
-        error::{Error, Exit},
-        guard::Locked,
-    },
+    base::error::{Error, Exit},
     fleet::{
         View,
         account::{Account, settle},
@@ -20,18 +15,18 @@ use crate::{
     },
     mesh::control::DaemonLane,
     output::{Document, Failure, Report},
-    registry::Registry,
+    registry::{Registry, Signer},
 };
 
 /// Who tells nodes: the key, and the way to them.
 pub struct Teller {
-    authority: Locked<AnchorSecret>,
+    authority: Signer,
     mesh: Interruptible<DaemonLane>,
 }
 
 impl Teller {
     /// From here on an interruption is told with what is stored.
-    async fn new(common: &Common, authority: Locked<AnchorSecret>) -> Result<Self, Error> {
+    async fn new(common: &Common, authority: Signer) -> Result<Self, Error> {
         let lane = DaemonLane::connect(&registry_path(common)?).await?;
         Ok(Self { authority, mesh: Interruptible { lane, interrupt: Interrupt::watch()? } })
     }
@@ -51,17 +46,21 @@ pub async fn prepare(
         after.check(&before)?;
         Ok(after.behind()?.iter().any(|behind| behind.owed.is_ok()))
     })?;
-    if is_told { Teller::new(common, unlock(common)?).await.map(Some) } else { Ok(None) }
+    if is_told { Teller::new(common, unlock(common, view.registry)?).await.map(Some) } else { Ok(None) }
 }
 
 /// Tells every node that lacks something, by the one that was prepared.
 pub async fn tell(teller: Option<Teller>, view: &View<'_>, wait: &Wait) -> Result<Account, Error> {
     let behind = view.behind()?;
     let Some(Teller { authority, mut mesh }) = teller else {
-        return Ok(Account::unreached(behind, &Error::new(Exit::NotShown, "nobody was to be told when this began")));
+        return Ok(Account::unreached(
+            view.registry,
+            behind,
+            &Error::new(Exit::NotShown, "nobody was to be told when this began"),
+        ));
     };
     if let Err(error) = mesh.lane.reload().await {
-        return Ok(Account::unreached(behind, &error));
+        return Ok(Account::unreached(view.registry, behind, &error));
     }
     Ok(settle(&mut mesh, view, &authority, behind, Duration::from_secs(wait.wait)).await)
 }
@@ -72,9 +71,9 @@ pub async fn push(common: &Common, view: &View<'_>, wait: &Wait) -> Result<Accou
     if !behind.iter().any(|behind| behind.owed.is_ok()) {
         return tell(None, view, wait).await;
     }
-    match Teller::new(common, unlock(common)?).await {
+    match Teller::new(common, unlock(common, view.registry)?).await {
         Ok(teller) => tell(Some(teller), view, wait).await,
-        Err(error) => Ok(Account::unreached(behind, &error)),
+        Err(error) => Ok(Account::unreached(view.registry, behind, &error)),
     }
 }
 

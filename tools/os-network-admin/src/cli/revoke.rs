@@ -38,7 +38,7 @@ pub async fn run(common: &Common, text: &str, fleet: &InFleet, wait: &Wait, yes:
     }
     // Typed before the clock runs; needed only if somebody is to be told.
     let is_told = lacking.iter().any(|behind| behind.owed.is_ok());
-    let authority = if is_told { Some(unlock(common)?) } else { None };
+    let authority = if is_told { Some(unlock(common, &registry)?) } else { None };
     let interrupt = Interrupt::watch()?;
     let start = Instant::now();
     revoke()?;
@@ -52,11 +52,13 @@ pub async fn run(common: &Common, text: &str, fleet: &InFleet, wait: &Wait, yes:
             let mut mesh = Interruptible { lane, interrupt };
             settle(&mut mesh, &view, &authority, behind, Duration::from_secs(wait.wait)).await
         }
-        (Ok(_), None) => {
-            Account::unreached(behind, &Error::new(Exit::NotShown, "nobody was to be told when this began"))
-        }
+        (Ok(_), None) => Account::unreached(
+            view.registry,
+            behind,
+            &Error::new(Exit::NotShown, "nobody was to be told when this began"),
+        ),
         (Err(error), _) => {
-            let mut account = Account::unreached(behind, &error);
+            let mut account = Account::unreached(view.registry, behind, &error);
             // Without an interface there is nothing here that could take anything from it.
             if !matches!(Paths::beside(&path).condition(), Ok(Condition::Down)) {
                 account.own =

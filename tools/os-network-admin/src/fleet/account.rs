@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crypto::AnchorSecret;
-use wire::update;
+use wire::{binding::configuration_hash, update};
 
 use super::{
     delivery::{self, Lane, Outcome, Task},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::error::{Error, Exit},
-    registry::Member,
+    registry::{Event, Kind, Member, Registry, Tag},
 };
 
 type Prepared = Result<(Member, Task), Error>;
@@ -52,37 +52,67 @@ pub async fn settle(
     let tasks = tasks.map(|(member, task)| (member, task.clone())).collect();
     let mut outcomes = delivery::run(lane, registry, view, authority, tasks, wait).await.into_iter();
     let mut account = Account::default();
+    let mut events = Vec::new();
     for (who, task) in prepared {
         let outcome = match task {
             Ok((member, task)) => {
                 let outcome = outcomes.next().unwrap_or(Outcome::NoAnswer);
+                let event = logged(&who, Some((&member, task.configuration())));
                 if let (Outcome::Done { record, .. }, Some((head, configuration))) =
                     (&outcome, update::parse(task.bytes()))
                 {
                     // The mesh's daemon writes the record too, but not at once.
                     let noted = registry.whole(|registry| {
                         registry.store_configuration(member.id, configuration, head.counter.get())?;
-                        registry.store_shown(member.id, record)
+                        registry.store_shown(member.id, record)?;
+                        registry.log(event)
                     });
                     account.own = account.own.or(noted.err());
+                } else {
+                    events.push(outcome.logged(event));
                 }
                 outcome
             }
-            Err(error) => Outcome::NotComputable(error),
+            Err(error) => {
+                let outcome = Outcome::NotComputable(error);
+                events.push(outcome.logged(logged(&who, None)));
+                outcome
+            }
         };
         account.entries.push(Entry { who, outcome });
     }
+    account.log(registry, events);
     account
+}
+
+/// What the log has of an update; of a member that cannot be told anything only what it is called.
+fn logged(who: &str, owed: Option<(&Member, &[u8])>) -> Event {
+    match owed.and_then(|(member, configuration)| Some((member.fiduciary()?, configuration))) {
+        Some((fiduciary, configuration)) => delivery::update_event(fiduciary, &configuration_hash(configuration)),
+        None => Event::new(Kind::Update).text(Tag::Who, who),
+    }
 }
 
 impl Account {
     /// Of nodes to which there is no way, for this reason.
-    pub fn unreached(behind: Vec<Behind>, why: &Error) -> Self {
-        let entry = |Behind { who, owed }: Behind| {
+    pub fn unreached(registry: &Registry, behind: Vec<Behind>, why: &Error) -> Self {
+        let (mut account, mut events) = (Self::default(), Vec::new());
+        for Behind { who, owed } in behind {
+            let event = logged(&who, owed.as_ref().ok().map(|owed| (&owed.member, owed.configuration.as_slice())));
             let outcome = owed.map_or_else(Outcome::NotComputable, |_| Outcome::NotReached(why.clone()));
-            Entry { who, outcome }
-        };
-        Self { entries: behind.into_iter().map(entry).collect(), own: None }
+            events.push(outcome.logged(event));
+            account.entries.push(Entry { who, outcome });
+        }
+        account.log(registry, events);
+        account
+    }
+
+    /// All at once, however many there are.
+    fn log(&mut self, registry: &Registry, events: Vec<Event>) {
+        if !events.is_empty() {
+            let logged = registry.whole(|registry| events.into_iter().try_for_each(|event| registry.log(event)));
+            self.own = self.own.take().or(logged.err());
+        }
     }
 
     /// What a command ends with: the worst of all.

@@ -17,7 +17,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::view::View;
 use crate::{
     base::error::{Error, Exit},
-    registry::{Member, Registry},
+    registry::{Event, Kind, Member, Outcome as Ended, Registry, Tag},
 };
 
 /// How often what has not been confirmed is sent again.
@@ -48,6 +48,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// The configuration of an update.
+    pub fn configuration(&self) -> &[u8] {
+        wire::update::parse(self.bytes()).map_or(&[], |(_, configuration)| configuration)
+    }
+
     /// The bytes of an update.
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -75,6 +80,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The same in the log.
+    pub fn logged(&self, event: Event) -> Event {
+        let (ended, reason) = match self {
+            Self::Done { .. } => return event,
+            Self::Refused(result) => (Ended::Refused, why(*result)),
+            Self::NoAnswer => return event.ended(Ended::NotShown),
+            Self::NotReached(error) => (Ended::NotReached, error.message.as_str()),
+            Self::NotComputable(error) => (Ended::NotComputable, error.message.as_str()),
+        };
+        event.ended(ended).text(Tag::Why, reason)
+    }
+
     /// What a command ends with for it, if not well.
     pub fn exit(&self) -> Option<Exit> {
         match self {
@@ -167,12 +184,21 @@ impl<'a> Job<'a> {
         let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
         // A node that was switched off remembers its counters rounded up: what it says of them may be ahead of every clock.
         let floor = member.telemetry.as_ref().map_or(0, |(record, _)| floor(record, place));
-        let counter = registry.next_command_counter(member.id, floor)?;
+        let fiduciary = node.binding.fiduciary;
+        let counter = registry.whole(|registry| {
+            let counter = registry.next_command_counter(member.id, floor)?;
+            if let Task::Command(operation) = task {
+                registry.log(
+                    command_event(&fiduciary, operation).number(Tag::Counter, counter.into()).ended(Ended::Begun),
+                )?;
+            }
+            Ok(counter)
+        })?;
         Ok(Self {
             member,
             at: view.fleet.addresses(member.host).1,
             key,
-            fiduciary: node.binding.fiduciary,
+            fiduciary,
             place,
             task,
             counters: (counter, counter),
@@ -280,12 +306,26 @@ pub fn update(
     head.fleet = binding.fleet;
     head.fiduciary = binding.fiduciary;
     head.epoch = binding.epoch;
-    head.counter = U64::new(registry.next_counter(0)?);
     head.configuration = configuration_hash(configuration);
+    let event = update_event(&head.fiduciary, &head.configuration).ended(Ended::Begun);
+    let counter = registry.whole(|registry| {
+        let counter = registry.next_counter(0)?;
+        registry.log(event.number(Tag::Counter, counter)).map(|()| counter)
+    });
+    head.counter = U64::new(counter?);
     let length = u32::try_from(configuration.len()).map_err(|_| Error::input("the configuration is too long"))?;
     head.length = U32::new(length);
     let head = head.sign(authority, place);
     Ok(Task::Update { bytes: [head.as_bytes(), configuration].concat(), short: head.short(), hash: head.configuration })
+}
+
+/// What the log has of a command, and of an update.
+pub fn command_event(fiduciary: &wire::Key, operation: Operation) -> Event {
+    Event::new(Kind::Command).node(fiduciary).text(Tag::Operation, operation.name())
+}
+
+pub fn update_event(fiduciary: &wire::Key, configuration: &Hash) -> Event {
+    Event::new(Kind::Update).node(fiduciary).bytes(Tag::Configuration, configuration)
 }
 
 fn chunks(bytes: &[u8], short: u32) -> impl Iterator<Item = Vec<u8>> {

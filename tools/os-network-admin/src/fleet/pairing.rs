@@ -7,8 +7,8 @@ use zerocopy::FromZeros;
 use super::view::View;
 use crate::{
     base::error::Error,
-    claim::{Configure, Grant, MeshTerms, Pairing, revoked},
-    registry::{Accepted, Member, NewMember, NewNode, Node, Registry, Who},
+    claim::{Configure, Grant, MeshTerms, Pairing, Strangers, revoked},
+    registry::{Accepted, Event, Kind, Member, NewMember, NewNode, Node, Outcome, Registry, Tag, Who},
 };
 
 impl Pairing for Registry {
@@ -82,6 +82,25 @@ impl Pairing for Registry {
     fn acknowledged(&self, node: &Node) -> Result<Node, Error> {
         self.whole(|registry| registry.store_acknowledged(node))
     }
+
+    fn refused(&self, node: Option<&Key>, why: &Error, strangers: &Strangers) -> Result<(), Error> {
+        let event = Event::new(Kind::Claim).ended(Outcome::Refused).text(Tag::Why, &why.message);
+        self.log(counted(node.into_iter().fold(event, Event::node), strangers))
+    }
+
+    fn strangers(&self, strangers: &Strangers) -> Result<(), Error> {
+        self.log(counted(Event::new(Kind::Strangers), strangers))
+    }
+}
+
+fn counted(event: Event, strangers: &Strangers) -> Event {
+    let Strangers { unlisted, turned_away, impostors, cut, failed } = *strangers;
+    event
+        .count(Tag::Unlisted, unlisted)
+        .count(Tag::TurnedAway, turned_away)
+        .count(Tag::Impostors, impostors)
+        .count(Tag::Cut, cut)
+        .count(Tag::Failed, failed)
 }
 
 /// Once it is paired others know it: none may lose its configuration by that.

@@ -112,6 +112,7 @@ pub async fn run(plan: Plan, ready: impl FnOnce(&DaemonState)) -> Result<(), Err
     let ended = match listening.and_then(|()| lock.write(&daemon.state)) {
         Ok(()) => {
             ready(&daemon.state);
+            daemon.registry.is_up(&daemon.state.fleet, &daemon.state.interface, &daemon.state.engine);
             tokio::select! {
                 ended = daemon.serve(&mut asked) => ended,
                 _ = interrupt.recv() => Ok(None),

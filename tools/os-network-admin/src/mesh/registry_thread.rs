@@ -19,7 +19,7 @@ use crate::{
         mesh_key::MeshKey,
         say::say,
     },
-    registry::{Changes, Fleet, Registry, Said},
+    registry::{Changes, Event, Fleet, Kind, Registry, Said, Tag},
 };
 
 /// How often the registry is looked at for what other processes have changed without a word.
@@ -33,6 +33,7 @@ enum Job {
     Write(Vec<Said>, i64),
     /// Read the registry, whether or not it has changed.
     Read(Teller),
+    Log(Event),
 }
 
 /// What the thread has done.
@@ -50,6 +51,7 @@ pub struct RegistryThread {
     jobs: mpsc::Sender<Job>,
     done: answers::UnboundedReceiver<Done>,
     thread: JoinHandle<()>,
+    is_up: bool,
 }
 
 struct Kept {
@@ -75,7 +77,7 @@ impl RegistryThread {
         let thread = thread::Builder::new().name("registry".into()).spawn(run);
         let thread =
             thread.map_err(|error| Error::new(Exit::Other, format!("the registry's thread cannot run: {error}")))?;
-        Ok((Self { jobs, done, thread }, known))
+        Ok((Self { jobs, done, thread, is_up: false }, known))
     }
 
     /// Has this written down. Nobody waits for it.
@@ -89,6 +91,13 @@ impl RegistryThread {
         let _ = self.jobs.send(Job::Read(teller));
     }
 
+    /// Has it logged that the mesh is up, and in the end that it is not.
+    pub fn is_up(&mut self, fleet: &str, interface: &str, engine: &str) {
+        self.is_up = true;
+        let what = format!("{interface}, WireGuard of {engine}");
+        let _ = self.jobs.send(Job::Log(Event::new(Kind::MeshUp).text(Tag::Name, fleet).text(Tag::What, &what)));
+    }
+
     /// What was done next. `None`: the thread has died.
     pub async fn done(&mut self) -> Option<Done> {
         self.done.recv().await
@@ -96,6 +105,9 @@ impl RegistryThread {
 
     /// After all that is to be written is.
     pub fn end(self) {
+        if self.is_up {
+            let _ = self.jobs.send(Job::Log(Event::new(Kind::MeshDown)));
+        }
         drop(self.jobs);
         // It has said what was wrong.
         let _ = self.thread.join();
@@ -116,6 +128,11 @@ impl Kept {
                         Ok(())
                     }
                 },
+                Ok(Job::Log(event)) => {
+                    // The mesh is up or down whether or not it can be told.
+                    self.registry.log(event).unwrap_or_else(|error| say(&error));
+                    Ok(())
+                }
                 // The registry may be locked for a moment; then the next look sees it.
                 Err(RecvTimeoutError::Timeout) if self.registry.version().is_ok_and(|now| now != self.version) => {
                     match self.look() {

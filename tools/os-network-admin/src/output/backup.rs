@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Document, time};
+use super::{AuditHead, Document, time};
+use crate::registry::Joined;
 
 /// Of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub struct BackedUp {
     /// Whether it has them.
     pub mesh_key: bool,
     pub key: bool,
+    /// Where the log of its registry ends: `audit verify --head` says whether a log has it.
+    pub log: AuditHead,
 }
 
 impl Document for BackedUp {
@@ -25,9 +28,9 @@ impl Document for BackedUp {
             "no key file: it is not at --key; keep a copy of it elsewhere"
         };
         format!(
-            "backup       {}\nregistry     {} nodes\n             {mesh_key}\n             {key}\nkeep         it is secret: whoever \
+            "backup       {}\nregistry     {} nodes\n             {mesh_key}\n             {key}\nlog          {} entries, head {}\nkeep         it is secret: whoever \
              has it can be this mesh's authority",
-            self.path, self.nodes
+            self.path, self.nodes, self.log.sequence, self.log.hash
         )
     }
 }
@@ -72,13 +75,23 @@ impl Restored {
     }
 
     /// Where it is there.
-    pub fn kept(higher: u64) -> Vec<String> {
-        vec![
+    pub fn kept(higher: u64, log: &Joined) -> Vec<String> {
+        let log = match log {
+            Joined::Known | Joined::Bad(_) => None,
+            Joined::Longer { entries } => Some(format!("the log has {entries} entries more, which the backup had")),
+            Joined::Forked { entries, common } => Some(format!(
+                "the logs here and in the backup are one up to entry {common} and then two: the one here goes on, and the \
+                 {entries} entries of the other are kept beside it. Find out why there were two registries"
+            )),
+        };
+        let mut check = vec![
             format!(
                 "{higher} counters stood higher here than in the backup, and stay; whoever is revoked here stays so"
             ),
             "run `os-network-admin policy push`: nodes may have other rules than the backup says".into(),
-        ]
+        ];
+        check.extend(log);
+        check
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is printed with `--json`, one type a document, and what the mesh's daemon says of itself. Texts for people are made of
 //! the same values. `docs/os-network-admin.md` has the fields; a field is never removed or given another meaning.
 
+mod audit;
 mod backup;
 mod fleet;
 mod life;
@@ -15,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    audit::{AuditEntry, AuditExported, AuditHead, AuditLog, AuditSigner, AuditValue, Verified},
     backup::{BackedUp, Part, Restored},
     fleet::{
         Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,

@@ -7,7 +7,9 @@ use rusqlite::{Connection, params};
 use wire::Key;
 
 use super::{
+    audit::{self, Event, Head, Joined, Kind, Tag},
     file::{First, Registry, explain, journal, registry_error},
+    schema::LOGGED,
     wanted,
 };
 use crate::base::{
@@ -26,14 +28,16 @@ const FINDS_AHEAD_MS: i64 = 86_400_000;
 pub enum Restored {
     /// There was none.
     Made,
-    /// It was there: so many of its counters stood above the copy's, and stay.
-    Merged { higher: u64 },
+    /// It was there: so many of its counters stood above the copy's, and stay; and so it went with the log.
+    Merged { higher: u64, log: Joined },
 }
 
 /// A copy that was looked through, beside the registry that it is for. Dropped, it is gone.
 pub struct FromBackup {
     file: tempfile::NamedTempFile,
     registry: Registry,
+    /// An earlier version had no log.
+    has_log: bool,
 }
 
 impl Registry {
@@ -100,7 +104,9 @@ impl FromBackup {
         if sound.map_err(bad)? != "ok" {
             return Err(Error::input("the backup's registry is damaged: take another backup"));
         }
-        Ok(Self { file, registry })
+        // The user version, in the header.
+        let schema = bytes.get(60..64).and_then(|schema| schema.try_into().ok()).map_or(0, i32::from_be_bytes);
+        Ok(Self { file, registry, has_log: schema >= LOGGED })
     }
 
     pub fn registry(&self) -> &Registry {
@@ -124,29 +130,51 @@ impl FromBackup {
     pub fn restore(self, path: &Path) -> Result<Restored, Error> {
         self.check(path)?;
         match Registry::open_existing(path)? {
-            Some(present) => self.merge_into(&present).map(|higher| Restored::Merged { higher }),
+            Some(present) => self.merge_into(&present).map(|(higher, log)| Restored::Merged { higher, log }),
             None => self.make(path),
         }
     }
 
-    /// How many counters were higher there.
-    pub fn merge_into(&self, present: &Registry) -> Result<u64, Error> {
+    /// How many counters were higher there, and how it went with the log: it never gets shorter.
+    pub fn merge_into(&self, present: &Registry) -> Result<(u64, Joined), Error> {
         self.attached(present, |connection| {
             present.whole(|present| {
                 present.lacks_nothing(connection)?;
-                merge(connection).map_err(|error| explain(&present.path, &error))
+                let higher = merge(connection).map_err(|error| explain(&present.path, &error))?;
+                Ok((higher, self.join_logs(connection, present)?))
             })
         })
     }
 
+    fn join_logs(&self, connection: &Connection, present: &Registry) -> Result<Joined, Error> {
+        let none = || Event::new(Kind::Restored).text(Tag::What, "the backup has no log");
+        let joined = if self.has_log { audit::join(connection) } else { Ok((Joined::Known, none())) };
+        let (joined, event) = joined.map_err(|error| explain(&present.path, &error))?;
+        if let Joined::Bad(bad) = joined {
+            return Err(Error::input(format!(
+                "the log of the backup is not as it was written, entry {}: {}; nothing was restored. To have the backup all the \
+                 same, move {} away and restore again",
+                bad.sequence,
+                bad.why,
+                present.path.display()
+            )));
+        }
+        present.log(event)?;
+        Ok(joined)
+    }
+
     fn make(self, path: &Path) -> Result<Restored, Error> {
-        let Self { file, registry } = self;
+        let Self { file, registry, has_log: _ } = self;
         let now = registry.host.now_ms();
         registry.run(|connection| {
             let sql = "UPDATE counter SET last = max(last, ?1) + ?2, find = max(find, ?1) + ?3";
             connection.execute(sql, params![now, AHEAD_MS, FINDS_AHEAD_MS])?;
             let sql = "UPDATE member SET command_counter = max(command_counter, ?1) + ?2 WHERE fiduciary IS NOT NULL";
-            connection.execute(sql, params![now / 1000, AHEAD_MS / 1000])
+            connection.execute(sql, params![now / 1000, AHEAD_MS / 1000])?;
+            let head = Head::of(connection)?;
+            let restored = Event::new(Kind::Restored).bytes(Tag::Head, &head.hash).number(Tag::Sequence, head.sequence);
+            let what = "the registry was not there: what was logged since the backup is not in this log";
+            registry.note(connection, restored.text(Tag::What, what))
         })?;
         drop(registry);
         let stored = file.as_file().sync_all().and_then(|()| {

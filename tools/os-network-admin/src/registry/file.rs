@@ -3,6 +3,7 @@
 //! Every write is durable before the function returns (rollback journal, `synchronous=EXTRA`) and whole or not there.
 
 use std::{
+    cell::RefCell,
     fs::{self, OpenOptions},
     io::ErrorKind,
     os::unix::fs::OpenOptionsExt,
@@ -14,8 +15,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transaction, TransactionBehavior, ffi, params};
 
 use super::{
+    audit::{self, Event, Kind, Signer, Tag},
     carry,
-    schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
+    schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, SIXTH, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
@@ -43,6 +45,8 @@ pub struct Registry {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) host: Arc<dyn Host>,
+    /// Signs what is logged, while it is at hand.
+    pub(super) signer: RefCell<Option<Signer>>,
 }
 
 impl Registry {
@@ -120,6 +124,7 @@ impl Registry {
                 schema = 0;
             }
             // A registry of an earlier version goes on with what it has.
+            let before = schema;
             if schema == 1 {
                 transaction.execute_batch(SECOND)?;
                 schema = 2;
@@ -135,6 +140,15 @@ impl Registry {
             }
             if schema == 4 {
                 transaction.execute_batch(FIFTH)?;
+                schema = 5;
+            }
+            if schema == 5 {
+                transaction.execute_batch(SIXTH)?;
+                if tables > 0 {
+                    let nodes: u32 = transaction.query_row("SELECT count(*) FROM node", [], |row| row.get(0))?;
+                    let began = Event::new(Kind::Began).number(Tag::Schema, before.unsigned_abs().into());
+                    audit::append(&transaction, host.now_ms(), None, began.number(Tag::Nodes, nodes.into()))?;
+                }
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }
@@ -143,7 +157,7 @@ impl Registry {
         };
         let (connection, schema) = setup().map_err(|error| explain(path, &error))?;
         match schema {
-            SCHEMA => Ok(Self { path: path.into(), connection, host }),
+            SCHEMA => Ok(Self { path: path.into(), connection, host, signer: RefCell::default() }),
             0 => Err(registry_error(path, "is another program's database: name a registry with --registry")),
             _ => Err(registry_error(path, "was made by a newer os-network-admin: use that one")),
         }

@@ -1,12 +1,14 @@
 //! What is done with fleets.
 
-use rusqlite::{Connection, params};
+use policy::Rule;
+use rusqlite::{Connection, OptionalExtension, params};
 use wire::Key;
 
 use super::{
+    audit::{Event, Kind, Tag},
     file::{Registry, explain, registry_error},
     fleet::{BY_ID, Fleet, Network, Rules},
-    pack::pack,
+    pack::{pack, unpack},
     revision, wanted,
 };
 use crate::base::{
@@ -29,7 +31,7 @@ pub enum Changed {
 impl Registry {
     /// The fleet, made with the defaults if it is new.
     pub fn make_fleet(&self, id: &[u8; 16], name: &str) -> Result<Fleet, Error> {
-        self.run(|transaction| insert_fleet(transaction, &Fleet::new(*id, name)))?;
+        self.run(|transaction| self.insert_fleet(transaction, &Fleet::new(*id, name)))?;
         self.fleet(id)?.ok_or_else(|| self.damaged())
     }
 
@@ -96,6 +98,7 @@ impl Registry {
         self.run(|connection| {
             let sql = "UPDATE fleet SET authority = ?2 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute(params![id.as_slice(), key.as_slice()])?;
+            self.note(connection, Event::new(Kind::MeshKeyNamed).bytes(Tag::Fleet, id).bytes(Tag::Key, key))?;
             wanted::refresh_fleet(connection, id)
         })
     }
@@ -107,7 +110,12 @@ impl Registry {
                        WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM member WHERE fleet = ?1)";
             let address = network.address.octets();
             revision::all(transaction, id)?;
-            transaction.execute(sql, params![id.as_slice(), address.as_slice(), network.length, port])
+            let changed = transaction.execute(sql, params![id.as_slice(), address.as_slice(), network.length, port])?;
+            if changed == 1 {
+                let set = Event::new(Kind::NetworkSet).bytes(Tag::Fleet, id).number(Tag::Port, port.into());
+                self.note(transaction, set.text(Tag::What, &network.to_string()))?;
+            }
+            Ok(changed)
         })?;
         Ok(if changed == 1 { Changed::Yes } else { Changed::HasMembers })
     }
@@ -115,9 +123,27 @@ impl Registry {
     /// Sets the rules of a fleet.
     pub fn set_fleet_rules(&self, id: &[u8; 16], rules: &Rules) -> Result<(), Error> {
         self.run(|connection| {
+            let sql = "SELECT rules FROM fleet WHERE id = ?1";
+            let before: Option<Vec<u8>> = connection.query_row(sql, [id.as_slice()], |row| row.get(0)).optional()?;
             connection.execute("UPDATE fleet SET rules = ?2 WHERE id = ?1", params![id.as_slice(), pack(rules)])?;
+            let what = before.map(|before| difference(unpack(&before).as_ref(), Some(rules))).unwrap_or_default();
+            self.note(connection, Event::new(Kind::PolicySet).bytes(Tag::Fleet, id).text(Tag::What, &what))?;
             wanted::refresh_fleet(connection, id)
         })
+    }
+
+    pub(super) fn insert_fleet(&self, connection: &Connection, fleet: &Fleet) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO fleet (id, name, network, length, port, rules) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                   ON CONFLICT (id) DO NOTHING";
+        let Fleet { id, name, network, port, authority: _, rules } = fleet;
+        let address = network.address.octets();
+        let mut statement = connection.prepare_cached(sql)?;
+        let new =
+            statement.execute(params![id.as_slice(), name, address.as_slice(), network.length, port, pack(rules)])?;
+        if new == 1 {
+            self.note(connection, Event::new(Kind::FleetMade).bytes(Tag::Fleet, id).text(Tag::Name, name))?;
+        }
+        Ok(())
     }
 
     /// Rises when another connection has changed something.
@@ -127,11 +153,17 @@ impl Registry {
     }
 }
 
-pub(super) fn insert_fleet(connection: &Connection, fleet: &Fleet) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO fleet (id, name, network, length, port, rules) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-               ON CONFLICT (id) DO NOTHING";
-    let Fleet { id, name, network, port, authority: _, rules } = fleet;
-    let address = network.address.octets();
-    let mut statement = connection.prepare_cached(sql)?;
-    statement.execute(params![id.as_slice(), name, address.as_slice(), network.length, port, pack(rules)]).map(|_| ())
+/// What a change of rules is, for people; `None` are those of the fleet, or such as cannot be read.
+pub(super) fn difference(before: Option<&Rules>, after: Option<&Rules>) -> String {
+    let lacks = |rules: Option<&Rules>, rule: &Rule| rules.is_none_or(|rules| !rules.contains(rule));
+    let rules = |rules: Option<&Rules>| rules.cloned().unwrap_or_default();
+    let gone = rules(before).into_iter().filter(|rule| lacks(after, rule)).map(|rule| format!("- {rule}"));
+    let new = rules(after).into_iter().filter(|rule| lacks(before, rule)).map(|rule| format!("+ {rule}"));
+    let whose = match (before, after) {
+        (None, Some(_)) => Some("rules of its own"),
+        (Some(_), None) => Some("the fleet's rules again"),
+        _ => None,
+    };
+    let parts: Vec<String> = whose.map(str::to_owned).into_iter().chain(gone).chain(new).collect();
+    if parts.is_empty() { "nothing changed".into() } else { parts.join("; ") }
 }

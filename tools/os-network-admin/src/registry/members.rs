@@ -5,11 +5,12 @@ use wire::{Key, Mac, binding::configuration_hash, claim::parse_grant, telemetry:
 use zerocopy::IntoBytes;
 
 use super::{
+    audit::{Event, Kind, Tag},
     file::{Registry, registry_error},
     fleet::{AUTHORITY, Fleet, Rules},
-    fleets::insert_fleet,
+    fleets::difference,
     member::{Member, NewMember, Said, Who, latest},
-    pack::{pack, print},
+    pack::{maybe_unpack, pack, print},
     revision, seen, wanted,
 };
 use crate::base::{error::Error, say::plain};
@@ -19,10 +20,15 @@ impl Registry {
     pub fn set_member_rules(&self, member: i64, rules: Option<&Rules>) -> Result<(), Error> {
         self.run(|connection| {
             wanted::changing(connection, member, || {
+                let sql = "SELECT rules FROM member WHERE id = ?1";
+                let before = connection.query_row(sql, [member], |row| row.get(0)).optional()?;
+                let before = maybe_unpack(before.flatten()).flatten();
                 let sql = "UPDATE member SET rules = ?2 WHERE id = ?1 RETURNING fleet";
                 let mut statement = connection.prepare_cached(sql)?;
                 let fleet = statement.query_row(params![member, rules.map(pack)], |row| row.get::<_, Vec<u8>>(0));
                 let Some(fleet) = fleet.optional()? else { return Ok(()) };
+                let set = about(connection, Kind::PolicySet, member)?;
+                self.note(connection, set.text(Tag::What, &difference(before.as_ref(), rules)))?;
                 wanted::store_flows(connection, &fleet, member, rules)
             })
         })
@@ -76,7 +82,7 @@ impl Registry {
         self.check_key(&fleet.id, new.who, &new.key)?;
         let preshared: [u8; 32] = self.host.random()?;
         let id = self.run(|connection| {
-            insert_fleet(connection, fleet)?;
+            self.insert_fleet(connection, fleet)?;
             let id = match known(connection, fleet, new.who)? {
                 // Another machine: the revoked one keeps its place.
                 Some((id, _)) if rename_revoked_peer(connection, id)? => {
@@ -102,6 +108,10 @@ impl Registry {
                 let mut statement = connection.prepare_cached(sql)?;
                 statement.execute(params![id, key, claim_key, underlay, authority, preshared.as_slice()]).map(|_| ())
             })?;
+            // A node's grant says it.
+            if let Who::Peer(_) = new.who {
+                self.note(connection, about(connection, Kind::Exported, id)?.bytes(Tag::Key, &new.key))?;
+            }
             Ok(Some(id))
         })?;
         let Some(id) = id else {
@@ -170,7 +180,10 @@ impl Registry {
         self.run(|connection| {
             for Said { member, record, ms } in said {
                 seen::store(connection, *member, record, record.as_bytes(), *ms)?;
-                confirm(connection, *member, record, *ms)?;
+                if confirm(connection, *member, record, *ms)? {
+                    let confirmed = about(connection, Kind::Acknowledged, *member)?;
+                    self.note(connection, confirmed.number(Tag::Epoch, record.epoch.get()).text(Tag::By, "telemetry"))?;
+                }
             }
             Ok(())
         })
@@ -184,7 +197,10 @@ impl Registry {
     /// What the node says from now on counts, and nothing of before.
     pub fn clear_doubt(&self, fiduciary: &Key) -> Result<(), Error> {
         let sql = "UPDATE member SET seen = NULL, doubt = NULL WHERE fiduciary = ?1";
-        self.run(|connection| connection.execute(sql, [fiduciary.as_slice()]).map(|_| ()))
+        self.run(|connection| {
+            connection.execute(sql, [fiduciary.as_slice()])?;
+            self.note(connection, Event::new(Kind::Cleared).node(fiduciary))
+        })
     }
 
     /// A node that was revoked is a member again.
@@ -193,7 +209,8 @@ impl Registry {
             let Some(id) = id_of(connection, fiduciary)? else { return Ok(()) };
             wanted::changing(connection, id, || {
                 let sql = "UPDATE member SET revoked_ms = NULL WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute([id]).map(|_| ())
+                connection.prepare_cached(sql)?.execute([id])?;
+                self.note(connection, Event::new(Kind::Readmitted).node(fiduciary))
             })
         })
     }
@@ -203,26 +220,40 @@ impl Registry {
         self.run(|connection| {
             wanted::changing(connection, member, || {
                 let sql = "UPDATE member SET revoked_ms = ifnull(revoked_ms, ?2) WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![member, self.host.now_ms()]).map(|_| ())
+                connection.prepare_cached(sql)?.execute(params![member, self.host.now_ms()])?;
+                self.note(connection, about(connection, Kind::Revoked, member)?)
             })
         })
     }
 }
 
-/// A node that speaks in the mesh has heard the acknowledgement of its claim, whatever became of the process that sent it.
-fn confirm(connection: &Connection, member: i64, record: &Telemetry, ms: i64) -> rusqlite::Result<()> {
+/// What is told of a member: who it is, and of what fleet.
+fn about(connection: &Connection, kind: Kind, member: i64) -> rusqlite::Result<Event> {
+    let mut statement = connection.prepare_cached("SELECT fleet, fiduciary, name FROM member WHERE id = ?1")?;
+    statement.query_row([member], |row| {
+        let (fleet, fiduciary, name): (Vec<u8>, Option<Vec<u8>>, Option<String>) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        let event = Event::new(kind).bytes(Tag::Fleet, &fleet);
+        let event = fiduciary.iter().fold(event, |event, fiduciary| event.bytes(Tag::Node, fiduciary));
+        Ok(name.iter().fold(event, |event, name| event.text(Tag::Peer, name)))
+    })
+}
+
+/// A node that speaks in the mesh has heard the acknowledgement of its claim, whatever became of the process that sent it. Whether that is
+/// new.
+fn confirm(connection: &Connection, member: i64, record: &Telemetry, ms: i64) -> rusqlite::Result<bool> {
     let sql = "SELECT n.id, n.grant_bytes FROM member m \
                CROSS JOIN node n ON n.fiduciary = m.fiduciary AND n.state <> 'superseded' \
                WHERE m.id = ?1 AND n.state = 'paired' AND n.acknowledged = 0";
     let mut statement = connection.prepare_cached(sql)?;
     let unconfirmed = statement.query_row([member], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((node, grant)): Option<(i64, Vec<u8>)> = unconfirmed else { return Ok(()) };
+    let Some((node, grant)): Option<(i64, Vec<u8>)> = unconfirmed else { return Ok(false) };
     // It may be of an earlier claim.
-    if parse_grant(&grant).is_some_and(|(head, _)| head.binding.epoch == record.epoch) {
-        let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ?2 WHERE id = ?1";
-        connection.prepare_cached(sql)?.execute(params![node, ms])?;
+    if parse_grant(&grant).is_none_or(|(head, _)| head.binding.epoch != record.epoch) {
+        return Ok(false);
     }
-    Ok(())
+    let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![node, ms]).map(|changed| changed == 1)
 }
 
 /// The member that a node is.

@@ -1,5 +1,6 @@
 //! The pairing registry and the rising counter, in one SQLite file: nodes, fleets, and who is in them.
 
+mod audit;
 mod backup;
 mod carry;
 mod cost;
@@ -7,6 +8,7 @@ mod file;
 mod fleet;
 mod fleets;
 mod list;
+mod logged;
 mod member;
 mod members;
 mod node;
@@ -18,6 +20,7 @@ mod seen;
 mod stamp;
 mod wanted;
 
+pub use audit::{Bad, Entry, Event, Field, Head, Joined, Kind, Outcome, Signed, Signer, Tag, Value, Verdict, Verifier};
 pub use backup::{FromBackup, Restored};
 pub use cost::{Cost, Counter};
 pub use file::Registry;

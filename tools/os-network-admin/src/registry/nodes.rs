@@ -5,6 +5,7 @@ use wire::{Fingerprint, Hex, Key, binding::PairingRecord, claim::parse_grant};
 use zerocopy::IntoBytes;
 
 use super::{
+    audit::{Event, Kind, Tag},
     file::{Registry, registry_error},
     members::id_of,
     node::{COLUMNS, NewNode, Node},
@@ -46,7 +47,9 @@ impl Registry {
                 connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
                 let sql = "UPDATE node SET state = 'superseded' \
                            WHERE fiduciary = ?1 AND state = 'paired' AND state <> 'superseded'";
-                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
+                if connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])? > 0 {
+                    self.note(connection, Event::new(Kind::Superseded).node(&fiduciary))?;
+                }
                 let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
                            pending_ms, print) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
                 connection
@@ -62,7 +65,19 @@ impl Registry {
                         now,
                         print(&fiduciary),
                     ])
-                    .map(|_| ())
+                    .map(|_| ())?;
+                let binding = &head.binding;
+                let granted = Event::new(Kind::Granted)
+                    .node(&fiduciary)
+                    .bytes(Tag::Fleet, &binding.fleet)
+                    .text(Tag::Name, node.fleet)
+                    .bytes(Tag::Binding, &binding.hash())
+                    .bytes(Tag::Configuration, &binding.configuration)
+                    .number(Tag::Epoch, binding.epoch.get())
+                    .number(Tag::Counter, binding.counter.get())
+                    .text(Tag::Anchor, node.anchor.word())
+                    .text(Tag::Accepted, node.accepted.word());
+                self.note(connection, granted)
             })
         })?;
         self.node(&fiduciary)?.ok_or_else(|| self.damaged())
@@ -77,7 +92,7 @@ impl Registry {
                            WHERE id = ?1 AND state <> 'superseded'";
                 let mut statement = connection.prepare_cached(sql)?;
                 changed = statement.execute(params![node.id, record.as_bytes(), rivals, self.host.now_ms()])?;
-                Ok(())
+                if changed == 1 { self.note(connection, about(Kind::Paired, node)) } else { Ok(()) }
             })
         })?;
         self.after(changed, node)
@@ -88,7 +103,11 @@ impl Registry {
         let changed = self.run(|connection| {
             let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ifnull(acknowledged_ms, ?2) \
                        WHERE id = ?1 AND state = 'paired'";
-            connection.prepare_cached(sql)?.execute(params![node.id, self.host.now_ms()])
+            let changed = connection.prepare_cached(sql)?.execute(params![node.id, self.host.now_ms()])?;
+            if changed == 1 {
+                self.note(connection, about(Kind::Acknowledged, node).text(Tag::By, "claim"))?;
+            }
+            Ok(changed)
         })?;
         self.after(changed, node)
     }
@@ -99,6 +118,10 @@ impl Registry {
         }
         self.node(&node.binding.fiduciary)?.ok_or_else(|| self.damaged())
     }
+}
+
+fn about(kind: Kind, node: &Node) -> Event {
+    Event::new(kind).node(&node.binding.fiduciary).bytes(Tag::Binding, &node.binding.hash())
 }
 
 /// A node changes: so may the configurations of members that know it.

@@ -2,7 +2,9 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 5;
+pub const SCHEMA: i32 = 6;
+/// The first that has a log.
+pub const LOGGED: i32 = 6;
 
 /// Schema 1.
 pub const FIRST: &str = "
@@ -112,4 +114,39 @@ pub const FIFTH: &str = "
     UPDATE counter SET find = last;
     ALTER TABLE member ADD COLUMN seen BLOB;
     ALTER TABLE member ADD COLUMN doubt BLOB;
+";
+
+/// Schema 6 adds to schema 5 the log of acts and refusals, which only grows, and where it ends.
+pub const SIXTH: &str = "
+    CREATE TABLE audit (sequence INTEGER PRIMARY KEY, entry BLOB NOT NULL, signature BLOB) STRICT;
+    CREATE TABLE audit_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        sequence INTEGER NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO audit_head VALUES (1, 0, zeroblob(32));
+    CREATE TABLE audit_branch (
+        head BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        entry BLOB NOT NULL,
+        signature BLOB,
+        PRIMARY KEY (head, sequence)
+    ) STRICT;
+    CREATE TRIGGER audit_follows BEFORE INSERT ON audit
+        WHEN NEW.sequence IS NOT (SELECT sequence + 1 FROM audit_head)
+        BEGIN SELECT RAISE(ABORT, 'an entry of the log follows the last one'); END;
+    CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'no entry of the log is changed'); END;
+    CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'no entry of the log is removed'); END;
+    CREATE TRIGGER audit_branch_stays BEFORE UPDATE ON audit_branch
+        BEGIN SELECT RAISE(ABORT, 'no entry of the log is changed'); END;
+    CREATE TRIGGER audit_branch_is_kept BEFORE DELETE ON audit_branch
+        BEGIN SELECT RAISE(ABORT, 'no entry of the log is removed'); END;
+    CREATE TRIGGER audit_head_rises BEFORE UPDATE ON audit_head WHEN NEW.sequence IS NOT OLD.sequence + 1
+        BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+    CREATE TRIGGER audit_head_is_one BEFORE INSERT ON audit_head
+        BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+    CREATE TRIGGER audit_head_is_kept BEFORE DELETE ON audit_head
+        BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
 ";

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, types::Value};
 
 use super::*;
-use crate::registry::{Said, State};
+use crate::registry::{Event, Kind, Said, State, Verifier};
 
 type Verb<'a> = dyn Fn(&Registry) -> Result<(), Error> + 'a;
 
@@ -73,6 +73,8 @@ pub fn everywhere(folder: &Path, what: &str, work: impl Fn(&Registry) -> Result<
             Ok(()) => {
                 assert!(place > 3, "{what} was ended at {place} places only");
                 assert!(rows(&path) != before, "{what} stored nothing");
+                let verdict = registry.verify_audit(Verifier::new(None, Vec::new())).unwrap();
+                assert_eq!(verdict.bad, None, "{what} left a log that does not hold");
                 return registry;
             }
             Err(_) => {
@@ -149,7 +151,8 @@ fn what_changes_a_fleet_or_counts_and_is_cut_anywhere_leaves_all_or_nothing() {
     let laptop = Who::Peer("laptop".into());
     let peer = NewMember { who: &laptop, key: [77; 32], claim_key: None, underlay: None, authority: None };
     let said = Said { member: id, record: wire::telemetry::Telemetry::new_zeroed(), ms: 7 };
-    let verbs: [(&str, &Verb<'_>); 9] = [
+    let verbs: [(&str, &Verb<'_>); 10] = [
+        ("an entry of the log", &|registry| registry.log(Event::new(Kind::Signed))),
         ("a find", &|registry| registry.next_find(0, true).map(|_| ())),
         ("an update's counter", &|registry| registry.next_counter(0).map(|_| ())),
         ("a command's counter", &|registry| registry.next_command_counter(id, 0).map(|_| ())),

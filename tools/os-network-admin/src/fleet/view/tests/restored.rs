@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::{killed::everywhere, *};
 use crate::{
     base::host::{self, Host, System},
-    registry::{FromBackup, Restored, Said},
+    registry::{Entry, Event, FromBackup, Joined, Kind, Restored, Said, Tag, Verdict, Verifier},
 };
 
 fn open(path: &Path, bytes: &[u8]) -> FromBackup {
@@ -56,8 +56,85 @@ fn an_older_backup_lets_no_counter_fall_and_unrevokes_nobody_and_is_cut_anywhere
     let wanted = wire::binding::configuration_hash(&view(&registry).configuration(&member(one.id)).unwrap());
     assert_eq!(member(one.id).wanted, Some(wanted));
     // The same once more changes nothing.
-    assert_eq!(copy.merge_into(&registry).unwrap(), 4);
+    assert_eq!(copy.merge_into(&registry).unwrap(), (4, Joined::Known));
     assert_eq!(counters(&registry, one.id), after);
+}
+
+fn verdict(registry: &Registry) -> Verdict {
+    registry.verify_audit(Verifier::new(None, Vec::new())).unwrap()
+}
+
+fn bad(registry: &Registry) -> Option<u64> {
+    verdict(registry).bad.map(|bad| bad.sequence)
+}
+
+fn tell(registry: &Registry, why: &str) {
+    registry.log(Event::new(Kind::Cleared).text(Tag::Why, why)).unwrap();
+}
+
+fn last(registry: &Registry) -> Entry {
+    let mut last = None;
+    registry.audit(|_, signed| last = Entry::parse(&signed.entry)).unwrap();
+    last.unwrap()
+}
+
+#[test]
+fn a_log_is_never_shorter_by_a_backup_and_never_forked_in_silence() {
+    let (folder, mut registry) = lab();
+    let path = folder.path().join("r");
+    tell(&registry, "before");
+    let earlier = registry.copy().unwrap();
+    let head = registry.audit_head().unwrap();
+    tell(&registry, "since");
+    let later = registry.copy().unwrap();
+    // Of before: what was logged since stays.
+    assert_eq!(open(&path, &earlier).merge_into(&registry).unwrap(), (0, Joined::Known));
+    let restored = last(&registry);
+    assert_eq!(restored.bytes(Tag::Head), Some(&head.hash[..]));
+    assert_eq!((restored.kind().as_str(), verdict(&registry).head.sequence), ("restored", 4));
+    drop(registry);
+    // Of another registry, which has gone on with that backup: its entries are kept beside.
+    let elsewhere = folder.path().join("elsewhere");
+    assert_eq!(open(&elsewhere, &earlier).restore(&elsewhere).unwrap(), Restored::Made);
+    let mut other = Registry::open(&elsewhere).unwrap();
+    tell(&other, "there");
+    let forked = other.copy().unwrap();
+    let copy = open(&path, &forked);
+    let registry = everywhere(folder.path(), "a forked log", |registry| copy.merge_into(registry).map(|_| ()));
+    assert_eq!((bad(&registry), last(&registry).bytes(Tag::Branch).is_some()), (None, true));
+    let forked = Joined::Forked { entries: 2, common: 2 };
+    assert_eq!(copy.merge_into(&registry).unwrap().1, forked, "it is said every time");
+    assert_eq!(bad(&registry), None);
+    // One that knows nothing yet takes all of it.
+    let third = Registry::open(&folder.path().join("third")).unwrap();
+    assert_eq!(open(&path, &later).merge_into(&third).unwrap().1, Joined::Longer { entries: 3 });
+    assert_eq!((verdict(&third).head.sequence, bad(&third)), (4, None));
+    // Who removes the branch removes what an entry names.
+    drop(registry);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let change = "DROP TRIGGER audit_branch_is_kept; DELETE FROM audit_branch WHERE sequence = 4";
+    connection.execute_batch(change).unwrap();
+    assert_eq!(bad(&Registry::open(&path).unwrap()), Some(5));
+}
+
+#[test]
+fn a_backup_whose_log_was_changed_is_not_joined_to_one_that_was_not() {
+    let (folder, registry) = lab();
+    let path = folder.path().join("r");
+    for why in ["one", "two", "three"] {
+        tell(&registry, why);
+    }
+    drop(registry);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let change = "DROP TRIGGER audit_stays; UPDATE audit SET entry = zeroblob(90) WHERE sequence = 2";
+    connection.execute_batch(change).unwrap();
+    drop(connection);
+    let changed = Registry::open(&path).unwrap().copy().unwrap();
+    let fresh = folder.path().join("fresh");
+    let registry = Registry::open(&fresh).unwrap();
+    let error = open(&fresh, &changed).merge_into(&registry).unwrap_err();
+    assert!(error.message.contains("entry 2: it is no entry; nothing was restored"), "{error}");
+    assert_eq!(registry.audit_head().unwrap().sequence, 0);
 }
 
 #[test]
