@@ -6,6 +6,7 @@
 
 mod beacon;
 mod claim;
+mod disk;
 mod gate;
 mod lifecycle;
 mod mesh;

@@ -1,5 +1,6 @@
 //! A store that outlives the core, and fails in every way that a store can. It keeps the log of `store`, not the flash
-//! below it: of a record, every entry since it was purged.
+//! below it: of a record, every entry since it was purged. Without its troubles it is the real one: `sim/tests/fakes`
+//! compares the two.
 
 use std::{cell::RefCell, rc::Rc, vec::Vec};
 
@@ -31,6 +32,8 @@ pub enum Fault {
     /// Nothing is written, and from then on the store refuses whatever it is asked; or it is written.
     Dead,
     LateDead,
+    /// It says that it is done, and has written nothing.
+    Unwritten,
 }
 
 impl Fault {
@@ -196,7 +199,7 @@ impl Store {
             inside.log[record].push((sequence, sealed));
         }
         match fault {
-            None => self.server.reply::<Append>(&()),
+            None | Some(Fault::Unwritten) => self.server.reply::<Append>(&()),
             Some(Fault::Refused | Fault::Unsaid) => self.server.refuse(Refusal::Failed.code()),
             Some(Fault::Restart | Fault::LateRestart) => {
                 self.server = Server::new(ReadOnly::new(self.request), ReadWrite::new(self.reply)).unwrap();

@@ -196,6 +196,7 @@ impl Life {
                 }
                 Err(Refusal::Store)
             }
+            Some(Fault::Unwritten) => unreachable!("a store that lies is none of this model's"),
         }
     }
 

@@ -259,41 +259,99 @@ fn a_store_that_is_out_between_commits_is_asked_for_nothing_until_it_starts_agai
     assert_eq!(rig.status().store, Store::Good as u8);
 }
 
-/// What it shows after a commit of which it did not say what came: neither what stood there before nor what was written.
+type Lie = fn(&Disk, Record);
+
+/// What a store may show after a commit of which it did not say what came, of the record that was committed: neither what
+/// stood there before nor what was written. (The number of the one before says that nothing was written, whatever its bytes
+/// are: what stood there is known.)
+const LIES: [(&str, Lie); 9] = [
+    ("nothing", |disk, record| disk.set(record, vec![])),
+    ("what stood there before what was acknowledged", |disk, record| {
+        let log = disk.log(record);
+        disk.set(record, log[..log.len().saturating_sub(2)].to_vec());
+    }),
+    ("a number from the future", |disk, record| change(disk, record, |newest, _| newest.0 += 7)),
+    ("old bytes under a new number", |disk, record| change(disk, record, |newest, before| newest.1 = before.1)),
+    ("another record's bytes", |disk, record| {
+        let other = if record == Record::Counters { Record::Ownership } else { Record::Counters };
+        let (_, sealed) = disk.newest(other).unwrap();
+        change(disk, record, |newest, _| newest.1 = sealed);
+    }),
+    ("a bit that has changed", |disk, record| change(disk, record, |newest, _| newest.1[100] ^= 1)),
+    ("damage", |disk, record| disk.find(record, Finding::Damaged)),
+    ("somebody else's", |disk, record| disk.find(record, Finding::Foreign)),
+    ("a later format", |disk, record| disk.find(record, Finding::Newer)),
+];
+
+type Entry = (u64, calls::store::Sealed);
+
+/// Changes the newest entry; what it is told of is the one before.
+fn change(disk: &Disk, record: Record, change: impl FnOnce(&mut Entry, Entry)) {
+    let mut log = disk.log(record);
+    let (mut newest, before) = (log.pop().unwrap(), *log.last().unwrap());
+    change(&mut newest, before);
+    log.push(newest);
+    disk.set(record, log);
+}
+
 #[test]
 fn a_store_that_lies_about_a_commit_is_not_believed() {
-    type Lie = fn(&Disk);
-    let lies: [Lie; 7] = [
-        |disk| disk.set(Record::Ownership, vec![]),
-        |disk| disk.forget_from(Record::Ownership, 2),
-        |disk| {
-            let mut log = disk.log(Record::Ownership);
-            log.last_mut().unwrap().0 += 7;
-            disk.set(Record::Ownership, log);
-        },
-        |disk| {
-            let mut log = disk.log(Record::Ownership);
-            log.last_mut().unwrap().1[100] ^= 1;
-            disk.set(Record::Ownership, log);
-        },
-        |disk| disk.find(Record::Ownership, Finding::Damaged),
-        |disk| disk.find(Record::Ownership, Finding::Foreign),
-        |disk| disk.find(Record::Ownership, Finding::Newer),
-    ];
-    for (number, lie) in lies.into_iter().enumerate() {
-        let (mut rig, _) = super::mesh::owned(Board::anchored());
-        let before = rig.status();
-        rig.disk.fail(Fault::LateDead);
-        assert_eq!(rig.settle(), Err(Refusal::Store));
-        lie(&rig.disk);
-        rig.disk.power_on();
-        let writes = rig.disk.writes();
-        for _ in 0..3 {
-            assert_eq!(rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(Refusal::Store), "{number}");
-            assert_eq!(rig.settle(), Err(Refusal::Store));
-            assert_eq!(rig.status(), StatusReply { store: Store::Doubtful as u8, ..before });
+    let mut cases = 0;
+    for flow in FLOWS {
+        for append in 0..appends(flow) {
+            for (name, lie) in LIES {
+                cases += 1;
+                let what = format!("{flow:?}, append {append}, {name}");
+                let mut life = Life::before(flow);
+                let before = life.rig.status();
+                fail_at(&mut life, append, Fault::LateDead);
+                life.outcome();
+                let (record, _) = *life.rig.disk.0.borrow().writes.last().unwrap();
+                lie(&life.rig.disk, [Record::Identity, Record::Ownership, Record::Counters][record]);
+                life.rig.disk.power_on();
+                let (held, writes) = (life.rig.status(), life.rig.disk.writes());
+                if is_doubtful(flow, append, Fault::LateDead) {
+                    assert_eq!(held, StatusReply { store: Store::Doubtful as u8, ..before }, "{what}");
+                    for _ in 0..3 {
+                        life.ask();
+                        life.rig.run();
+                        assert_eq!(life.outcome(), Some(Err(Refusal::Store)), "{what}");
+                        assert_eq!((life.rig.status(), life.rig.disk.writes()), (held, writes), "{what}");
+                    }
+                }
+                // Nor does it become another node by it.
+                life.rig.power_cycle();
+                let after = life.rig.status();
+                assert!(!after.has_keys() || after.fiduciary == before.fiduciary, "{what}");
+            }
         }
-        assert_eq!(rig.disk.writes(), writes);
+    }
+    assert!(cases > 100, "{cases}");
+}
+
+/// What it has not written is gone with the power, and that is all that it can do: what is left is a state that once was,
+/// and the node goes on from there.
+#[test]
+fn a_store_that_says_done_and_writes_nothing_rolls_the_node_back_and_does_no_more() {
+    for flow in FLOWS {
+        for append in 0..appends(flow) {
+            let what = format!("{flow:?}, append {append}");
+            let mut life = Life::before(flow);
+            let before = life.rig.status();
+            fail_at(&mut life, append, Fault::Unwritten);
+            assert_eq!(life.outcome(), Some(Ok(())), "{what}");
+            let done = life.rig.status();
+            life.rig.power_cycle();
+            let after = life.rig.status();
+            let owner = |status: &StatusReply| (status.ownership, status.forked, status.isolated, status.configuration);
+            assert!([owner(&before), owner(&done)].contains(&owner(&after)), "{what}");
+            assert_eq!(after.fiduciary, before.fiduciary, "{what}");
+            life.end();
+            let last = life.rig.status();
+            assert_eq!(last.store, Store::Good as u8, "{what}");
+            life.rig.power_cycle();
+            assert_eq!(StatusReply { ticket_waiting: last.ticket_waiting, ..life.rig.status() }, last, "{what}");
+        }
     }
 }
 
