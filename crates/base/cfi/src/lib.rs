@@ -19,6 +19,7 @@ mod query;
 mod tests;
 
 use query::Chips;
+use zerocopy::FromBytes;
 
 /// The most that is programmed at once, in bytes: the write buffers of the smallest chips. It lies in one aligned page.
 pub const PAGE: usize = 64;
@@ -188,16 +189,34 @@ impl<B: Bank> Cfi<B> {
         if !inside || !matches!(self.action, Action::Over(_)) || !self.take_commands() {
             return false;
         }
-        // Each word once: a read of the bank is slow.
-        let mut word = (usize::MAX, [0; WORD]);
-        for (at, to) in (at..).zip(to) {
-            let aligned = at / WORD * WORD;
-            if word.0 != aligned {
-                word = (aligned, self.bank.read(aligned).to_le_bytes());
+        // Each word once: a read of the bank is slow, and so are bytes where the processor wants words to be aligned.
+        if at.is_multiple_of(WORD)
+            && let Ok(words) = <[u32]>::mut_from_bytes(to)
+        {
+            for (at, word) in (at..).step_by(WORD).zip(words) {
+                *word = self.bank.read(at).to_le();
             }
-            *to = word.1[at % WORD];
+            return true;
         }
+        let before = (at.next_multiple_of(WORD) - at).min(to.len());
+        let (first, rest) = to.split_at_mut(before);
+        let (words, last) = rest.as_chunks_mut::<WORD>();
+        self.read_part(at, first);
+        let mut at = at + before;
+        for word in words {
+            *word = self.bank.read(at).to_le_bytes();
+            at += WORD;
+        }
+        self.read_part(at, last);
         true
+    }
+
+    /// Bytes of one word.
+    fn read_part(&mut self, at: usize, to: &mut [u8]) {
+        if !to.is_empty() {
+            let word = self.bank.read(at / WORD * WORD).to_le_bytes();
+            to.iter_mut().zip(&word[at % WORD..]).for_each(|(to, byte)| *to = *byte);
+        }
     }
 
     /// Begins to program at most [`PAGE`] bytes of one aligned page, whole words.

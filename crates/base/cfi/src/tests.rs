@@ -30,7 +30,9 @@ fn what_is_programmed_stands_there_and_an_erase_takes_its_block_alone() {
         assert_eq!(read(&mut cfi, at, PAGE), bytes);
     }
     // Any bytes, words or not.
-    assert_eq!(read(&mut cfi, BLOCK + 3, 7), bytes[3..10]);
+    for (from, to) in (0..12).flat_map(|from| (from..12).map(move |to| (from, to))) {
+        assert_eq!(read(&mut cfi, BLOCK + from, to - from), bytes[from..to]);
+    }
     // A bit is never set.
     cfi.begin_program(BLOCK, &[0xf0; 8]);
     assert_eq!(end(&mut cfi), Progress::Done);

@@ -98,7 +98,7 @@ impl BlockHeader {
 
     /// Whether there is something where nobody writes.
     pub fn is_scribbled(&self) -> bool {
-        !is_erased(&self.unused)
+        self.unused != [ERASED; 4]
     }
 
     /// Whether somebody has written it as it is, of whatever format.
@@ -123,6 +123,11 @@ impl EntryHeader {
         hash.update(body);
         header.digest = hash.finalize().into();
         header
+    }
+
+    /// Whether it was made for an entry of this generation in this place.
+    pub fn is_for(&self, generation: u32, place: usize) -> bool {
+        self.magic == ENTRY && self.generation.get() == generation && self.place.get() as usize == place
     }
 
     /// The hash of what stands before the digest, to be gone on with by the body.
@@ -153,8 +158,16 @@ pub fn is_settled(word: u32) -> bool {
     word == SET || word == !SET
 }
 
-pub fn is_erased(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == ERASED)
+/// A page, in words: a boot looks at so many that bytes would take it several times as long.
+pub type Page = [u32; PAGE / WORD];
+
+pub fn is_erased(words: &[u32]) -> bool {
+    words.iter().all(|word| *word == u32::MAX)
+}
+
+/// Whether programming makes of what stands what is new: it clears bits, and only an erase would set them.
+pub fn can_become(stands: &[u32], new: &[u32]) -> bool {
+    stands.iter().zip(new).all(|(stands, new)| stands & new == *new)
 }
 
 /// Where things stand in blocks of this size, for bodies of this one.

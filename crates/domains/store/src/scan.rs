@@ -4,9 +4,9 @@ use sha2::Digest as _;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    flash::{Flash, PAGE},
+    flash::{Flash, PAGE, WORD},
     layout::{
-        BlockHeader, Digest, ENTRY, EntryHeader, FORMAT, Geometry, Mark, NEW, SET, is_erased, is_set, is_settled,
+        BlockHeader, Digest, ENTRY, EntryHeader, FORMAT, Geometry, Mark, NEW, Page, SET, is_erased, is_set, is_settled,
     },
 };
 
@@ -155,17 +155,20 @@ impl Scanner {
         if place == self.geometry.places() {
             return Ok(Stage::Top);
         }
-        let mut header = EntryHeader::new_zeroed();
-        read(flash, self.geometry.entry(self.begin(), place), header.as_mut_bytes())?;
-        let valid = header.valid.get();
-        if is_set(valid) {
+        let mut page = Page::default();
+        read(flash, self.geometry.entry(self.begin(), place), page.as_mut_bytes())?;
+        if is_erased(&page) {
+            return Ok(Stage::Place(place + 1));
+        }
+        let header: EntryHeader = zerocopy::transmute!(page);
+        if is_set(header.valid.get()) {
             // A place that was passed over is left by no write.
             let before = self.top.map_or(0, |(place, _)| place + 1);
             self.scan.dirty |= place != before;
             self.scan.dirty |= self.top.is_some_and(|(_, header)| !is_settled(header.valid.get()));
             self.top = Some((place, header));
         } else {
-            self.scan.dirty |= !is_erased(header.as_bytes());
+            self.scan.dirty = true;
         }
         Ok(Stage::Place(place + 1))
     }
@@ -232,12 +235,12 @@ pub fn read(flash: &mut impl Flash, at: usize, to: &mut [u8]) -> Result<(), Unre
     if flash.read(at, to) { Ok(()) } else { Err(Unreadable) }
 }
 
-/// Whether so many bytes are erased.
+/// Whether so many bytes, whole words, are erased.
 pub fn erased(flash: &mut impl Flash, at: usize, len: usize) -> Result<bool, Unreadable> {
-    let mut page = [0; PAGE];
+    let mut page = Page::default();
     for from in (0..len).step_by(PAGE) {
-        let page = &mut page[..PAGE.min(len - from)];
-        read(flash, at + from, page)?;
+        let page = &mut page[..PAGE.min(len - from) / WORD];
+        read(flash, at + from, page.as_mut_bytes())?;
         if !is_erased(page) {
             return Ok(false);
         }

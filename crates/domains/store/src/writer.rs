@@ -3,8 +3,8 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    flash::{Flash, PAGE, Progress},
-    layout::{BlockHeader, EntryHeader, Geometry, Mark, SET, UNTIL_VALID},
+    flash::{Flash, PAGE, Progress, WORD},
+    layout::{BlockHeader, EntryHeader, Geometry, Mark, Page, SET, UNTIL_VALID, can_become},
     recover::Part,
     scan::{erased, read},
 };
@@ -117,27 +117,37 @@ pub struct Writer {
     plan: Plan,
     at: usize,
     stage: Stage,
-    /// Of the entry that is being written.
+    /// Of the entry that was begun last.
     header: EntryHeader,
 }
 
 /// Something that one action of the flash writes.
 struct Piece {
     at: usize,
-    bytes: [u8; PAGE],
+    page: Page,
+    /// So many words of it.
     len: usize,
 }
 
 impl Piece {
+    /// The first page of `from`, which is whole words.
     fn new(at: usize, from: &[u8]) -> Self {
-        let mut bytes = [0; PAGE];
-        let len = from.len().min(PAGE);
-        bytes[..len].copy_from_slice(&from[..len]);
-        Self { at, bytes, len }
+        let from = &from[..from.len().min(PAGE)];
+        debug_assert!(from.len().is_multiple_of(WORD));
+        let mut page = Page::default();
+        page.as_mut_bytes()[..from.len()].copy_from_slice(from);
+        Self { at, page, len: from.len() / WORD }
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    fn words(&self) -> &[u32] {
+        &self.page[..self.len]
+    }
+
+    /// What stands there.
+    fn read<'p>(&self, flash: &mut impl Flash, to: &'p mut Page) -> Result<&'p [u32], Failed> {
+        let words = &mut to[..self.len];
+        read(flash, self.at, words.as_mut_bytes())?;
+        Ok(words)
     }
 }
 
@@ -157,14 +167,12 @@ impl Writer {
             Stage::Piece(0) if matches!(act, Act::Clear(_)) => Stage::Look(0),
             Stage::Piece(number) => match self.piece(act, number, body) {
                 Some(piece) => {
-                    let mut stands = [0; PAGE];
-                    let stands = &mut stands[..piece.len];
-                    read(flash, piece.at, stands)?;
+                    let mut stands = Page::default();
                     // What is erased there does not suffice: only an erase would.
-                    if stands.iter().zip(piece.bytes()).any(|(stands, new)| stands & new != *new) {
+                    if !can_become(piece.read(flash, &mut stands)?, piece.words()) {
                         return Err(Failed);
                     }
-                    flash.begin_program(piece.at, piece.bytes());
+                    flash.begin_program(piece.at, piece.words().as_bytes());
                     Stage::Programming(number)
                 }
                 None => {
@@ -176,10 +184,8 @@ impl Writer {
             Stage::Programming(number) => match (flash.poll(), self.piece(act, number, body)) {
                 (Progress::Busy, _) => return Ok(Step::Busy),
                 (Progress::Done, Some(piece)) => {
-                    let mut stands = [0; PAGE];
-                    let stands = &mut stands[..piece.len];
-                    read(flash, piece.at, stands)?;
-                    if stands != piece.bytes() {
+                    let mut stands = Page::default();
+                    if piece.read(flash, &mut stands)? != piece.words() {
                         return Err(Failed);
                     }
                     Stage::Piece(number + 1)
@@ -250,7 +256,8 @@ impl Writer {
                 Some(Piece::new(begin, header.as_bytes()))
             }
             Act::Entry(_, generation, place) => {
-                if number == 0 {
+                // Both blocks get the same one, and its digest is most of the work.
+                if number == 0 && !self.header.is_for(generation, place) {
                     self.header = EntryHeader::new(self.record, generation, place, self.sequence, body);
                 }
                 let at = self.geometry.entry(begin, place);
