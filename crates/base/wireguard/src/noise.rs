@@ -9,7 +9,7 @@
 //! ```
 
 use crypto::{
-    Secret, dh, dh_public,
+    Secret, dh, dh_public_by_exchange,
     noise::{Symmetric, TAG, hkdf2},
 };
 use wire::Key;
@@ -33,7 +33,7 @@ pub struct Keys {
 /// `None`: the peer's key is none that a secret can be agreed with.
 pub fn start(public: &Key, peer: &Key, random: &mut Random) -> Option<Started> {
     let private = random.draw();
-    let ephemeral = dh_public(&private);
+    let ephemeral = dh_public_by_exchange(&private);
     let mut state = Symmetric::wireguard(peer);
     state.mix_chaining_key(&ephemeral);
     state.mix_hash(&[&ephemeral]);
@@ -88,7 +88,7 @@ pub fn respond(
     random: &mut Random,
 ) -> Option<Responded> {
     let private = random.draw();
-    let ephemeral = dh_public(&private);
+    let ephemeral = dh_public_by_exchange(&private);
     state.mix_hash(&[&ephemeral]);
     state.mix_chaining_key(&ephemeral);
     state.mix_chaining_key(&*dh(&private, theirs)?);

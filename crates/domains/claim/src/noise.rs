@@ -10,7 +10,7 @@
 
 use calls::keystore::{Initiation, InitiationReply};
 use crypto::{
-    Secret, dh, dh_public,
+    Secret, dh, dh_public_by_exchange,
     noise::{Cipher, Symmetric},
 };
 use wire::{
@@ -92,7 +92,7 @@ impl Begun {
 impl Read {
     /// Message 2. `ephemeral` must be fresh.
     pub fn respond(mut self, ephemeral: &Secret) -> Result<([u8; RESPONSE], Session), Rejected> {
-        let public = dh_public(ephemeral);
+        let public = dh_public_by_exchange(ephemeral);
         self.symmetric.mix_hash(&[&public]);
         self.symmetric.mix_key(&*dh(ephemeral, &self.ephemeral).ok_or(Rejected)?);
         let key = self.symmetric.mix_key(&*dh(ephemeral, &self.peer).ok_or(Rejected)?);
