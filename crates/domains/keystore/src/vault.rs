@@ -268,7 +268,7 @@ impl Vault {
     fn append(&mut self, record: Record, fresh: [u8; NONCE], left: u8, store: &mut Client<'_>) -> bool {
         let Some(sequence) = self.tried[record as usize].checked_add(1) else { return false };
         self.tried[record as usize] = sequence;
-        let parts: [&[u8]; 3] = [b"nonce", &sequence.to_be_bytes(), text(&self.buffer)];
+        let parts: [&[u8]; 3] = [b"nonce", &sequence.to_be_bytes(), filled(text(&self.buffer))];
         let nonce = crypto::derive(&*self.key, &fresh, label::STORE_KEY, &parts);
         seal(&self.key, record, sequence, FORMAT, &nonce, &mut self.buffer);
         self.doing = Some(Doing::Append { record, left });
@@ -351,6 +351,12 @@ fn find(record: Record, store: &mut Client<'_>) {
 
 fn text(sealed: &Sealed) -> &[u8] {
     &sealed[HEADER + NONCE..][..BODY]
+}
+
+/// A text without the zeros at its end. Texts are of one length, so two that differ, differ without them.
+fn filled(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 fn text_mut(sealed: &mut Sealed) -> &mut [u8] {

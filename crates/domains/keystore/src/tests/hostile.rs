@@ -35,7 +35,8 @@ proptest! {
         let mut before = rig.status();
         // Lifecycle says that the owner of a committed node has come: the one thing that it is believed about.
         if committed && requests.iter().any(|(mailbox, op, len, _)| (*mailbox, *op, *len) == (0, 4, 0)) {
-            before = StatusReply { ownership: Ownership::Claimed as u8, anchor: AnchorKind::None as u8, ..before };
+            let (ownership, anchor) = (Ownership::Claimed as u8, AnchorKind::None as u8);
+            before = StatusReply { ownership, anchor, ticket_waiting: 0, ..before };
         }
         for (mailbox, op, len, body) in requests {
             ask_raw(&mut rig, mailbox, op, len, &body);
