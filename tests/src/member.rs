@@ -50,6 +50,8 @@ pub enum Implementation {
 
 /// A member of the mesh on a host of its own.
 pub struct Member {
+    /// Of its port.
+    pub name: String,
     pub host: Host,
     pub number: u8,
     pub interface: String,
@@ -67,7 +69,8 @@ impl Member {
         host.ok("test -w /dev/net/tun || { echo no access to /dev/net/tun; false; }");
         let (secret, interface) = (Secret::new(fresh()), format!("wg{number}"));
         let log = bed.dir().join(format!("{name}.log"));
-        let mut this = Self { host, number, interface, what, secret, preshared: preshared.then(fresh), log };
+        let name = name.to_owned();
+        let mut this = Self { name, host, number, interface, what, secret, preshared: preshared.then(fresh), log };
         let address = format!("ip address add {}/64 dev lab0 nodad", outer6(number));
         this.host.ok(&address);
         this.up();
@@ -102,13 +105,17 @@ impl Member {
         dh_public(&self.secret)
     }
 
-    /// This member as the node's configuration has it.
-    pub fn as_peer(&mut self, role: Role, keepalive_s: u16) -> Peer {
-        let ip = match self.what {
+    /// Where the node finds it on the link.
+    pub fn outer(&mut self) -> Ipv6Addr {
+        match self.what {
             Implementation::WireguardGo => self.host.link_local(),
             Implementation::Boringtun => outer6(self.number),
-        };
-        let ip = ip.octets();
+        }
+    }
+
+    /// This member as the node's configuration has it.
+    pub fn as_peer(&mut self, role: Role, keepalive_s: u16) -> Peer {
+        let ip = self.outer().octets();
         let allowed = [Prefix::v4(inner4(self.number), 32), Prefix { ip: inner6(self.number).octets(), length: 128 }];
         Peer {
             key: self.key(),

@@ -215,8 +215,6 @@ impl Rig {
         self.on();
         let phases = ["hold", "committed", "claimed", "sealed"];
         self.node.node.wait_line(|line| phases.iter().any(|phase| line.strip_prefix("genesis: phase ") == Some(phase)));
-        self.node.node.fiduciary();
-        self.is_one();
         let phase = self.node.node.phases().pop().unwrap_or_default();
         let allowed: &[&str] = match flow {
             Flow::FirstBoot => &["hold"],
@@ -224,6 +222,8 @@ impl Rig {
             Flow::BootClaimed | Flow::Update | Flow::Isolate => &["claimed"],
         };
         assert!(allowed.contains(&&*phase), "{phase} after {flow:?}\n{}", self.node.node.console());
+        self.node.node.fiduciary();
+        self.is_one();
         if phase != "claimed" {
             self.claim();
         }
