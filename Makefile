@@ -30,7 +30,7 @@ export MICROKIT_SDK
 PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
-SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop mesh revoke silence
+SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop mesh revoke roots silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := curl iproute2 iputils-ping nftables qemu-system-x86 tshark wireguard-go wireguard-tools
@@ -144,7 +144,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
-	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults -- --ignored --test-threads=2; \
+	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults --test leaks -- --ignored --test-threads=2; \
 	done
 
 # The test prints what was cut where, and what it left.

@@ -7,13 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use memchr::memmem;
 use rustix::{
     fs::{MemfdFlags, SeekFrom, memfd_create, seek},
     io::Errno,
 };
 
-/// What is sought stands at a multiple of this many bytes and is no longer than this, so no page ends in it.
-const ALIGNMENT: usize = 32;
 /// Bytes of memory that are read at once.
 const CHUNK: usize = 1 << 20;
 
@@ -29,8 +28,9 @@ impl Memory {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd())
     }
 
-    /// Where these bytes stand now, in memory that has ever been written to: offsets for [`Self::write`].
+    /// Where these bytes stand now, in memory that has ever been written to: offsets for [`Self::read`] and [`Self::write`].
     pub fn find(&self, bytes: &[u8]) -> Result<Vec<u64>> {
+        let finder = memmem::Finder::new(bytes);
         let mut found = Vec::new();
         let mut chunk = vec![0; CHUNK];
         let mut end = 0;
@@ -44,12 +44,18 @@ impl Memory {
             end = seek(&self.0, SeekFrom::Hole(at))?;
             while at < end {
                 let length = CHUNK.min(usize::try_from(end - at)?);
-                self.0.read_exact_at(&mut chunk[..length], at)?;
-                let places = chunk[..length].chunks(ALIGNMENT).zip((at..).step_by(ALIGNMENT));
-                found.extend(places.filter(|(place, _)| place.starts_with(bytes)).map(|(_, offset)| offset));
-                at += length as u64;
+                let chunk = &mut chunk[..length];
+                self.0.read_exact_at(chunk, at)?;
+                found.extend(finder.find_iter(chunk).map(|offset| at + offset as u64));
+                // What begins in this chunk and ends in the next.
+                let last = at + length as u64 == end;
+                at += (if last { length } else { length + 1 - bytes.len() }) as u64;
             }
         }
+    }
+
+    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        Ok(self.0.read_exact_at(to, offset)?)
     }
 
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -66,13 +72,18 @@ mod tests {
         let memory = Memory::new().unwrap();
         let mark = [0xc3; 16];
         assert_eq!(memory.find(&mark).unwrap(), [] as [u64; 0]);
-        let places = [0, 0x40_0000 - 32, 0x40_0000 + 4096, 0x8000_0000 - 32];
+        let places = [0, 0x10_0000 - 8, 0x30_0000 - 32, 0x40_0000 - 32, 0x40_0000 + 4099, 0x8000_0000 - 32];
         for place in places {
             memory.write(place, &mark).unwrap();
         }
-        // Not aligned: nothing.
-        memory.write(0x1008, &mark).unwrap();
+        // Data all the way from the first to the third.
+        for page in (0..0x30_0000).step_by(4096) {
+            memory.write(page + 64, &[1]).unwrap();
+        }
         assert_eq!(memory.find(&mark).unwrap(), places);
+        let mut there = [0; 17];
+        memory.read(places[1], &mut there).unwrap();
+        assert_eq!(there, [&mark[..], &[0]].concat()[..]);
         memory.write(0, &[0]).unwrap();
         assert_eq!(memory.find(&mark).unwrap(), places[1..]);
     }

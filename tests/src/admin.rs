@@ -190,8 +190,9 @@ impl Initiated {
         let response = receive(station, self.handle)?;
         self.noise.read_message(&response, &mut []).map_err(|_| Silence)?;
         let hash: [u8; 32] = self.noise.get_handshake_hash().try_into().expect("BLAKE2s gives 32 bytes");
+        let keys = self.noise.dangerously_get_raw_split().into();
         let noise = self.noise.into_transport_mode().expect("the handshake is complete");
-        Ok(Session { handle: self.handle, noise, hash })
+        Ok(Session { handle: self.handle, noise, hash, keys })
     }
 }
 
@@ -200,6 +201,8 @@ pub struct Session {
     pub handle: SocketHandle,
     pub noise: TransportState,
     pub hash: [u8; 32],
+    /// The two that messages are sealed with.
+    pub keys: [[u8; 32]; 2],
 }
 
 impl Session {

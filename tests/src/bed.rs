@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::Ipv6Addr,
+    os::unix::fs::FileExt,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -13,12 +14,14 @@ use std::{
 
 use crypto::AnchorPublic;
 use lab::{Cutter, Lab, NATIVE, NodeOptions, Seen};
+use qemu::Memory;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use segment::switch::{Impairment, MAX_FRAME};
 use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
 use zerocopy::IntoBytes;
 
-use crate::{PATIENCE, fuse, hostile::Target, station::Station};
+use crate::{PATIENCE, fuse, hostile::Target, regions, station::Station};
 
 /// A segment with nodes on it.
 pub struct Bed {
@@ -39,6 +42,17 @@ pub fn ticket() -> NodeOptions {
         params.telemetry_ms = 1000.into();
         params.heartbeat_ms = 500.into();
     })
+}
+
+/// The same, with fuses in these domains on a board: there is no other way to end one.
+pub fn fused(domains: &[&str], options: NodeOptions) -> NodeOptions {
+    let faulty = if board() == NATIVE { &[][..] } else { domains };
+    NodeOptions { faulty: faulty.iter().map(|domain| (*domain).to_owned()).collect(), ..options }
+}
+
+/// Where nodes are booted.
+fn board() -> String {
+    std::env::var("GENESIS_BOARD").unwrap_or_else(|_| NATIVE.to_owned())
 }
 
 impl Default for Bed {
@@ -65,8 +79,7 @@ impl Bed {
 
     /// Boots a node of the system that the project ships, where `GENESIS_BOARD` says.
     pub fn node(&self, options: NodeOptions) -> Node {
-        let board = std::env::var("GENESIS_BOARD");
-        self.node_on(board.as_deref().unwrap_or(NATIVE), options)
+        self.node_on(&board(), options)
     }
 
     /// Boots a node on a board.
@@ -261,23 +274,70 @@ impl Node {
         Target { mac: self.node.mac(), ip: ip.octets() }
     }
 
-    /// Makes a domain that has a fuse fault when it is woken next; `how` is one of [`fuse`]'s.
+    /// Lights the fuse of a domain that has one: it burns when the domain is woken next. `how` is one of [`fuse`]'s.
     pub fn light(&self, domain: &str, how: u64) {
-        let places = self.fuses(domain, 0);
+        self.light_from(domain, 0, how, &[]);
+    }
+
+    /// Has it plant marks of this word, when it is woken next, and one before the end of a region.
+    pub fn plant(&self, domain: &str, word: u64, end: u64) {
+        self.light_from(domain, 0, fuse::PLANT, &[(fuse::WORD, word), (fuse::END, end)]);
+    }
+
+    /// Of a domain whose fuse says `now`; with words for what it is to do.
+    pub fn light_from(&self, domain: &str, now: u64, how: u64, words: &[(u64, u64)]) {
+        let places = self.fuses(domain, now);
         let [place] = places[..] else { panic!("{} fuses of {domain} in the machine's memory", places.len()) };
-        let memory = self.node.memory().expect("domains with fuses");
-        memory.write(place, &words(domain, how)).expect("the machine's memory");
+        let write = |number, word: u64| {
+            self.memory().write(place + 8 * number, &word.to_le_bytes()).expect("the machine's memory");
+        };
+        words.iter().for_each(|(number, word)| write(*number, *word));
+        write(fuse::LIT, how);
         self.killed.borrow_mut().push(domain.to_owned());
     }
 
-    /// Whether the domain runs for ever now: [`fuse::LOOP`].
-    pub fn loops(&self, domain: &str) -> bool {
-        !self.fuses(domain, fuse::LOOPS).is_empty()
+    /// Whether the domain's fuse says this: one of [`fuse`]'s.
+    pub fn fuse_says(&self, domain: &str, lit: u64) -> bool {
+        !self.fuses(domain, lit).is_empty()
+    }
+
+    /// A word of the domain's fuse, if that says this.
+    pub fn fuse_word(&self, domain: &str, lit: u64, number: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        let place = self.fuses(domain, lit).first()? + 8 * number;
+        self.memory().read(place, &mut word).expect("the machine's memory");
+        Some(u64::from_le_bytes(word))
     }
 
     fn fuses(&self, domain: &str, lit: u64) -> Vec<u64> {
-        let memory = self.node.memory().expect("domains with fuses");
-        memory.find(&words(domain, lit)).expect("the machine's memory")
+        self.find(&words(domain, lit))
+    }
+
+    /// Where these bytes stand in the machine's memory.
+    pub fn find(&self, bytes: &[u8]) -> Vec<u64> {
+        self.memory().find(bytes).expect("the machine's memory")
+    }
+
+    fn memory(&self) -> &Memory {
+        self.node.memory().expect("domains with fuses")
+    }
+
+    /// Ends a domain for good that is nobody's child: by its fuse, or as a process.
+    pub fn end(&self, domain: &str) {
+        if self.node.memory().is_some() {
+            self.light(domain, fuse::NULL_WRITE);
+        } else {
+            assert!(self.node.kill(domain), "{domain} does not run");
+            self.killed.borrow_mut().push(domain.to_owned());
+        }
+    }
+
+    /// Whether [`Self::end`] has come to pass.
+    pub fn has_ended(&self, domain: &str) -> bool {
+        match self.node.memory() {
+            Some(_) => self.fuse_says(domain, fuse::BURNT),
+            None => !self.node.processes().contains_key(domain),
+        }
     }
 
     /// Kills the process of a domain, as a fault would, and waits until another is in its place, and the console says so. It
@@ -292,6 +352,26 @@ impl Node {
         self.wait("other process", |seen| {
             seen.processes.get(domain).is_some_and(|pid| Some(*pid) != before).then_some(())
         });
+    }
+
+    /// Has the process of a domain hang in a step that begins now, as its parent sees it: it is stopped, and has said by its
+    /// word what it says when it begins one. The one native node of this process.
+    pub fn hang(&self, domain: &str) {
+        let pid = self.process(domain);
+        let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
+        kill_process(pid, Signal::STOP).expect("it runs");
+        // Stopped for good: what it was doing is done or begins no more.
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT)
+            .expect("a process of the runner's, here");
+        let word = regions::open(&format!("{domain}_lifecycle_watch"));
+        word.write_all_at(&native::pd::now().to_le_bytes(), 0).expect("a region");
+        self.killed.borrow_mut().push(domain.to_owned());
+    }
+
+    /// The process that the domain is now, on native.
+    pub fn process(&self, domain: &str) -> u32 {
+        let processes = self.node.processes();
+        processes.get(domain).copied().unwrap_or_else(|| panic!("{domain} does not run"))
     }
 
     /// Domains that have died so far.

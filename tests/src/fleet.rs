@@ -4,7 +4,7 @@ use native::runner::program_dir;
 
 use crate::{
     bed::{Bed, Node, ticket},
-    host::Host,
+    host::{Host, Said},
 };
 
 pub struct Fleet {
@@ -22,9 +22,17 @@ impl Fleet {
 
     /// Runs the program, which must succeed.
     pub fn admin(&mut self, words: &str) -> String {
-        let program = program_dir().join("os-network-admin");
-        let files = "--key /run/admin/key --passphrase-file /run/admin/passphrase --registry /run/admin/registry";
-        self.host.ok(&format!("{} {files} --interface lab0 {words}", program.display()))
+        self.host.ok(&command(words))
+    }
+
+    /// Runs the program, whatever becomes of it.
+    pub fn try_admin(&mut self, words: &str) -> Said {
+        self.host.run(&command(words))
+    }
+
+    /// Runs the program for so many seconds at most.
+    pub fn try_admin_for(&mut self, seconds: u32, words: &str) -> Said {
+        self.host.run(&format!("timeout {seconds} {}", command(words)))
     }
 
     /// Boots a node and claims it with its ticket. Returns it with its inner address.
@@ -53,4 +61,10 @@ impl Fleet {
     pub fn ping(&mut self, address: &str) {
         self.host.until(&format!("ping -n -c 1 -W 2 {address}"));
     }
+}
+
+fn command(words: &str) -> String {
+    let program = program_dir().join("os-network-admin");
+    let files = "--key /run/admin/key --passphrase-file /run/admin/passphrase --registry /run/admin/registry";
+    format!("{} {files} --interface lab0 {words}", program.display())
 }

@@ -5,7 +5,8 @@
 //! They are for tests/tests/faults.rs, which puts one of them into an image that is otherwise the real one.
 #![no_std]
 
-mod fuse;
+pub mod fuse;
+mod plant;
 
 use core::{
     hint::black_box,
@@ -19,11 +20,14 @@ use pd::{Domain, Wake};
 /// Stands in for [`genesis_platform::start`].
 pub fn start(mut domain: impl Domain) -> impl Handler {
     let name = sel4_microkit::pd_name().unwrap_or_default();
+    black_box(&FUSE).started.store(now(), Ordering::Relaxed);
     black_box(&FUSE).whose.store(fuse::whose(name), Ordering::Relaxed);
     genesis_platform::start(move |wake: &Wake| {
         burn();
         if black_box(&FUSE).lit.load(Ordering::Relaxed) == fuse::HANG {
             domain.hang(wake.now);
+            black_box(&FUSE).began.store(wake.now, Ordering::Relaxed);
+            black_box(&FUSE).lit.store(fuse::HANGS, Ordering::Relaxed);
             spin();
         }
         domain.step(wake)
@@ -31,21 +35,46 @@ pub fn start(mut domain: impl Domain) -> impl Handler {
 }
 
 // In one page.
-#[repr(C, align(32))]
+#[repr(C, align(64))]
 struct Fuse {
     magic: [u64; 2],
     lit: AtomicU64,
     whose: AtomicU64,
+    started: AtomicU64,
+    began: AtomicU64,
+    word: AtomicU64,
+    end: AtomicU64,
 }
 
 // Exported, and in memory that is written: what is in it must not be taken for constant.
 #[unsafe(export_name = "fuse")]
 #[unsafe(link_section = ".data")]
-static FUSE: Fuse = Fuse { magic: fuse::MAGIC, lit: AtomicU64::new(0), whose: AtomicU64::new(0) };
+static FUSE: Fuse = Fuse {
+    magic: fuse::MAGIC,
+    lit: AtomicU64::new(0),
+    whose: AtomicU64::new(0),
+    started: AtomicU64::new(0),
+    began: AtomicU64::new(0),
+    word: AtomicU64::new(0),
+    end: AtomicU64::new(0),
+};
 
 /// Returns if the fuse is not lit, or if the machine lets the domain do what it must not: then it lives on.
 fn burn() {
-    match black_box(&FUSE).lit.load(Ordering::Relaxed) {
+    if black_box(&FUSE).lit.load(Ordering::Relaxed) == fuse::PLANT {
+        let [word, end] = [&black_box(&FUSE).word, &black_box(&FUSE).end].map(|word| word.load(Ordering::Relaxed));
+        plant::plant(word, end, || {
+            black_box(&FUSE).lit.store(fuse::PLANTED, Ordering::Relaxed);
+            while black_box(&FUSE).lit.load(Ordering::Relaxed) == fuse::PLANTED {
+                core::hint::spin_loop();
+            }
+        });
+    }
+    let lit = black_box(&FUSE).lit.load(Ordering::Relaxed);
+    if [fuse::NULL_WRITE, fuse::PANIC, fuse::JUMP_INTO_DATA].contains(&lit) {
+        black_box(&FUSE).lit.store(fuse::BURNT, Ordering::Relaxed);
+    }
+    match lit {
         fuse::NULL_WRITE => {
             // SAFETY: a fault is what is asked for: nothing is mapped there.
             unsafe { black_box(null_mut::<u64>()).write_volatile(1) };

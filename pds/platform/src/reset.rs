@@ -4,9 +4,25 @@
 //!
 //! `sysdesc` writes the table when it puts an image together (`image::reset`), and makes `_reset` the entry. The table is
 //! words: the size of the stack, which ends where the first stack pointer points; then for each region where it begins and
-//! ends and where what it begins with begins and ends, up to a region at zero; then what they begin with.
+//! ends and where what it begins with begins and ends, up to a region at zero; then what they begin with. The IPC buffer has
+//! one place in all domains, which the SDK chooses.
 
 use core::arch::global_asm;
+
+use sel4::sys::{seL4_PageBits, seL4_UserVSpaceTop};
+
+const PAGE: u64 = 1 << seL4_PageBits;
+const IPC_BUFFER: u64 = seL4_UserVSpaceTop & !(PAGE - 1);
+
+// Its place, for both instruction sets.
+global_asm!(
+    ".pushsection .rodata.reset_ipc, \"aR\", %progbits",
+    ".p2align 3",
+    "reset_ipc: .quad {begin}, {end}",
+    ".popsection",
+    begin = const IPC_BUFFER,
+    end = const IPC_BUFFER + PAGE,
+);
 
 // In read-only memory, and unknown to the compiler: it must not take the zero for constant.
 global_asm!(
@@ -39,6 +55,13 @@ global_asm!(
     "stp xzr, xzr, [x10], #16",
     "stp xzr, xzr, [x10], #16",
     "b 1b",
+    // The IPC buffer.
+    "2: adrp x10, reset_ipc",
+    "add x10, x10, :lo12:reset_ipc",
+    "ldp x10, x11, [x10]",
+    "1: str xzr, [x10], #8",
+    "cmp x10, x11",
+    "b.lo 1b",
     // A region: first what it begins with, the rest is zero.
     "2: ldp x10, x11, [x9], #16",
     "cbz x10, 5f",
@@ -94,6 +117,13 @@ global_asm!(
     ".endr",
     "addi t1, t1, 64",
     "j 1b",
+    // The IPC buffer.
+    "2: lla t2, reset_ipc",
+    "ld t1, (t2)",
+    "ld t2, 8(t2)",
+    "1: sd zero, (t1)",
+    "addi t1, t1, 8",
+    "bltu t1, t2, 1b",
     // A region: first what it begins with, the rest is zero.
     "2: ld t1, 0(t0)",
     "ld t2, 8(t0)",
