@@ -13,12 +13,12 @@ use std::{
 };
 
 use calls::{
-    lifecycle::{ApplyRequest, for_mesh::Apply},
-    store::BLOCKS,
+    lifecycle::{ApplyRequest, Refusal, StageRequest, for_claim::Stage, for_mesh::Apply},
+    store::{BLOCKS, RECORDS},
 };
 use os_network_admin::fleet::delivery::Outcome;
 use policy::{Direction, Protocol, Role, Rule};
-use shm::mailbox::{Client, Patience};
+use shm::mailbox::{CallError, Client, Patience};
 use sim::{
     Administrator, World,
     admin::{pass, simulate},
@@ -54,7 +54,7 @@ impl Cost {
         for (number, (written, erased)) in blocks.enumerate() {
             programs += written * times;
             // A record's block is erased when it is full; a configuration's before each write.
-            let full = if number < 2 * calls::store::RECORDS { (written * times * PAGE).div_ceil(BLOCK) } else { 0 };
+            let full = if number < 2 * RECORDS { (written * times * PAGE).div_ceil(BLOCK) } else { 0 };
             worst = worst.max(full.max(erased * times));
         }
         Year { programs, worst }
@@ -173,9 +173,9 @@ fn asked(world: &World, node: usize) -> ApplyRequest {
     request
 }
 
-/// Somebody else runs `mesh`, and has what the authority once signed; and a key that is nobody's.
-#[test]
-fn updates_that_would_not_be_committed_cost_no_erase_and_no_write() {
+/// Somebody else runs `mesh`, and has what the authority once signed. What it costs that 64 times he brings two old updates,
+/// one that he has forged, one without its signature, and the one that is in force.
+fn brought() -> Year {
     let world = RefCell::new(World::new(53));
     simulate(async {
         let admin = Administrator::new(&world, 0, 1).unwrap();
@@ -224,18 +224,73 @@ fn updates_that_would_not_be_committed_cost_no_erase_and_no_write() {
         world.borrow_mut().ask_lifecycle(node, "mesh", Box::new(script));
         pass(&world, Duration::from_secs(5)).await;
         assert_eq!(*said.borrow(), wanted);
-        assert_eq!(Cost::of(&world, node).year(&before, 1), Year { programs: 0, worst: 0 });
+        let cost = Cost::of(&world, node).year(&before, 1);
         // It was the node's lifecycle that it asked: it is still itself.
         world.borrow_mut().kill(node, "mesh");
         pass(&world, Duration::from_secs(5)).await;
         let told = admin.command(Operation::Status, WAIT).await.unwrap();
         assert!(matches!(told[..], [Outcome::Done { .. }]), "{told:?}");
+        cost
+    })
+}
+
+/// A configuration that can be read.
+fn configuration(port: u16) -> Vec<u8> {
+    let mut configuration = policy::Configuration::default();
+    let rule = Rule { direction: Direction::In, role: Role::Authority, protocol: Protocol::Tcp, port };
+    configuration.rules.push(rule).unwrap();
+    configuration.write(&mut [0; 4096]).unwrap().to_vec()
+}
+
+#[test]
+fn updates_that_would_not_be_committed_cost_no_erase_and_no_write() {
+    assert_eq!(brought(), Year { programs: 0, worst: 0 });
+}
+
+/// Somebody else runs `claim`, and a holder of A has opened the gate.
+#[test]
+fn configurations_that_no_binding_names_cost_no_erase_and_no_write() {
+    let world = RefCell::new(World::new(54));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let node = hold(&world, &admin);
+        pass(&world, Duration::from_secs(1)).await;
+        let said: Rc<RefCell<Vec<CallError>>> = Rc::default();
+        let (answers, mut ports, mut waits) = (said.clone(), 1..=64, false);
+        let script = move |now, client: &mut Client<'_>| {
+            if waits {
+                let Some(answer) = client.poll::<Stage>(now) else { return false };
+                waits = false;
+                // The next that wakes it is a gate.
+                if answer == Err(CallError::Refused(Refusal::Gate.code())) {
+                    return false;
+                }
+                answers.borrow_mut().extend(answer.err());
+            }
+            if let Some(port) = ports.next() {
+                let mut request = StageRequest::new_zeroed();
+                let bytes = configuration(port);
+                (request.gate, request.length) = (1, bytes.len() as u64);
+                request.binding.configuration = wire::binding::configuration_hash(&bytes);
+                request.configuration[..bytes.len()].copy_from_slice(&bytes);
+                client.call::<Stage>(&request, now, Patience::ENDLESS);
+                waits = true;
+            }
+            false
+        };
+        world.borrow_mut().ask_lifecycle(node, "claim", Box::new(script));
+        let slots = |cost: &Cost| cost.0[2 * RECORDS..].to_vec();
+        let before = slots(&Cost::of(&world, node));
+        assert!(admin.claim(None, Duration::from_secs(20)).await.is_err());
+        assert_eq!(*said.borrow(), vec![CallError::Refused(Refusal::Binding.code()); 63]);
+        assert_eq!(slots(&Cost::of(&world, node)), before);
     });
 }
 
 #[test]
 fn a_year_costs_the_flash_a_small_part_of_what_it_endures() {
-    let rows: Vec<_> = holding().into_iter().chain(claimed()).collect();
+    let brought_row = [("claimed, `mesh` brings updates that are forged, unsigned, older or in force", brought())];
+    let rows: Vec<_> = holding().into_iter().chain(claimed()).chain(brought_row).collect();
     let mut table = String::from("| a year of | programs | erases of the block that is erased most |\n|---|---|---|\n");
     for (what, Year { programs, worst }) in &rows {
         table.push_str(&format!("| {what} | {programs} | {worst} |\n"));
