@@ -1,11 +1,12 @@
-//! How many instructions a machine executes from reset until the node holds, beside a system that only says hello.
+//! How many instructions a machine executes from reset until a new node holds, and until a claimed one has begun its first
+//! handshake, beside a system that only says hello.
 
 use anyhow::Result;
 
 use crate::{
-    Outcome,
+    Outcome, claimed,
     figures::{Figures, Goal},
-    machine::{exact, loader, tick},
+    machine::{SECRET, exact, loader, tick},
     systems::{self, Built, Until},
 };
 
@@ -15,12 +16,18 @@ pub fn run(figures: &mut Figures) -> Result<Outcome> {
     if let Some(missing) = systems::missing() {
         return Ok(Outcome::Skipped(missing));
     }
+    let flash = claimed::flash(&SECRET)?;
     for board in &systems::boards()? {
         let ticks = |built: &Built| Ok::<_, anyhow::Error>(exact(board, built)?.one("ticks")? * tick(board)?);
         let (node, yardstick) = (systems::measured_node(board, Until::Hold)?, systems::small("hello", board)?);
         let (hold, hello) = (ticks(&node)?, ticks(&yardstick)?);
         let (hold_loader, hello_loader) = (loader(board, &node)?, loader(board, &yardstick)?);
         let start = ticks(&systems::measured_node(board, Until::Start)?)?;
+        let mut member = systems::measured_node(board, Until::Handshake)?;
+        member.flash = Some(flash.clone());
+        let handshake = ticks(&member)?;
+        figures.put(format!("{board}/handshake"), handshake);
+        figures.put(format!("{board}/handshake_ratio"), handshake / hello);
         figures.put(format!("{board}/hold"), hold);
         figures.put(format!("{board}/hold_loader"), hold_loader);
         figures.put(format!("{board}/hold_start"), start - hold_loader);

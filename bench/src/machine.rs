@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// By how much of a figure two runs may differ that have the same instructions and other timer interrupts.
 const SLACK: f64 = 0.01;
 
+/// The device's, of every machine.
+pub const SECRET: [u8; 32] = [7; 32];
+
 /// Instructions in a tick of the counter: nanoseconds, by what the kernel was configured for.
 pub fn tick(board: &str) -> Result<f64> {
     #[derive(Deserialize)]
@@ -76,7 +79,7 @@ impl Drop for Running {
 }
 
 /// QEMU with a system, its console a pipe. An instruction takes 2^`shift` nanoseconds. Each is a new device, with a flash
-/// that was never written: a second boot in the same directory would find the identity of the first.
+/// that was never written or holds what the system brings: a second boot in the same directory would find the first's.
 fn machine(board: &str, built: &Built, shift: u32) -> Result<Command> {
     let dir = built.dir().join("machine");
     if dir.exists() {
@@ -87,13 +90,16 @@ fn machine(board: &str, built: &Built, shift: u32) -> Result<Command> {
         board,
         image: &built.image,
         dir: &dir,
-        device_secret: &[7; 32],
+        device_secret: &SECRET,
         mac: [2, 0, 0, 0, 0x4e, 1],
         net: None,
         // Nothing that is measured reads it.
         entropy: Path::new("/dev/urandom"),
     };
     let mut command = setup.command()?;
+    if let Some(flash) = &built.flash {
+        qemu::write_flash(board, &dir, flash)?;
+    }
     command.arg("-icount").arg(format!("shift={shift},sleep=off"));
     command.args(["-rtc", "base=2026-01-01,clock=vm", "-serial", "stdio"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());

@@ -4,6 +4,7 @@
 //! same on the next machine. A section that cannot run here says so, and what it found last time is left as it was.
 
 mod boot;
+mod claimed;
 mod document;
 mod drop;
 mod elf;

@@ -23,6 +23,8 @@ const SPEAKER: &str = "console";
 pub struct Built {
     pub system: System,
     pub image: PathBuf,
+    /// What the machine's flash holds when it is switched on.
+    pub flash: Option<Vec<u8>>,
     dir: TempDir,
 }
 
@@ -71,6 +73,8 @@ pub fn node(board: &str) -> Result<Built> {
 pub enum Until {
     /// When it holds: the last byte of that line has just been written.
     Hold,
+    /// When it has sent the first message of a handshake: what its flash holds is [`Built::flash`]'s.
+    Handshake,
     /// When a domain of the highest priority, which is there for nothing else, is the first to run.
     Start,
 }
@@ -81,24 +85,38 @@ pub fn measured_node(board: &str, until: Until) -> Result<Built> {
     let prefill = BTreeMap::from([("params".to_owned(), params.as_bytes().to_vec())]);
     build(board, |dir| {
         let mut system = Recipe { prefill, ..Recipe::new(board, CONFIG) }.system(dir)?;
-        let device = |region: &Region| region.device_of.as_deref() == Some("entropy");
-        let gone: Vec<_> = system.regions.iter().filter(|region| device(region)).map(|r| r.name.clone()).collect();
-        system.regions.retain(|region| !device(region));
-        let entropy = domain(&mut system.domains, "entropy")?;
-        entropy.maps.retain(|map| !gone.contains(&map.region));
-        entropy.paddrs.clear();
-        entropy.image.path = "bench-entropy".into();
+        without_device(&mut system, "entropy", "bench-entropy")?;
         let console = domain(&mut system.domains, SPEAKER)?;
         console.image.path = "bench-console".into();
+        let console = console.clone();
+        let speaks =
+            |map: &Map, system: &System| system.regions.iter().any(|r| r.name == map.region && r.device_of.is_some());
+        if until == Until::Handshake {
+            without_device(&mut system, "net", "bench-nic")?;
+            let serial: Vec<_> = console.maps.iter().filter(|map| speaks(map, &system)).cloned().collect();
+            domain(&mut system.domains, "net")?.maps.extend(serial);
+        }
         if until == Until::Start {
             let mut first =
                 Domain { name: "first".into(), priority: 254, id: None, setvar_id: None, ..console.clone() };
             first.image.path = "hello".into();
-            first.maps.retain(|map| system.regions.iter().any(|r| r.name == map.region && r.device_of.is_some()));
+            first.maps.retain(|map| speaks(map, &system));
             system.domains.push(first);
         }
         Ok(system)
     })
+}
+
+/// Another program for a domain, one that needs no device.
+fn without_device(system: &mut System, name: &str, program: &str) -> Result<()> {
+    let device = |region: &Region| region.device_of.as_deref() == Some(name);
+    let gone: Vec<_> = system.regions.iter().filter(|region| device(region)).map(|r| r.name.clone()).collect();
+    system.regions.retain(|region| !device(region));
+    let domain = domain(&mut system.domains, name)?;
+    domain.maps.retain(|map| !gone.contains(&map.region));
+    domain.paddrs.clear();
+    domain.image.path = program.into();
+    Ok(())
 }
 
 /// A system of `bench/systems`: nothing but what its file says.
@@ -152,7 +170,9 @@ pub fn perimeter(board: &str, frames: &[u8]) -> Result<Built> {
         other.maps.push(map(&rules, "rules", 0x2100_0000, Perms::ReadWrite));
         other.maps.push(map("frames", "frames", 0x2200_0000, Perms::Read));
         system.channels = system.channels.into_iter().filter_map(|channel| across(channel, &perimeter.name)).collect();
-        system.domains = [perimeter, other].map(|domain| Domain { id: None, setvar_id: None, ..domain }).into();
+        // Nor a budget: who waits for the next one executes nothing that could be counted.
+        let alone = |domain| Domain { id: None, setvar_id: None, budget: None, period: None, ..domain };
+        system.domains = [perimeter, other].map(alone).into();
         Ok(system)
     })
 }
@@ -188,5 +208,5 @@ fn build(board: &str, system: impl FnOnce(&Path) -> Result<System>) -> Result<Bu
     let system = system(dir.path())?;
     let image = assemble(board, CONFIG, &system, None, dir.path())
         .context("`make bench` builds the domains; `make bench-domains BOARD=... CONFIG=release` those of the bench")?;
-    Ok(Built { system, image, dir })
+    Ok(Built { system, image, flash: None, dir })
 }

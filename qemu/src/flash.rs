@@ -44,6 +44,15 @@ impl Flash {
         Ok(bytes)
     }
 
+    /// Puts other contents into them, while no machine has them.
+    pub(crate) fn write(&self, dir: &Path, bytes: &[u8]) -> Result<()> {
+        let path = dir.join(NAME);
+        let there = usize::try_from(self.length)?;
+        ensure!(bytes.len() == there, "the board has {there} bytes of flash, not {}", bytes.len());
+        let written = File::options().write(true).open(&path).and_then(|file| file.write_all_at(bytes, self.at));
+        written.with_context(|| path.display().to_string())
+    }
+
     fn make(&self, path: &Path) -> Result<()> {
         match path.metadata() {
             Ok(there) => {

@@ -14,7 +14,7 @@ use std::{os::unix::process::CommandExt, path::Path, process::Command};
 use anyhow::{Context, Result, ensure};
 
 pub use linux::Linux;
-pub use machine::{Machine, Setup, flash};
+pub use machine::{Machine, Setup, flash, write_flash};
 pub use memory::Memory;
 
 /// The checkout that this program was built in.

@@ -75,6 +75,11 @@ pub fn flash(board: &str, dir: &Path) -> Result<Vec<u8>> {
     Line::of(board)?.flash.read(dir)
 }
 
+/// Puts other contents into the flash of a machine that does not run.
+pub fn write_flash(board: &str, dir: &Path, bytes: &[u8]) -> Result<()> {
+    Line::of(board)?.flash.write(dir, bytes)
+}
+
 /// What is on the outside of a machine.
 pub struct Setup<'a> {
     pub board: &'a str,

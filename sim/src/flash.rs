@@ -8,7 +8,7 @@ use std::{
 use crate::nor::{Chip, Cut, Nor};
 
 /// Bytes of an erase block, as on the boards.
-const BLOCK: usize = 256 << 10;
+pub const BLOCK: usize = 256 << 10;
 
 /// A flash; copies of the handle are the same one.
 #[derive(Clone)]
