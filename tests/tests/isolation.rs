@@ -291,3 +291,31 @@ fn a_parent_hears_of_its_childs_death_and_has_it_started_anew() {
     assert_eq!(outcome.exit_code(), 14);
     assert_eq!(outcome.deaths.len(), 2);
 }
+
+/// Those that are nobody's child: without `--keep-going` their death ends all, with it nobody else.
+#[test]
+fn a_death_of_nobodys_child_ends_the_others_unless_told_otherwise() {
+    for (root, keep_going) in ["keystore", "lifecycle"].into_iter().flat_map(|root| [(root, false), (root, true)]) {
+        let mut config = Config::new(include_str!("../../system.xml"));
+        config.search_path = vec![program_dir()];
+        config.keep_going = keep_going;
+        config.devices.insert("console.serial".to_owned(), Plug::Descriptor(std::io::pipe().unwrap().1.into()));
+        let system = System::start(config).unwrap();
+        let pids = system.pids().to_vec();
+        let pid = |name| pids.iter().find(|(domain, _)| domain == name).unwrap().1;
+        kill_process(process(pid(root)), Signal::KILL).unwrap();
+        assert_eq!(next(&system).domain, root);
+        if keep_going {
+            assert!(pids.iter().all(|(domain, pid)| domain == root || !ends_within(*pid, Duration::ZERO)));
+            // lifecycle alone has another started anew.
+            kill_process(process(pid("beacon")), Signal::KILL).unwrap();
+            assert_eq!(next(&system).domain, "beacon");
+            if root == "lifecycle" {
+                assert_eq!(system.stop().deaths.len(), 2);
+            }
+        } else {
+            assert!(pids.iter().all(|(_, pid)| ends_within(*pid, PATIENCE)));
+            assert_eq!(system.wait().deaths.len(), 1);
+        }
+    }
+}
