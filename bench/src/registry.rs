@@ -2,6 +2,7 @@
 //! the instructions that its machine runs for them, and rows that it goes through without an index.
 
 use anyhow::{Context, Result, ensure};
+use crypto::AnchorSecret;
 use os_network_admin::{
     base::{error::Error, host},
     claim::{Configure, Grant, MeshTerms, Pairing, Terms},
@@ -11,6 +12,7 @@ use wire::{
     Key, U16, U64,
     binding::PairingRecord,
     claim::{GrantHead, kind},
+    set::{Authority, AuthoritySet},
     telemetry::Telemetry,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -30,7 +32,7 @@ pub const GOALS: &[(&str, Goal)] = &[
 ];
 
 const SIZES: [u32; 4] = [10, 100, 1000, 10_000];
-const FLEET: [u8; 16] = [5; 16];
+const FLEET: [u8; 32] = [5; 32];
 
 pub fn run(figures: &mut Figures) -> Result<Outcome> {
     let mut first: Option<Vec<(&str, Cost)>> = None;
@@ -114,11 +116,11 @@ fn rules(one: &str) -> Result<Rules, Error> {
 fn claim(registry: &Registry, number: u32) -> Result<Node, Error> {
     let mut key: Key = [7; 32];
     key[..4].copy_from_slice(&number.to_be_bytes());
+    let own = AnchorSecret::from_seed(&[1; 32]).public();
     let terms = Terms {
         fleet: "lab".into(),
         fleet_id: FLEET,
-        needed: 1,
-        authorities: Vec::new(),
+        set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(MeshTerms { authority: [9; 32], ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
     };
@@ -134,11 +136,12 @@ fn claim(registry: &Registry, number: u32) -> Result<Node, Error> {
         ahead: 0,
     };
     registry.known(&key)?;
-    let node = registry.grant(&grant, |counter, configuration| {
+    let node = registry.grant(&grant, |made| {
+        let configuration = made.configuration;
         let mut head = GrantHead::new_zeroed();
         let length = u16::try_from(configuration.len()).map_err(|_| Error::input("the configuration is too long"))?;
         (head.kind, head.configuration) = (kind::GRANT, U16::new(length));
-        (head.binding.fiduciary, head.binding.counter) = (key, U64::new(counter));
+        (head.binding.fiduciary, head.binding.counter) = (key, U64::new(made.counter));
         Ok([head.as_bytes(), configuration].concat())
     })?;
     let node = registry.paired(&node, &PairingRecord::new_zeroed(), 0, Some([2; 6]))?;

@@ -14,7 +14,11 @@ use os_network_admin::{
     },
     registry::{AnchorKind, Member, Registry, Rules},
 };
-use wire::{Key, anchor::AnchorFile, binding::Authority as Signer};
+use wire::{
+    Key,
+    anchor::AnchorFile,
+    set::{Authority as Signer, AuthoritySet},
+};
 use zerocopy::IntoBytes;
 
 use crate::{
@@ -23,7 +27,7 @@ use crate::{
     world::{Plan, World},
 };
 
-const FLEET: [u8; 16] = *b"a simulated one.";
+const FLEET: [u8; 32] = *b"a simulated one, a simulated one";
 
 pub struct Administrator<'w> {
     world: &'w RefCell<World>,
@@ -64,8 +68,7 @@ impl<'w> Administrator<'w> {
         let terms = Terms {
             fleet: "sim".into(),
             fleet_id: FLEET,
-            needed: 1,
-            authorities: vec![Signer { sign: own.sign, dh: own.dh }],
+            set: AuthoritySet::alone(Signer::signer(&own)),
             configuration: Configure::Mesh(MeshTerms {
                 authority: mesh.borrow().public(),
                 underlay: None,

@@ -10,9 +10,10 @@ use snow::{Builder, HandshakeState, TransportState};
 use tungstenite::{Message, WebSocket, protocol::Role};
 use wire::{
     CLAIM_PORT, Key, U16, U64,
-    binding::{Authority, Binding, ForkRecord, Identity, PairingRecord, configuration_hash},
+    binding::{Binding, ForkRecord, Identity, PairingRecord, configuration_hash},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, PairingMessage, kind},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor},
+    set::{Authority, AuthoritySet},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -149,13 +150,11 @@ impl Admin {
         binding.nonce = identity.nonce;
         binding.mesh_key = identity.mesh_key;
         binding.fork = ForkRecord::hash(identity.fork());
-        binding.fleet = *b"a fleet of tests";
+        binding.fleet = *b"a fleet of system tests, of one ";
         binding.epoch = U64::new(identity.epoch.get() + 1);
         binding.counter = U64::new(self.counter);
         binding.configuration = configuration_hash(configuration);
-        (binding.needed, binding.count) = (1, 1);
-        let AnchorPublic { sign, dh } = self.public();
-        binding.authorities[0] = Authority { sign, dh };
+        binding.set = AuthoritySet::alone(Authority::signer(&self.public()));
         binding.sign(&self.anchor)
     }
 

@@ -210,7 +210,7 @@ pub fn mailbox_peer(data: &[u8]) {
     let mut client = mailbox::Client::new(ReadWrite::new(&ours), ReadOnly::new(&theirs)).expect("large enough");
     let patience = Patience { each: 10, tries: 3 };
     client.call::<keystore_calls::for_claim::Commit>(
-        &FromBytes::read_from_bytes(&[7; 520]).expect("any bytes"),
+        &FromBytes::read_from_bytes(&[7; size_of::<wire::binding::Binding>()]).expect("any bytes"),
         0,
         patience,
     );

@@ -11,6 +11,7 @@ use wire::{
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
     command::{Command, Operation},
     link::{Answer, Find, Hello, HelloBody, Open},
+    set::{Authority, AuthoritySet},
     telemetry::{Cause, CommandResult, Reason, SCHEMA, Telemetry},
     update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
@@ -57,7 +58,7 @@ fn datagrams_are_laid_out_as_documented() {
     check!("answer", Answer, 72, [header, ephemeral, sealed_token, tag]);
     assert_eq!(size_of::<HelloBody>(), 104);
     check!("command", Command, 16, [operation, target, argument, counter, mac]);
-    check!("update head", UpdateHead, 360, [fleet, fiduciary, epoch, counter, configuration, length, zero, signatures]);
+    check!("update head", UpdateHead, 568, [fleet, fiduciary, epoch, counter, configuration, length, zero, signatures]);
     check!("chunk head", ChunkHead, 24, [update, length, number, zero]);
     check!(
         "telemetry",
@@ -173,6 +174,8 @@ fn claim_messages_have_the_documented_sizes() {
         ("Fork record", size_of::<ForkRecord>()),
         ("Grant head", size_of::<GrantHead>()),
         ("Binding", size_of::<Binding>()),
+        ("Authority set", size_of::<AuthoritySet>()),
+        ("Authority", size_of::<Authority>()),
         ("Pairing message", size_of::<PairingMessage>()),
         ("Pairing record", size_of::<PairingRecord>()),
         ("Acknowledgement", size_of::<Acknowledgement>()),

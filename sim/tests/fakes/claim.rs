@@ -209,7 +209,7 @@ impl<K: Keystore> Side<K> {
                 Flaw::EpochBehind => binding.epoch = U64::new(0),
                 Flaw::EpochAhead => binding.epoch = U64::new(2),
                 Flaw::Counter => binding.counter = U64::new(0),
-                Flaw::Authorities => binding.needed = 2,
+                Flaw::Authorities => binding.set.needed = 2,
                 Flaw::Signer | Flaw::Signature => {}
             }
         }

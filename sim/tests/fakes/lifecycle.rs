@@ -76,7 +76,7 @@ impl Eventful for Fake {
             Event::Shown => {}
             Event::Committed => {
                 status.ownership = Ownership::Committed as u8;
-                (status.epoch, status.fleet) = (1, [9; 16]);
+                (status.epoch, status.fleet) = (1, [9; 32]);
                 self.keystore.counter = 1;
             }
             Event::Acknowledged => status.ownership = Ownership::Claimed as u8,
@@ -238,7 +238,7 @@ impl<K: Eventful> Side<K> {
     fn update(&mut self, counter: i8, configuration: Hash, flaw: Option<Flaw>) -> UpdateHead {
         let fiduciary: Key = self.status().fiduciary;
         let mut head = UpdateHead::new_zeroed();
-        (head.fleet, head.fiduciary, head.epoch) = ([9; 16], fiduciary, U64::new(1));
+        (head.fleet, head.fiduciary, head.epoch) = ([9; 32], fiduciary, U64::new(1));
         head.counter = U64::new(self.counter.saturating_add_signed(counter.into()));
         head.configuration = configuration;
         match flaw {

@@ -19,7 +19,8 @@ use crypto::AnchorSecret;
 use shm::mailbox::{CallError, Client, Operation, Patience};
 use wire::{
     U64,
-    binding::{Authority, Binding, ForkRecord, Identity},
+    binding::{Binding, ForkRecord, Identity},
+    set::{Authority, AuthoritySet},
 };
 use zerocopy::FromZeros;
 
@@ -58,10 +59,9 @@ fn bind(identity: &Identity) -> Binding {
     binding.nonce = identity.nonce;
     binding.mesh_key = identity.mesh_key;
     binding.fork = ForkRecord::hash(identity.fork());
-    binding.fleet = [9; 16];
+    binding.fleet = [9; 32];
     binding.epoch = U64::new(1);
     binding.counter = U64::new(1);
-    (binding.needed, binding.count) = (1, 1);
-    binding.authorities[0] = Authority { sign: anchor().public().sign, dh: anchor().public().dh };
+    binding.set = AuthoritySet::alone(Authority::signer(&anchor().public()));
     binding
 }

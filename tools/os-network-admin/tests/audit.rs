@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use listing::listing;
 
-const FLEET: [u8; 16] = [5; 16];
+const FLEET: [u8; 32] = [5; 32];
 
 struct Home(tempfile::TempDir);
 

@@ -28,7 +28,7 @@ impl Home {
         KeyFile::seal(&Secret::new([7; 32]), b"open sesame", cost).unwrap().store(&home.path("key")).unwrap();
         fs::create_dir(home.path("data")).unwrap();
         let registry = Registry::open(&home.path("data/registry")).unwrap();
-        let fleet = registry.make_fleet(&[5; 16], "default").unwrap();
+        let fleet = registry.make_fleet(&[5; 32], "default").unwrap();
         registry.set_authority(&fleet.id, &registry.make_mesh_key().unwrap().public()).unwrap();
         let who = Who::Peer("laptop".into());
         let new = NewMember { who: &who, key: [9; 32], claim_key: None, underlay: None, authority: None };

@@ -31,9 +31,9 @@ use os_network_admin::{
 use segment::Segment;
 use tokio::time::Instant;
 use wire::{
-    binding::Authority,
     claim::parse_grant,
     link::{Find, HelloBody, Open},
+    set::{Authority, AuthoritySet},
 };
 use zerocopy::IntoBytes;
 
@@ -51,9 +51,8 @@ impl Lab {
         let own = admin().public();
         let terms = Terms {
             fleet: "lab".into(),
-            fleet_id: [5; 16],
-            needed: 1,
-            authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+            fleet_id: [5; 32],
+            set: AuthoritySet::alone(Authority::signer(&own)),
             configuration: Configure::Bytes(b"opaque".to_vec()),
             anchor: AnchorKind::Image,
         };
@@ -120,9 +119,9 @@ async fn an_expected_node_is_claimed() {
     let node = &claimed.node;
     assert!(!claimed.resumed);
     assert_eq!((node.rivals, node.accepted, node.anchor), (Some(3), Accepted::Expected, AnchorKind::Image));
-    assert_eq!((node.binding.epoch.get(), node.binding.fleet, node.fleet.as_str()), (1, [5; 16], "lab"));
+    assert_eq!((node.binding.epoch.get(), node.binding.fleet, node.fleet.as_str()), (1, [5; 32], "lab"));
     assert_eq!((node.configuration(), node.interface.as_str()), (&b"opaque"[..], "memory"));
-    assert_eq!((node.binding.needed, node.binding.count), (1, 1));
+    assert_eq!((node.binding.set.needed, node.binding.set.count), (1, 1));
     assert_eq!(node.address, lab.segment.node(0).lock().unwrap().address);
     assert_eq!(lab.segment.node(0).lock().unwrap().opens, 1);
 }
@@ -150,7 +149,7 @@ async fn a_ticket_claims_its_node_and_names_the_fleets_authority() {
     let node = lab.claim_with(Chooser::ticket(fiduciary), WAIT).await.unwrap().node;
     lab.assert_claimed(0);
     assert_eq!((node.accepted, node.anchor), (Accepted::Ticket, AnchorKind::Ticket));
-    assert_eq!(node.binding.authorities[0].sign, admin().public().sign);
+    assert_eq!(node.binding.set.authorities[0].sign, admin().public().sign);
     assert!(node.binding.verify(&lab.anchor.public()).is_some());
 }
 

@@ -270,8 +270,8 @@ fn other_bad_inputs_are_refused() {
     home.private("list", format!("{print}\nnonsense\n").as_bytes());
     home.fails(&["beacon", "--interface", "lo", "--expect-file", "list"], 3, "list, line 2");
     home.fails(&with(&["--expect-file", "nowhere"]), 3, "cannot read the list of fingerprints");
-    home.private("config", &[0; 3737]);
-    home.fails(&with(&["--config", "config"]), 3, "longer than 3736 bytes");
+    home.private("config", &[0; 3529]);
+    home.fails(&with(&["--config", "config"]), 3, "longer than 3528 bytes");
     home.private("config", b"no configuration");
     home.fails(&with(&["--config", "config"]), 3, "no node could use the configuration config");
     home.fails(&with(&["--underlay", "10.0.0.5/8"]), 2, "2001:db8::5/64");
@@ -281,7 +281,7 @@ fn other_bad_inputs_are_refused() {
     home.fails(&["export", "laptop", "--public-key", &("A".repeat(43) + "=")], 2, "no public key");
     home.private("authority", &[0; 76]);
     home.fails(&with(&["--authority", "authority"]), 3, "nor an anchor.bin");
-    home.fails(&with(&["--needed", "2"]), 3, "not between 1 and 1");
+    home.fails(&with(&["--needed", "2"]), 3, "is no majority of 1 keys");
     home.fails(&["claim", "--interface", "lo", "--any-listed"], 2, "needs a list");
     home.fails(&["claim", "--fingerprint", print], 2, "--interface IF");
     home.fails(&["claim", "--fingerprint", "0123"], 2, "40 hex digits");
@@ -360,7 +360,7 @@ fn names_out_of_somebodys_registry_reach_no_terminal_as_they_are() {
     let listed = home.run(&["nodes", "list"]);
     assert!(String::from_utf8(listed.stdout).unwrap().contains("lab\\u{1b}]0;owned"));
     // The comment of a peer's configuration is one line too.
-    let fleets = Registry::open(&home.path("registry")).unwrap().fleet(&[5; 16]).unwrap().unwrap();
+    let fleets = Registry::open(&home.path("registry")).unwrap().fleet(&[5; 32]).unwrap().unwrap();
     assert_eq!(fleets.name.lines().count(), 1);
 }
 
@@ -368,7 +368,7 @@ fn names_out_of_somebodys_registry_reach_no_terminal_as_they_are() {
 fn a_node_whose_boots_fall_is_named_until_the_operator_clears_it() {
     let home = Home::with_key();
     let registry = Registry::open(&home.path("registry")).unwrap();
-    let fleet = Fleet::new([5; 16], "default");
+    let fleet = Fleet::new([5; 32], "default");
     let mut head = GrantHead::new_zeroed();
     (head.kind, head.binding.fiduciary) = (kind::GRANT, [7; 32]);
     let grant = NewNode {
@@ -441,7 +441,7 @@ fn a_registry_without_its_mesh_key_or_with_another_is_refused_and_no_key_is_made
 /// A registry with a fleet of these rules and peers of these names, and no node.
 fn fleet(home: &Home, rules: &[&str], peers: &[String]) {
     let registry = Registry::open(&home.path("registry")).unwrap();
-    let fleet = registry.make_fleet(&[5; 16], "default").unwrap();
+    let fleet = registry.make_fleet(&[5; 32], "default").unwrap();
     registry.set_authority(&fleet.id, &registry.make_mesh_key().unwrap().public()).unwrap();
     let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
     registry.set_fleet_rules(&fleet.id, &rules).unwrap();

@@ -9,8 +9,8 @@ use os_network_admin::{
 use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};
 use wire::{
-    binding::Authority,
     link::{Hello, HelloBody},
+    set::{Authority, AuthoritySet},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -20,9 +20,8 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
     let own = anchor.public();
     let terms = Terms {
         fleet: "lab".into(),
-        fleet_id: [5; 16],
-        needed: 1,
-        authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+        fleet_id: [5; 32],
+        set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Bytes(Vec::new()),
         anchor: AnchorKind::Image,
     };

@@ -17,7 +17,7 @@ use os_network_admin::{
 };
 use segment::Segment;
 use tokio::time::Instant;
-use wire::binding::Authority;
+use wire::set::{Authority, AuthoritySet};
 
 /// All that left the administrator and when, and all that the nodes were granted.
 type Told = (Vec<(Duration, Vec<u8>)>, Vec<Vec<u8>>);
@@ -35,9 +35,8 @@ fn run(seed: u8) -> Told {
         let authority = MeshKey::generate(&*host).unwrap().public();
         let terms = Terms {
             fleet: "lab".into(),
-            fleet_id: [5; 16],
-            needed: 1,
-            authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+            fleet_id: [5; 32],
+            set: AuthoritySet::alone(Authority::signer(&own)),
             configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
             anchor: AnchorKind::Image,
         };

@@ -6,6 +6,7 @@ use wire::{
     binding::{Binding, Identity, PairingRecord},
     command::{Command, Operation},
     link::{Answer, Find, Hello, Open},
+    set::MAX_AUTHORITIES,
     update::UpdateHead,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -104,9 +105,6 @@ wire::numbers! {
     }
 }
 
-/// As many authorities as a set may come to have.
-pub const FLOORS: usize = 7;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StatusReply {
@@ -130,12 +128,12 @@ pub struct StatusReply {
     pub zero: [u8; 3],
     /// No command of the authority at a place is taken that has this number or one below: as stored when the node was
     /// switched on.
-    pub command_floors: [u32; FLOORS],
+    pub command_floors: [u32; MAX_AUTHORITIES],
     /// How often the node was switched on and got this far.
     pub boots: u64,
     pub fiduciary: Key,
     pub address: Ip,
-    pub fleet: [u8; 16],
+    pub fleet: Hash,
     pub epoch: u64,
     /// The hash of the configuration that is in force: of the committed binding, or of the last committed update.
     pub configuration: Hash,

@@ -351,7 +351,7 @@ mod tests {
         for event in [
             Event::new(Code::Phase, Phase::Hold as u32, &[]),
             Event::new(Code::GateOpen, 0, &[&[0xfe; 16], &[2; 6]]),
-            Event::new(Code::Committed, 2, &[&[0xab; 16], &7u64.to_be_bytes()]),
+            Event::new(Code::Committed, 2, &[&[0xab; 32], &7u64.to_be_bytes()]),
             Event::new(Code::Joined, 0, &[]),
             Event::new(Code::Configured, 3, &[&[0xcd; 32], &7u64.to_be_bytes()]),
             Event::new(Code::UpdateRefused, 4, &[]),
@@ -376,7 +376,7 @@ mod tests {
         let lines: Vec<&str> = text.split("\r\n").collect();
         assert_eq!(lines[0], "genesis: phase hold");
         assert!(lines[1].starts_with("genesis: gate open to fefe:fefe:") && lines[1].ends_with(" 02:02:02:02:02:02"));
-        assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(16)));
+        assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(32)));
         assert_eq!(lines[3], "genesis: joined");
         assert_eq!(lines[4], format!("genesis: configuration {} epoch 7 peers 3", "cd".repeat(32)));
         assert!(lines[5].starts_with("genesis: update refused: the update's signature"));

@@ -47,8 +47,8 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
             line(out, format_args!("gate closed: {}", named(*number, Closed::from_number, Closed::name)))
         }
         Code::Committed => {
-            let fleet: [u8; 16] = first(data);
-            let epoch = big(data, 16);
+            let fleet: [u8; 32] = first(data);
+            let epoch = big(data, 32);
             line(out, format_args!("committed fleet {} epoch {epoch} rivals {number}", Hex(&fleet)))
         }
         Code::Claimed => line(out, format_args!("claimed")),

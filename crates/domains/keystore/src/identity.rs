@@ -4,9 +4,10 @@
 use crypto::{AnchorPublic, Secret, derive, dh, dh_public, label, sign_public};
 use wire::{
     Ip, Key,
-    binding::{Binding, MAX_AUTHORITIES},
+    binding::Binding,
     command::{self, Command},
     link,
+    set::MAX_AUTHORITIES,
 };
 
 /// Everything under the root seed. Made only from a record that is committed.
@@ -94,8 +95,7 @@ impl CommandKeys {
     /// `binding` is committed, so each of its authorities has a key that a secret can be agreed with.
     pub fn new(binding: &Binding, keys: &Keys) -> Self {
         let (hash, mut all) = (binding.hash(), Self::default());
-        let authorities = binding.authorities.iter().take(binding.count.into());
-        for (key, authority) in all.0.iter_mut().zip(authorities) {
+        for (key, authority) in all.0.iter_mut().zip(binding.set.places()) {
             *key = command::key(&keys.claim, &authority.dh, &hash);
         }
         all

@@ -158,7 +158,7 @@ const OFF: Stage = Stage::Off { state: State::Testing, failed_test: HealthTest::
 
 /// Bytes of the stack that are wiped behind each step: more than any takes, and what `stack_size` in `system.xml` leaves room
 /// for.
-pub const WIPED: usize = 32 << 10;
+pub const WIPED: usize = 48 << 10;
 
 /// Words that are wiped at once.
 const LINE: usize = 4;

@@ -8,8 +8,8 @@ mod commit;
 
 use calls::{
     keystore::{
-        AnchorKind, CheckOpenReply, CommandReply, FLOORS, Initiation, InitiationReply, MakeHelloReply,
-        OpenBlockRequest, Refusal, SealBlockRequest, TicketValue,
+        AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, OpenBlockRequest,
+        Refusal, SealBlockRequest, TicketValue,
     },
     store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
@@ -24,6 +24,7 @@ use wire::{
         Timestamps,
     },
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
+    set::MAX_AUTHORITIES,
     update::UpdateHead,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -59,9 +60,9 @@ pub struct Node {
     next_counters: Counters,
     /// Of the last find and of the last command of each authority: below what is stored, or at it.
     find: u64,
-    commands: [u32; FLOORS],
+    commands: [u32; MAX_AUTHORITIES],
     /// The same when the node was switched on.
-    floors: [u32; FLOORS],
+    floors: [u32; MAX_AUTHORITIES],
     /// The identity is as old as this boot.
     first: bool,
     /// There are none without a binding.
@@ -147,7 +148,7 @@ impl Node {
         self.counters.timestamps.get()
     }
 
-    pub fn floors(&self) -> [u32; FLOORS] {
+    pub fn floors(&self) -> [u32; MAX_AUTHORITIES] {
         self.floors
     }
 
@@ -223,7 +224,7 @@ impl Node {
         if head.epoch != owner.epoch || (head.counter.get() <= owner.counter.get() && !in_force) {
             return Err(Refusal::Stale);
         }
-        head.verify(&owner.binding).ok_or(Refusal::Forged)?;
+        head.verify(&owner.binding.set).ok_or(Refusal::Forged)?;
         Ok(in_force)
     }
 

@@ -1,10 +1,11 @@
 //! What the keystore keeps across power-offs: three records, laid out to the byte.
 
-use calls::keystore::{AnchorKind, FLOORS};
+use calls::keystore::AnchorKind;
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::{
     Hash, Key, U32, U64,
-    binding::{Binding, ForkRecord, MAX_AUTHORITIES},
+    binding::{Binding, ForkRecord},
+    set::MAX_AUTHORITIES,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -72,8 +73,6 @@ impl Identity {
         (self.anchor != AnchorKind::None as u8).then_some((public, self.anchor))
     }
 }
-
-const _: () = assert!(MAX_AUTHORITIES <= FLOORS);
 
 /// Whose the node is. Nothing in it is secret.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -146,7 +145,7 @@ pub struct Counters {
     /// node is switched on, so this is how often it was.
     pub timestamps: U64,
     /// Of the commands of each authority, by its place in the binding: what one does uses up nothing of another's.
-    pub commands: [U32; FLOORS],
+    pub commands: [U32; MAX_AUTHORITIES],
 }
 
 impl Counters {

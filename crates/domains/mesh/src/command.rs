@@ -5,8 +5,8 @@
 use calls::keystore::CommandReply;
 use heapless::Deque;
 use wire::{
-    binding::MAX_AUTHORITIES,
     command::Command,
+    set::MAX_AUTHORITIES,
     telemetry::CommandResult,
     update::{CHUNK, ChunkHead, MAX_UPDATE, parse, parse_chunk},
 };

@@ -62,6 +62,8 @@ labels! {
     FORK = "genesis/1 fork";
     /// Signature of a binding.
     BINDING = "genesis/1 binding";
+    /// Hash of an authority set.
+    SET = "genesis/1 authority set";
     /// Hash of a grant's configuration.
     CONFIGURATION = "genesis/1 configuration";
     /// Signature of a pairing record.

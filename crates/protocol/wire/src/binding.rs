@@ -3,10 +3,7 @@
 use crypto::{AnchorPublic, AnchorSecret, Secret, Verified, label};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Hash, Ip, Key, Signature, U32, U64};
-
-/// The most keys in an authority set.
-pub const MAX_AUTHORITIES: usize = 4;
+use crate::{Hash, Ip, Key, Signature, U32, U64, set::AuthoritySet};
 
 /// The node's record of the fleet of one that it forks into: epoch 0, one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -99,14 +96,6 @@ impl Identity {
     }
 }
 
-/// One key of the authority set, both halves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct Authority {
-    pub sign: Key,
-    pub dh: Key,
-}
-
 /// What makes a node a member of a fleet: signed by A, verified and kept by the keystore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -116,22 +105,17 @@ pub struct Binding {
     pub mesh_key: Key,
     /// [`ForkRecord::hash`].
     pub fork: Hash,
-    pub fleet: [u8; 16],
+    pub fleet: Hash,
     pub epoch: U64,
     /// The administrator's rising counter.
     pub counter: U64,
     /// Hash of the configuration that goes with it, [`configuration_hash`].
     pub configuration: Hash,
-    /// `needed` of the first `count` authorities.
-    pub needed: u8,
-    pub count: u8,
-    pub zero: [u8; 6],
-    /// Those past `count` are all zero.
-    pub authorities: [Authority; MAX_AUTHORITIES],
+    pub set: AuthoritySet,
     pub signature: Signature,
 }
 
-const _: () = assert!(size_of::<Binding>() == 520);
+const _: () = assert!(size_of::<Binding>() == 1232);
 
 impl Binding {
     pub fn sign(mut self, anchor: &AnchorSecret) -> Self {
@@ -139,25 +123,9 @@ impl Binding {
         self
     }
 
-    /// The authority set, if it is well formed: no more must sign than there are, and each place has keys of its own that
-    /// are good for something. One key at two places would count as two of those who must sign.
-    pub fn set(&self) -> Option<&[Authority]> {
-        let (used, unused) = self.authorities.split_at_checked(self.count.into())?;
-        let own = |(at, one): (usize, &Authority)| {
-            crypto::sign_usable(&one.sign)
-                && crypto::dh_usable(&one.dh)
-                && used.iter().take(at).all(|other| other.sign != one.sign && other.dh != one.dh)
-        };
-        let well_formed = self.needed >= 1
-            && self.needed <= self.count
-            && used.iter().enumerate().all(own)
-            && unused.iter().all(|place| *place == Authority::default());
-        well_formed.then_some(used)
-    }
-
-    /// The signature, and that the authority set is well formed.
+    /// The signature, and that the authority set is sound.
     pub fn verify(&self, anchor: &AnchorPublic) -> Option<Verified> {
-        (self.zero == [0; 6] && self.set().is_some()).then_some(())?;
+        self.set.check().ok()?;
         crypto::verify(&anchor.sign, label::BINDING, &[self.signed()], &self.signature)
     }
 
@@ -182,12 +150,12 @@ pub struct PairingRecord {
     pub fiduciary: Key,
     pub mesh_key: Key,
     pub binding: Hash,
-    pub fleet: [u8; 16],
+    pub fleet: Hash,
     pub epoch: U64,
     pub signature: Signature,
 }
 
-const _: () = assert!(size_of::<PairingRecord>() == 184);
+const _: () = assert!(size_of::<PairingRecord>() == 200);
 
 impl PairingRecord {
     pub fn sign(seed: &Secret, binding: &Binding) -> Self {
@@ -229,18 +197,16 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
+    use crate::set::Authority;
 
     fn binding() -> Binding {
         let mut binding = Binding::new_zeroed();
-        binding.needed = 1;
-        binding.count = 1;
-        binding.authorities[0] = authority(1);
+        binding.set = AuthoritySet::alone(authority(1));
         binding
     }
 
     fn authority(n: u8) -> Authority {
-        let AnchorPublic { sign, dh } = AnchorSecret::from_seed(&[n; 32]).public();
-        Authority { sign, dh }
+        Authority::signer(&AnchorSecret::from_seed(&[n; 32]).public())
     }
 
     #[test]
@@ -256,37 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_authority_set_is_refused_although_signed() {
+    fn an_unsound_authority_set_is_refused_although_signed() {
         let anchor = AnchorSecret::from_seed(&[1; 32]);
-        let two = Binding { count: 2, ..binding() };
-        let well = Binding { authorities: [authority(1), authority(2), two.authorities[2], two.authorities[3]], ..two };
-        assert!(well.sign(&anchor).verify(&anchor.public()).is_some());
-        let mut one = [0; 32];
-        one[0] = 1;
-        // The second authority is the first again, or its equal in one half, or has keys that are good for nothing.
-        for second in [
-            authority(1),
-            Authority { sign: authority(1).sign, ..authority(2) },
-            Authority { dh: authority(1).dh, ..authority(2) },
-            Authority { sign: [0; 32], ..authority(2) },
-            Authority { sign: one, ..authority(2) },
-            Authority { dh: [0; 32], ..authority(2) },
-            Authority { dh: one, ..authority(2) },
-        ] {
-            let mut binding = well;
-            binding.authorities[1] = second;
-            assert!(binding.sign(&anchor).verify(&anchor.public()).is_none(), "{second:?}");
-        }
-        let changes: [fn(&mut Binding); 6] = [
-            |b| b.needed = 0,
-            |b| b.needed = 2,
-            |b| b.count = 5,
-            |b| b.count = 2,
-            |b| b.authorities[3].dh = [1; 32],
-            |b| b.zero[0] = 1,
+        let two = Binding { set: AuthoritySet::new(2, &[authority(1), authority(2)]).unwrap(), ..binding() };
+        assert!(two.sign(&anchor).verify(&anchor.public()).is_some());
+        let changes: [fn(&mut Binding); 4] = [
+            |binding| binding.set.needed = 1,
+            |binding| binding.set.count = 3,
+            |binding| binding.set.zero[0] = 1,
+            |binding| binding.set.authorities[1] = binding.set.authorities[0],
         ];
         for change in changes {
-            let mut binding = binding();
+            let mut binding = two;
             change(&mut binding);
             assert!(binding.sign(&anchor).verify(&anchor.public()).is_none());
         }

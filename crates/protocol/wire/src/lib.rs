@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod link;
 mod numbers;
 mod phase;
+pub mod set;
 pub mod telemetry;
 pub mod ticket;
 pub mod update;

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     Hash, Key, Signature, U16, U32, U64,
-    binding::{Binding, MAX_AUTHORITIES},
+    set::{AuthoritySet, MAX_AUTHORITIES},
 };
 
 /// The longest update: head and configuration.
@@ -20,7 +20,7 @@ pub const MAX_CONFIGURATION: usize = MAX_UPDATE - size_of::<UpdateHead>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct UpdateHead {
-    pub fleet: [u8; 16],
+    pub fleet: Hash,
     /// F of the one node that it is for.
     pub fiduciary: Key,
     /// The epoch that the node has.
@@ -31,11 +31,11 @@ pub struct UpdateHead {
     pub configuration: Hash,
     pub length: U32,
     pub zero: [u8; 4],
-    /// One place for each authority of the binding, in its order; all zero for those that did not sign.
+    /// One place for each authority of the set, in its order; all zero for those that did not sign.
     pub signatures: [Signature; MAX_AUTHORITIES],
 }
 
-const _: () = assert!(size_of::<UpdateHead>() == 360);
+const _: () = assert!(size_of::<UpdateHead>() == 568);
 
 impl UpdateHead {
     /// Fills in the signature of the authority at `place`.
@@ -47,15 +47,15 @@ impl UpdateHead {
         self
     }
 
-    /// Signed by as many of the binding's authorities as it needs, and none of the signatures that are there is false.
-    pub fn verify(&self, binding: &Binding) -> Option<Verified> {
-        let set = binding.set().filter(|_| self.zero == [0; 4])?;
+    /// Signed by as many of the authorities as the set needs, and none of the signatures that are there is false.
+    pub fn verify(&self, set: &AuthoritySet) -> Option<Verified> {
+        let authorities = set.check().ok().filter(|_| self.zero == [0; 4])?;
         let (mut good, mut last) = (0, None);
         for (place, signature) in self.signatures.iter().enumerate().filter(|(_, signature)| **signature != [0; 64]) {
-            last = Some(crypto::verify(&set.get(place)?.sign, label::UPDATE, &[self.signed()], signature)?);
+            last = Some(crypto::verify(&authorities.get(place)?.sign, label::UPDATE, &[self.signed()], signature)?);
             good += 1;
         }
-        last.filter(|_| good >= binding.needed)
+        last.filter(|_| good >= set.needed)
     }
 
     /// What the `apply` command names.
@@ -109,16 +109,15 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::binding::Authority;
+    use crate::set::Authority;
 
-    fn binding(keys: &[AnchorSecret], needed: u8) -> Binding {
-        let mut binding = Binding::new_zeroed();
-        binding.needed = needed;
-        binding.count = keys.len() as u8;
-        for (to, key) in binding.authorities.iter_mut().zip(keys) {
-            *to = Authority { sign: key.public().sign, dh: key.public().dh };
+    fn set(keys: &[AnchorSecret], needed: u8) -> AuthoritySet {
+        let mut set = AuthoritySet::new_zeroed();
+        (set.needed, set.count) = (needed, keys.len() as u8);
+        for (to, key) in set.authorities.iter_mut().zip(keys) {
+            *to = Authority::signer(&key.public());
         }
-        binding
+        set
     }
 
     fn head() -> UpdateHead {
@@ -128,21 +127,21 @@ mod tests {
     }
 
     #[test]
-    fn an_update_needs_as_many_signatures_as_the_binding_says_and_none_that_is_false() {
+    fn an_update_needs_as_many_signatures_as_the_set_says_and_none_that_is_false() {
         let keys = [1, 2, 3].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
         let two = head().sign(&keys[0], 0).sign(&keys[2], 2);
-        assert!(two.verify(&binding(&keys, 2)).is_some());
-        assert!(two.verify(&binding(&keys, 3)).is_none());
-        assert!(two.verify(&binding(&keys[..2], 1)).is_none(), "a place past the set");
-        assert!(head().verify(&binding(&keys, 1)).is_none());
-        assert!(two.sign(&keys[0], 1).verify(&binding(&keys, 2)).is_none(), "one key cannot fill two places");
+        assert!(two.verify(&set(&keys, 2)).is_some());
+        assert!(two.verify(&set(&keys, 3)).is_none());
+        assert!(two.verify(&set(&keys[..1], 1)).is_none(), "a place past the set");
+        assert!(head().verify(&set(&keys, 2)).is_none());
+        assert!(two.sign(&keys[0], 1).verify(&set(&keys, 2)).is_none(), "one key cannot fill two places");
         let twice = [1, 1, 2].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
         let by_one = head().sign(&twice[0], 0).sign(&twice[1], 1);
-        assert!(by_one.verify(&binding(&twice, 2)).is_none(), "not even in a set that has it twice");
-        for bit in 0..(size_of::<UpdateHead>() - 256) * 8 {
+        assert!(by_one.verify(&set(&twice, 2)).is_none(), "not even in a set that has it twice");
+        for bit in 0..(size_of::<UpdateHead>() - 448) * 8 {
             let mut copy = two;
             copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
-            assert!(copy.verify(&binding(&keys, 2)).is_none(), "bit {bit}");
+            assert!(copy.verify(&set(&keys, 2)).is_none(), "bit {bit}");
         }
     }
 
@@ -154,7 +153,7 @@ mod tests {
             let head = ChunkHead { update: U32::new(1), length: U16::new(length), number, zero: [0; 17] };
             let bytes = [head.as_bytes(), &part].concat();
             let (start, length) = (usize::from(number) * CHUNK, usize::from(length));
-            let fits = (360..=4096).contains(&length) && start < length && part.len() == CHUNK.min(length - start);
+            let fits = (568..=4096).contains(&length) && start < length && part.len() == CHUNK.min(length - start);
             prop_assert_eq!(parse_chunk(&bytes).is_some(), fits);
         }
 

@@ -12,7 +12,7 @@ use policy::{Endpoint, Prefix, Underlay};
 use wire::{
     Fingerprint, Key,
     anchor::{AnchorFile, AnchorIn},
-    binding::{Authority, MAX_AUTHORITIES},
+    set::{Authority, AuthoritySet, MAX_AUTHORITIES, Unsound},
     ticket::{self, Ticket},
     update::MAX_CONFIGURATION,
 };
@@ -96,12 +96,12 @@ pub fn authority(text: &str) -> Result<Authority, Error> {
         if !(AnchorPublic { sign, dh }).is_usable() {
             return Err(Error::input(format!("the authority {text} is no usable key: nobody can have made it")));
         }
-        return Ok(Authority { sign, dh });
+        return Ok(Authority::signer(&AnchorPublic { sign, dh }));
     }
     let path = Path::new(text);
     let bytes = files::read(path, "public key of an authority", size_of::<AnchorFile>())?;
     match AnchorFile::read_from_bytes(&bytes).map(|file| file.read()) {
-        Ok(AnchorIn::Some(AnchorPublic { sign, dh })) => Ok(Authority { sign, dh }),
+        Ok(AnchorIn::Some(public)) => Ok(Authority::signer(&public)),
         _ => Err(Error::input(format!(
             "{text} is neither a public key of 128 hex digits nor an anchor.bin: `os-network-admin anchor` writes one"
         ))),
@@ -109,8 +109,8 @@ pub fn authority(text: &str) -> Result<Authority, Error> {
 }
 
 /// The authority set of a binding: the operator's own key first.
-pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<Vec<Authority>, Error> {
-    let mut set = vec![Authority { sign: own.sign, dh: own.dh }];
+pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<AuthoritySet, Error> {
+    let mut set = vec![Authority::signer(own)];
     for text in others {
         let other = authority(text)?;
         if set.iter().any(|one| one.sign == other.sign || one.dh == other.dh) {
@@ -118,13 +118,18 @@ pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<
         }
         set.push(other);
     }
-    if set.len() > MAX_AUTHORITIES {
-        return Err(Error::input(format!("a fleet has at most {MAX_AUTHORITIES} authorities, your own among them")));
-    }
-    if needed == 0 || usize::from(needed) > set.len() {
-        return Err(Error::input(format!("--needed {needed} is not between 1 and {}, the number of keys", set.len())));
-    }
-    Ok(set)
+    let count = set.len();
+    AuthoritySet::new(needed, &set).map_err(|why| {
+        Error::input(match why {
+            Unsound::Count => format!("a fleet has at most {MAX_AUTHORITIES} authorities, your own among them"),
+            Unsound::Majority => format!(
+                "--needed {needed} is no majority of {count} keys, so that two groups could decide differently: name a \
+                 number from {} to {count}",
+                count / 2 + 1
+            ),
+            why => format!("the set of authorities cannot own a node: {why}"),
+        })
+    })
 }
 
 /// `ADDRESS/LENGTH`, a static IPv6 address with its subnet.
@@ -194,22 +199,29 @@ mod tests {
     fn an_authority_set_is_small_distinct_and_usable() {
         let own = crypto::AnchorSecret::from_seed(&[1; 32]).public();
         let other = |seed: u8| super::super::key::public_text(&crypto::AnchorSecret::from_seed(&[seed; 32]).public());
-        assert_eq!(authorities(&own, &[other(2), other(3), other(4)], 4).unwrap().len(), 4);
-        let too_many = [other(2), other(3), other(4), other(5)];
+        let six = [2, 3, 4, 5, 6, 7].map(other);
+        assert_eq!(authorities(&own, &six, 4).unwrap().places().len(), 7);
+        let too_many = [2, 3, 4, 5, 6, 7, 8].map(other);
         let half = |sign: u8, dh: u8| other(sign)[..64].to_owned() + &other(dh)[64..];
-        let cases: [(&[String], u8); 8] = [
+        let cases: [(&[String], u8); 9] = [
             (&[], 0),
             (&[], 2),
-            (&too_many, 1),
-            (&[other(1)], 1),
-            (&[other(2), other(2)], 1),
-            (&[half(1, 2)], 1),
-            (&[other(2), half(3, 2)], 1),
-            (&["1".repeat(64) + &"0".repeat(64)], 1),
+            (&six, 3),
+            (&too_many, 5),
+            (&[other(1)], 2),
+            (&[other(2), other(2)], 2),
+            (&[half(1, 2)], 2),
+            (&[other(2), half(3, 2)], 2),
+            (&["1".repeat(64) + &"0".repeat(64)], 2),
         ];
         for (others, needed) in cases {
             assert!(authorities(&own, others, needed).is_err(), "{others:?} {needed}");
         }
+        let no_majority = authorities(&own, &[other(2), other(3)], 1).unwrap_err().message;
+        assert!(
+            no_majority.contains("is no majority of 3 keys") && no_majority.contains("from 2 to 3"),
+            "{no_majority}"
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ use tokio_tungstenite::{
 };
 use wire::{
     CLAIM_PORT, Fingerprint, Hex, Ip, Mac, U16, U64,
-    binding::{Binding, ForkRecord, Identity, MAX_AUTHORITIES, configuration_hash},
+    binding::{Binding, ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
     update::MAX_CONFIGURATION,
@@ -38,7 +38,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::{
     choose::revoked,
-    pairing::{Grant, Pairing, Terms},
+    pairing::{Grant, Made, Pairing, Terms},
 };
 use crate::{
     base::{error::Error, host::Host, progress::Progress},
@@ -211,11 +211,12 @@ fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(N
         own: session.own,
         ahead: session.ahead,
     };
-    let bind = |counter, configuration: &[u8]| {
+    let bind = |made: &Made<'_>| {
+        let configuration = made.configuration;
         // No longer than what an update carries, so that it can be updated.
         let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() <= MAX_CONFIGURATION);
         let length = length.ok_or_else(|| Error::input("the configuration is too long"))?;
-        let binding = bind(session.anchor, session.terms, identity, counter, configuration)?;
+        let binding = bind(session.anchor, session.terms, identity, made)?;
         let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding };
         Ok([head.as_bytes(), configuration].concat())
     };
@@ -229,13 +230,7 @@ fn is_about(binding: &Binding, identity: &Identity) -> bool {
         && binding.mesh_key == identity.mesh_key
 }
 
-fn bind(
-    anchor: &AnchorSecret,
-    terms: &Terms,
-    identity: &Identity,
-    counter: u64,
-    configuration: &[u8],
-) -> Result<Binding, Error> {
+fn bind(anchor: &AnchorSecret, terms: &Terms, identity: &Identity, made: &Made<'_>) -> Result<Binding, Error> {
     let epoch = identity.epoch.get().checked_add(1).ok_or_else(|| Error::failed("the node's epochs are used up"))?;
     let mut binding = Binding::new_zeroed();
     binding.fiduciary = identity.fiduciary;
@@ -244,16 +239,10 @@ fn bind(
     binding.fork = ForkRecord::hash(identity.fork());
     binding.fleet = terms.fleet_id;
     binding.epoch = U64::new(epoch);
-    binding.counter = U64::new(counter);
-    binding.configuration = configuration_hash(configuration);
-    binding.needed = terms.needed;
-    binding.count = terms.authorities.len().min(MAX_AUTHORITIES) as u8;
-    for (to, from) in binding.authorities.iter_mut().zip(&terms.authorities) {
-        *to = *from;
-    }
-    let binding = binding.sign(anchor);
-    binding.verify(&anchor.public()).ok_or_else(|| Error::input("the set of authorities is unusable"))?;
-    Ok(binding)
+    binding.counter = U64::new(made.counter);
+    binding.configuration = configuration_hash(made.configuration);
+    binding.set = made.set;
+    Ok(binding.sign(anchor))
 }
 
 /// The Noise session inside the WebSocket.

@@ -9,4 +9,4 @@ mod pairing;
 pub use choose::{Ask, Chooser, Found, Unlisted, revoked};
 pub use claimer::{Claimer, Context, discover, read_hello};
 pub use exchange::{Claimed, Failure, Session};
-pub use pairing::{Configure, Grant, MeshTerms, Pairing, Strangers, Terms};
+pub use pairing::{Configure, Grant, Made, MeshTerms, Pairing, Strangers, Terms};

@@ -1,10 +1,7 @@
 //! What finding and claiming needs of whoever keeps what was claimed, and what a node is to become.
 
 use policy::{Endpoint, Underlay};
-use wire::{
-    Ip, Key, Mac,
-    binding::{Authority, PairingRecord},
-};
+use wire::{Ip, Key, Mac, binding::PairingRecord, set::AuthoritySet};
 
 use crate::{
     base::error::Error,
@@ -34,11 +31,9 @@ pub enum Configure {
 #[derive(Clone)]
 pub struct Terms {
     pub fleet: String,
-    pub fleet_id: [u8; 16],
-    /// So many of the authorities must sign.
-    pub needed: u8,
-    /// At most four.
-    pub authorities: Vec<Authority>,
+    pub fleet_id: [u8; 32],
+    /// Our own key first. Where we are in the mesh is filled in with the grant.
+    pub set: AuthoritySet,
     pub configuration: Configure,
     pub anchor: AnchorKind,
 }
@@ -88,6 +83,14 @@ impl Strangers {
     }
 }
 
+/// What whoever keeps it has made of a grant.
+pub struct Made<'a> {
+    pub counter: u64,
+    pub configuration: &'a [u8],
+    /// [`Terms::set`], with where we are in the mesh.
+    pub set: AuthoritySet,
+}
+
 /// Whoever keeps what was claimed. All that a function stores is durable before it returns, and whole or not there, wherever the
 /// process ends.
 pub trait Pairing {
@@ -107,9 +110,8 @@ pub trait Pairing {
     /// A node of these that is paired already.
     fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error>;
 
-    /// Gives the node its place and a counter, and stores the grant that `bind` makes of the counter and the node's configuration,
-    /// before it is sent.
-    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error>;
+    /// Gives the node its place and a counter, and stores the grant that `bind` makes, before it is sent.
+    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(&Made<'_>) -> Result<Vec<u8>, Error>) -> Result<Node, Error>;
 
     /// A node that the operator named is revoked no longer.
     fn readmit(&self, fiduciary: &Key) -> Result<(), Error>;

@@ -17,7 +17,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use wire::{Fingerprint, Hex, binding::Authority};
+use wire::{Fingerprint, Hex};
 use zeroize::Zeroizing;
 
 use super::common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path};
@@ -115,7 +115,7 @@ pub struct TermsArguments {
     /// A further authority of the fleet: a public key as `init` prints it, or its anchor.bin
     #[arg(long, value_name = "PUBKEY")]
     pub authority: Vec<String>,
-    /// How many of the authorities must sign
+    /// How many of the authorities must sign: a majority of them
     #[arg(long, value_name = "M", default_value_t = 1)]
     pub needed: u8,
 }
@@ -368,19 +368,12 @@ fn expected(arguments: &ExpectedArguments) -> Result<BTreeSet<Print>, Error> {
 }
 
 fn terms(arguments: &TermsArguments, own: &AnchorPublic, anchor: AnchorKind) -> Result<Terms, Error> {
-    let authorities: Vec<Authority> = input::authorities(own, &arguments.authority, arguments.needed)?;
+    let set = input::authorities(own, &arguments.authority, arguments.needed)?;
     let configuration = match &arguments.config {
         Some(file) => Configure::Bytes(input::configuration(file)?),
         None => Configure::Mesh(MeshTerms { endpoint: arguments.endpoint, ..MeshTerms::default() }),
     };
-    Ok(Terms {
-        fleet: arguments.fleet.clone(),
-        fleet_id: fleet_id(own, &arguments.fleet),
-        needed: arguments.needed,
-        authorities,
-        configuration,
-        anchor,
-    })
+    Ok(Terms { fleet: arguments.fleet.clone(), fleet_id: fleet_id(own, &arguments.fleet), set, configuration, anchor })
 }
 
 /// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.

@@ -71,9 +71,8 @@ pub fn print(common: &Common, document: &impl Document) -> Result<(), Error> {
 }
 
 /// The fleet's id: the same for every holder of A, and opaque to nodes.
-pub fn fleet_id(own: &AnchorPublic, name: &str) -> [u8; 16] {
-    let hash = crypto::sha256(&[b"os-network-admin fleet\0", &own.sign[..], name.as_bytes()].concat());
-    core::array::from_fn(|i| hash[i])
+pub fn fleet_id(own: &AnchorPublic, name: &str) -> [u8; 32] {
+    crypto::sha256(&[b"os-network-admin fleet\0", &own.sign[..], name.as_bytes()].concat())
 }
 
 pub fn key_path(common: &Common) -> Result<PathBuf, Error> {

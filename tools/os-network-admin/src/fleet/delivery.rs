@@ -9,6 +9,7 @@ use wire::{
     Hash, U16, U32, U64,
     binding::configuration_hash,
     command::{self, Command, Operation},
+    set::Authority,
     telemetry::{CommandResult, Telemetry},
     update::{CHUNK, ChunkHead, UpdateHead},
 };
@@ -175,8 +176,8 @@ impl<'a> Job<'a> {
     ) -> Result<Self, Error> {
         let node = view.paired(member)?;
         let own = authority.public();
-        let is_own = |key: &&wire::binding::Authority| key.sign == own.sign && key.dh == own.dh;
-        let place = node.binding.authorities.iter().position(|key| is_own(&key)).ok_or_else(|| {
+        let is_own = |one: &Authority| one.sign == own.sign && one.dh == own.dh;
+        let place = node.binding.set.places().iter().position(is_own).ok_or_else(|| {
             Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
         })?;
         let claim_key = member.claim_key.unwrap_or_default();
@@ -292,14 +293,13 @@ pub fn update(
 ) -> Result<Task, Error> {
     let binding = view.paired(member)?.binding;
     let own = authority.public();
-    let place = binding.authorities.iter().position(|key| key.sign == own.sign);
-    let place = place.filter(|place| *place < usize::from(binding.count)).ok_or_else(|| {
+    let place = binding.set.places().iter().position(|one| one.sign == own.sign).ok_or_else(|| {
         Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
     })?;
-    if binding.needed > 1 {
+    if binding.set.needed > 1 {
         return Err(Error::input(format!(
             "an update of {} needs the signatures of {} authorities, and this program makes one",
-            member.who, binding.needed
+            member.who, binding.set.needed
         )));
     }
     let mut head = UpdateHead::new_zeroed();

@@ -1,14 +1,14 @@
 //! The registry as the claim sees it: a node that is granted something has its place in the fleet.
 
 use policy::Endpoint;
-use wire::{Key, Mac, binding::PairingRecord, claim::parse_grant};
+use wire::{Key, Mac, U16, binding::PairingRecord, claim::parse_grant, set::Authority};
 use zerocopy::FromZeros;
 
 use super::view::View;
 use crate::{
     base::error::Error,
-    claim::{Configure, Grant, MeshTerms, Pairing, Strangers, revoked},
-    registry::{Accepted, Event, Kind, Member, NewMember, NewNode, Node, Outcome, Registry, Tag, Who},
+    claim::{Configure, Grant, Made, MeshTerms, Pairing, Strangers, revoked},
+    registry::{AUTHORITY, Accepted, Event, Kind, Member, NewMember, NewNode, Node, Outcome, Registry, Tag, Who},
 };
 
 impl Pairing for Registry {
@@ -37,23 +37,26 @@ impl Pairing for Registry {
         Ok(paired.map(|node| node.binding.fiduciary).find(|fiduciary| named(fiduciary)))
     }
 
-    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(u64, &[u8]) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
+    fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(&Made<'_>) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
         self.whole(|registry| {
             if grant.accepted != Accepted::Readmitted && registry.is_revoked(&grant.fiduciary)? {
                 return Err(revoked(&grant.fiduciary));
             }
             check_mesh_key(registry, grant)?;
+            let mut set = grant.terms.set;
             let (member, configuration) = match &grant.terms.configuration {
                 Configure::Bytes(bytes) => {
                     registry.leave(&grant.fiduciary)?;
                     (None, bytes.clone())
                 }
                 Configure::Mesh(mesh) => {
-                    let (member, configuration) = enroll(registry, grant, mesh)?;
+                    let (member, configuration) = enroll(registry, grant, mesh, &mut set.authorities[0])?;
                     (Some(member), configuration)
                 }
             };
-            let bytes = bind(registry.next_counter(grant.ahead)?, &configuration)?;
+            set.check().map_err(|why| Error::input(format!("the set of authorities cannot own a node: {why}")))?;
+            let counter = registry.next_counter(grant.ahead)?;
+            let bytes = bind(&Made { counter, configuration: &configuration, set })?;
             if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
                 registry.store_configuration(member.id, &configuration, head.binding.counter.get())?;
             }
@@ -104,7 +107,7 @@ fn counted(event: Event, strangers: &Strangers) -> Event {
 }
 
 /// Once it is paired others know it: none may lose its configuration by that.
-fn leaves_others_theirs(registry: &Registry, fleet: &[u8; 16], node: &Node) -> Result<(), Error> {
+fn leaves_others_theirs(registry: &Registry, fleet: &[u8; 32], node: &Node) -> Result<(), Error> {
     let Some(fleet) = registry.fleet(fleet)? else { return Ok(()) };
     let view = View { registry, fleet };
     let before = view.unworkable()?;
@@ -122,7 +125,8 @@ fn check_mesh_key(registry: &Registry, grant: &Grant<'_>) -> Result<(), Error> {
         Configure::Bytes(bytes) => policy::Configuration::parse(bytes).map(|granted| granted.peers).unwrap_or_default(),
         Configure::Mesh(_) => Default::default(),
     };
-    if terms.authorities.iter().any(|authority| authority.dh == key) || peers.iter().any(|peer| peer.key == key) {
+    let own = |authority: &Authority| authority.dh == key || authority.mesh == key;
+    if terms.set.places().iter().any(own) || peers.iter().any(|peer| peer.key == key) {
         return Err(Error::failed(format!(
             "{who} says that its WireGuard key is one that its authorities or peers have: it was granted nothing"
         )));
@@ -130,14 +134,21 @@ fn check_mesh_key(registry: &Registry, grant: &Grant<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a node that is being claimed its place, and says what configuration it has there.
-fn enroll(registry: &Registry, grant: &Grant<'_>, mesh: &MeshTerms) -> Result<(Member, Vec<u8>), Error> {
+/// Gives a node that is being claimed its place, and says what configuration it has there, and where we are.
+fn enroll(
+    registry: &Registry,
+    grant: &Grant<'_>,
+    mesh: &MeshTerms,
+    own: &mut Authority,
+) -> Result<(Member, Vec<u8>), Error> {
     let terms = grant.terms;
     registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
     // First, so that no node has this key.
     registry.set_authority(&terms.fleet_id, &mesh.authority)?;
     let fleet = registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
     let authority = mesh.endpoint.unwrap_or(Endpoint { ip: grant.own, port: fleet.port });
+    (own.mesh, own.inner) = (mesh.authority, fleet.addresses(AUTHORITY).1.octets());
+    (own.endpoint, own.port) = (authority.ip, U16::new(authority.port));
     let new = NewMember {
         who: &Who::Node(grant.fiduciary),
         key: grant.mesh_key,

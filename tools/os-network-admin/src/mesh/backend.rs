@@ -38,7 +38,7 @@ pub enum EngineChoice {
 
 pub struct Plan {
     pub registry: PathBuf,
-    pub fleet: [u8; 16],
+    pub fleet: [u8; 32],
     pub interface: String,
     pub choice: EngineChoice,
 }

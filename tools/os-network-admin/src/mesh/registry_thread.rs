@@ -65,7 +65,7 @@ struct Kept {
 
 impl RegistryThread {
     /// Reads the registry for the first time.
-    pub fn start(registry: Registry, key: MeshKey, fleet: &[u8; 16]) -> Result<(Self, Snapshot), Error> {
+    pub fn start(registry: Registry, key: MeshKey, fleet: &[u8; 32]) -> Result<(Self, Snapshot), Error> {
         let fleet = registry.fleet(fleet)?;
         let fleet =
             fleet.ok_or_else(|| Error::new(Exit::Registry, "the registry does not have this fleet any more"))?;

@@ -113,7 +113,7 @@ mod tests {
         registry::{Changes, NewMember, Rules, Said},
     };
 
-    const FLEET: [u8; 16] = [5; 16];
+    const FLEET: [u8; 32] = [5; 32];
 
     fn enroll(registry: &Registry, number: u8) -> i64 {
         let who = Who::Node([number; 32]);

@@ -219,7 +219,6 @@ impl Doubt {
 impl Node {
     pub fn new(node: &registry::Node, inner: Option<&registry::MeshAddress>) -> Self {
         let binding = &node.binding;
-        let keys = binding.authorities.iter().take(binding.count.into());
         let said = inner.and_then(|inner| inner.said.as_ref());
         let said = said.map(|(record, heard_ms)| Said { heard_ms: *heard_ms, life: Life::new(record) });
         let doubt = inner.and_then(|inner| Doubt::new(&inner.doubt));
@@ -234,8 +233,8 @@ impl Node {
             fleet: Fleet { name: node.fleet.clone(), id: Hex(&binding.fleet).to_string() },
             epoch: binding.epoch.get(),
             counter: binding.counter.get(),
-            needed: binding.needed,
-            authorities: keys
+            needed: binding.set.needed,
+            authorities: (binding.set.places().iter())
                 .map(|key| Authority { sign: Hex(&key.sign).to_string(), dh: Hex(&key.dh).to_string() })
                 .collect(),
             configuration: Configuration {

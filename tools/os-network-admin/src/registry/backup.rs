@@ -235,7 +235,7 @@ fn merge(connection: &Connection) -> rusqlite::Result<u64> {
         .query_map([], |row| row.get(0))?
         .collect::<Result<Vec<Vec<u8>>, _>>()?;
     for fleet in fleets {
-        if let Ok(id) = <[u8; 16]>::try_from(fleet) {
+        if let Ok(id) = <[u8; 32]>::try_from(fleet) {
             wanted::refresh_fleet(connection, &id)?;
         }
     }

@@ -1,7 +1,11 @@
-//! What schema 3 keeps beside the rest, for a registry of an earlier version.
+//! What a later schema keeps beside the rest or in another form, for a registry of an earlier version.
 
 use rusqlite::{Connection, Row, params};
-use wire::{Key, binding::configuration_hash};
+use wire::{
+    Hash, Key,
+    binding::configuration_hash,
+    claim::{kind, parse_grant},
+};
 
 use super::{
     fleet::{AUTHORITY, Rules},
@@ -55,6 +59,63 @@ fn gaps(connection: &Connection) -> rusqlite::Result<()> {
             connection.prepare_cached(sql)?.execute(params![last, free])?;
         }
         next = host.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Bytes of a fleet's id in schemas 2 to 6: the first of what it is now.
+const SHORT: usize = 16;
+
+/// Schema 7: ids of 32 bytes, of which the second half is not known before the fleet is named again, and zeros until then. What
+/// was granted in the form of before no node of this version has: it is kept, as superseded. How many of these there are.
+pub fn to_long_ids(connection: &Connection) -> rusqlite::Result<usize> {
+    let mut statement = connection.prepare("SELECT id FROM fleet")?;
+    let ids = statement.query_map([], |row| row.get(0))?;
+    for id in ids.collect::<Result<Vec<Vec<u8>>, _>>()? {
+        let long = [&id[..], &[0; SHORT]].concat();
+        rename(connection, &id, &long)?;
+    }
+    let mut outdated = 0;
+    let mut statement = connection.prepare("SELECT id, grant_bytes FROM node WHERE state <> 'superseded'")?;
+    let grants = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, grant) in grants.collect::<Result<Vec<(i64, Vec<u8>)>, _>>()? {
+        if parse_grant(&grant).is_none() && is_short(&grant) {
+            outdated += 1;
+            connection.execute("UPDATE node SET state = 'superseded' WHERE id = ?1", [id])?;
+        }
+    }
+    Ok(outdated)
+}
+
+/// What to say of these.
+pub fn outdated(count: usize) -> String {
+    format!(
+        "warning: {count} nodes were claimed in a form that no node has any more: the registry keeps the claims as superseded; \
+         erase the store of each of these nodes, and claim it anew"
+    )
+}
+
+/// Whether it is a grant with a binding of four places, as before schema 7.
+fn is_short(grant: &[u8]) -> bool {
+    const HEAD: usize = 528;
+    let length = grant.get(6..8).and_then(|length| length.try_into().ok()).map(u16::from_be_bytes);
+    grant.first() == Some(&kind::GRANT) && length.map(usize::from) == grant.len().checked_sub(HEAD)
+}
+
+/// A fleet of which only the first half of the id was known is the one of this id.
+pub fn whole_id(connection: &Connection, id: &Hash) -> rusqlite::Result<()> {
+    let mut half = *id;
+    half[SHORT..].fill(0);
+    rename(connection, &half, id)
+}
+
+fn rename(connection: &Connection, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
+    if from == to || !connection.prepare_cached("SELECT 1 FROM fleet WHERE id = ?1")?.exists([from])? {
+        return Ok(());
+    }
+    connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
+    for (table, column) in [("fleet", "id"), ("member", "fleet"), ("free_host", "fleet"), ("flow", "fleet")] {
+        connection.execute(&format!("UPDATE {table} SET {column} = ?2 WHERE {column} = ?1"), params![from, to])?;
     }
     Ok(())
 }

@@ -149,6 +149,13 @@ impl Registry {
                     let began = Event::new(Kind::Began).number(Tag::Schema, before.unsigned_abs().into());
                     audit::append(&transaction, host.now_ms(), None, began.number(Tag::Nodes, nodes.into()))?;
                 }
+                schema = 6;
+            }
+            if schema == 6 {
+                let outdated = carry::to_long_ids(&transaction)?;
+                if outdated > 0 {
+                    say(format_args!("{}", carry::outdated(outdated)));
+                }
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }

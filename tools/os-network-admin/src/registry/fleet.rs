@@ -60,7 +60,7 @@ impl std::str::FromStr for Network {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
-    pub id: [u8; 16],
+    pub id: [u8; 32],
     pub name: String,
     pub network: Network,
     /// The authority's own WireGuard port.
@@ -72,7 +72,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn new(id: [u8; 16], name: &str) -> Self {
+    pub fn new(id: [u8; 32], name: &str) -> Self {
         Self { id, name: name.into(), network: NETWORK, port: MESH_PORT, authority: None, rules: Rules::new() }
     }
 
@@ -81,7 +81,7 @@ impl Fleet {
         Self::addresses_in(&self.id, self.network.address, host)
     }
 
-    pub(super) fn addresses_in(fleet: &[u8; 16], network: Ipv4Addr, host: u32) -> (Ipv4Addr, Ipv6Addr) {
+    pub(super) fn addresses_in(fleet: &[u8; 32], network: Ipv4Addr, host: u32) -> (Ipv4Addr, Ipv6Addr) {
         // A unique local /64: fd, and the first seven bytes of the fleet's id.
         let mut v6 = [0; 16];
         v6[0] = 0xfd;
@@ -103,7 +103,7 @@ impl Fleet {
         (host < self.network.broadcast() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&address)).then_some(host)
     }
 
-    pub(super) fn by_id(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn by_id(connection: &Connection, id: &[u8; 32]) -> rusqlite::Result<Option<Self>> {
         let mut statement = connection.prepare_cached(BY_ID)?;
         statement.query_row([id.as_slice()], Self::read).optional().map(Option::flatten)
     }

@@ -6,6 +6,7 @@ use wire::Key;
 
 use super::{
     audit::{Event, Kind, Tag},
+    carry,
     file::{Registry, explain, registry_error},
     fleet::{BY_ID, Fleet, Network, Rules},
     pack::{pack, unpack},
@@ -30,12 +31,15 @@ pub enum Changed {
 
 impl Registry {
     /// The fleet, made with the defaults if it is new.
-    pub fn make_fleet(&self, id: &[u8; 16], name: &str) -> Result<Fleet, Error> {
-        self.run(|transaction| self.insert_fleet(transaction, &Fleet::new(*id, name)))?;
+    pub fn make_fleet(&self, id: &[u8; 32], name: &str) -> Result<Fleet, Error> {
+        self.run(|transaction| {
+            carry::whole_id(transaction, id)?;
+            self.insert_fleet(transaction, &Fleet::new(*id, name))
+        })?;
         self.fleet(id)?.ok_or_else(|| self.damaged())
     }
 
-    pub fn fleet(&self, id: &[u8; 16]) -> Result<Option<Fleet>, Error> {
+    pub fn fleet(&self, id: &[u8; 32]) -> Result<Option<Fleet>, Error> {
         self.one(BY_ID, [id.as_slice()], Fleet::read)
     }
 
@@ -89,7 +93,7 @@ impl Registry {
     }
 
     /// Notes the authority's WireGuard key, which every node's configuration has. It is never another.
-    pub fn set_authority(&self, id: &[u8; 16], key: &Key) -> Result<(), Error> {
+    pub fn set_authority(&self, id: &[u8; 32], key: &Key) -> Result<(), Error> {
         match self.fleet(id)?.map(|fleet| fleet.authority) {
             None => return Ok(()),
             Some(Some(named)) => return self.is_named(&named, Some(*key)),
@@ -104,7 +108,7 @@ impl Registry {
     }
 
     /// Sets what members rely on, while there are none.
-    pub fn set_network(&self, id: &[u8; 16], network: Network, port: u16) -> Result<Changed, Error> {
+    pub fn set_network(&self, id: &[u8; 32], network: Network, port: u16) -> Result<Changed, Error> {
         let changed = self.run(|transaction| {
             let sql = "UPDATE fleet SET network = ?2, length = ?3, port = ?4 \
                        WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM member WHERE fleet = ?1)";
@@ -121,7 +125,7 @@ impl Registry {
     }
 
     /// Sets the rules of a fleet.
-    pub fn set_fleet_rules(&self, id: &[u8; 16], rules: &Rules) -> Result<(), Error> {
+    pub fn set_fleet_rules(&self, id: &[u8; 32], rules: &Rules) -> Result<(), Error> {
         self.run(|connection| {
             let sql = "SELECT rules FROM fleet WHERE id = ?1";
             let before: Option<Vec<u8>> = connection.query_row(sql, [id.as_slice()], |row| row.get(0)).optional()?;

@@ -103,34 +103,34 @@ impl Registry {
     }
 
     /// All members of a fleet by their places, the revoked among them.
-    pub fn members(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+    pub fn members(&self, fleet: &[u8; 32]) -> Result<Vec<Member>, Error> {
         self.some_members("1", [fleet.as_slice()])
     }
 
     /// Those of a fleet that are no nodes.
-    pub fn peers(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+    pub fn peers(&self, fleet: &[u8; 32]) -> Result<Vec<Member>, Error> {
         self.some_members("m.fiduciary IS NULL AND m.revoked_ms IS NULL", [fleet.as_slice()])
     }
 
     /// Those of a fleet that have rules of their own.
-    pub fn members_with_rules(&self, fleet: &[u8; 16]) -> Result<Vec<Member>, Error> {
+    pub fn members_with_rules(&self, fleet: &[u8; 32]) -> Result<Vec<Member>, Error> {
         self.some_members("m.rules IS NOT NULL AND m.revoked_ms IS NULL", [fleet.as_slice()])
     }
 
     /// The member at a place.
-    pub fn member_at(&self, fleet: &[u8; 16], host: u32) -> Result<Option<Member>, Error> {
+    pub fn member_at(&self, fleet: &[u8; 32], host: u32) -> Result<Option<Member>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM member m WHERE m.fleet = ?1 AND m.host = ?2");
         self.one(&sql, (fleet.as_slice(), host), Member::read)
     }
 
     /// The peer of a name.
-    pub fn member_named(&self, fleet: &[u8; 16], name: &str) -> Result<Option<Member>, Error> {
+    pub fn member_named(&self, fleet: &[u8; 32], name: &str) -> Result<Option<Member>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM member m WHERE m.fleet = ?1 AND m.name = ?2");
         self.one(&sql, (fleet.as_slice(), name), Member::read)
     }
 
     /// The nodes whose fingerprints begin with these digits, but no more than two.
-    pub fn members_with_print(&self, fleet: &[u8; 16], digits: &str) -> Result<Vec<Member>, Error> {
+    pub fn members_with_print(&self, fleet: &[u8; 32], digits: &str) -> Result<Vec<Member>, Error> {
         // No digit is as high as g.
         self.some_members("m.print >= ?2 AND m.print < ?2 || 'g' LIMIT 2", (fleet.as_slice(), digits))
     }
@@ -143,17 +143,17 @@ impl Registry {
     }
 
     /// All nodes of a fleet by their places, the revoked and the pending among them.
-    pub fn node_members(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+    pub fn node_members(&self, fleet: &[u8; 32]) -> Result<Vec<NodeMember>, Error> {
         self.some_node_members("m.fiduciary IS NOT NULL", fleet)
     }
 
     /// The number of the fleet's last change.
-    pub fn revision(&self, fleet: &[u8; 16]) -> Result<i64, Error> {
+    pub fn revision(&self, fleet: &[u8; 32]) -> Result<i64, Error> {
         self.revisions(fleet).map(|(last, _)| last)
     }
 
     /// What has changed since this revision.
-    pub fn changes(&self, fleet: &[u8; 16], since: i64) -> Result<Changes, Error> {
+    pub fn changes(&self, fleet: &[u8; 32], since: i64) -> Result<Changes, Error> {
         let (revision, reset) = self.revisions(fleet)?;
         if revision == since {
             return Ok(Changes::None);
@@ -168,14 +168,14 @@ impl Registry {
         Ok(Changes::Some { nodes, freed, revision })
     }
 
-    fn revisions(&self, fleet: &[u8; 16]) -> Result<(i64, i64), Error> {
+    fn revisions(&self, fleet: &[u8; 32]) -> Result<(i64, i64), Error> {
         let sql = "SELECT revision, reset FROM fleet WHERE id = ?1";
         let row = self.one(sql, [fleet.as_slice()], |row| Ok(Some((row.get(0)?, row.get(1)?))))?;
         Ok(row.unwrap_or_default())
     }
 
     /// All nodes of a fleet that are not revoked; of one that cannot be read, what it is called.
-    pub fn every_node(&self, fleet: &[u8; 16]) -> Result<Vec<Result<NodeMember, String>>, Error> {
+    pub fn every_node(&self, fleet: &[u8; 32]) -> Result<Vec<Result<NodeMember, String>>, Error> {
         let sql = node_members("m.fiduciary IS NOT NULL AND m.revoked_ms IS NULL");
         self.read(|connection| {
             let read = |row: &Row<'_>| match NodeMember::read(row) {
@@ -187,7 +187,7 @@ impl Registry {
     }
 
     /// Live nodes for which no configuration follows, whatever the rules: one with another's key is not their doing.
-    pub fn unworkable(&self, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+    pub fn unworkable(&self, fleet: &[u8; 32]) -> Result<Vec<NodeMember>, Error> {
         let mut nodes = self.some_node_members("m.wanted IS NULL AND m.fiduciary IS NOT NULL", fleet)?;
         nodes.retain(|node| node.is_live() && !node.is_double);
         Ok(nodes)
@@ -195,7 +195,7 @@ impl Registry {
 
     /// Whether a configuration follows for a node that would be claimed now, with no other node about: the outer error is the
     /// registry's.
-    pub fn newcomer(&self, fleet: &[u8; 16]) -> Result<Result<(), Error>, Error> {
+    pub fn newcomer(&self, fleet: &[u8; 32]) -> Result<Result<(), Error>, Error> {
         let Some(fleet) = self.fleet(fleet)? else { return Ok(Ok(())) };
         let follows = self.read(|connection| wanted::newcomer(connection, &fleet))?;
         Ok(follows.map_err(|why| why.error("a node that is claimed from now on")))
@@ -213,7 +213,7 @@ impl Registry {
         self.read(|connection| wanted::others(connection, fleet, member))
     }
 
-    fn some_node_members(&self, which: &str, fleet: &[u8; 16]) -> Result<Vec<NodeMember>, Error> {
+    fn some_node_members(&self, which: &str, fleet: &[u8; 32]) -> Result<Vec<NodeMember>, Error> {
         self.list(&node_members(which), [fleet.as_slice()], NodeMember::read)
     }
 }
@@ -243,7 +243,7 @@ fn address(row: &Row<'_>) -> rusqlite::Result<Option<Option<MeshAddress>>> {
     let said = said.and_then(|record| stored(&record)).zip(row.get("telemetry_ms")?);
     let doubt = seen::read(row.get("doubt")?);
     let whole = || {
-        let (fleet, network) = (<[u8; 16]>::try_from(fleet).ok()?, <[u8; 4]>::try_from(network).ok()?);
+        let (fleet, network) = (<[u8; 32]>::try_from(fleet).ok()?, <[u8; 4]>::try_from(network).ok()?);
         let (v4, v6) = Fleet::addresses_in(&fleet, network.into(), host);
         Some(Some(MeshAddress { v4, v6, revoked_ms, said, doubt }))
     };

@@ -52,7 +52,7 @@ impl fmt::Display for Who {
 #[derive(Clone)]
 pub struct Member {
     pub id: i64,
-    pub fleet: [u8; 16],
+    pub fleet: [u8; 32],
     pub host: u32,
     pub who: Who,
     /// Its WireGuard key.

@@ -37,7 +37,7 @@ impl Registry {
     /// An error if a member cannot have this WireGuard key: one that is nobody's or another's. Of two with one key only one can
     /// be a peer, and what names both is no configuration. A revoked member keeps its key; further peers may be the same in
     /// several fleets.
-    pub fn check_key(&self, fleet: &[u8; 16], who: &Who, key: &Key) -> Result<(), Error> {
+    pub fn check_key(&self, fleet: &[u8; 32], who: &Who, key: &Key) -> Result<(), Error> {
         let owner = if crypto::dh_usable(key) { self.owner(fleet, who, key)? } else { Some("nobody".to_owned()) };
         let Some(owner) = owner else { return Ok(()) };
         // What a node says is the node's fault, what is typed the operator's.
@@ -51,7 +51,7 @@ impl Registry {
     }
 
     /// Who else has a WireGuard key.
-    fn owner(&self, fleet: &[u8; 16], who: &Who, key: &Key) -> Result<Option<String>, Error> {
+    fn owner(&self, fleet: &[u8; 32], who: &Who, key: &Key) -> Result<Option<String>, Error> {
         let sql = "SELECT name FROM fleet WHERE authority = ?1 LIMIT 1";
         if self.one(sql, [key.as_slice()], |row| row.get::<_, String>(0).map(Some))?.is_some() {
             return Ok(Some("the authority".into()));

@@ -12,7 +12,7 @@ pub fn member(connection: &Connection, id: i64) -> rusqlite::Result<()> {
 }
 
 /// All members of a fleet have changed.
-pub fn all(connection: &Connection, fleet: &[u8; 16]) -> rusqlite::Result<()> {
+pub fn all(connection: &Connection, fleet: &[u8; 32]) -> rusqlite::Result<()> {
     let sql = "UPDATE fleet SET revision = revision + 1, reset = revision + 1 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute([fleet.as_slice()]).map(|_| ())
 }

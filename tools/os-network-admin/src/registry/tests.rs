@@ -23,7 +23,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     pack::pack,
-    schema::{APPLICATION, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
+    schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
     *,
 };
 use crate::base::{
@@ -99,7 +99,7 @@ fn what_a_node_says_in_the_mesh_confirms_the_claim_that_it_is_of() {
     let fiduciary = crypto::sign_public(&seed);
     let who = Who::Node(fiduciary);
     let place = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
-    let member = registry.enroll(&Fleet::new([5; 16], "lab"), &place).unwrap().id;
+    let member = registry.enroll(&Fleet::new([5; 32], "lab"), &place).unwrap().id;
     let node = registry.store_pending(&new(&grant(fiduciary, 2))).unwrap();
     let say = |epoch: u64| {
         let record = Telemetry { epoch: U64::new(epoch), ..Telemetry::new_zeroed() };
@@ -121,7 +121,7 @@ fn what_speaks_against_a_node_is_kept_until_the_operator_clears_it_or_claims_it_
     let fiduciary = [5; 32];
     let who = Who::Node(fiduciary);
     let place = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
-    let fleet = Fleet::new([5; 16], "lab");
+    let fleet = Fleet::new([5; 32], "lab");
     let member = registry.enroll(&fleet, &place).unwrap().id;
     registry.store_pending(&new(&grant(fiduciary, 2))).unwrap();
     let say = |boots: u64, ms| {
@@ -312,7 +312,7 @@ fn a_registry_of_the_first_version_goes_on_with_what_it_has() {
     assert_eq!(registry.node_with(&Fingerprint::of(&fiduciary)).unwrap().unwrap().pending_ms, 7);
     assert!(registry.next_counter(0).unwrap() > 1 << 50);
     assert!(registry.mesh_address(&fiduciary).unwrap().is_none());
-    assert_eq!(registry.make_fleet(&[5; 16], "lab").unwrap().network.to_string(), "10.8.0.0/24");
+    assert_eq!(registry.make_fleet(&[5; 32], "lab").unwrap().network.to_string(), "10.8.0.0/24");
     drop(registry);
     assert_eq!(Registry::open(&path).unwrap().fleets_named("lab").unwrap().len(), 1);
 }
@@ -321,10 +321,11 @@ fn a_registry_of_the_first_version_goes_on_with_what_it_has() {
 fn a_registry_of_the_second_version_is_found_in_by_key() {
     let folder = folder();
     let path = folder.path().join("r");
-    let fleet = [5; 16];
+    // The beginning of its id.
+    let (short, fleet) = ([5u8; 16], [5; 32]);
     let connection = old(&path, 2, &[FIRST, SECOND]);
     let sql = "INSERT INTO fleet VALUES (?1, 'lab', ?2, 24, 51820, x'00')";
-    connection.execute(sql, params![fleet.as_slice(), [10u8, 8, 0, 0].as_slice()]).unwrap();
+    connection.execute(sql, params![short.as_slice(), [10u8, 8, 0, 0].as_slice()]).unwrap();
     let rule =
         |direction| policy::Rule { direction, role: policy::Role::Node, protocol: policy::Protocol::Tcp, port: 80 };
     let rules = |direction| pack(&[rule(direction)].into_iter().collect::<Rules>());
@@ -335,10 +336,11 @@ fn a_registry_of_the_second_version_is_found_in_by_key() {
         old_node(&connection, fiduciary, "paired");
         let sql = "INSERT INTO member (fleet, host, fiduciary, key, preshared, rules, configuration, command_counter, \
                    telemetry, telemetry_ms) VALUES (?1, ?2, ?3, ?3, ?3, ?4, x'01', ?5, x'0102', 7)";
-        connection.execute(sql, params![fleet.as_slice(), host, fiduciary.as_slice(), rules, counter]).unwrap();
+        connection.execute(sql, params![short.as_slice(), host, fiduciary.as_slice(), rules, counter]).unwrap();
     }
     drop(connection);
     let registry = Registry::open(&path).unwrap();
+    assert_eq!(registry.make_fleet(&fleet, "lab").unwrap().name, "lab");
     let members = registry.members(&fleet).unwrap();
     assert_eq!(members.iter().map(|member| member.host).collect::<Vec<_>>(), [2, 5, 6]);
     assert!(members.iter().all(|member| member.wanted.is_none() && member.telemetry.is_none()));
@@ -391,10 +393,52 @@ fn a_registry_of_the_fourth_version_finds_above_all_that_it_has_counted() {
 }
 
 #[test]
+fn a_registry_of_the_fifth_version_knows_half_of_its_fleets_ids() {
+    let folder = folder();
+    let path = folder.path().join("r");
+    let connection = old(&path, 5, &[FIRST, SECOND, THIRD, FOURTH, FIFTH]);
+    let sql = "INSERT INTO fleet (id, name, network, length, port, rules) VALUES (?1, ?2, ?3, 24, 51820, x'00')";
+    for (id, name) in [([5u8; 16], "lab"), ([6; 16], "other")] {
+        connection.execute(sql, params![id.as_slice(), name, [10u8, 8, 0, 0].as_slice()]).unwrap();
+        let sql = "INSERT INTO member (fleet, host, name, key, preshared) VALUES (?1, 3, 'laptop', ?2, ?2)";
+        connection.execute(sql, params![id.as_slice(), [9u8; 32].as_slice()]).unwrap();
+        connection.execute("INSERT INTO free_host (fleet, host) VALUES (?1, 2)", [id.as_slice()]).unwrap();
+    }
+    // A grant as it was then, and a damaged one.
+    for (fiduciary, length) in [([1u8; 32], 528 + 3), ([2; 32], 528)] {
+        old_node(&connection, fiduciary, "paired");
+        let mut grant = vec![0; length];
+        (grant[0], grant[7]) = (kind::GRANT, 3);
+        let sql = "UPDATE node SET grant_bytes = ?2 WHERE fiduciary = ?1";
+        connection.execute(sql, params![fiduciary.as_slice(), grant]).unwrap();
+    }
+    old_node(&connection, [3; 32], "paired");
+    drop(connection);
+    let registry = Registry::open(&path).unwrap();
+    let half = |byte| core::array::from_fn::<u8, 32, _>(|at| if at < 16 { byte } else { 0 });
+    assert_eq!(registry.fleets_named("lab").unwrap()[0].id, half(5));
+    // The whole id is said when the fleet is named by its key: it is the same fleet, with all that it had.
+    let id: [u8; 32] = core::array::from_fn(|at| if at < 16 { 5 } else { 8 });
+    assert_eq!(registry.make_fleet(&id, "lab").unwrap().id, id);
+    assert_eq!(registry.fleets_named("lab").unwrap().len(), 1);
+    assert_eq!(registry.members(&id).unwrap().len(), 1);
+    assert_eq!((registry.members(&half(5)).unwrap().len(), registry.members(&half(6)).unwrap().len()), (0, 1));
+    let new =
+        NewMember { who: &Who::Peer("phone".into()), key: [20; 32], claim_key: None, underlay: None, authority: None };
+    assert_eq!(registry.enroll(&registry.fleet(&id).unwrap().unwrap(), &new).unwrap().host, 2);
+    // What was granted then is kept, and shown no more; what is damaged is still told of.
+    assert!(registry.node(&[1; 32]).unwrap().is_none());
+    assert_eq!(registry.node(&[2; 32]).unwrap_err().exit, Exit::Registry);
+    assert!(registry.node(&[3; 32]).unwrap().is_some());
+    let kept = "SELECT count(*) FROM node WHERE state = 'superseded' AND length(grant_bytes) = 531";
+    assert_eq!(registry.connection.query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[test]
 fn a_damaged_row_hides_no_other() {
     let folder = folder();
     let registry = Registry::open(&folder.path().join("r")).unwrap();
-    let fleet = Fleet::new([5; 16], "lab");
+    let fleet = Fleet::new([5; 32], "lab");
     for number in 1..4 {
         registry.store_pending(&new(&grant([number; 32], 1))).unwrap();
         let who = Who::Node([number; 32]);
@@ -427,7 +471,7 @@ fn what_a_node_says_of_its_counter_is_believed_within_reason() {
     let registry = Registry::open(&folder.path().join("r")).unwrap();
     let who = Who::Node([1; 32]);
     let new = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
-    let member = registry.enroll(&Fleet::new([5; 16], "lab"), &new).unwrap().id;
+    let member = registry.enroll(&Fleet::new([5; 32], "lab"), &new).unwrap().id;
     let now = (host::system().now_ms() / 1000) as u32;
     assert!(registry.is_likely(now + 1_000_000) && !registry.is_likely(u32::MAX));
     let first = registry.next_command_counter(member, 0).unwrap();
@@ -444,11 +488,11 @@ fn what_a_node_says_of_its_counter_is_believed_within_reason() {
 fn a_trial_shows_what_would_follow_and_stores_nothing() {
     let folder = folder();
     let registry = Registry::open(&folder.path().join("r")).unwrap();
-    let shown = registry.trial(|registry| Ok(registry.make_fleet(&[5; 16], "lab")?.name)).unwrap();
+    let shown = registry.trial(|registry| Ok(registry.make_fleet(&[5; 32], "lab")?.name)).unwrap();
     assert_eq!((shown.as_str(), registry.fleets_named("lab").unwrap().len()), ("lab", 0));
     let whole = |fails: bool| {
         registry.whole(|registry| {
-            registry.make_fleet(&[5; 16], "lab")?;
+            registry.make_fleet(&[5; 32], "lab")?;
             if fails { Err(registry.damaged()) } else { registry.next_counter(0) }
         })
     };
@@ -463,7 +507,7 @@ fn a_registry_has_one_mesh_key_made_once_and_never_in_place_of_one_that_is_lost(
     let folder = folder();
     let path = folder.path().join("r");
     let registry = Registry::open(&path).unwrap();
-    let fleet = registry.make_fleet(&[5; 16], "lab").unwrap();
+    let fleet = registry.make_fleet(&[5; 32], "lab").unwrap();
     assert!(registry.mesh_key().unwrap().is_none());
     let key = registry.make_mesh_key().unwrap().public();
     assert_eq!(registry.make_mesh_key().unwrap().public(), key);
@@ -471,7 +515,7 @@ fn a_registry_has_one_mesh_key_made_once_and_never_in_place_of_one_that_is_lost(
     // Neither a fleet that has one, nor a further one, takes another.
     let refused = registry.set_authority(&fleet.id, &[9; 32]).unwrap_err();
     assert!(refused.exit == Exit::Registry && refused.message.contains("not of one backup"), "{refused}");
-    registry.make_fleet(&[6; 16], "other").unwrap();
+    registry.make_fleet(&[6; 32], "other").unwrap();
     fs::remove_file(folder.path().join("mesh.key")).unwrap();
     for lost in [registry.mesh_key().err(), registry.make_mesh_key().err()] {
         assert!(lost.unwrap().message.contains("none is made in its place"));
@@ -483,7 +527,7 @@ fn a_registry_has_one_mesh_key_made_once_and_never_in_place_of_one_that_is_lost(
     let registry = Registry::open(&old.join("r")).unwrap();
     let who = Who::Node([1; 32]);
     let new = NewMember { who: &who, key: [1; 32], claim_key: None, underlay: None, authority: None };
-    registry.enroll(&Fleet::new([5; 16], "lab"), &new).unwrap();
+    registry.enroll(&Fleet::new([5; 32], "lab"), &new).unwrap();
     assert!(registry.mesh_key().unwrap().is_none());
     assert!(registry.make_mesh_key().err().unwrap().message.contains("has nodes"));
 }

@@ -269,7 +269,7 @@ pub(super) fn changing(
 }
 
 /// Something changes that all members of a fleet depend on.
-pub(super) fn refresh_fleet(connection: &Connection, fleet: &[u8; 16]) -> rusqlite::Result<()> {
+pub(super) fn refresh_fleet(connection: &Connection, fleet: &[u8; 32]) -> rusqlite::Result<()> {
     revision::all(connection, fleet)?;
     let mut statement =
         connection.prepare_cached("SELECT id FROM member WHERE fleet = ?1 AND fiduciary IS NOT NULL")?;

@@ -11,7 +11,7 @@ async fn the_revoked_are_claimed_only_if_the_operator_names_them_for_that() {
     });
     lab.claim(WAIT).await.unwrap();
     let registry = lab.registry();
-    let revoked = registry.members(&[5; 16]).unwrap().remove(0);
+    let revoked = registry.members(&[5; 32]).unwrap().remove(0);
     registry.revoke(revoked.id).unwrap();
     let (node, print) = (lab.segment.node(0), lab.segment.node(0).lock().unwrap().print());
     // It says that it was released.
@@ -75,7 +75,7 @@ async fn a_claim_that_was_cut_and_revoked_is_not_resumed_unless_the_operator_say
     });
     lab.claim(Duration::from_secs(2)).await.unwrap_err();
     let registry = lab.registry();
-    let member = registry.members(&[5; 16]).unwrap().remove(0);
+    let member = registry.members(&[5; 32]).unwrap().remove(0);
     registry.revoke(member.id).unwrap();
     lab.segment.node(0).lock().unwrap().faults.clear();
     assert_eq!(lab.claim(Duration::from_secs(5)).await.unwrap_err().exit, Exit::NotAccepted);

@@ -12,9 +12,10 @@ use os_network_admin::{
 use policy::Configuration;
 use wire::{
     U16, U32, U64,
-    binding::{Authority, Binding, configuration_hash},
+    binding::{Binding, configuration_hash},
     claim::parse_grant,
     command::{self, Command, Operation},
+    set::{Authority, AuthoritySet},
     telemetry::{CommandResult, SCHEMA, Telemetry},
     update::{self, CHUNK, MAX_UPDATE, parse_chunk},
 };
@@ -25,7 +26,7 @@ use crate::{
     segment::Segment,
 };
 
-pub const FLEET: [u8; 16] = [5; 16];
+pub const FLEET: [u8; 32] = [5; 32];
 
 /// Claims nodes of these numbers, and returns what each was granted.
 pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u8>> {
@@ -36,8 +37,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
     let terms = Terms {
         fleet: "default".into(),
         fleet_id: FLEET,
-        needed: 1,
-        authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+        set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
     };
@@ -85,7 +85,7 @@ impl Member {
         let (head, configuration) = parse_grant(grant).unwrap();
         let binding = head.binding;
         let node = Node::new(number, admin().public());
-        let command_key = command::key(&node.claim_key, &binding.authorities[0].dh, &binding.hash()).unwrap();
+        let command_key = command::key(&node.claim_key, &binding.set.authorities[0].dh, &binding.hash()).unwrap();
         let mut record = Telemetry::new_zeroed();
         (record.schema, record.phase, record.epoch) = (U16::new(SCHEMA), 5, binding.epoch);
         record.node.copy_from_slice(&node.fiduciary()[..8]);
@@ -165,7 +165,7 @@ impl Member {
         let bytes = self.staged[..length].to_vec();
         let (head, configuration) = update::parse(&bytes).unwrap();
         assert_eq!(head.short(), short);
-        let good = head.verify(&self.binding).is_some()
+        let good = head.verify(&self.binding.set).is_some()
             && head.fleet == self.binding.fleet
             && head.fiduciary == self.binding.fiduciary
             && head.epoch == self.binding.epoch

@@ -6,8 +6,9 @@ use crypto::Secret;
 use smoltcp::iface::SocketHandle;
 use wire::{
     U16, U64,
-    binding::{Authority, Binding, ForkRecord, Identity, configuration_hash},
+    binding::{Binding, ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, IdentityMessage, PairingMessage, kind, prologue},
+    set::{Authority, AuthoritySet},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -153,12 +154,11 @@ impl Admin {
         binding.nonce = identity.nonce;
         binding.mesh_key = identity.mesh_key;
         binding.fork = ForkRecord::hash(identity.fork());
-        binding.fleet = [9; 16];
+        binding.fleet = [9; 32];
         binding.epoch = U64::new(identity.epoch.get() + 1 - u64::from(identity.committed));
         binding.counter = U64::new(1);
         binding.configuration = configuration_hash(&self.configuration);
-        (binding.needed, binding.count) = (1, 1);
-        binding.authorities[0] = Authority { sign: world.anchor.public().sign, dh: world.anchor.public().dh };
+        binding.set = AuthoritySet::alone(Authority::signer(&world.anchor.public()));
         let binding = self.binding.unwrap_or(binding).sign(&world.anchor);
         self.binding = Some(binding);
         let configuration = U16::new(self.configuration.len() as u16);

@@ -85,7 +85,7 @@ fn a_cut_claim_is_resumed_with_the_same_binding_and_no_other() {
     other.say_until(&mut world, Message::Grant);
     let identity = other.identity.unwrap();
     assert_eq!((identity.committed, identity.nonce), (1, first.binding.unwrap().nonce));
-    other.binding = Some(wire::binding::Binding { fleet: [8; 16], ..first.binding.unwrap() });
+    other.binding = Some(wire::binding::Binding { fleet: [8; 32], ..first.binding.unwrap() });
     let payload = other.payload(&world, Message::Grant);
     other.send(&mut world, Message::Grant, &payload);
     assert_eq!(world.ended(), Some(calls::lifecycle::Closed::Rejected));

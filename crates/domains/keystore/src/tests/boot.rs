@@ -389,12 +389,9 @@ fn it_runs_on_the_stack_that_the_system_gives_it() {
         let status = rig.status();
         (head.fleet, head.fiduciary, head.epoch) = (status.fleet, status.fiduciary, U64::new(status.epoch));
         head.counter = U64::new(10);
-        let head = head.sign(&authority(), 0).sign(&authority(), 1);
-        assert_eq!(rig.update(&head), Err(Refusal::Forged));
-        assert_eq!(
-            rig.update(&UpdateHead { signatures: [head.signatures[0], [0; 64], [0; 64], [0; 64]], ..head }),
-            Ok(())
-        );
+        let good = head.sign(&authority(), 0);
+        assert_eq!(rig.update(&good.sign(&authority(), 1)), Err(Refusal::Forged));
+        assert_eq!(rig.update(&good), Ok(()));
         rig.power_cycle();
         rig.timestamp().unwrap();
     };

@@ -79,7 +79,7 @@ fn every_operation_on_every_channel_is_done_only_as_the_table_says() {
             };
             assert_eq!(listed.is_some(), of_interface);
             let lengths: &[u64] = match op {
-                0..60 => &[0, 1, 16, 31, 32, 33, 64, 96, 104, 144, 176, 192, 360, 520, 521, 2088, 2128, u64::MAX],
+                0..60 => &[0, 1, 16, 31, 32, 33, 64, 96, 104, 144, 176, 192, 568, 1232, 1233, 2088, 2128, u64::MAX],
                 _ => &[0, 32],
             };
             for len in lengths.iter().copied() {
@@ -419,9 +419,9 @@ fn a_binding_is_refused_for_each_thing_that_is_wrong_with_it() {
             (Refusal::Stale, |b| b.epoch = U64::new(2)),
             (Refusal::Stale, |b| b.epoch = U64::new(u64::MAX)),
             (Refusal::Stale, |b| b.counter = U64::new(0)),
-            (Refusal::Forged, |b| b.needed = 0),
-            (Refusal::Forged, |b| b.count = 9),
-            (Refusal::Forged, |b| b.zero[0] = 1),
+            (Refusal::Forged, |b| b.set.needed = 0),
+            (Refusal::Forged, |b| b.set.count = 9),
+            (Refusal::Forged, |b| b.set.zero[0] = 1),
         ];
         let writes = rig.disk.writes();
         for (refusal, change) in changes {

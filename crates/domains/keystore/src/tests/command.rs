@@ -28,10 +28,7 @@ fn of_three(needed: u8) -> (Rig, Binding, [AnchorSecret; 3]) {
     let authorities = [1, 2, 3].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
     let mut rig = Rig::new(Board::anchored());
     let mut binding = unsigned(&rig.identify().unwrap(), 10);
-    (binding.needed, binding.count) = (needed, 3);
-    for (to, authority) in binding.authorities.iter_mut().zip(&authorities) {
-        *to = place_of(authority);
-    }
+    binding.set = AuthoritySet::new(needed, &[0, 1, 2].map(|at| place_of(&authorities[at]))).unwrap();
     let binding = binding.sign(&admin());
     rig.commit(&binding).unwrap();
     rig.guard_command_keys(&binding);
@@ -159,14 +156,17 @@ fn a_set_with_one_key_at_two_places_or_a_useless_one_is_not_committed() {
         Authority { dh: own.dh, ..other },
         Authority { sign: [0; 32], ..other },
         Authority { dh: [0; 32], ..other },
+        Authority { mesh: own.dh, inner: [0xfd; 16], ..other },
+        Authority { mesh: other.dh, inner: [0xfd; 16], ..other },
+        Authority { inner: [0xfd; 16], ..other },
     ] {
         let mut binding = unsigned(&rig.identify().unwrap(), 10);
-        (binding.needed, binding.count, binding.authorities[1]) = (2, 2, second);
+        (binding.set.needed, binding.set.count, binding.set.authorities[1]) = (2, 2, second);
         assert_eq!(rig.commit(&binding.sign(&admin())).err(), Some(Refusal::Forged));
         assert_eq!(rig.status().ownership, Ownership::Unclaimed as u8);
     }
     let mut binding = unsigned(&rig.identify().unwrap(), 10);
-    (binding.needed, binding.count, binding.authorities[1]) = (2, 2, other);
+    (binding.set.needed, binding.set.count, binding.set.authorities[1]) = (2, 2, other);
     assert!(rig.commit(&binding.sign(&admin())).is_ok());
 }
 
@@ -258,7 +258,7 @@ fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
 
 #[test]
 fn an_update_is_signed_by_as_many_as_the_binding_says() {
-    for needed in 1..=3usize {
+    for needed in 2..=3usize {
         let (mut rig, binding, authorities) = of_three(needed as u8);
         let mut counter = 10;
         for signers in 0..8usize {

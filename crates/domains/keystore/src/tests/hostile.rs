@@ -11,11 +11,11 @@ use super::{claim::ask_raw, *};
 fn request() -> impl Strategy<Value = (usize, u64, u64, Vec<u8>)> {
     let op = prop_oneof![4 => 1u64..60, 1 => 1u64..];
     let len = prop_oneof![
-        4 => prop::sample::select(&[0u64, 16, 32, 64, 96, 104, 144, 176, 192, 360, 520][..]),
-        1 => 0u64..600,
+        4 => prop::sample::select(&[0u64, 16, 32, 64, 96, 104, 144, 176, 192, 568, 1232][..]),
+        1 => 0u64..1300,
         1 => any::<u64>()
     ];
-    (0usize..4, op, len, prop::collection::vec(any::<u8>(), 0..600))
+    (0usize..4, op, len, prop::collection::vec(any::<u8>(), 0..1300))
 }
 
 proptest! {

@@ -39,7 +39,7 @@ impl Rig {
     /// Has the replies searched for the keys of commands, and for what they are made from.
     pub fn guard_command_keys(&mut self, binding: &Binding) {
         let keys = Keys::derive(&self.root);
-        for authority in binding.authorities.iter().take(binding.count.into()) {
+        for authority in binding.set.places() {
             let Some(shared) = dh(&keys.claim, &authority.dh) else { continue };
             let key = wire::command::key(&keys.claim, &authority.dh, &binding.hash()).unwrap();
             self.secrets.extend([*shared, *key]);

@@ -30,10 +30,11 @@ use shm::{
 };
 use wire::{
     U64,
-    binding::{Authority, Binding, Identity},
+    binding::{Binding, Identity},
     claim::prologue,
     command::Command,
     link::{Find, HelloBody, Open, OpenFor},
+    set::{Authority, AuthoritySet},
     update::UpdateHead,
 };
 
@@ -438,18 +439,16 @@ pub fn unsigned(identity: &Identity, counter: u64) -> Binding {
     binding.nonce = identity.nonce;
     binding.mesh_key = identity.mesh_key;
     binding.fork = wire::binding::ForkRecord::hash(identity.fork());
-    binding.fleet = [0xf1; 16];
+    binding.fleet = [0xf1; 32];
     binding.epoch = U64::new(identity.epoch.get() + 1);
     binding.counter = U64::new(counter);
     binding.configuration = CONFIGURATION;
-    (binding.needed, binding.count) = (1, 1);
-    binding.authorities[0] = place_of(&authority());
+    binding.set = AuthoritySet::alone(place_of(&authority()));
     binding
 }
 
 pub fn place_of(authority: &AnchorSecret) -> Authority {
-    let public = authority.public();
-    Authority { sign: public.sign, dh: public.dh }
+    Authority::signer(&authority.public())
 }
 
 pub fn bind(identity: &Identity, anchor: &AnchorSecret, counter: u64) -> Binding {

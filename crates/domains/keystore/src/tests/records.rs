@@ -4,10 +4,10 @@
 use std::{format, fs};
 
 use calls::{
-    keystore::{AnchorKind, FLOORS, for_beacon::MakeHello},
+    keystore::{AnchorKind, for_beacon::MakeHello},
     store::{RECORDS, SEALED, Sealed},
 };
-use wire::{Key, Signature, binding::ForkRecord};
+use wire::{Key, Signature, binding::ForkRecord, set::MAX_AUTHORITIES};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::*;
@@ -73,7 +73,7 @@ fn what_format_3_has_written_is_read() {
     let status = rig.status();
     assert_eq!((status.state(), status.ownership()), (Some(State::Ready), Ownership::Committed));
     assert_eq!((status.fiduciary, status.address), (keys.public.fiduciary, keys.public.address));
-    assert_eq!((status.fleet, status.epoch, status.configuration), ([0xf1; 16], 1, CONFIGURATION));
+    assert_eq!((status.fleet, status.epoch, status.configuration), ([0xf1; 32], 1, CONFIGURATION));
     assert_eq!((status.forked, status.isolated, status.anchor), (1, 1, AnchorKind::Ticket as u8));
     // The anchor, the counters and the block of timestamps.
     let anchor = AnchorSecret::from_seed(&ticket_seed(&board()));
@@ -152,35 +152,22 @@ fn the_format_is_authenticated() {
     }
 }
 
-/// What a fleet with several authorities will want to be kept beside what is kept today.
+/// What the rest of a node's life will want to be kept beside what is kept today.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Later {
     today: record::Ownership,
-    authorities: [Place; FLOORS],
-    counters: [[u8; 8]; FLOORS],
-    fleet: [u8; 32],
     /// The number of the set's record, and the hash of the one before.
     sequence: [u8; 8],
     chain: Key,
     /// With what it takes to prove it again.
-    signatures: [Signature; FLOORS],
+    signatures: [Signature; MAX_AUTHORITIES],
     next_anchor: [Key; 2],
-    next_signers: [Key; FLOORS],
+    next_signers: [Key; MAX_AUTHORITIES],
     anchor_source: u8,
     own_addresses: [[u8; 18]; 6],
     underlay: [u8; 18],
     gateway: [u8; 18],
-}
-
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Place {
-    sign: Key,
-    dh: Key,
-    mesh: Key,
-    inner: [u8; 18],
-    endpoint: [u8; 18],
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crypto::AnchorSecret;
 use shm::mailbox::{Incoming, Operation, Server};
 use wire::{
     Hash,
-    binding::{Authority, Binding, ForkRecord, Identity},
+    binding::{Binding, ForkRecord, Identity},
+    set::{Authority, AuthoritySet},
     update::UpdateHead,
 };
 use zerocopy::FromZeros;
@@ -134,8 +135,7 @@ impl Keystore {
         (binding.epoch, binding.counter) = ((self.status.epoch + 1).into(), (self.counter + 1).into());
         binding.fork = ForkRecord::hash(identity.fork());
         binding.configuration = configuration;
-        (binding.needed, binding.count) = (1, 1);
-        binding.authorities[0] = Authority { sign: authority().public().sign, dh: authority().public().dh };
+        binding.set = AuthoritySet::alone(Authority::signer(&authority().public()));
         binding.sign(&authority())
     }
 
@@ -147,10 +147,8 @@ impl Keystore {
         if head.epoch.get() != self.status.epoch || (head.counter.get() <= self.counter && !in_force) {
             return Err(Refusal::Stale);
         }
-        let mut binding = Binding::new_zeroed();
-        (binding.needed, binding.count) = (1, 1);
-        binding.authorities[0] = Authority { sign: authority().public().sign, dh: authority().public().dh };
-        head.verify(&binding).map(drop).ok_or(Refusal::Forged)
+        let set = AuthoritySet::alone(Authority::signer(&authority().public()));
+        head.verify(&set).map(drop).ok_or(Refusal::Forged)
     }
 
     fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {

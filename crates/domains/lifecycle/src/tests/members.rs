@@ -1,6 +1,6 @@
 //! What lifecycle does for the mesh.
 
-use core::sync::atomic::Ordering;
+use core::{mem::offset_of, sync::atomic::Ordering};
 
 use wire::{telemetry::CommandResult, update::UpdateHead};
 use zerocopy::IntoBytes;
@@ -215,7 +215,7 @@ fn an_update_is_in_force_when_the_reply_is_there() {
 fn an_update_that_does_not_hold_changes_nothing() {
     let mut rig = Rig::claimed(&configuration(80));
     let mut other_hash = update(&configuration(81));
-    other_hash.update[64] ^= 1;
+    other_hash.update[offset_of!(UpdateHead, configuration)] ^= 1;
     let mut longer = update(&configuration(81));
     longer.length += 1;
     let mut endless = update(&configuration(81));

@@ -194,8 +194,8 @@ fn chunks_come_in_any_order_and_more_than_once() {
         let mut world = quiet();
         let mut update = update(&another(&world, 60));
         update.resize(4096, 7);
-        let head: &mut wire::update::UpdateHead = zerocopy::FromBytes::mut_from_bytes(&mut update[..360]).unwrap();
-        head.length.set(4096 - 360);
+        let head: &mut wire::update::UpdateHead = zerocopy::FromBytes::mut_from_prefix(&mut update).unwrap().0;
+        head.length.set((4096 - size_of::<wire::update::UpdateHead>()) as u32);
         world.node.lifecycle.result = CommandResult::Refused;
         let short = wire::update::parse(&update).unwrap().0.short();
         let parts = chunks(&update);

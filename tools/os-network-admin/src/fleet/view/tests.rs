@@ -2,8 +2,9 @@ use crypto::{AnchorSecret, Secret};
 use policy::{Configuration, Direction, Peer, Prefix, Protocol, Rule};
 use wire::{
     U16, U64,
-    binding::{Authority, PairingRecord},
+    binding::PairingRecord,
     claim::{GrantHead, kind},
+    set::{Authority, AuthoritySet},
     update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -19,7 +20,7 @@ mod killed;
 mod restored;
 mod wanted;
 
-const FLEET: [u8; 16] = [5; 16];
+const FLEET: [u8; 32] = [5; 32];
 const AUTHORITY_KEY: Key = [0x2a; 32];
 
 fn rule(direction: Direction, role: Role, port: u16) -> Rule {
@@ -36,8 +37,7 @@ fn terms() -> Terms {
     Terms {
         fleet: "lab".into(),
         fleet_id: FLEET,
-        needed: 1,
-        authorities: vec![Authority { sign: own.sign, dh: own.dh }],
+        set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(mesh),
         anchor: AnchorKind::Image,
     }
@@ -69,11 +69,12 @@ fn grant_as(registry: &Registry, fiduciary: Key, mesh_key: Key, accepted: Accept
         own: [0xfe; 16],
         ahead: 0,
     };
-    registry.grant(&grant, |counter, configuration| {
+    registry.grant(&grant, |made| {
+        let configuration = made.configuration;
         let mut head = GrantHead::new_zeroed();
         (head.kind, head.configuration) = (kind::GRANT, U16::new(configuration.len() as u16));
         (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(1));
-        head.binding.counter = U64::new(counter);
+        head.binding.counter = U64::new(made.counter);
         head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
         Ok([head.as_bytes(), configuration].concat())
     })

@@ -17,11 +17,11 @@ use crate::{
     base::{guard::Locked, host},
     registry::{
         Accepted, AnchorKind, NewMember, NewNode, Registry, Rules, Said, Who,
-        schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, THIRD},
+        schema::{APPLICATION, FIFTH, FIRST, FOURTH, LOGGED, SECOND, THIRD},
     },
 };
 
-const FLEET: [u8; 16] = [5; 16];
+const FLEET: [u8; 32] = [5; 32];
 
 fn key(byte: u8) -> Signer {
     Arc::new(Locked::new(AnchorSecret::from_seed(&[byte; 32])))
@@ -247,8 +247,8 @@ fn an_entry_has_one_form_only() {
 #[test]
 fn a_registry_of_each_earlier_version_begins_its_log_with_where_it_came_from() {
     let tables = [FIRST, SECOND, THIRD, FOURTH, FIFTH];
-    assert_eq!(tables.len() as i32, SCHEMA - 1);
-    for schema in 1..SCHEMA {
+    assert_eq!(tables.len() as i32, LOGGED - 1);
+    for schema in 1..LOGGED {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r");
         let connection = Connection::open(&path).unwrap();

@@ -200,7 +200,7 @@ fn a_claim_that_is_refused_leaves_nothing() {
             own: [1; 16],
             ahead: 0,
         },
-        |_, _| Err(Error::input("no")),
+        |_| Err(Error::input("no")),
     );
     assert_eq!(refused.unwrap_err().message, "no");
     let members = registry.members(&FLEET).unwrap();
