@@ -3,15 +3,17 @@
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
+use crypto::AnchorSecret;
 use os_network_admin::fleet::delivery::Outcome;
 use policy::{Direction, Protocol, Role, Rule};
 use sim::{
-    Administrator, Port, World,
+    Administrator, Plan, Port, World,
     admin::{pass, simulate},
+    nor::Cut,
     scenario::WAIT,
     trace,
 };
-use wire::{Phase, command::Operation};
+use wire::{Phase, command::Operation, ticket::Ticket};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -215,5 +217,66 @@ fn power_that_goes_at_any_step_leaves_one_node_that_is_claimed_in_the_end() {
             assert!(step > 200, "{step} steps are no claim");
             return;
         }
+    }
+}
+
+/// The claim of a node by its ticket, with a cut of power in it, and again. Returns the points of the flash between which that
+/// claim was.
+fn claimed_by_ticket(cut: Option<Cut>) -> (u64, u64) {
+    let world = RefCell::new(World::new(27));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let mut plan = Plan::default();
+        plan.params.scan_ms = 0.into();
+        let node = world.borrow_mut().add(&plan);
+        let mut rig = Rig { world: &world, admin, node };
+        for boots in 1..4 {
+            rig.power_on().await;
+            rig.assert_phase("hold");
+            assert_eq!(rig.said("genesis: ticket ").len(), boots);
+        }
+        let secret = Ticket::from_text(&rig.said("genesis: ticket ")[0]).expect("a ticket").secret;
+        let own = std::mem::replace(&mut rig.admin.anchor, AnchorSecret::from_seed(&secret));
+        let flash = world.borrow().flash(node);
+        let before = flash.nor().points();
+        if let Some(cut) = cut {
+            flash.cut_at(Cut { point: cut.point + before, ..cut });
+        }
+        let first = rig.admin.claim(None, SOON).await;
+        pass(&world, SOON).await;
+        let after = flash.nor().points();
+        assert_eq!(flash.is_cut(), cut.is_some(), "{cut:?}");
+        if cut.is_some() {
+            rig.power_on().await;
+            // A claim that is committed goes on for who has begun it, who has the ticket.
+            let times = if rig.phase() == "hold" { 4 } else { 3 };
+            assert_eq!(rig.said("genesis: ticket ").len(), times, "{cut:?}: {:#?}", rig.said("genesis: "));
+            let again = rig.admin.claim(None, WAIT).await;
+            assert!(first.is_ok() || again.is_ok() || rig.phase() == "claimed", "{cut:?}");
+            pass(&world, SOON).await;
+        }
+        let shown = rig.said("genesis: ticket ");
+        assert_eq!(BTreeSet::from_iter(&shown).len(), 1, "one ticket: {shown:?}");
+        // The authority's own key commands, and the ticket is worth nothing any more.
+        rig.admin.anchor = own;
+        rig.command(Operation::Status).await;
+        rig.assert_phase("claimed");
+        rig.power_on().await;
+        rig.assert_phase("claimed");
+        assert_eq!(rig.said("genesis: ticket "), shown, "{cut:?}");
+        rig.command(Operation::Status).await;
+        rig.assert_one();
+        (before, after)
+    })
+}
+
+#[test]
+fn a_ticket_is_shown_until_a_claim_is_committed_wherever_power_goes_in_it_and_never_after() {
+    let (before, after) = claimed_by_ticket(None);
+    let points = after - before;
+    assert!(points > 4000, "{points}: a binding, an acknowledgement, an identity without the ticket, and purges");
+    let cuts = if std::env::var_os("SIM_WHOLE").is_some() { 400 } else { 16 };
+    for number in 0..cuts {
+        claimed_by_ticket(Some(Cut { point: number * points / cuts, seed: number % 2 }));
     }
 }
