@@ -157,7 +157,8 @@ impl Start {
         if held {
             identity.erase_ticket();
         }
-        let counters = self.counters.unwrap_or_else(Counters::new_zeroed);
+        // Power-ups of an identity that was never committed are not those of the one that is made now.
+        let counters = self.counters.filter(|_| !first).unwrap_or_else(Counters::new_zeroed);
         let todo = [self.owner.is_none(), true, changed || held, erasing, erasing];
         Some(Ok(Make { identity, owner, counters, reserved: false, source, first, doing: None, todo }))
     }

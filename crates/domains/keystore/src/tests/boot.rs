@@ -229,6 +229,18 @@ fn what_is_committed_outlives_the_power() {
     assert!(rig.identify().unwrap().fork().unwrap().verify().is_some());
 }
 
+/// The power goes when all but the identity is there.
+#[test]
+fn power_ups_of_an_identity_that_never_was_are_not_the_next_ones() {
+    let mut rig = Rig::new(Board::anchored());
+    rig.disk.0.borrow_mut().log[Record::Identity as usize].clear();
+    rig.power_cycle();
+    let status = rig.whole_status();
+    assert_eq!((status.state(), status.first, status.boots), (Some(State::Ready), 1, 1));
+    rig.power_cycle();
+    assert_eq!((rig.whole_status().first, rig.whole_status().boots), (0, 2));
+}
+
 #[test]
 fn each_boot_is_counted_by_one_write_and_knows_whether_it_was_the_first() {
     let mut rig = Rig::new(Board::anchored());
