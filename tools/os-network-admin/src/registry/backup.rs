@@ -4,10 +4,11 @@
 use std::{fs, io::Write, path::Path, sync::Arc};
 
 use rusqlite::{Connection, params};
-use wire::Key;
+use wire::{Hash, Key};
 
 use super::{
     audit::{self, Event, Head, Joined, Kind, Tag},
+    carry,
     file::{First, Registry, explain, journal, registry_error},
     schema::LOGGED,
     wanted,
@@ -116,7 +117,10 @@ impl FromBackup {
     /// An error if [`FromBackup::restore`] would refuse.
     pub fn check(&self, path: &Path) -> Result<(), Error> {
         match Registry::open_existing(path)? {
-            Some(present) => self.attached(&present, |connection| present.lacks_nothing(connection)),
+            Some(present) => {
+                self.name_fleets(&present)?;
+                self.attached(&present, |connection| present.lacks_nothing(connection))
+            }
             // SQLite would take what an end without a goodbye left for this one's.
             None if journal(path).exists() => Err(registry_error(
                 path,
@@ -137,6 +141,7 @@ impl FromBackup {
 
     /// How many counters were higher there, and how it went with the log: it never gets shorter.
     pub fn merge_into(&self, present: &Registry) -> Result<(u64, Joined), Error> {
+        self.name_fleets(present)?;
         self.attached(present, |connection| {
             present.whole(|present| {
                 present.lacks_nothing(connection)?;
@@ -144,6 +149,12 @@ impl FromBackup {
                 Ok((higher, self.join_logs(connection, present)?))
             })
         })
+    }
+
+    /// A copy of an earlier schema has half of each fleet's id, where the registry that it is for may have all of it.
+    fn name_fleets(&self, present: &Registry) -> Result<(), Error> {
+        let ids: Vec<Hash> = present.list("SELECT id FROM fleet", [], |row| Ok(row.get(0).ok()))?;
+        self.registry.run(|connection| ids.iter().try_for_each(|id| carry::whole_id(connection, id)))
     }
 
     fn join_logs(&self, connection: &Connection, present: &Registry) -> Result<Joined, Error> {

@@ -414,6 +414,7 @@ fn a_registry_of_the_fifth_version_knows_half_of_its_fleets_ids() {
     }
     old_node(&connection, [3; 32], "paired");
     drop(connection);
+    let backup = fs::read(&path).unwrap();
     let registry = Registry::open(&path).unwrap();
     let half = |byte| core::array::from_fn::<u8, 32, _>(|at| if at < 16 { byte } else { 0 });
     assert_eq!(registry.fleets_named("lab").unwrap()[0].id, half(5));
@@ -423,6 +424,10 @@ fn a_registry_of_the_fifth_version_knows_half_of_its_fleets_ids() {
     assert_eq!(registry.fleets_named("lab").unwrap().len(), 1);
     assert_eq!(registry.members(&id).unwrap().len(), 1);
     assert_eq!((registry.members(&half(5)).unwrap().len(), registry.members(&half(6)).unwrap().len()), (0, 1));
+    // A backup of then has half of it, and lacks nothing for that.
+    let restore = || FromBackup::open(&path, &backup, host::system()).unwrap().restore(&path).unwrap();
+    assert!(matches!(restore(), Restored::Merged { .. }));
+    assert_eq!((registry.members(&id).unwrap().len(), registry.members(&half(5)).unwrap().len()), (1, 0));
     let new =
         NewMember { who: &Who::Peer("phone".into()), key: [20; 32], claim_key: None, underlay: None, authority: None };
     assert_eq!(registry.enroll(&registry.fleet(&id).unwrap().unwrap(), &new).unwrap().host, 2);
