@@ -10,14 +10,14 @@ mod revoked;
 #[path = "fake/segment.rs"]
 mod segment;
 
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
 
-use crypto::AnchorSecret;
+use crypto::{AnchorSecret, Secret, dh_public};
 use fake::{Fault, Node, admin, step};
 use os_network_admin::{
     base::{
         error::{Error, Exit},
-        host::system,
+        host::{Host, system},
         link::Net,
         progress::Progress,
     },
@@ -31,8 +31,9 @@ use os_network_admin::{
 use segment::Segment;
 use tokio::time::Instant;
 use wire::{
+    Ip, Key,
     claim::parse_grant,
-    link::{Find, HelloBody, Open},
+    link::{Find, Hello, HelloBody, Open},
     set::{Authority, AuthoritySet},
 };
 use zerocopy::IntoBytes;
@@ -43,7 +44,16 @@ struct Lab {
     segment: Segment,
     folder: tempfile::TempDir,
     anchor: AnchorSecret,
+    host: Arc<dyn Host>,
     terms: Terms,
+}
+
+/// A hello in the name of this F, by the made-up holder of a claim key with this number.
+fn forged_hello(fiduciary: Key, address: Ip, number: u8) -> Vec<u8> {
+    let secret = Secret::new([number; 32]);
+    let claim_key = dh_public(&secret);
+    let body = HelloBody { fiduciary, claim_key, address, nonce: [number; 16], committed: 0, zero: [0; 7] };
+    Hello::seal(&admin().public(), &secret, &body).unwrap().as_bytes().to_vec()
 }
 
 impl Lab {
@@ -56,7 +66,13 @@ impl Lab {
             configuration: Configure::Bytes(b"opaque".to_vec()),
             anchor: AnchorKind::Image,
         };
-        Self { segment: Segment::with(nodes), folder: tempfile::tempdir().unwrap(), anchor: admin(), terms }
+        Self {
+            segment: Segment::with(nodes),
+            folder: tempfile::tempdir().unwrap(),
+            anchor: admin(),
+            host: system(),
+            terms,
+        }
     }
 
     /// One node under the image's anchor, with these faults in its claims to come.
@@ -70,17 +86,16 @@ impl Lab {
         Registry::open(&self.folder.path().join("registry")).unwrap()
     }
 
+    /// What one run of the program works with.
+    fn context<'a>(&'a self, registry: &'a Registry, progress: &'a Progress) -> Context<'a, Segment, Registry> {
+        let Self { segment, anchor, host, .. } = self;
+        Context { net: segment, registry, anchor, ahead: 0, host, progress }
+    }
+
     /// A claim as one run of the program makes it: the registry is opened anew.
     async fn claim_with(&self, mut chooser: Chooser<'_>, wait: Duration) -> Result<Claimed, Error> {
         let (registry, progress) = (self.registry(), Progress::silent());
-        let context = Context {
-            net: &self.segment,
-            registry: &registry,
-            anchor: &self.anchor,
-            ahead: 0,
-            host: &system(),
-            progress: &progress,
-        };
+        let context = self.context(&registry, &progress);
         Claimer::new(&context, &self.terms, &mut chooser).claim(wait).await
     }
 
@@ -412,21 +427,9 @@ async fn forged_replayed_and_foreign_datagrams_do_not_keep_the_node_out() {
     let lab = Lab::one([]);
     let real = Node::new(1, admin().public());
     let (fiduciary, address) = (real.fiduciary(), real.address);
-    let seal = |number: u8, address| {
-        let body = HelloBody {
-            fiduciary,
-            claim_key: crypto::dh_public(&crypto::Secret::new([number; 32])),
-            address,
-            nonce: [number; 16],
-            committed: 0,
-            zero: [0; 7],
-        };
-        let ephemeral = crypto::Secret::new([number; 32]);
-        wire::link::Hello::seal(&admin().public(), &ephemeral, &body).unwrap().as_bytes().to_vec()
-    };
-    let mut noise: Vec<_> = (200..240).map(|number| (seal(number, address), address)).collect();
+    let mut noise: Vec<_> = (200..240).map(|number| (forged_hello(fiduciary, address, number), address)).collect();
     // Not of this link; sealed to another; an old hello of the true node; an answer of nobody; junk.
-    noise.push((seal(240, [0x20; 16]), address));
+    noise.push((forged_hello(fiduciary, [0x20; 16], 240), address));
     let other = AnchorSecret::from_seed(&[1; 32]).public();
     noise.push((Node::new(3, other).hello(), address));
     // Long ago: of other nonces than today's.
@@ -487,14 +490,7 @@ async fn discover_lists_the_nodes_of_this_anchor_and_opens_none() {
     nodes.push(Node::new(3, other));
     let lab = Lab::with(nodes);
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context = Context {
-        net: &lab.segment,
-        registry: &registry,
-        anchor: &lab.anchor,
-        ahead: 0,
-        host: &system(),
-        progress: &progress,
-    };
+    let context = lab.context(&registry, &progress);
     let mut seen = 0;
     let found = discover(&context, Duration::from_secs(5), |_| seen += 1).await.unwrap();
     let mut prints: Vec<_> = found.iter().map(Found::print).collect();
@@ -516,14 +512,7 @@ async fn the_beacon_claims_what_is_listed_and_reports_the_rest_once() {
         }
     }
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context = Context {
-        net: &lab.segment,
-        registry: &registry,
-        anchor: &lab.anchor,
-        ahead: 0,
-        host: &system(),
-        progress: &progress,
-    };
+    let context = lab.context(&registry, &progress);
     let nodes = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
     let listed = Listed { nodes, ..Listed::default() };
     let events = RefCell::new(Vec::new());
@@ -551,14 +540,7 @@ async fn the_beacon_resumes_what_was_cut_and_ends_once_it_has_claimed() {
         lab.segment.deliver(node.hello(), node.address);
     }
     let (registry, progress) = (lab.registry(), Progress::silent());
-    let context = Context {
-        net: &lab.segment,
-        registry: &registry,
-        anchor: &lab.anchor,
-        ahead: 0,
-        host: &system(),
-        progress: &progress,
-    };
+    let context = lab.context(&registry, &progress);
     let nodes = BTreeSet::from([lab.segment.node(0).lock().unwrap().print()]);
     let listed = Listed { nodes, ..Listed::default() };
     beacon::watch(&context, &lab.terms, &listed, true, |_| Ok(())).await.unwrap();

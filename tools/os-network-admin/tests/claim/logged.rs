@@ -17,23 +17,6 @@ fn number(entry: &Entry, tag: Tag) -> u64 {
     }
 }
 
-/// Forged hellos in the name of the lab's node, from so many made-up holders of a claim key.
-fn forged(fiduciary: wire::Key, address: wire::Ip, many: u8) -> Vec<(Vec<u8>, wire::Ip)> {
-    let seal = |number: u8| {
-        let body = HelloBody {
-            fiduciary,
-            claim_key: crypto::dh_public(&crypto::Secret::new([number; 32])),
-            address,
-            nonce: [number; 16],
-            committed: 0,
-            zero: [0; 7],
-        };
-        let ephemeral = crypto::Secret::new([number; 32]);
-        wire::link::Hello::seal(&admin().public(), &ephemeral, &body).unwrap().as_bytes().to_vec()
-    };
-    (1..=many).map(|number| (seal(number), address)).collect()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_claim_is_told_step_by_step_and_a_refused_one_with_its_reason() {
     let lab = Lab::with([impostor()]);
@@ -83,23 +66,13 @@ async fn a_flood_of_strangers_is_one_entry_for_a_run_however_the_run_ends() {
             ((node.fiduciary(), node.address), node.print())
         };
         let (registry, progress) = (lab.registry(), Progress::silent());
-        let context = Context {
-            net: &lab.segment,
-            registry: &registry,
-            anchor: &lab.anchor,
-            ahead: 0,
-            host: &system(),
-            progress: &progress,
-        };
+        let context = lab.context(&registry, &progress);
         // Nodes that nobody has listed, and some in the name of one that somebody has.
         for number in 0..50 {
             let address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, number];
-            let stranger = forged([number; 32], address, 1).remove(0);
-            lab.segment.deliver(stranger.0, stranger.1);
+            lab.segment.deliver(forged_hello([number; 32], address, 1), address);
         }
-        for (hello, address) in forged(node.0, node.1, 20) {
-            lab.segment.deliver(hello, address);
-        }
+        (1..=20).for_each(|number| lab.segment.deliver(forged_hello(node.0, node.1, number), node.1));
         let listed = Listed { nodes: BTreeSet::from([print]), ..Listed::default() };
         let watching = beacon::watch(&context, &lab.terms, &listed, once, |_| Ok(()));
         // It is ended from outside, in the middle of whatever it does.

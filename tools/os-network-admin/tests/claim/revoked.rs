@@ -23,14 +23,7 @@ async fn the_revoked_are_claimed_only_if_the_operator_names_them_for_that() {
         }
     };
     let progress = Progress::silent();
-    let context = Context {
-        net: &lab.segment,
-        registry: &registry,
-        anchor: &lab.anchor,
-        ahead: 0,
-        host: &system(),
-        progress: &progress,
-    };
+    let context = lab.context(&registry, &progress);
     let events = RefCell::new(Vec::new());
     let tell = |event: Event<'_>| {
         events.borrow_mut().push(name_of(&event));
