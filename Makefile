@@ -30,7 +30,7 @@ export MICROKIT_SDK
 PROGRAMS := --package native --package lab --package sysdesc --package os-network-admin --bins
 
 # Tests that see a node from outside: the same on native and on a board.
-SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop mesh revoke roots silence
+SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop leaks mesh revoke roots silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
 DEPS := curl iproute2 iputils-ping nftables qemu-system-x86 tshark wireguard-go wireguard-tools

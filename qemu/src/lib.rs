@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use linux::Linux;
 pub use machine::{Machine, Setup, flash, write_flash};
-pub use memory::Memory;
+pub use memory::{Memory, find_within};
 
 /// The checkout that this program was built in.
 fn project() -> &'static Path {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ops::Range,
     os::{fd::AsRawFd, unix::fs::FileExt},
     process,
 };
@@ -30,27 +31,17 @@ impl Memory {
 
     /// Where these bytes stand now, in memory that has ever been written to: offsets for [`Self::read`] and [`Self::write`].
     pub fn find(&self, bytes: &[u8]) -> Result<Vec<u64>> {
-        let finder = memmem::Finder::new(bytes);
         let mut found = Vec::new();
-        let mut chunk = vec![0; CHUNK];
         let mut end = 0;
         loop {
-            let mut at = match seek(&self.0, SeekFrom::Data(end)) {
+            let at = match seek(&self.0, SeekFrom::Data(end)) {
                 Ok(at) => at,
                 // No more data.
                 Err(Errno::NXIO) => return Ok(found),
                 Err(error) => return Err(error.into()),
             };
             end = seek(&self.0, SeekFrom::Hole(at))?;
-            while at < end {
-                let length = CHUNK.min(usize::try_from(end - at)?);
-                let chunk = &mut chunk[..length];
-                self.0.read_exact_at(chunk, at)?;
-                found.extend(finder.find_iter(chunk).map(|offset| at + offset as u64));
-                // What begins in this chunk and ends in the next.
-                let last = at + length as u64 == end;
-                at += (if last { length } else { length + 1 - bytes.len() }) as u64;
-            }
+            found.extend(find_within(&self.0, at..end, bytes)?);
         }
     }
 
@@ -61,6 +52,24 @@ impl Memory {
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         Ok(self.0.write_all_at(bytes, offset)?)
     }
+}
+
+/// Where these bytes stand in this part of a file.
+pub fn find_within(file: &File, part: Range<u64>, bytes: &[u8]) -> Result<Vec<u64>> {
+    let finder = memmem::Finder::new(bytes);
+    let mut found = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    let Range { start: mut at, end } = part;
+    while at < end {
+        let length = CHUNK.min(usize::try_from(end - at)?);
+        let chunk = &mut chunk[..length];
+        file.read_exact_at(chunk, at)?;
+        found.extend(finder.find_iter(chunk).map(|offset| at + offset as u64));
+        // What begins in this chunk and ends in the next.
+        let last = at + length as u64 == end;
+        at += (if last { length } else { length + 1 - bytes.len() }) as u64;
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use wire::{Key, anchor::AnchorFile};
 use zerocopy::IntoBytes;
 
-use crate::{PATIENCE, fuse, hostile::Target, regions, station::Station};
+use crate::{PATIENCE, fuse, hostile::Target, process, regions, station::Station};
 
 /// A segment with nodes on it.
 pub struct Bed {
@@ -51,7 +51,7 @@ pub fn fused(domains: &[&str], options: NodeOptions) -> NodeOptions {
 }
 
 /// Where nodes are booted.
-fn board() -> String {
+pub fn board() -> String {
     std::env::var("GENESIS_BOARD").unwrap_or_else(|_| NATIVE.to_owned())
 }
 
@@ -310,12 +310,19 @@ impl Node {
     }
 
     fn fuses(&self, domain: &str, lit: u64) -> Vec<u64> {
-        self.find(&words(domain, lit))
+        self.memory().find(&words(domain, lit)).expect("the machine's memory")
     }
 
-    /// Where these bytes stand in the machine's memory.
-    pub fn find(&self, bytes: &[u8]) -> Vec<u64> {
-        self.memory().find(bytes).expect("the machine's memory")
+    /// Where these bytes stand in the machine's memory; on native, in all that its domains have, their own and what they share.
+    pub fn find(&self, bytes: &[u8]) -> Vec<String> {
+        if let Some(memory) = self.node.memory() {
+            let places = memory.find(bytes).expect("the machine's memory");
+            return places.iter().map(|place| format!("{place:#x}")).collect();
+        }
+        let of = |(domain, pid): (String, u32)| {
+            process::find(pid, bytes).into_iter().map(move |place| format!("{domain} at {place:#x}"))
+        };
+        self.node.processes().into_iter().flat_map(of).collect()
     }
 
     fn memory(&self) -> &Memory {
@@ -352,6 +359,29 @@ impl Node {
         self.wait("other process", |seen| {
             seen.processes.get(domain).is_some_and(|pid| Some(*pid) != before).then_some(())
         });
+    }
+
+    /// Ends a child so, for the first time, and waits until another is in its place, which does its work. On a board, where
+    /// its fuse says `now`, it ends when it is woken: by `wake`, unless something else does it.
+    pub fn replace(&self, domain: &str, now: u64, mut wake: impl FnMut()) {
+        let deadline = Instant::now() + PATIENCE;
+        if self.node.memory().is_some() {
+            self.light_from(domain, now, fuse::NULL_WRITE, &[]);
+            while !self.console().lines().any(|line| line.starts_with(&died(domain))) {
+                assert!(Instant::now() < deadline, "{domain} does not die:\n{}", self.console());
+                wake();
+            }
+        } else {
+            self.kill(domain, 1);
+        }
+        let runs = || match self.node.memory() {
+            // It has a fuse again.
+            Some(_) => self.fuse_says(domain, 0),
+            None => process::is_sealed(self.process(domain)),
+        };
+        while !runs() {
+            assert!(Instant::now() < deadline, "{domain} does not start:\n{}", self.console());
+        }
     }
 
     /// Has the process of a domain hang in a step that begins now, as its parent sees it: it is stopped, and has said by its

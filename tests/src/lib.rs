@@ -16,6 +16,7 @@ pub mod hostile;
 pub mod machine;
 pub mod member;
 pub mod power;
+pub mod process;
 pub mod regions;
 pub mod seeds;
 pub mod station;

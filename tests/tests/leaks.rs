@@ -1,7 +1,7 @@
 //! A domain that is started anew finds nothing of its predecessor's: no key of a session, nothing that was in its memory.
 //! The test knows the keys, because it is the other end. Each is found first, so that the search can find.
 //!
-//! On a board, all memory of the machine is searched. `make test-sel4` runs this.
+//! On a board, all memory of the machine is searched; on native, all that any of the node's processes has mapped.
 
 use std::{
     path::Path,
@@ -12,10 +12,12 @@ use crypto::{Secret, dh_public, noise};
 use genesis_tests::{
     PATIENCE,
     admin::{Admin, Session, fresh},
-    bed::{Bed, Node, fused, ticket},
-    fuse::{self, NULL_WRITE, PLACES, PLANTED},
+    bed::{Bed, Node, board, fused, ticket},
+    fuse::{self, PLACES, PLANTED},
+    process,
     station::Station,
 };
+use lab::NATIVE;
 use policy::{Configuration, Peer, Prefix, Role};
 use snow::Builder;
 use sysdesc::image::assemble::Recipe;
@@ -23,6 +25,8 @@ use wire::{Key, MESH_PORT, ticket::Ticket};
 
 /// For an answer that comes if anybody is there.
 const SHORTLY: Duration = Duration::from_millis(500);
+
+const NOWHERE: [String; 0] = [];
 
 struct Seeker {
     node: Node,
@@ -41,24 +45,9 @@ impl Seeker {
         Self { node, admin, station: bed.station("admin", 1), secret: Secret::new(fresh()), handshakes: 0 }
     }
 
-    /// How often these bytes, or either half of them, stand in memory: what lies across two pages is found by a half.
-    fn count(&self, bytes: &[u8]) -> usize {
-        bytes.chunks(bytes.len() / 2).map(|half| self.node.find(half).len()).max().unwrap_or(0)
-    }
-
-    /// The domain dies, at the latest when `wake` has made it work, and another is in its place.
-    fn dies(&mut self, domain: &str, now: u64, mut wake: impl FnMut(&mut Self)) {
-        self.node.light_from(domain, now, NULL_WRITE, &[]);
-        let told = format!("genesis: fault {domain} died; started anew");
-        let deadline = Instant::now() + PATIENCE;
-        while !self.node.console().lines().any(|line| line.starts_with(&told)) {
-            assert!(Instant::now() < deadline, "{domain} does not die:\n{}", self.node.console());
-            wake(self);
-        }
-        // It runs: it has a fuse again.
-        while !self.node.fuse_says(domain, 0) {
-            assert!(Instant::now() < deadline, "{domain} does not start:\n{}", self.node.console());
-        }
+    /// Where either half of these bytes stands in memory: what lies across two pages of a machine is found by a half.
+    fn places(&self, bytes: &[u8]) -> Vec<String> {
+        bytes.chunks(bytes.len() / 2).flat_map(|half| self.node.find(half)).collect()
     }
 
     /// A session of the claim, with the node's identity as its first message.
@@ -151,29 +140,31 @@ impl Seeker {
 
 /// The keys of a claim that runs, and those of a WireGuard session.
 #[test]
-#[ignore = "needs seL4 images: make test-sel4"]
 fn no_key_of_a_session_outlives_a_restart() {
+    if board() == NATIVE && !process::may_read() {
+        return process::again_as_root("no_key_of_a_session_outlives_a_restart");
+    }
     let bed = Bed::new();
     let mut seeker = Seeker::new(&bed);
     let (mut session, _) = seeker.session();
     for key in session.keys {
-        assert_ne!(seeker.count(&key), 0, "the search does not find");
+        assert_ne!(seeker.places(&key), NOWHERE, "the search does not find");
     }
     // Nobody acknowledges it.
-    seeker.dies("claim", 0, |seeker| seeker.station.briefly(|station| session.send(station, b"wakes it")));
+    seeker.node.replace("claim", 0, || seeker.station.briefly(|station| session.send(station, b"wakes it")));
     for key in session.keys {
-        assert_eq!(seeker.count(&key), 0, "a key of claim's: {:x?}", seeker.node.find(&key));
+        assert_eq!(seeker.places(&key), NOWHERE, "a key of claim's");
     }
     seeker.station.vanish(session.handle);
     let node = seeker.claim();
     let keys = seeker.handshake(&node);
     let deadline = Instant::now() + PATIENCE;
-    while keys.iter().any(|key| seeker.count(key) == 0) {
+    while keys.iter().any(|key| seeker.places(key).is_empty()) {
         assert!(Instant::now() < deadline, "the search does not find");
     }
-    seeker.dies("mesh", 0, |seeker| seeker.say(b"wakes it"));
+    seeker.node.replace("mesh", 0, || seeker.say(b"wakes it"));
     for key in keys {
-        assert_eq!(seeker.count(&key), 0, "a key of mesh's: {:x?}", seeker.node.find(&key));
+        assert_eq!(seeker.places(&key), NOWHERE, "a key of mesh's");
     }
     seeker.handshake(&node);
 }
@@ -214,18 +205,17 @@ impl Seeker {
                 assert!(Instant::now() < deadline, "no mark in {place} of {domain}");
             }
         }
-        self.dies(domain, PLANTED, |_| {});
+        self.node.replace(domain, PLANTED, || ());
         for (mark, place) in marks() {
             let there = self.node.find(&mark);
-            assert!(there.is_empty(), "{place} of {domain} outlives a restart: {there:x?}");
+            assert_eq!(there, NOWHERE, "{place} of {domain} outlives a restart");
         }
     }
 }
 
 /// Where the region ends that the description gives to the domain alone; 0: it gives none.
 fn end_of_own_memory(domain: &str) -> u64 {
-    let board = std::env::var("GENESIS_BOARD").expect("a board");
-    let system = Recipe::new(&board, "release").system(Path::new("/")).expect("the description");
+    let system = Recipe::new(&board(), "release").system(Path::new("/")).expect("the description");
     let domains = system.all_domains();
     let maps = &domains.iter().find(|of| of.name == domain).expect("a domain").maps;
     let own = maps.iter().find(|map| map.region == format!("{domain}_memory"));
