@@ -86,6 +86,11 @@ pub async fn run<F: Future>(world: &RefCell<World>, work: F) -> F::Output {
     loop {
         let done = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
         if let Poll::Ready(done) = done {
+            // Where nothing happens the time passes too.
+            let (mut world, now) = (world.borrow_mut(), micros(Instant::now()));
+            if !world.is_busy() && world.next().is_none_or(|next| next >= now) {
+                world.advance_to(now);
+            }
             return done;
         }
         let now = micros(Instant::now());

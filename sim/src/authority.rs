@@ -29,7 +29,12 @@ use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, Received, Refused, Sent, StaticReply, StaticRequest,
 };
 
-use crate::{rng::Rng, station::Station, world::Host};
+use crate::{
+    probe::{Answer, Probes},
+    rng::Rng,
+    station::Station,
+    world::Host,
+};
 
 const ETHERNET_HEADER: usize = 14;
 
@@ -43,6 +48,8 @@ pub struct Authority {
     /// By the registry's number of the member.
     peers: BTreeMap<i64, Peer>,
     heard: VecDeque<(i64, Telemetry)>,
+    /// What has been heard since that was last asked.
+    said: Vec<(i64, Telemetry)>,
     now: Micros,
 }
 
@@ -52,6 +59,10 @@ struct Peer {
     inner: Ip,
     key: Key,
     engine: Box<Engine>,
+    /// When the last of its sessions was agreed, and how many there were.
+    agreed: Option<Micros>,
+    handshakes: u64,
+    probes: Option<Probes>,
 }
 
 impl Authority {
@@ -67,6 +78,7 @@ impl Authority {
             inner: [0; 16],
             peers: BTreeMap::new(),
             heard: VecDeque::new(),
+            said: Vec::new(),
             now: 0,
         }
     }
@@ -97,7 +109,9 @@ impl Authority {
             };
             engine.set_peers(self.now, [config]);
             let inner = view.fleet.addresses(member.host).1.octets();
-            self.peers.insert(member.id, Peer { at: endpoint.ip, inner, key: member.key, engine });
+            let peer =
+                Peer { at: endpoint.ip, inner, key: member.key, engine, agreed: None, handshakes: 0, probes: None };
+            self.peers.insert(member.id, peer);
         }
         Ok(())
     }
@@ -108,16 +122,51 @@ impl Authority {
         peer.is_some_and(|peer| peer.engine.peers().any(|peer| peer.last_handshake.is_some()))
     }
 
-    fn send(&mut self, member: i64, to: Ip, port: u16, payload: &[u8]) {
+    /// How many sessions have been agreed with a member.
+    pub fn handshakes(&self, member: i64) -> u64 {
+        self.peers.get(&member).map_or(0, |peer| peer.handshakes)
+    }
+
+    /// From now on probes go to a member, so often.
+    pub fn probe(&mut self, member: i64, every: Micros) {
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(&member) {
+            peer.probes = Some(Probes::new(every, now));
+        }
+    }
+
+    /// What a member has said since it is probed, but for telemetry, and when.
+    pub fn answers(&self, member: i64) -> &[(Micros, Answer)] {
+        let probes = self.peers.get(&member).and_then(|peer| peer.probes.as_ref());
+        probes.map_or(&[], |probes| &probes.answers)
+    }
+
+    /// What members have said since this was last asked.
+    pub fn take_said(&mut self) -> Vec<(i64, Telemetry)> {
+        std::mem::take(&mut self.said)
+    }
+
+    fn send_probes(&mut self, member: i64) {
+        let (now, from) = (self.now, self.inner);
         let Some(peer) = self.peers.get_mut(&member) else { return };
+        let packets = peer.probes.as_mut().map_or_else(Vec::new, |probes| probes.due(now, from, peer.inner));
+        packets.iter().for_each(|packet| self.send_packet(member, packet));
+    }
+
+    fn send(&mut self, member: i64, to: Ip, port: u16, payload: &[u8]) {
         let (from, to) = (link::Station::new(self.inner, [0; 6]), link::Station::new(to, [0; 6]));
         let mut frame = vec![0; DATAGRAM + payload.len()];
         frame[DATAGRAM..].copy_from_slice(payload);
         let ports = UdpPorts { source: port, destination: port };
         link::datagram(&mut frame, &from, &to, ports, HOP_LIMIT).expect("a datagram fits into a packet");
+        self.send_packet(member, &frame[ETHERNET_HEADER..]);
+    }
+
+    fn send_packet(&mut self, member: i64, packet: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
         let Some(id) = peer.engine.find(&peer.key) else { return };
         let mut out = [0; MAX_DATAGRAM];
-        if let Sent::Datagram { to, len } = peer.engine.send(self.now, id, &frame[ETHERNET_HEADER..], &mut out) {
+        if let Sent::Datagram { to, len } = peer.engine.send(self.now, id, packet, &mut out) {
             self.station.borrow_mut().send_to(&to.ip, MESH, &out[..len]);
         }
         self.pump(member);
@@ -141,6 +190,10 @@ impl Authority {
         while let Some((to, len)) = peer.engine.poll_transmit(self.now, &mut out) {
             self.station.borrow_mut().send_to(&to.ip, MESH, &out[..len]);
         }
+        let agreed = peer.engine.peers().find_map(|peer| peer.last_handshake);
+        if agreed != peer.agreed {
+            (peer.agreed, peer.handshakes) = (agreed, peer.handshakes + 1);
+        }
     }
 
     fn hear(&mut self) {
@@ -151,16 +204,23 @@ impl Authority {
                 continue;
             };
             let member = *member;
+            let mut said = None;
             match peer.engine.receive(self.now, from, &mut datagram.payload) {
                 Received::Packet { packet, .. } => {
                     if let Some(record) = telemetry(packet, peer.inner, self.inner) {
                         self.heard.push_back((member, record));
+                        self.said.push((member, record));
+                    } else if let Some(probes) = &mut peer.probes {
+                        said = probes.take(self.now, packet, peer.inner, self.inner);
                     }
                 }
                 Received::Reply(reply) => self.station.borrow_mut().send_to(&from.ip, MESH, reply),
                 _ => {}
             }
             self.pump(member);
+            if let Some(packet) = said {
+                self.send_packet(member, &packet);
+            }
         }
     }
 }
@@ -189,14 +249,18 @@ impl Host for Authority {
         self.now = now;
         self.hear();
         let members: Vec<i64> = self.peers.keys().copied().collect();
-        members.into_iter().for_each(|member| self.pump(member));
+        for member in members {
+            self.pump(member);
+            self.send_probes(member);
+        }
         self.station.borrow_mut().poll(now)
     }
 
     fn next(&mut self) -> Option<Micros> {
         let engines = self.peers.values().filter_map(|peer| peer.engine.deadline());
         let engines = engines.map(|at| at.max(self.now + 1)).min();
-        [engines, self.station.borrow_mut().next()].into_iter().flatten().min()
+        let probes = self.peers.values().filter_map(|peer| Some(peer.probes.as_ref()?.next)).min();
+        [engines, probes, self.station.borrow_mut().next()].into_iter().flatten().min()
     }
 }
 

@@ -135,7 +135,16 @@ impl<'w> Administrator<'w> {
     /// Has members carry out tasks.
     pub async fn tell(&self, view: &View<'_>, tasks: Vec<(&Member, Task)>, wait: Duration) -> Vec<Outcome> {
         let mut lane = Mesh(self.mesh.clone());
-        run(self.world, delivery::run(&mut lane, &self.registry, view, &self.anchor, tasks, wait)).await
+        let outcomes = run(self.world, delivery::run(&mut lane, &self.registry, view, &self.anchor, tasks, wait)).await;
+        // What cannot be stored now is said again.
+        let _ = self.store_said();
+        outcomes
+    }
+
+    /// Notes what members have said, as the daemon does.
+    pub fn store_said(&self) -> Result<(), Error> {
+        let said = self.mesh.borrow_mut().take_said();
+        said.iter().try_for_each(|(member, record)| self.registry.store_shown(*member, record))
     }
 
     /// One command to every live member.
@@ -163,6 +172,7 @@ impl<'w> Administrator<'w> {
         let view = self.view()?;
         let mut lane = Mesh(self.mesh.clone());
         let account = run(self.world, settle(&mut lane, &view, &self.anchor, view.behind()?, wait)).await;
+        self.store_said()?;
         account.own.map_or(Ok(()), Err)?;
         Ok(account.entries.into_iter().map(|entry| entry.outcome).collect())
     }

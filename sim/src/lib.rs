@@ -17,6 +17,7 @@ pub mod fleet;
 mod hostile;
 pub mod machine;
 pub mod nor;
+pub mod probe;
 pub mod rng;
 pub mod scenario;
 pub mod segment;

@@ -97,9 +97,10 @@ pub type Script = Box<dyn FnMut(Micros, &mut Client<'_>) -> bool>;
 pub struct Machine {
     powered: Powered,
     system: Rc<System>,
-    /// Those whose next step never ends, and those who are in it.
+    /// Those whose next step never ends, and since when they are in it.
     hung: Vec<bool>,
-    stuck: Vec<bool>,
+    stuck: Vec<Option<Micros>>,
+    timer_lies: bool,
     /// Domains that run before others although they are of one priority, or against all priorities, if the schedule is random.
     schedule: Schedule,
 }
@@ -130,7 +131,8 @@ impl Machine {
             powered: Powered::new(ground, |_| Domains::default()),
             system: system.clone(),
             hung: vec![false; system.domains.len()],
-            stuck: vec![false; system.domains.len()],
+            stuck: vec![None; system.domains.len()],
+            timer_lies: false,
             schedule,
         };
         machine.powered.with_dependent_mut(|ground, domains| {
@@ -181,7 +183,7 @@ impl Machine {
             let domain = domains.running[id].as_mut()?;
             if self.hung[id] {
                 domain.hang(now);
-                self.stuck[id] = true;
+                self.stuck[id] = Some(now);
             } else if domain.step(&wake) {
                 bells.again.set(true);
             }
@@ -199,7 +201,7 @@ impl Machine {
                 printed: ground.devices.console.take(),
             })
         })?;
-        stepped.restarted.iter().for_each(|child| (self.hung[*child], self.stuck[*child]) = (false, false));
+        stepped.restarted.iter().for_each(|child| (self.hung[*child], self.stuck[*child]) = (false, None));
         Some(stepped)
     }
 
@@ -220,14 +222,26 @@ impl Machine {
         self.hung[domain] = true;
     }
 
+    /// Since when the domain is in a step that never ends.
+    pub fn stuck_since(&self, domain: DomainId) -> Option<Micros> {
+        self.stuck[domain]
+    }
+
+    /// Whether a domain is in a step that never ends, or may say so.
+    pub fn may_loop(&self) -> bool {
+        self.timer_lies || self.stuck.iter().any(Option::is_some)
+    }
+
     pub fn resume(&mut self, domain: DomainId) {
-        (self.hung[domain], self.stuck[domain]) = (false, false);
+        (self.hung[domain], self.stuck[domain]) = (false, None);
         // The step that it was in goes on.
         self.wake(domain);
     }
 
     /// Somebody else is in the domain's place from now on, who would like to see these frames on the wire.
     pub fn take_over(&mut self, domain: DomainId, rng: Rng, frames: Vec<Vec<u8>>) {
+        // Of its word lifecycle waits for the end, a while.
+        self.timer_lies |= self.system.domains[domain].name == "timer";
         self.powered.with_dependent_mut(|ground, domains| {
             domains.running[domain] = Some(Box::new(Place { ground, id: domain }.hostile(rng, frames)));
             ground.bells[domain].again.set(true);
@@ -295,7 +309,7 @@ impl Machine {
         let ready = |ground: &Ground, domains: &Domains<'_>| -> Vec<DomainId> {
             let wants = |id: &DomainId| {
                 let bells = &ground.bells[*id];
-                let alive = domains.running[*id].is_some() && !self.stuck[*id];
+                let alive = domains.running[*id].is_some() && self.stuck[*id].is_none();
                 alive && (bells.again.get() || bells.channels.get() != 0 || bells.children.get() != 0)
             };
             (0..ground.bells.len()).filter(wants).collect()

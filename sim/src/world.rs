@@ -81,6 +81,9 @@ pub enum Stop {
 /// Something that a script does to the world.
 pub type Deed = Box<dyn FnOnce(&mut World)>;
 
+/// How long a step takes of a node in which a domain loops, or may say so: whoever looks again and again sees for how long.
+const HELD_UP: Micros = 1_000;
+
 /// Steps at one moment after which something goes round in circles.
 const LIVELOCK: u64 = 1_000_000;
 
@@ -91,6 +94,8 @@ pub struct World {
     random_schedule: bool,
     /// How long a step of a domain takes, in microseconds.
     step_cost: Micros,
+    /// The last step took time, for in its node a domain may loop.
+    held_up: bool,
     places: Vec<Place>,
     hosts: Vec<Stranger>,
     /// Nodes of which a domain may have something to do.
@@ -123,6 +128,7 @@ impl World {
             now: 1_000_000,
             random_schedule: false,
             step_cost: 0,
+            held_up: false,
             places: Vec::new(),
             hosts: Vec::new(),
             ready: BTreeSet::new(),
@@ -260,6 +266,11 @@ impl World {
         if let Some(machine) = &mut self.places[node].machine {
             machine.hang(id);
         }
+    }
+
+    /// Since when a domain is in a step that never ends.
+    pub fn stuck_since(&self, node: usize, domain: &str) -> Option<Micros> {
+        self.machine(node)?.stuck_since(self.system.domain(domain))
     }
 
     /// A domain that hung goes on.
@@ -425,11 +436,17 @@ impl World {
 
     /// Whether there is something to do before the clock goes on.
     pub fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || self.next().is_some_and(|at| at <= self.now)
+        !self.ready.is_empty() || self.due().is_some_and(|at| at <= self.now)
+    }
+
+    /// When the next thing happens, as far as the world has come.
+    pub fn next(&self) -> Option<Micros> {
+        let goes_on = (self.held_up && !self.ready.is_empty()).then_some(self.now);
+        [goes_on, self.due()].into_iter().flatten().min()
     }
 
     /// When the next thing happens that waits for its time.
-    pub fn next(&self) -> Option<Micros> {
+    fn due(&self) -> Option<Micros> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let arrival = self.flying.first_key_value().map(|((at, _), _)| *at);
         let hosts = self.hosts.iter().filter_map(|stranger| stranger.host.borrow_mut().next());
@@ -451,8 +468,11 @@ impl World {
                 deed(self);
             }
         }
-        if self.step_cost > 0 && self.next().is_some_and(|at| at <= self.now.min(end)) {
+        if (self.held_up || self.step_cost > 0) && self.due().is_some_and(|at| at <= self.now.min(end)) {
             return self.happen(end);
+        }
+        if self.held_up && self.now > end {
+            return false;
         }
         while let Some(node) = self.ready.first().copied() {
             self.at_once += 1;
@@ -467,7 +487,7 @@ impl World {
 
     /// The next thing that waits for its time.
     fn happen(&mut self, end: Micros) -> bool {
-        let Some(at) = self.next().filter(|at| *at <= end) else { return false };
+        let Some(at) = self.due().filter(|at| *at <= end) else { return false };
         if at > self.now {
             (self.now, self.at_once) = (at, 0);
         }
@@ -514,12 +534,12 @@ impl World {
     pub fn run_for(&mut self, time: Micros) {
         let end = self.now + time;
         while self.step_until(end) {}
-        (self.now, self.at_once) = (end, 0);
+        (self.now, self.at_once) = (self.now.max(end), 0);
     }
 
     /// Lets the clock go on to `now` where nothing waits for a time before that.
     pub fn advance_to(&mut self, now: Micros) {
-        debug_assert!(self.next().is_none_or(|next| next > now.min(self.now)), "something is due before");
+        debug_assert!(self.due().is_none_or(|next| next > now.min(self.now)), "something is due before");
         if now > self.now {
             (self.now, self.at_once) = (now, 0);
         }
@@ -531,8 +551,9 @@ impl World {
         let Some(machine) = &mut place.machine else { return false };
         let Some(stepped) = machine.step(now) else { return false };
         let alarm = machine.alarm();
+        self.held_up = machine.may_loop();
         self.steps += 1;
-        self.now += self.step_cost;
+        self.now += self.step_cost.max(if self.held_up { HELD_UP } else { 0 });
         self.arm(node, alarm);
         if self.trace.is_some() {
             for (from, to) in stepped.rung {

@@ -39,9 +39,9 @@ macro_rules! node {
                     on.keep(domain)
                 })*
                 $(stringify!($name) => {
-                    // What it does for a timer is done by the timer: that would go round in circles.
-                    let notifies = !matches!(calls::Domain::$child, calls::Domain::Timer);
-                    let watch = pd::Watch::bind(on, notifies);
+                    let is_waker = matches!(calls::Domain::$child, calls::Domain::Timer);
+                    let watch = pd::Watch::bind(on);
+                    let watch = if is_waker { watch.of_waker() } else { watch };
                     let domain = $name::shell::start(on);
                     on.keep(watch.over(domain))
                 })*

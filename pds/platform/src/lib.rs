@@ -67,16 +67,12 @@ macro_rules! channel {
     };
 }
 
-/// The domain with its watch around it: `watched!(wires!(), Shell::new)`. Of a domain that does not notify its
-/// parent of its steps: `watched!(alone wires!(), …)`.
+/// The domain with its watch around it: `watched!(wires!(), Shell::new)`.
 #[macro_export]
 macro_rules! watched {
-    (alone $wires:expr, $make:expr) => {
-        $crate::Watch::new($crate::read_write!(watch), None::<$crate::Channel>).over($make($wires))
-    };
     ($wires:expr, $make:expr) => {{
         let wires = $wires;
-        $crate::Watch::new($crate::read_write!(watch), Some(wires.lifecycle_id)).over($make(wires))
+        $crate::Watch::new($crate::read_write!(watch), wires.lifecycle_id).over($make(wires))
     }};
 }
 

@@ -72,38 +72,47 @@ pub trait Domain {
 /// then the parent is notified that there is something to see, so that it need not look while nobody works.
 pub struct Watch<'a, C> {
     region: ReadWrite<'a>,
-    parent: Option<C>,
+    parent: C,
+    every: Micros,
     seen_until: Micros,
 }
 
 /// How long a parent that has been notified goes on looking by itself.
 pub const WATCHED: Micros = 3_000_000;
+/// How often it is of the steps of the child that wakes it, while that child goes on by itself.
+pub const WAKER: Micros = 250_000;
 
 impl<'a, C: Channel> Watch<'a, C> {
-    /// Without the channel, the parent looks only when it is woken for something else.
-    pub fn new(mut region: ReadWrite<'a>, parent: Option<C>) -> Self {
+    pub fn new(mut region: ReadWrite<'a>, parent: C) -> Self {
         // A predecessor's step is over.
         region.store(0, 0);
-        Self { region, parent, seen_until: 0 }
+        Self { region, parent, every: WATCHED, seen_until: 0 }
+    }
+
+    /// Of the child by which the parent has itself woken: it is notified of each step but those that follow another at once,
+    /// for what it does not hear of at once it would have to be woken for.
+    pub fn of_waker(self) -> Self {
+        Self { every: WAKER, ..self }
     }
 
     /// By the names that all children of the node's have for it.
-    pub fn bind(on: &mut impl Platform<'a, Channel = C>, notifies: bool) -> Self {
+    pub fn bind(on: &mut impl Platform<'a, Channel = C>) -> Self {
         let region = on.write("watch");
-        Self::new(region, notifies.then(|| on.channel("lifecycle_id")))
+        Self::new(region, on.channel("lifecycle_id"))
     }
 
     /// The domain with this around each step of its.
     pub fn over<D: Domain>(self, domain: D) -> Watched<'a, C, D> {
-        Watched { watch: self, domain }
+        Watched { watch: self, domain, more: false }
     }
 
-    fn begin(&mut self, now: Micros) {
+    /// `follows`: another step, at once.
+    fn begin(&mut self, now: Micros, follows: bool) {
         // 0 is no time.
         self.region.store(0, now.max(1));
-        if let Some(parent) = self.parent.filter(|_| now >= self.seen_until) {
-            self.seen_until = now.saturating_add(WATCHED);
-            parent.notify();
+        if now >= self.seen_until || (self.every == WAKER && !follows) {
+            self.seen_until = now.saturating_add(self.every);
+            self.parent.notify();
         }
     }
 }
@@ -112,18 +121,20 @@ impl<'a, C: Channel> Watch<'a, C> {
 pub struct Watched<'a, C, D> {
     watch: Watch<'a, C>,
     domain: D,
+    /// The last step has said that there is more to do.
+    more: bool,
 }
 
 impl<C: Channel, D: Domain> Domain for Watched<'_, C, D> {
     fn step(&mut self, wake: &Wake) -> bool {
-        self.watch.begin(wake.now);
-        let more = self.domain.step(wake);
+        self.watch.begin(wake.now, self.more);
+        self.more = self.domain.step(wake);
         self.watch.region.store(0, 0);
-        more
+        self.more
     }
 
     fn hang(&mut self, now: Micros) {
-        self.watch.begin(now);
+        self.watch.begin(now, self.more);
     }
 }
 
@@ -245,7 +256,7 @@ mod tests {
         }
         let (words, rung) = ([const { core::sync::atomic::AtomicU64::new(7) }; 1], core::cell::Cell::new(0));
         let word = || ReadOnly::new(&words).load(0);
-        let watch = Watch::new(ReadWrite::new(&words), Some(Bell(&rung)));
+        let watch = Watch::new(ReadWrite::new(&words), Bell(&rung));
         assert_eq!(word(), 0);
         let mut domain = watch.over(|wake: &Wake| {
             assert_eq!(word(), wake.now.max(1));
@@ -259,6 +270,15 @@ mod tests {
         assert_eq!([step(0, 0), step(WATCHED - 1, 1), step(WATCHED, 0), step(WATCHED + 1, 0)], [1, 0, 1, 0]);
         domain.hang(3 * WATCHED);
         assert_eq!((word(), rung.take()), (3 * WATCHED, 1));
+        let mut waker =
+            Watch::new(ReadWrite::new(&words), Bell(&rung)).of_waker().over(|wake: &Wake| wake.channels != 0);
+        let mut step = |now, channels| {
+            waker.step(&Wake { now, channels, children: 0 });
+            rung.take()
+        };
+        // Each that does not follow another at once.
+        assert_eq!([step(0, 0), step(1, 1), step(2, 1), step(3, 0), step(4, 0)], [1, 1, 0, 0, 1]);
+        assert_eq!([step(5, 1), step(WAKER, 1), step(WAKER + 5, 1)], [1, 0, 1]);
     }
 
     #[test]

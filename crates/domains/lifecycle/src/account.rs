@@ -5,14 +5,12 @@ use calls::{keystore::StatusReply, mesh::Account, store::for_lifecycle::ReadAcco
 use shm::{
     Micros,
     cell::Writer,
-    mailbox::{Client, Patience},
+    mailbox::{CallError, Client},
 };
 use zerocopy::FromZeros;
 
-use crate::children::Fault;
+use crate::{archive::PATIENCE, children::Fault};
 
-/// How long `store` may take to say what it has done. Nothing depends on the answer.
-const PATIENCE: Patience = Patience { each: 5_000_000, tries: 1 };
 /// How often it is asked at most.
 const MINUTE: Micros = 60_000_000;
 
@@ -57,10 +55,10 @@ impl Accounts {
         self.published &= self.account == before;
     }
 
-    /// Asks `store` what it has done, if that is due and nothing else is asked of it.
-    pub fn ask(&mut self, now: Micros, store: &mut Client<'_>) {
+    /// Asks `store` what it has done, if that is due and nothing else is asked of it. False: it does not answer.
+    pub fn ask(&mut self, now: Micros, store: &mut Client<'_>) -> bool {
         if !self.asking && (now < self.next || store.busy().is_some()) {
-            return;
+            return true;
         }
         match store.ask::<ReadAccount>(now, PATIENCE, || ()) {
             Ok(None) => self.asking = true,
@@ -72,9 +70,12 @@ impl Accounts {
                 self.published &= self.account == before;
                 self.over(now);
             }
-            // Whether it is there at all is not for this to find out.
-            Err(_) => self.over(now),
+            Err(error) => {
+                self.over(now);
+                return error != CallError::Timeout;
+            }
         }
+        true
     }
 
     /// Something else is asked of `store`.

@@ -14,7 +14,7 @@ use calls::{
 };
 use shm::{
     Micros,
-    mailbox::{Client, Patience},
+    mailbox::{CallError, Client, Patience},
 };
 use wire::{Hash, claim::MAX_CONFIGURATION};
 use zeroize::{Zeroize, Zeroizing};
@@ -104,6 +104,8 @@ pub struct Archive {
     purge_at: Micros,
     /// That it cannot be read has been said.
     told: bool,
+    /// `store` did not answer.
+    unanswered: bool,
 }
 
 impl Archive {
@@ -123,6 +125,7 @@ impl Archive {
             purged: false,
             purge_at: 0,
             told: false,
+            unanswered: false,
         }
     }
 
@@ -138,6 +141,11 @@ impl Archive {
     /// Whether this configuration is known to be at rest.
     pub fn holds(&self, hash: &Hash) -> bool {
         self.slots.contains(&Slot::Holds(*hash))
+    }
+
+    /// Whether `store` has let a call pass without an answer, however often it was asked, since this was last asked.
+    pub fn take_unanswered(&mut self) -> bool {
+        core::mem::take(&mut self.unanswered)
     }
 
     /// When it is looked for again.
@@ -283,7 +291,10 @@ impl Archive {
                     self.step = Step::Open;
                     None
                 }
-                Err(_) => self.pass_silent(now),
+                Err(error) => {
+                    self.note(error);
+                    self.pass_silent(now)
+                }
             },
             Step::Erase => {
                 self.slots[self.slot] = Slot::Other;
@@ -299,8 +310,10 @@ impl Archive {
                         self.step = Step::Write;
                         self.step(now, store)
                     }
-                    Err(_) if matches!(job, Job::Purge) => self.purge_later(now),
-                    Err(_) => Some(self.not_kept()),
+                    Err(error) => {
+                        self.note(error);
+                        if matches!(job, Job::Purge) { self.purge_later(now) } else { Some(self.not_kept()) }
+                    }
                 }
             }
             Step::Write => {
@@ -312,11 +325,18 @@ impl Archive {
                         let whole = matches!(job, Job::Keep) && self.index == self.length().map_or(0, blocks);
                         whole.then(|| self.kept())
                     }
-                    Err(_) => Some(self.not_kept()),
+                    Err(error) => {
+                        self.note(error);
+                        Some(self.not_kept())
+                    }
                 }
             }
             Step::Open | Step::Seal | Step::Due | Step::Asked => None,
         }
+    }
+
+    fn note(&mut self, error: CallError) {
+        self.unanswered |= error == CallError::Timeout;
     }
 
     fn begin(&mut self, job: Job, step: Step, hash: Hash) {

@@ -2,6 +2,7 @@
 //! is committed is looked for there.
 
 use calls::{
+    Domain,
     console::{Code, Event, Rest},
     keystore::{Ownership, Store},
     lifecycle::{Refusal, StageRequest, for_claim},
@@ -28,11 +29,15 @@ impl Lifecycle {
         if self.phase != Phase::Sealed {
             self.advance_archive(now, ports);
         }
+        let mut answers = !self.archive.take_unanswered();
         // Only who has a mesh tells anybody.
         if !self.archive.is_idle() {
             self.accounts.give_way();
         } else if self.phase.has_mesh() {
-            self.accounts.ask(now, &mut ports.store);
+            answers &= self.accounts.ask(now, &mut ports.store);
+        }
+        if !answers {
+            self.end_silent(Domain::Store, now, ports);
         }
         if let Some(status) = &self.status {
             self.accounts.status(status);

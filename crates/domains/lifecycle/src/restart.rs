@@ -35,7 +35,15 @@ impl Lifecycle {
 
     /// A child has notified: it may hang soon. Call [`Self::step`] afterwards.
     pub fn stirred(&mut self, now: Micros) {
-        self.watch.stirred(now);
+        if self.watch.stirred(now) {
+            // What it is to be watched by is an alarm, and nobody else would wake lifecycle if the timer hangs of that.
+            self.keystore.want_status();
+        }
+    }
+
+    /// The timer has notified: of an alarm, or of a step of its own, which may hang. Call [`Self::step`] afterwards.
+    pub fn ticked(&mut self) {
+        self.watch.doubt();
     }
 
     /// Those that are in one step for too long.
@@ -46,6 +54,17 @@ impl Lifecycle {
         for child in self.watch.look(now, lives) {
             self.fell(child, Cause::Hung, now, ports);
         }
+        let timer = words.iter().find(|(child, _)| *child == Domain::Timer).map_or(0, |(_, word)| *word);
+        if self.watch.is_open(now, timer) && !self.children.is_down(Domain::Timer) {
+            // The keystore runs once the timer has, or has used up its budget, and its answer is a look more.
+            self.keystore.want_status();
+        }
+    }
+
+    /// A child does not answer, although its steps end.
+    pub(crate) fn end_silent(&mut self, child: Domain, now: Micros, ports: &mut Ports<'_>) {
+        self.fell(child, Cause::Silent, now, ports);
+        self.start_anew(now, ports);
     }
 
     fn fell(&mut self, child: Domain, cause: Cause, now: Micros, ports: &mut Ports<'_>) {

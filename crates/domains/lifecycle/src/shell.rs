@@ -124,6 +124,9 @@ impl<C: pd::Channel, P: Parent> Domain for Shell<'_, C, P> {
         if wake.channels & !others != 0 {
             self.core.stirred(wake.now);
         }
+        if wake.by(self.timer) {
+            self.core.ticked();
+        }
         let more = self.core.step(wake.now, &mut self.ports);
         self.ports.signals(|channel| match channel {
             Channel::Keystore => self.keystore.notify(),

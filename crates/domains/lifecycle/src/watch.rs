@@ -1,8 +1,9 @@
 //! Looks for children that hang: whose step has begun and does not end.
 //!
 //! A child that works notifies lifecycle at most every [`pd::WATCHED`], and so long after that lifecycle looks by its own alarm,
-//! and goes on so until nobody is in a step: an idle hold has no alarm. The timer's own steps are
-//! looked at only then, since each alarm is one; nor can it be waited for, so the first look decides.
+//! and goes on so until nobody is in a step: an idle hold has no alarm. The timer's own steps are no reason for that, since
+//! each alarm is one; nor can it be waited for, so the first look decides. Whoever looks while the timer is in a step has to
+//! be woken again by somebody else.
 
 use calls::Domain;
 use heapless::Vec;
@@ -20,20 +21,44 @@ pub struct Watch {
     suspects: Vec<(Domain, Micros), { Domain::CHILDREN.len() }>,
     /// By the number of a domain, the step in which its predecessor ended: it stands there until the successor has started.
     ended: [Micros; Domain::ALL.len() + 1],
+    /// So often yet a step of the timer's is one that lifecycle has not seen.
+    doubts: u8,
+    /// The timer's step that was seen last.
+    seen: Micros,
 }
 
 impl Watch {
     pub const fn new() -> Self {
-        Self { at: None, suspects: Vec::new(), ended: [0; _] }
+        Self { at: None, suspects: Vec::new(), ended: [0; _], doubts: 0, seen: 0 }
     }
 
     pub fn deadline(&self) -> Option<Micros> {
         self.at
     }
 
-    /// A child works, or has just worked.
-    pub fn stirred(&mut self, now: Micros) {
+    /// A child works, or has just worked. Whether an alarm is needed for it that was not before.
+    pub fn stirred(&mut self, now: Micros) -> bool {
+        let is_new = self.at.is_none();
         self.at.get_or_insert(now.saturating_add(pd::WATCHED));
+        if is_new {
+            self.doubt();
+        }
+        is_new
+    }
+
+    /// The timer works, or is to.
+    pub fn doubt(&mut self) {
+        self.doubts = 2;
+    }
+
+    /// `since`: when the step began that the timer is in, or 0. Whether lifecycle is to look again soon, whoever wakes it for
+    /// that. A timer that says of each look that it is in another step is not waited for.
+    pub fn is_open(&mut self, now: Micros, since: Micros) -> bool {
+        let is_step = since != 0 && since != self.ended[Domain::Timer as usize] && since <= now;
+        let looks = is_step && (self.doubts > 0 || since == self.seen);
+        self.doubts = self.doubts.saturating_sub(1);
+        self.seen = since;
+        looks
     }
 
     /// A child is down, in the step that began then.
@@ -140,6 +165,22 @@ mod tests {
         assert_eq!(watch.deadline(), None);
         look(&mut watch, 20 * S, &[(Domain::Mesh, 20 * S)]);
         assert_eq!(watch.deadline(), Some(23 * S));
+    }
+
+    #[test]
+    fn a_step_of_the_timers_is_looked_at_until_it_ends_and_no_other_after_it() {
+        let mut watch = Watch::new();
+        assert!(!watch.is_open(10 * S, 10 * S), "nobody has said that it works");
+        watch.doubt();
+        assert!(!watch.is_open(10 * S, 0) && watch.is_open(10 * S, 9 * S));
+        (0..9).for_each(|_| assert!(watch.is_open(11 * S, 9 * S)));
+        // It says something else each time, or what cannot be.
+        assert!(!watch.is_open(11 * S, 10 * S) && !watch.is_open(11 * S, 9 * S));
+        watch.doubt();
+        assert!(!watch.is_open(11 * S, 12 * S));
+        watch.doubt();
+        watch.ended(Domain::Timer, 11 * S);
+        assert!(!watch.is_open(11 * S, 11 * S));
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn init() -> impl Handler {
     let interrupt = channel!(device_irq);
     // One that came before a restart was never acknowledged.
     done(interrupt);
-    let watch = Watch::new(read_write!(watch), Some(parent));
+    let watch = Watch::new(read_write!(watch), parent);
     start(watch.over(move |wake: &Wake| {
         let more = shell.step(wake);
         // The source has acknowledged to the device, and was drained.

@@ -17,7 +17,7 @@ fn init() -> impl Handler {
     // One that came before a restart was never acknowledged.
     done(interrupt);
     let mut interrupted = false;
-    let watch = Watch::new(read_write!(watch), Some(parent));
+    let watch = Watch::new(read_write!(watch), parent);
     start(watch.over(move |wake: &Wake| {
         if wake.by(interrupt) {
             shell.device.acknowledge();

@@ -6,7 +6,8 @@
 #![no_main]
 
 use node::timer::{Clock, shell::Shell, wires};
-use platform::{Handler, rest, start, watched};
+use pd::{Domain, Wake};
+use platform::{Handler, Watch, read_write, rest, start};
 use sel4_microkit::protection_domain;
 use shm::Micros;
 
@@ -14,14 +15,30 @@ struct Tick;
 
 impl Clock for Tick {
     fn arm(&mut self, next: Option<Micros>) -> bool {
-        if next.is_some() {
+        next.is_some()
+    }
+}
+
+/// Rests after each step that leaves more to do. Outside the step, for a timer that rests does not hang.
+struct Resting<D>(D);
+
+impl<D: Domain> Domain for Resting<D> {
+    fn step(&mut self, wake: &Wake) -> bool {
+        let more = self.0.step(wake);
+        if more {
             rest();
         }
-        next.is_some()
+        more
+    }
+
+    fn hang(&mut self, now: Micros) {
+        self.0.hang(now);
     }
 }
 
 #[protection_domain]
 fn init() -> impl Handler {
-    start(watched!(alone wires!(), |wires| Shell::new(wires, Tick)))
+    let wires = wires!();
+    let watch = Watch::new(read_write!(watch), wires.lifecycle_id).of_waker();
+    start(Resting(watch.over(Shell::new(wires, Tick))))
 }

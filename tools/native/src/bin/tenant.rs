@@ -10,7 +10,7 @@ static HEAP: Heap = Heap;
 
 fn main() -> ! {
     let mut process = Domain::start();
-    let watch = Watch::bind(&mut process, true);
+    let watch = Watch::bind(&mut process);
     let memory = process.memory(Memory::new);
     let shell = Shell::new(Wires::bind(&mut process), |params| Tenant::new(memory, params));
     let mut domain = Box::new(watch.over(shell));

@@ -173,16 +173,20 @@ fn a_child_that_hangs_is_ended_and_started_anew() {
         rig.pass(1000 * MS);
         let began = rig.now;
         rig.watch.store(at * 8, began);
-        // By its watch; the timer's says nothing, and something else wakes lifecycle.
+        // The timer may not go on: so the keystore is asked, whose answer wakes lifecycle.
+        rig.asked.clear();
+        rig.core.ticked();
         rig.run();
-        match rig.alarm() {
-            None => rig.pass(2000 * MS),
-            Some(at) => {
-                rig.pass(at - rig.now);
-                assert_eq!(rig.started(), []);
-                let again = rig.alarm().unwrap();
-                rig.pass(again - rig.now);
-            }
+        let asked = rig.asked.contains(&(for_lifecycle::Op::Status as u32));
+        assert_eq!(asked, child == Domain::Timer, "{child:?}");
+        if child == Domain::Timer {
+            rig.pass(2000 * MS);
+        } else {
+            let at = rig.alarm().unwrap();
+            rig.pass(at - rig.now);
+            assert_eq!(rig.started(), []);
+            let again = rig.alarm().unwrap();
+            rig.pass(again - rig.now);
         }
         assert_eq!(rig.started(), [child]);
         assert!(rig.now - began < 5000 * MS);
@@ -190,5 +194,53 @@ fn a_child_that_hangs_is_ended_and_started_anew() {
         // Until the other has started, the word is its predecessor's.
         rig.pass(10_000 * MS);
         assert_eq!((rig.started(), rig.alarm()), (Vec::new(), None));
+    }
+}
+
+/// What wakes lifecycle by the alarm that it sets for that is the timer: whether it takes the alarm is looked at once more.
+#[test]
+fn who_stirs_an_idle_node_has_the_keystore_asked_once() {
+    let mut rig = Rig::holding();
+    for times in 0..2 {
+        rig.asked.clear();
+        rig.core.stirred(rig.now);
+        rig.run();
+        assert_eq!(rig.asked, [for_lifecycle::Op::Status as u32], "{times}");
+        // Who goes on, meanwhile.
+        rig.core.stirred(rig.now + 1);
+        rig.run();
+        assert_eq!(rig.asked.len(), 1);
+        rig.pass(3000 * MS);
+        assert_eq!(rig.alarm(), None);
+    }
+}
+
+/// Its steps end, so that its watch says nothing.
+#[test]
+fn a_store_that_does_not_answer_is_ended_and_started_anew() {
+    for claimed in [false, true] {
+        let mut rig = if claimed { Rig::claimed(&configuration(80)) } else { Rig::holding() };
+        rig.pass(100_000 * MS);
+        assert_eq!(rig.started(), []);
+        rig.store_answers = false;
+        let before = rig.core.phase();
+        if claimed {
+            // It is asked for its account once a minute.
+            rig.pass(100_000 * MS);
+        } else {
+            rig.open(1).unwrap();
+            let gate = rig.rules.gate;
+            rig.claim::<for_claim::Started>(&gate).unwrap();
+            let request = rig.grant(&configuration(80));
+            rig.claim.call::<for_claim::Stage>(&request, rig.now, Patience::ENDLESS);
+            rig.run();
+        }
+        // It is asked twice, and so long each time.
+        for _ in 0..2 {
+            assert_eq!(rig.started(), []);
+            rig.pass(5000 * MS);
+        }
+        assert_eq!(rig.started(), [Domain::Store], "{claimed}");
+        assert_eq!((told(&rig, Domain::Store), rig.core.phase()), (1, before));
     }
 }
