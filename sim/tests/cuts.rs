@@ -72,6 +72,14 @@ impl Rig<'_> {
         self.world.borrow().flash(self.node).nor().image.digest()
     }
 
+    /// How many slots have a configuration, or a part of one.
+    fn at_rest(&self) -> usize {
+        let flash = self.world.borrow().flash(self.node);
+        let nor = flash.nor();
+        let block = nor.block_size();
+        (RECORDS * COPIES..BLOCKS).filter(|slot| !nor.image.is_erased(slot * block, block)).count()
+    }
+
     fn has_power(&self) -> bool {
         self.world.borrow().machine(self.node).is_some()
     }
@@ -144,6 +152,10 @@ impl Rig<'_> {
                 return Err(format!("configuration {configuration:?}, before {:?}", before.configuration));
             }
         }
+        // Of a claim that is to be made anew nothing is left.
+        if phase == "hold" && self.at_rest() != 0 {
+            return Err("a configuration at rest that nobody has committed".to_owned());
+        }
         if phase != "claimed" {
             let claimed = self.admin.claim(None, WAIT).await;
             pass(self.world, SOON).await;
@@ -164,10 +176,7 @@ impl Rig<'_> {
         }
         self.command(Operation::Status, WAIT).await?;
         // Of a configuration that was replaced nothing is left, wherever the cut was.
-        let flash = self.world.borrow().flash(self.node);
-        let (nor, slots) = (flash.nor(), RECORDS * COPIES..BLOCKS);
-        let block = nor.block_size();
-        let kept = slots.filter(|slot| !nor.image.is_erased(slot * block, block)).count();
+        let kept = self.at_rest();
         if kept == 1 { Ok(()) } else { Err(format!("{kept} configurations at rest")) }
     }
 }

@@ -125,6 +125,67 @@ fn holding() -> Vec<(&'static str, Year)> {
     })
 }
 
+/// From now on until the time is over the domain's fate befalls it at the first step after which a slot is not erased.
+fn befalls_when_staged(world: &RefCell<World>, node: usize, fate: impl Fn(&mut World) + 'static) -> Rc<Cell<bool>> {
+    const STEPS: u64 = 20_000;
+    let (befallen, fate) = (Rc::new(Cell::new(false)), Rc::new(fate));
+    let steps = world.borrow().steps();
+    for step in steps..steps + STEPS {
+        let (befallen, fate) = (befallen.clone(), fate.clone());
+        world.borrow_mut().before_step(step, move |world| {
+            if !befallen.get() && staged(world, node) > 0 {
+                befallen.set(true);
+                fate(world);
+            }
+        });
+    }
+    befallen
+}
+
+/// How many slots are not erased.
+fn staged(world: &World, node: usize) -> usize {
+    let flash = world.flash(node);
+    let (nor, block) = (flash.nor(), usize::try_from(BLOCK).unwrap());
+    (2 * RECORDS..BLOCKS).filter(|slot| !nor.image.is_erased(slot * block, block)).count()
+}
+
+/// Claims that end after their configuration was brought to rest, or within that: `claim` hangs, or dies.
+fn given_up() -> Year {
+    const CLAIMS: u64 = 5;
+    let world = RefCell::new(World::new(55));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let node = hold(&world, &admin);
+        pass(&world, Duration::from_secs(5)).await;
+        let before = Cost::of(&world, node);
+        let slots = |cost: &Cost| cost.0[2 * RECORDS..].iter().map(|(_, erases)| erases).sum::<u64>();
+        for claim in 1..=CLAIMS {
+            let befallen = befalls_when_staged(&world, node, move |world| {
+                world.meddle(Some(Box::new(|_, frame| frame.lost())));
+                if claim % 2 == 0 { world.kill(node, "claim") } else { world.hang(node, "claim") }
+            });
+            assert!(admin.claim(None, Duration::from_secs(5)).await.is_err());
+            assert!(befallen.get(), "a configuration was staged");
+            world.borrow_mut().forget_deeds();
+            world.borrow_mut().meddle(None);
+            // It hears nobody, and is started anew as soon as somebody looks.
+            pass(&world, Duration::from_secs(40)).await;
+            assert_eq!((world.borrow().phase(node), staged(&world.borrow(), node)), (Some("hold"), 0), "claim {claim}");
+            assert_eq!(slots(&Cost::of(&world, node)) - slots(&before), claim);
+        }
+        let year = Cost::of(&world, node).year(&before, 365 / CLAIMS);
+        admin.claim(None, WAIT).await.unwrap();
+        // The committed one needs no erase, and what was found erased none either.
+        assert_eq!((slots(&Cost::of(&world, node)) - slots(&before), staged(&world.borrow(), node)), (CLAIMS, 1));
+        year
+    })
+}
+
+#[test]
+fn a_claim_that_is_given_up_leaves_no_configuration_and_costs_one_erase() {
+    given_up();
+}
+
 fn claimed() -> Vec<(&'static str, Year)> {
     let world = RefCell::new(World::new(52));
     simulate(async {
@@ -290,7 +351,8 @@ fn configurations_that_no_binding_names_cost_no_erase_and_no_write() {
 #[test]
 fn a_year_costs_the_flash_a_small_part_of_what_it_endures() {
     let brought_row = [("claimed, `mesh` brings updates that are forged, unsigned, older or in force", brought())];
-    let rows: Vec<_> = holding().into_iter().chain(claimed()).chain(brought_row).collect();
+    let given_up_row = [("holding, a claim a day that is given up", given_up())];
+    let rows: Vec<_> = holding().into_iter().chain(given_up_row).chain(claimed()).chain(brought_row).collect();
     let mut table = String::from("| a year of | programs | erases of the block that is erased most |\n|---|---|---|\n");
     for (what, Year { programs, worst }) in &rows {
         table.push_str(&format!("| {what} | {programs} | {worst} |\n"));

@@ -3,7 +3,8 @@
 //! There are two slots. One that holds the configuration of the committed hash is neither erased nor written, whatever
 //! becomes of the other. Before a slot is erased, the keystore has sealed the first block, and has then said once more
 //! what is committed: while it is in the middle of a commit it seals nothing. Once a configuration is committed the other
-//! slot is erased: a preshared key that was replaced is to go.
+//! slot is erased: a preshared key that was replaced is to go. While none is, both are: a claim that was given up leaves
+//! nothing.
 
 use calls::{
     keystore::{Ownership, Refusal as KeystoreRefusal, StatusReply},
@@ -39,6 +40,7 @@ const HEAD: usize = size_of::<u64>();
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Unread,
+    Erased,
     /// Not the configuration that was looked for, or one that was cut off.
     Other,
     Holds(Hash),
@@ -99,8 +101,7 @@ pub struct Archive {
     lost: Option<Hash>,
     /// It is looked for from this time on.
     again: Micros,
-    /// The slot that has not what is committed is erased, or is not to be erased before this time.
-    purged: bool,
+    /// A slot that has not what is committed is not to be erased before this time.
     purge_at: Micros,
     /// That it cannot be read has been said.
     told: bool,
@@ -122,7 +123,6 @@ impl Archive {
             sealed: [0; SEALED_BLOCK],
             lost: None,
             again: 0,
-            purged: false,
             purge_at: 0,
             told: false,
             unanswered: false,
@@ -153,14 +153,22 @@ impl Archive {
         self.again
     }
 
-    /// When the other slot is to be erased, if this configuration is the committed one.
-    pub fn purge_due(&self, hash: &Hash) -> Option<Micros> {
-        (self.holds(hash) && !self.purged).then_some(self.purge_at)
+    /// When a slot is to be erased, if this configuration is the committed one, or none is.
+    pub fn purge_due(&self, committed: Option<&Hash>) -> Option<Micros> {
+        self.stale(committed).map(|_| self.purge_at)
     }
 
-    /// Erases the slot that does not hold this configuration, which is the committed one.
-    pub fn purge(&mut self, hash: Hash) {
-        self.begin(Job::Purge, Step::Seal, hash);
+    /// A slot that does not hold what is committed, and is not erased. What is committed has to be known to be at rest.
+    fn stale(&self, committed: Option<&Hash>) -> Option<usize> {
+        let holds = |slot: &Slot| committed.is_some_and(|hash| *slot == Slot::Holds(*hash));
+        let is_sure = committed.is_none() || self.slots.iter().any(holds);
+        let stale = self.slots.iter().position(|slot| !holds(slot) && *slot != Slot::Erased);
+        stale.filter(|_| is_sure)
+    }
+
+    /// Erases a slot that does not hold what is committed.
+    pub fn purge(&mut self) {
+        self.begin(Job::Purge, Step::Seal, [0; 32]);
     }
 
     /// Looks for the configuration of this hash.
@@ -258,12 +266,14 @@ impl Archive {
         let holder = |hash| self.slots.iter().position(|slot| *slot == Slot::Holds(hash));
         let other = CONFIGURATIONS - 1 - self.newest;
         self.slot = match committed.map(|hash| (hash, holder(hash))) {
-            Some((_, Some(slot))) => CONFIGURATIONS - 1 - slot,
-            // What is committed is not known to be at rest: nothing is erased for nothing.
             _ if matches!(self.job, Some(Job::Purge)) => {
-                self.end();
-                return None;
+                let Some(slot) = self.stale(committed.as_ref()) else {
+                    self.end();
+                    return None;
+                };
+                slot
             }
+            Some((_, Some(slot))) => CONFIGURATIONS - 1 - slot,
             Some((hash, None)) if self.lost != Some(hash) => {
                 // It may be in either slot, and is to be looked for first.
                 if now >= self.again {
@@ -298,11 +308,10 @@ impl Archive {
             },
             Step::Erase => {
                 self.slots[self.slot] = Slot::Other;
-                self.purged = false;
                 match store.ask::<EraseSlot>(now, PATIENCE, || place.slot) {
                     Ok(None) => None,
                     Ok(Some(())) if matches!(job, Job::Purge) => {
-                        self.purged = true;
+                        self.slots[self.slot] = Slot::Erased;
                         self.end();
                         None
                     }

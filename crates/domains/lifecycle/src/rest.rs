@@ -63,8 +63,8 @@ impl Lifecycle {
             && let Some(outcome) = self.archive.keep(kept)
         {
             self.take_outcome(outcome, ports);
-        } else if let Some((hash, _)) = self.replaced().filter(|(_, at)| now >= *at) {
-            self.archive.purge(hash);
+        } else if self.stale().is_some_and(|at| now >= at) {
+            self.archive.purge();
         }
         // What was begun may be for the store.
         if let Some(outcome) = self.archive.step(now, &mut ports.store) {
@@ -75,7 +75,7 @@ impl Lifecycle {
     /// When the configuration is looked for again.
     pub(crate) fn looks_again(&self) -> Option<Micros> {
         let again = self.missing().map(|_| self.archive.again());
-        again.or_else(|| self.replaced().map(|(_, at)| at)).filter(|_| self.archive.is_idle())
+        again.or_else(|| self.stale()).filter(|_| self.archive.is_idle())
     }
 
     pub(crate) fn take_outcome(&mut self, outcome: Outcome, ports: &mut Ports<'_>) {
@@ -117,14 +117,17 @@ impl Lifecycle {
         (missing && self.phase != Phase::Sealed).then_some(hash)
     }
 
-    /// The hash of what is committed, if the slot beside it is yet to be erased, and when. Not while an update or a claim
-    /// has something at rest that may be committed next.
-    fn replaced(&self) -> Option<(Hash, Micros)> {
-        let status = self.status.filter(|status| status.ownership() != Ownership::Unclaimed && status.has_keys())?;
+    /// When a slot is to be erased that has not what is committed. Not while an update or a claim has something at rest that
+    /// may be committed next: a claim does until its gate is closed, and the keystore has been told so first.
+    fn stale(&self) -> Option<Micros> {
+        let status = self.status.filter(|status| status.has_keys() && status.store == Store::Good as u8)?;
+        let committed = (status.ownership() != Ownership::Unclaimed).then_some(status.configuration);
         let calm = self.staged.is_none() && !self.claim.is_some() && !self.mesh.is_waiting();
-        let sure = status.store == Store::Good as u8 && self.phase.has_mesh();
-        let hash = status.configuration;
-        self.archive.purge_due(&hash).filter(|_| calm && sure).map(|at| (hash, at))
+        let sure = match committed {
+            Some(_) => self.phase.has_mesh(),
+            None => self.phase == Phase::Hold && !self.gate.is_open(),
+        };
+        self.archive.purge_due(committed.as_ref()).filter(|_| calm && sure)
     }
 
     fn say_rest(&mut self, rest: Rest) {

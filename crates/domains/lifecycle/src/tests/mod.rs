@@ -1,4 +1,5 @@
 mod account;
+mod erased;
 mod keystore;
 mod members;
 mod refusals;
