@@ -123,6 +123,7 @@ fn claim(registry: &Registry, number: u32) -> Result<Node, Error> {
         set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(MeshTerms { authority: [9; 32], ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
+        warrant: None,
     };
     let grant = Grant {
         fiduciary: key,
@@ -141,7 +142,7 @@ fn claim(registry: &Registry, number: u32) -> Result<Node, Error> {
         let mut head = GrantHead::new_zeroed();
         let length = u16::try_from(configuration.len()).map_err(|_| Error::input("the configuration is too long"))?;
         (head.kind, head.configuration) = (kind::GRANT, U16::new(length));
-        (head.binding.fiduciary, head.binding.counter) = (key, U64::new(made.counter));
+        (head.title.warrant.fiduciary, head.title.binding.counter) = (key, U64::new(made.counter));
         Ok([head.as_bytes(), configuration].concat())
     })?;
     let node = registry.paired(&node, &PairingRecord::new_zeroed(), 0, Some([2; 6]))?;

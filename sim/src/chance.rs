@@ -182,7 +182,7 @@ impl<'w> Chance<'w> {
                 self.count("stranger's claim");
                 let claimed = self.stranger.claim(None, Duration::from_secs(4)).await;
                 if let Ok(claimed) = claimed {
-                    return Err(format!("a stranger has claimed {:02x?}", claimed.node.binding.fiduciary));
+                    return Err(format!("a stranger has claimed {:02x?}", claimed.node.title.warrant.fiduciary));
                 }
             }
             11 => self.replay(),
@@ -232,7 +232,7 @@ impl<'w> Chance<'w> {
             }
         }
         match self.owner.claim(one.as_ref(), SHORT).await {
-            Ok(claimed) => self.is_ours(&claimed.node.binding.fiduciary),
+            Ok(claimed) => self.is_ours(&claimed.node.title.warrant.fiduciary),
             Err(error)
                 if [Exit::NoAnswer, Exit::Failed, Exit::Unconfirmed, Exit::NotAccepted].contains(&error.exit) =>
             {

@@ -16,7 +16,7 @@ use os_network_admin::{
 };
 use wire::{
     Key,
-    anchor::AnchorFile,
+    anchor::{Anchor, AnchorFile},
     set::{Authority as Signer, AuthoritySet},
 };
 use zerocopy::IntoBytes;
@@ -75,6 +75,7 @@ impl<'w> Administrator<'w> {
                 endpoint: None,
             }),
             anchor: AnchorKind::Image,
+            warrant: None,
         };
         Ok(Self { world, anchor, registry, link, mesh, terms, host, clock, seed })
     }
@@ -90,7 +91,7 @@ impl<'w> Administrator<'w> {
 
     /// The anchor file of an image whose nodes this administrator may claim.
     pub fn anchor_file(&self) -> Vec<u8> {
-        AnchorFile::new(&self.anchor.public()).as_bytes().to_vec()
+        AnchorFile::new(&Anchor::alone(&self.anchor.public())).as_bytes().to_vec()
     }
 
     /// A node of this administrator's image that forks as soon as it can.

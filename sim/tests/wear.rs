@@ -332,7 +332,7 @@ fn configurations_that_no_binding_names_cost_no_erase_and_no_write() {
                 let mut request = StageRequest::new_zeroed();
                 let bytes = configuration(port);
                 (request.gate, request.length) = (1, bytes.len() as u64);
-                request.binding.configuration = wire::binding::configuration_hash(&bytes);
+                request.title.warrant.configuration = wire::binding::configuration_hash(&bytes);
                 request.configuration[..bytes.len()].copy_from_slice(&bytes);
                 client.call::<Stage>(&request, now, Patience::ENDLESS);
                 waits = true;

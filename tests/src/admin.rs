@@ -10,10 +10,11 @@ use snow::{Builder, HandshakeState, TransportState};
 use tungstenite::{Message, WebSocket, protocol::Role};
 use wire::{
     CLAIM_PORT, Key, U16, U64,
-    binding::{Binding, ForkRecord, Identity, PairingRecord, configuration_hash},
+    binding::{ForkRecord, Identity, PairingRecord, configuration_hash},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, PairingMessage, kind},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor},
     set::{Authority, AuthoritySet},
+    title::Title,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -143,19 +144,19 @@ impl Admin {
     }
 
     /// A binding for the node, with this administrator as its one authority.
-    pub fn binding(&mut self, identity: &Identity, configuration: &[u8]) -> Binding {
+    pub fn title(&mut self, identity: &Identity, configuration: &[u8]) -> Title {
         self.counter += 1;
-        let mut binding = Binding::new_zeroed();
-        binding.fiduciary = identity.fiduciary;
-        binding.nonce = identity.nonce;
-        binding.mesh_key = identity.mesh_key;
-        binding.fork = ForkRecord::hash(identity.fork());
-        binding.fleet = *b"a fleet of system tests, of one ";
-        binding.epoch = U64::new(identity.epoch.get() + 1);
-        binding.counter = U64::new(self.counter);
-        binding.configuration = configuration_hash(configuration);
-        binding.set = AuthoritySet::alone(Authority::signer(&self.public()));
-        binding.sign(&self.anchor)
+        let mut title = Title::new_zeroed();
+        title.warrant.fiduciary = identity.fiduciary;
+        title.binding.nonce = identity.nonce;
+        title.binding.mesh_key = identity.mesh_key;
+        title.warrant.fork = ForkRecord::hash(identity.fork());
+        title.warrant.fleet = *b"a fleet of system tests, of one ";
+        title.warrant.epoch = U64::new(identity.epoch.get() + 1);
+        title.binding.counter = U64::new(self.counter);
+        title.warrant.configuration = configuration_hash(configuration);
+        title.set = AuthoritySet::alone(Authority::signer(&self.public()));
+        title.sign(&self.anchor)
     }
 
     /// The whole claim. Returns what an administrator would keep.
@@ -163,17 +164,17 @@ impl Admin {
         let (hello, token) = self.reach(station);
         let mut session = self.session(station, &hello, &token)?;
         let identity = session.identity(station, &hello.fiduciary)?;
-        let binding = self.binding(&identity, configuration);
-        session.grant(station, &binding, configuration);
-        let message = session.pairing(station, &binding)?;
+        let title = self.title(&identity, configuration);
+        session.grant(station, &title, configuration);
+        let message = session.pairing(station, &title)?;
         session.acknowledge(station, &message.record);
-        Ok(Pairing { binding, record: message.record, rivals: message.rivals.get() })
+        Ok(Pairing { title, record: message.record, rivals: message.rivals.get() })
     }
 }
 
 /// Both sides' agreement.
 pub struct Pairing {
-    pub binding: Binding,
+    pub title: Title,
     pub record: PairingRecord,
     pub rivals: u32,
 }
@@ -218,16 +219,16 @@ impl Session {
         Ok(message.identity)
     }
 
-    pub fn grant(&mut self, station: &mut Station, binding: &Binding, configuration: &[u8]) {
-        self.send(station, &grant_text(binding, configuration));
+    pub fn grant(&mut self, station: &mut Station, title: &Title, configuration: &[u8]) {
+        self.send(station, &grant_text(title, configuration));
     }
 
     /// The node's pairing message, checked against the binding.
-    pub fn pairing(&mut self, station: &mut Station, binding: &Binding) -> Result<PairingMessage, Silence> {
+    pub fn pairing(&mut self, station: &mut Station, title: &Title) -> Result<PairingMessage, Silence> {
         let text = self.receive(station)?;
         let message = PairingMessage::read_from_bytes(&text).expect("a pairing message");
         assert_eq!(message.kind, kind::PAIRING);
-        message.record.verify(binding).expect("a record of this binding, signed by F");
+        message.record.verify(title).expect("a record of this binding, signed by F");
         Ok(message)
     }
 
@@ -253,9 +254,9 @@ impl Session {
 }
 
 /// The plain text of a grant.
-pub fn grant_text(binding: &Binding, configuration: &[u8]) -> Vec<u8> {
+pub fn grant_text(title: &Title, configuration: &[u8]) -> Vec<u8> {
     let length = u16::try_from(configuration.len()).expect("a configuration that fits");
-    let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding: *binding };
+    let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), title: *title };
     [head.as_bytes(), configuration].concat()
 }
 

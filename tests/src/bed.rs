@@ -18,7 +18,10 @@ use qemu::Memory;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use segment::switch::{Impairment, MAX_FRAME};
 use tempfile::TempDir;
-use wire::{Key, anchor::AnchorFile};
+use wire::{
+    Key,
+    anchor::{Anchor, AnchorFile},
+};
 use zerocopy::IntoBytes;
 
 use crate::{PATIENCE, fuse, hostile::Target, process, regions, station::Station};
@@ -31,7 +34,7 @@ pub struct Bed {
 
 /// A node whose image has an anchor, and that does not scan.
 pub fn image(anchor: &AnchorPublic) -> NodeOptions {
-    NodeOptions { anchor: Some(AnchorFile::new(anchor).as_bytes().to_vec()), ..ticket() }
+    NodeOptions { anchor: Some(AnchorFile::new(&Anchor::alone(anchor)).as_bytes().to_vec()), ..ticket() }
 }
 
 /// A node whose image has no anchor, and that does not scan.

@@ -9,9 +9,10 @@ use lab::NodeOptions;
 use policy::{Configuration, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
 use wire::{
     Hash, Key, MESH_PORT, U32, U64,
-    binding::{Binding, ForkRecord, configuration_hash},
+    binding::{ForkRecord, configuration_hash},
     command::{self, Command},
     link::HelloBody,
+    title::Title,
     update::{CHUNK, ChunkHead, UpdateHead},
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -132,7 +133,7 @@ impl Member {
         let [a, b, c, d] = inner4(NODE);
         let mut lines = vec![
             "[Peer]".to_owned(),
-            format!("PublicKey = {}", Base64::encode_string(&node.binding.mesh_key)),
+            format!("PublicKey = {}", Base64::encode_string(&node.title.binding.mesh_key)),
             format!("AllowedIPs = {a}.{b}.{c}.{d}/32, {}/128", inner6(NODE)),
         ];
         if let Some(key) = &self.preshared {
@@ -202,7 +203,7 @@ pub struct Claimed {
     pub node: Node,
     pub admin: Admin,
     pub station: Station,
-    pub binding: Binding,
+    pub title: Title,
     pub configuration: Configuration,
     /// Of the record that it has shown in a claim.
     pub fork: Option<Hash>,
@@ -238,8 +239,8 @@ impl Claimed {
             peers: peers.into_iter().collect(),
             rules: parse(rules).into_iter().collect(),
         };
-        let binding = Binding::new_zeroed();
-        Self { node, admin, station, binding, configuration, fork: None, claim_key: [0; 32], commands: 1_000 }
+        let title = Title::new_zeroed();
+        Self { node, admin, station, title, configuration, fork: None, claim_key: [0; 32], commands: 1_000 }
     }
 
     /// Claims the node, whose gate is open; if it has committed the binding, goes on with that.
@@ -258,10 +259,10 @@ impl Claimed {
         let fork = ForkRecord::hash(identity.fork());
         assert!(self.fork.replace(fork).is_none_or(|before| before == fork), "another fork record");
         if identity.committed == 0 {
-            self.binding = admin.binding(&identity, bytes);
+            self.title = admin.title(&identity, bytes);
         }
-        session.grant(station, &self.binding, bytes);
-        let message = session.pairing(station, &self.binding)?;
+        session.grant(station, &self.title, bytes);
+        let message = session.pairing(station, &self.title)?;
         session.acknowledge(station, &message.record);
         self.claim_key = hello.claim_key;
         Ok(())
@@ -289,8 +290,8 @@ impl Claimed {
     /// The next command, as the authority makes it.
     pub fn command(&mut self, operation: impl Into<u8>, argument: u32) -> Command {
         self.commands += 1;
-        let key = command::key(&self.admin.anchor.dh, &self.claim_key, &self.binding.hash()).expect("N is a good key");
-        Command::new(&key, &self.binding.fiduciary, operation, argument, self.commands)
+        let key = command::key(&self.admin.anchor.dh, &self.claim_key, &self.title).expect("N is a good key");
+        Command::new(&key, &self.title.warrant.fiduciary, operation, argument, self.commands)
     }
 
     /// The counter of the last command.
@@ -308,9 +309,9 @@ impl Claimed {
         let bytes = bytes(configuration);
         self.admin.counter += 1;
         let mut head = UpdateHead::new_zeroed();
-        head.fleet = self.binding.fleet;
-        head.fiduciary = self.binding.fiduciary;
-        head.epoch = self.binding.epoch;
+        head.fleet = self.title.warrant.fleet;
+        head.fiduciary = self.title.warrant.fiduciary;
+        head.epoch = self.title.warrant.epoch;
         head.counter = U64::new(self.admin.counter);
         head.configuration = configuration_hash(&bytes);
         head.length = U32::new(u32::try_from(bytes.len()).expect("a short configuration"));

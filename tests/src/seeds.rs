@@ -5,9 +5,10 @@ use crypto::{AnchorSecret, Secret};
 use policy::{Configuration, Endpoint, Peer, Prefix, Role};
 use wire::{
     Fingerprint, Ip, U16,
-    anchor::AnchorFile,
+    anchor::{Anchor, AnchorFile},
     claim::{GrantHead, kind},
     link::{Find, Hello, HelloBody, Open, OpenFor},
+    set::{Authority, AuthoritySet},
     ticket::Ticket,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -104,6 +105,14 @@ pub fn membership(rules: &Rules) -> Membership {
     membership
 }
 
+const SIGNERS: [u8; 3] = [2, 3, 4];
+
+/// An anchor that two of three must sign for.
+pub(crate) fn several() -> Anchor {
+    let keys = SIGNERS.map(|signer| AnchorSecret::from_seed(&[signer; 32]).public().sign);
+    Anchor::new(&AnchorSecret::from_seed(&[1; 32]).public(), 2, &keys).expect("a majority")
+}
+
 /// Valid inputs of a target.
 pub fn of(name: &str) -> Vec<Vec<u8>> {
     let anchor = AnchorSecret::from_seed(&[1; 32]);
@@ -118,14 +127,26 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "grant" => {
             let mut head = GrantHead::new_zeroed();
             (head.kind, head.configuration) = (kind::GRANT, U16::new(9));
-            vec![[head.as_bytes(), b"mesh data"].concat()]
+            let unsigned = [head.as_bytes(), b"mesh data"].concat();
+            head.title.set = AuthoritySet::alone(Authority::signer(&anchor.public()));
+            head.title.warrant.set = head.title.set.hash();
+            for (place, signer) in SIGNERS.into_iter().take(2).enumerate() {
+                head.title.warrant = head.title.warrant.sign(&AnchorSecret::from_seed(&[signer; 32]), place);
+            }
+            head.title = head.title.bind(&anchor);
+            assert!(head.title.verify(&several()).is_some());
+            vec![unsigned, [head.as_bytes(), b"mesh data"].concat()]
         }
         "configuration" => vec![admin::mesh(), admin::largest_mesh()],
         "policy_packet" => {
             let packets = inner_packets();
             [vec![packets.concat()], packets].concat()
         }
-        "anchor_file" => vec![AnchorFile::new(&anchor.public()).as_bytes().to_vec()],
+        "anchor_file" => {
+            let files = [Anchor::alone(&anchor.public()), several()].map(|anchor| AnchorFile::new(&anchor));
+            let [alone, several] = files.map(|file| file.as_bytes().to_vec());
+            vec![alone, several, AnchorFile::first(&anchor.public()).to_vec()]
+        }
         "ticket" => vec![Ticket { secret: [1; 32], fiduciary: [2; 32] }.to_text().to_vec()],
         "fingerprint" => vec![Fingerprint::of(&[7; 32]).to_string().into_bytes()],
         name if name.ends_with("_frames") => {

@@ -27,6 +27,7 @@ use wire::{
     claim,
     link::{Answer, Datagram, Find, Hello, Open},
     ticket::Ticket,
+    title::Title,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -75,6 +76,10 @@ pub fn grant(data: &[u8]) {
     if let Some((head, configuration)) = claim::parse_grant(data) {
         assert_eq!([head.as_bytes(), configuration].concat(), data);
         assert!(configuration.len() <= claim::MAX_CONFIGURATION);
+        let Title { warrant, set, .. } = &head.title;
+        if head.title.verify(&seeds::several()).is_some() {
+            assert!(set.check().is_ok() && warrant.set == set.hash() && warrant.zero == [0; 5]);
+        }
     }
 }
 
@@ -135,10 +140,10 @@ pub fn policy_packet(data: &[u8]) {
 }
 
 pub fn anchor_file(data: &[u8]) {
-    if let Ok((file, _)) = AnchorFile::read_from_prefix(data)
-        && let AnchorIn::Some(anchor) = file.read()
-    {
-        assert_eq!(AnchorFile::new(&anchor), file);
+    if let AnchorIn::Some(anchor) = AnchorFile::read_file(data) {
+        let (first, file) = (AnchorFile::first(&anchor.reception), AnchorFile::new(&anchor));
+        assert!(file.as_bytes() == data || first == *data);
+        assert_eq!(file.read(), AnchorIn::Some(anchor));
     }
 }
 
@@ -210,7 +215,7 @@ pub fn mailbox_peer(data: &[u8]) {
     let mut client = mailbox::Client::new(ReadWrite::new(&ours), ReadOnly::new(&theirs)).expect("large enough");
     let patience = Patience { each: 10, tries: 3 };
     client.call::<keystore_calls::for_claim::Commit>(
-        &FromBytes::read_from_bytes(&[7; size_of::<wire::binding::Binding>()]).expect("any bytes"),
+        &FromBytes::read_from_bytes(&[7; size_of::<wire::title::Title>()]).expect("any bytes"),
         0,
         patience,
     );

@@ -10,7 +10,6 @@ use std::{
 use crypto::AnchorPublic;
 use native::runner::program_dir;
 use wire::anchor::{AnchorFile, AnchorIn};
-use zerocopy::FromBytes;
 
 use crate::bed::Bed;
 
@@ -41,8 +40,8 @@ impl Tool {
         let file = self.file("anchor.bin");
         self.succeeds(&["anchor", "--out", file.to_str().expect("UTF-8")]);
         let bytes = fs::read(file).expect("anchor.bin");
-        match AnchorFile::read_from_bytes(&bytes).expect("an anchor file").read() {
-            AnchorIn::Some(anchor) => anchor,
+        match AnchorFile::read_file(&bytes) {
+            AnchorIn::Some(anchor) => anchor.reception,
             other => panic!("{other:?}"),
         }
     }

@@ -11,8 +11,9 @@ use genesis_tests::{
 use smoltcp::iface::SocketHandle;
 use wire::{
     U64,
-    binding::{Binding, Identity, configuration_hash},
+    binding::{Identity, configuration_hash},
     link::HelloBody,
+    title::Title,
 };
 
 struct Held {
@@ -69,12 +70,12 @@ fn both_sides_agree_after_a_claim() {
     let configuration = largest_mesh();
     let pairing = held.admin.claim(&mut held.station, &configuration).expect("a claim");
     held.node.wait_phase("claimed");
-    let fleet = wire::Hex(&pairing.binding.fleet).to_string();
+    let fleet = wire::Hex(&pairing.title.warrant.fleet).to_string();
     let line = held.node.wait_line(|line| line.starts_with("genesis: committed"));
     assert_eq!(line, format!("genesis: committed fleet {fleet} epoch 1 rivals 0"));
     assert_eq!(pairing.rivals, 0);
     // The binding names the fork record that the node made.
-    assert_ne!(pairing.binding.fork, [0; 32]);
+    assert_ne!(pairing.title.warrant.fork, [0; 32]);
 }
 
 #[test]
@@ -88,9 +89,9 @@ fn a_scanning_node_is_claimed_at_once_and_has_no_fork_record() {
     let mut session = admin.session(&mut station, &hello, &token).expect("the gate is open");
     let identity = session.identity(&mut station, &hello.fiduciary).expect("the identity");
     assert!(identity.fork().is_none());
-    let binding = admin.binding(&identity, b"");
-    session.grant(&mut station, &binding, b"");
-    let message = session.pairing(&mut station, &binding).expect("the pairing record");
+    let title = admin.title(&identity, b"");
+    session.grant(&mut station, &title, b"");
+    let message = session.pairing(&mut station, &title).expect("the pairing record");
     session.acknowledge(&mut station, &message.record);
     node.wait_phase("claimed");
     assert_eq!(node.phases(), ["blind", "scan", "committed", "claimed"]);
@@ -111,33 +112,33 @@ fn an_administrator_with_another_static_key_is_met_with_silence() {
 
 #[test]
 fn an_altered_grant_or_one_for_another_is_refused() {
-    type Change = fn(&mut Binding, &mut Vec<u8>);
+    type Change = fn(&mut Title, &mut Vec<u8>);
     let changes: [(&str, bool, Change); 11] = [
-        ("a bit of the binding", false, |binding, _| binding.fleet[0] ^= 1),
+        ("a bit of the binding", false, |title, _| title.warrant.fleet[0] ^= 1),
         ("a bit of the configuration", false, |_, configuration| configuration[0] ^= 1),
         ("a configuration cut short", false, |_, configuration| configuration.truncate(2)),
-        ("a configuration that cannot be read", true, |binding, configuration| {
+        ("a configuration that cannot be read", true, |title, configuration| {
             *configuration = b"mesh".to_vec();
-            binding.configuration = configuration_hash(configuration);
+            title.warrant.configuration = configuration_hash(configuration);
         }),
-        ("another node", true, |binding, _| binding.fiduciary[0] ^= 1),
-        ("another mesh key", true, |binding, _| binding.mesh_key[0] ^= 1),
-        ("another nonce", true, |binding, _| binding.nonce[0] ^= 1),
-        ("another fork record", true, |binding, _| binding.fork[0] ^= 1),
-        ("an epoch too low", true, |binding, _| binding.epoch = U64::new(0)),
-        ("an epoch too high", true, |binding, _| binding.epoch = U64::new(2)),
-        ("a counter not above the stored one", true, |binding, _| binding.counter = U64::new(0)),
+        ("another node", true, |title, _| title.warrant.fiduciary[0] ^= 1),
+        ("another mesh key", true, |title, _| title.binding.mesh_key[0] ^= 1),
+        ("another nonce", true, |title, _| title.binding.nonce[0] ^= 1),
+        ("another fork record", true, |title, _| title.warrant.fork[0] ^= 1),
+        ("an epoch too low", true, |title, _| title.warrant.epoch = U64::new(0)),
+        ("an epoch too high", true, |title, _| title.warrant.epoch = U64::new(2)),
+        ("a counter not above the stored one", true, |title, _| title.binding.counter = U64::new(0)),
     ];
     let mut held = held();
     for (what, signed, change) in changes {
         let (_, mut session, identity) = held.session();
         let mut configuration = mesh();
-        let mut binding = held.admin.binding(&identity, &configuration);
-        change(&mut binding, &mut configuration);
+        let mut title = held.admin.title(&identity, &configuration);
+        change(&mut title, &mut configuration);
         if signed {
-            binding = binding.sign(&held.admin.anchor);
+            title = title.sign(&held.admin.anchor);
         }
-        held.station.briefly(|station| session.grant(station, &binding, &configuration));
+        held.station.briefly(|station| session.grant(station, &title, &configuration));
         held.refused(session.handle, what);
     }
     held.still_claimable();
@@ -147,8 +148,8 @@ fn an_altered_grant_or_one_for_another_is_refused() {
 fn a_grant_signed_by_another_is_refused() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = Admin::new(fresh()).binding(&identity, &mesh());
-    held.station.briefly(|station| session.grant(station, &binding, &mesh()));
+    let title = Admin::new(fresh()).title(&identity, &mesh());
+    held.station.briefly(|station| session.grant(station, &title, &mesh()));
     held.refused(session.handle, "a grant of another administrator");
     held.still_claimable();
 }
@@ -157,12 +158,12 @@ fn a_grant_signed_by_another_is_refused() {
 fn a_grant_that_was_recorded_is_worth_nothing_in_another_session() {
     let mut held = held();
     let (_, first, identity) = held.session();
-    let binding = held.admin.binding(&identity, &mesh());
+    let title = held.admin.title(&identity, &mesh());
     // Cut before it is sent; the nonce ends with the session.
     held.station.vanish(first.handle);
     held.gate_closed();
     let (_, mut second, _) = held.session();
-    held.station.briefly(|station| second.send(station, &grant_text(&binding, &mesh())));
+    held.station.briefly(|station| second.send(station, &grant_text(&title, &mesh())));
     held.refused(second.handle, "a recorded grant");
     held.still_claimable();
 }
@@ -200,9 +201,9 @@ fn a_claim_cut_before_the_grant_leaves_a_holding_node() {
 fn a_committed_claim_is_resumed_by_its_owner_alone() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = held.admin.binding(&identity, &mesh());
-    session.grant(&mut held.station, &binding, &mesh());
-    let first = session.pairing(&mut held.station, &binding).expect("the record").record;
+    let title = held.admin.title(&identity, &mesh());
+    session.grant(&mut held.station, &title, &mesh());
+    let first = session.pairing(&mut held.station, &title).expect("the record").record;
     held.station.vanish(session.handle);
     held.node.wait_phase("committed");
     held.gate_closed();
@@ -210,10 +211,10 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
     // Another binding, although A signed it: refused.
     let (hello, mut session, identity) = held.session();
     assert_eq!(hello.committed, 1);
-    assert_eq!((identity.committed, identity.nonce), (1, binding.nonce));
-    assert_eq!(identity.epoch, binding.epoch);
-    let mut other = held.admin.binding(&identity, &mesh());
-    other.epoch = binding.epoch;
+    assert_eq!((identity.committed, identity.nonce), (1, title.binding.nonce));
+    assert_eq!(identity.epoch, title.warrant.epoch);
+    let mut other = held.admin.title(&identity, &mesh());
+    other.warrant.epoch = title.warrant.epoch;
     let other = other.sign(&held.admin.anchor);
     held.station.briefly(|station| session.grant(station, &other, &mesh()));
     held.refused(session.handle, "another binding");
@@ -227,8 +228,8 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
 
     // The same bytes: the same record, and the acknowledgement ends it.
     let (_, mut session, _) = held.session();
-    session.grant(&mut held.station, &binding, &mesh());
-    let again = session.pairing(&mut held.station, &binding).expect("the same binding").record;
+    session.grant(&mut held.station, &title, &mesh());
+    let again = session.pairing(&mut held.station, &title).expect("the same binding").record;
     assert_eq!(first, again);
     session.acknowledge(&mut held.station, &again);
     held.node.wait_phase("claimed");
@@ -238,16 +239,16 @@ fn a_committed_claim_is_resumed_by_its_owner_alone() {
 fn a_wrong_acknowledgement_does_not_end_the_claim() {
     let mut held = held();
     let (_, mut session, identity) = held.session();
-    let binding = held.admin.binding(&identity, &mesh());
-    session.grant(&mut held.station, &binding, &mesh());
-    let mut record = session.pairing(&mut held.station, &binding).expect("the record").record;
+    let title = held.admin.title(&identity, &mesh());
+    session.grant(&mut held.station, &title, &mesh());
+    let mut record = session.pairing(&mut held.station, &title).expect("the record").record;
     record.fleet[0] ^= 1;
     held.station.briefly(|station| session.acknowledge(station, &record));
     held.gate_closed();
     assert!(!held.node.console().contains("phase claimed"));
     let (_, mut session, _) = held.session();
-    session.grant(&mut held.station, &binding, &mesh());
-    let record = session.pairing(&mut held.station, &binding).expect("the same binding").record;
+    session.grant(&mut held.station, &title, &mesh());
+    let record = session.pairing(&mut held.station, &title).expect("the same binding").record;
     session.acknowledge(&mut held.station, &record);
     held.node.wait_phase("claimed");
 }
@@ -265,9 +266,9 @@ fn of_two_rivals_one_wins_and_hears_of_the_other() {
     let hello = rival.discover(&mut second);
     assert!(rival.try_open(&mut second, &hello, Duration::from_millis(500)).is_none());
     held.admin.counter = rival.counter;
-    let binding = held.admin.binding(&identity, &mesh());
-    session.grant(&mut held.station, &binding, &mesh());
-    let message = session.pairing(&mut held.station, &binding).expect("the record");
+    let title = held.admin.title(&identity, &mesh());
+    session.grant(&mut held.station, &title, &mesh());
+    let message = session.pairing(&mut held.station, &title).expect("the record");
     assert_eq!(message.rivals.get(), 1);
     session.acknowledge(&mut held.station, &message.record);
     held.node.wait_phase("claimed");

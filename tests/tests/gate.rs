@@ -226,9 +226,9 @@ fn an_opened_gate_that_is_not_used_ends_and_another_host_gets_in() {
 fn finish(admin: &mut Admin, station: &mut Station, hello: &HelloBody, token: &[u8; 16]) -> u32 {
     let mut session = admin.session(station, hello, token).expect("the gate is open");
     let identity = session.identity(station, &hello.fiduciary).expect("the identity");
-    let binding = admin.binding(&identity, b"");
-    session.grant(station, &binding, b"");
-    let message = session.pairing(station, &binding).expect("the pairing record");
+    let title = admin.title(&identity, b"");
+    session.grant(station, &title, b"");
+    let message = session.pairing(station, &title).expect("the pairing record");
     session.acknowledge(station, &message.record);
     message.rivals.get()
 }

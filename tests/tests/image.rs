@@ -13,7 +13,10 @@ use crypto::AnchorSecret;
 use genesis_tests::admin::fresh;
 use qemu::{Machine, Setup};
 use sysdesc::image::assemble::{Recipe, sel4_boards};
-use wire::{anchor::AnchorFile, ticket::Ticket};
+use wire::{
+    anchor::{Anchor, AnchorFile},
+    ticket::Ticket,
+};
 use zerocopy::IntoBytes;
 
 /// What must not be in an image, cut into pieces that are known again: eight bytes of it, as they are, as hexadecimal
@@ -95,7 +98,7 @@ fn no_secret_is_in_an_image(board: &str) {
     let seed = fresh();
     let anchor = AnchorSecret::from_seed(&seed);
     let mut recipe = recipe();
-    recipe.prefill.insert("anchor".into(), AnchorFile::new(&anchor.public()).as_bytes().to_vec());
+    recipe.prefill.insert("anchor".into(), AnchorFile::new(&Anchor::alone(&anchor.public())).as_bytes().to_vec());
     let image = recipe.build(&anchored).unwrap();
     let (public, secrets) = (anchor.public(), Sought::new(&[&seed, &*anchor.sign, &*anchor.dh]));
     for (name, contents) in files(board, &image) {

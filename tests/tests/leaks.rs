@@ -62,13 +62,13 @@ impl Seeker {
     fn claim(&mut self) -> Key {
         let (mut session, identity) = self.session();
         let bytes = self.configuration();
-        let binding = self.admin.binding(&identity, &bytes);
-        session.grant(&mut self.station, &binding, &bytes);
-        let message = session.pairing(&mut self.station, &binding).expect("the pairing record");
+        let title = self.admin.title(&identity, &bytes);
+        session.grant(&mut self.station, &title, &bytes);
+        let message = session.pairing(&mut self.station, &title).expect("the pairing record");
         session.acknowledge(&mut self.station, &message.record);
         self.node.wait_phase("claimed");
         self.station.vanish(session.handle);
-        binding.mesh_key
+        title.binding.mesh_key
     }
 
     fn configuration(&self) -> Vec<u8> {

@@ -7,12 +7,13 @@ use policy::{Configuration, Peer, Prefix, Role};
 use wire::{
     COMMAND_PORT, MESH_PORT, Phase, TELEMETRY_PORT,
     anchor::AnchorFile,
-    binding::{Binding, ForkRecord, Identity, PairingRecord},
+    binding::{ForkRecord, Identity, PairingRecord},
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
     command::{Command, Operation},
     link::{Answer, Find, Hello, HelloBody, Open},
     set::{Authority, AuthoritySet},
     telemetry::{Cause, CommandResult, Reason, SCHEMA, Telemetry},
+    title::{Binding, Title, Warrant},
     update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
 
@@ -173,6 +174,8 @@ fn claim_messages_have_the_documented_sizes() {
         ("Identity message", size_of::<IdentityMessage>()),
         ("Fork record", size_of::<ForkRecord>()),
         ("Grant head", size_of::<GrantHead>()),
+        ("Title", size_of::<Title>()),
+        ("Warrant", size_of::<Warrant>()),
         ("Binding", size_of::<Binding>()),
         ("Authority set", size_of::<AuthoritySet>()),
         ("Authority", size_of::<Authority>()),

@@ -18,7 +18,7 @@ use qemu::Setup;
 use sysdesc::image::assemble::{Recipe, sel4_boards};
 use wire::{
     BEACON_PORT, Mac,
-    anchor::AnchorFile,
+    anchor::{Anchor, AnchorFile},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor},
 };
 use zerocopy::IntoBytes;
@@ -139,7 +139,7 @@ fn saved_and_restored_twice(board: &str) {
     // Without a scan: straight to the fork.
     let params = Params { scan_ms: 0.into(), ..Params::DEFAULT };
     recipe.prefill.insert("params".into(), params.as_bytes().to_vec());
-    recipe.prefill.insert("anchor".into(), AnchorFile::new(&anchor.public()).as_bytes().to_vec());
+    recipe.prefill.insert("anchor".into(), AnchorFile::new(&Anchor::alone(&anchor.public())).as_bytes().to_vec());
     let image = recipe.build(dir.path()).unwrap();
     let saved = dir.path().join("saved");
     let (running, console) = Running::start(board, &image, &dir.path().join("first"), None);

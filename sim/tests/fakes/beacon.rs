@@ -60,9 +60,9 @@ impl Claimable for Real {
     fn claim(&mut self) {
         let claim = Channel::Claim;
         let identity = self.ask_from::<for_claim::Identify>(claim, &[0; 32]).expect("an identity");
-        let mut binding = bind(&identity);
-        binding.counter = u64::MAX.into();
-        let record = self.ask_from::<for_claim::Commit>(claim, &binding.sign(&anchor())).expect("a pairing record");
+        let mut title = bind(&identity);
+        title.binding.counter = u64::MAX.into();
+        let record = self.ask_from::<for_claim::Commit>(claim, &title.sign(&anchor())).expect("a pairing record");
         self.ask_from::<for_claim::Acknowledge>(claim, &record.hash()).expect("an end of the claim");
     }
 }

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use shm::mailbox::Client;
 use wire::{
     Key, U64,
-    binding::{Binding, Identity, PairingRecord},
+    binding::{Identity, PairingRecord},
+    title::Title,
 };
 
 use super::{
@@ -95,7 +96,7 @@ struct Side<K> {
     identity: Identity,
     nonces: Vec<[u8; 32]>,
     drawn: Vec<[u8; 32]>,
-    binding: Option<Binding>,
+    title: Option<Title>,
     record: Option<PairingRecord>,
     handshakes: u8,
 }
@@ -112,7 +113,7 @@ impl<K: Keystore> Side<K> {
             identity,
             nonces: Vec::new(),
             drawn: Vec::new(),
-            binding: None,
+            title: None,
             record: None,
             handshakes: 0,
         }
@@ -130,12 +131,12 @@ impl<K: Keystore> Side<K> {
             }
             Call::Identify => self.identify(),
             Call::Commit(flaws) => {
-                let binding = self.bind(flaws);
-                self.commit(binding)
+                let title = self.bind(flaws);
+                self.commit(title)
             }
             Call::CommitAgain => {
-                let binding = self.binding.unwrap_or_else(|| self.bind(&[]));
-                self.commit(binding)
+                let title = self.title.unwrap_or_else(|| self.bind(&[]));
+                self.commit(title)
             }
             Call::Acknowledge(right) => {
                 let hash = self.record.filter(|_| *right).map_or([9; 32], |record| record.hash());
@@ -187,48 +188,48 @@ impl<K: Keystore> Side<K> {
             ("a fork record", identity.fork().is_some_and(|fork| fork.verify().is_some())),
             ("committed", identity.committed == 1),
             ("the first epoch", identity.epoch == U64::new(0)),
-            ("the committed epoch", self.binding.is_some_and(|binding| identity.epoch == binding.epoch)),
-            ("the committed nonce", self.binding.is_some_and(|binding| identity.nonce == binding.nonce)),
+            ("the committed epoch", self.title.is_some_and(|title| identity.epoch == title.warrant.epoch)),
+            ("the committed nonce", self.title.is_some_and(|title| identity.nonce == title.binding.nonce)),
             ("a fresh nonce", !self.nonces.contains(&identity.nonce)),
         ];
         self.nonces.push(identity.nonce);
         Ok(facts)
     }
 
-    fn bind(&self, flaws: &[Flaw]) -> Binding {
-        let mut binding = bind(&self.identity);
+    fn bind(&self, flaws: &[Flaw]) -> Title {
+        let mut title = bind(&self.identity);
         for flaw in flaws {
             match flaw {
-                Flaw::Nonce => binding.nonce[0] ^= 1,
+                Flaw::Nonce => title.binding.nonce[0] ^= 1,
                 Flaw::OldNonce => {
-                    binding.nonce = self.nonces.iter().rev().nth(1).copied().unwrap_or([3; 32]);
+                    title.binding.nonce = self.nonces.iter().rev().nth(1).copied().unwrap_or([3; 32]);
                 }
-                Flaw::Fiduciary => binding.fiduciary[0] ^= 1,
-                Flaw::MeshKey => binding.mesh_key[0] ^= 1,
-                Flaw::Fork => binding.fork[0] ^= 1,
-                Flaw::EpochBehind => binding.epoch = U64::new(0),
-                Flaw::EpochAhead => binding.epoch = U64::new(2),
-                Flaw::Counter => binding.counter = U64::new(0),
-                Flaw::Authorities => binding.set.needed = 2,
+                Flaw::Fiduciary => title.warrant.fiduciary[0] ^= 1,
+                Flaw::MeshKey => title.binding.mesh_key[0] ^= 1,
+                Flaw::Fork => title.warrant.fork[0] ^= 1,
+                Flaw::EpochBehind => title.warrant.epoch = U64::new(0),
+                Flaw::EpochAhead => title.warrant.epoch = U64::new(2),
+                Flaw::Counter => title.binding.counter = U64::new(0),
+                Flaw::Authorities => title.set.needed = 2,
                 Flaw::Signer | Flaw::Signature => {}
             }
         }
         let signer = if flaws.contains(&Flaw::Signer) { stranger() } else { anchor() };
-        let mut binding = binding.sign(&signer);
+        let mut title = title.sign(&signer);
         if flaws.contains(&Flaw::Signature) {
-            binding.signature[40] ^= 1;
+            title.binding.signature[40] ^= 1;
         }
-        binding
+        title
     }
 
-    fn commit(&mut self, binding: Binding) -> Result<Facts, Refusal> {
+    fn commit(&mut self, title: Title) -> Result<Facts, Refusal> {
         if self.record.is_none() {
-            self.binding = Some(binding);
+            self.title = Some(title);
         }
-        let record = self.keystore.ask::<Commit>(&binding)?;
+        let record = self.keystore.ask::<Commit>(&title)?;
         let before = self.record.replace(record);
         Ok(vec![
-            ("signed", record.verify(&binding).is_some()),
+            ("signed", record.verify(&title).is_some()),
             ("the same record", before.is_some_and(|before| before == record)),
         ])
     }

@@ -281,12 +281,12 @@ fn call(at: &mut impl Gatekeeper, action: Action, now: Micros) -> Result<u32, Re
             let bytes = configuration(n);
             let mut request = StageRequest::new_zeroed();
             (request.gate, request.length) = (number(mine), bytes.len() as u64);
-            request.binding = at.keystore().bind(configuration_hash(&bytes));
+            request.title = at.keystore().bind(configuration_hash(&bytes));
             request.configuration[..bytes.len()].copy_from_slice(&bytes);
             match flaw {
                 None => {}
-                Some(Flaw::Hash) => request.binding.configuration[0] ^= 1,
-                Some(Flaw::Signature) => request.binding.signature[0] ^= 1,
+                Some(Flaw::Hash) => request.title.warrant.configuration[0] ^= 1,
+                Some(Flaw::Signature) => request.title.binding.signature[0] ^= 1,
                 Some(Flaw::Length) => request.length -= 1,
                 Some(Flaw::Endless) => request.length = u64::MAX,
             }

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use shm::mailbox::{Client, Server};
 use wire::{
     Hash, Key, U64,
-    binding::{Binding, Identity, PairingRecord},
+    binding::{Identity, PairingRecord},
+    title::Title,
     update::UpdateHead,
 };
 use zerocopy::FromZeros;
@@ -88,7 +89,7 @@ impl Eventful for Fake {
 struct Node {
     keystore: Real,
     identity: Option<Identity>,
-    committed: Option<(Binding, PairingRecord)>,
+    committed: Option<(Title, PairingRecord)>,
 }
 
 impl Keystore for Node {
@@ -115,9 +116,9 @@ impl Eventful for Node {
             }
             Event::Committed => {
                 let identity = keystore.ask_from::<for_claim::Identify>(claim, &[0; 32]).expect("an identity");
-                let binding = bind(&identity).sign(&anchor());
-                let record = keystore.ask_from::<for_claim::Commit>(claim, &binding).expect("a pairing record");
-                (self.identity, self.committed) = (Some(identity), Some((binding, record)));
+                let title = bind(&identity).sign(&anchor());
+                let record = keystore.ask_from::<for_claim::Commit>(claim, &title).expect("a pairing record");
+                (self.identity, self.committed) = (Some(identity), Some((title, record)));
             }
             Event::Acknowledged => {
                 let (_, record) = self.committed.expect("a binding");
@@ -260,20 +261,20 @@ impl<K: Eventful> Side<K> {
         }
     }
 
-    fn bind(&self, flaw: Option<Unbound>) -> Binding {
-        let mut binding = bind(&self.shown.unwrap_or(Identity::new_zeroed()));
+    fn bind(&self, flaw: Option<Unbound>) -> Title {
+        let mut title = bind(&self.shown.unwrap_or(Identity::new_zeroed()));
         match flaw {
-            Some(Unbound::Nonce) => binding.nonce[0] ^= 1,
-            Some(Unbound::Fiduciary) => binding.fiduciary[0] ^= 1,
-            Some(Unbound::MeshKey) => binding.mesh_key[0] ^= 1,
-            Some(Unbound::Fork) => binding.fork[0] ^= 1,
-            Some(Unbound::Epoch) => binding.epoch = U64::new(2),
-            Some(Unbound::Counter) => binding.counter = U64::new(0),
-            Some(Unbound::Configuration) => binding.configuration[0] ^= 1,
-            Some(Unbound::Signer) => return binding.sign(&stranger()),
+            Some(Unbound::Nonce) => title.binding.nonce[0] ^= 1,
+            Some(Unbound::Fiduciary) => title.warrant.fiduciary[0] ^= 1,
+            Some(Unbound::MeshKey) => title.binding.mesh_key[0] ^= 1,
+            Some(Unbound::Fork) => title.warrant.fork[0] ^= 1,
+            Some(Unbound::Epoch) => title.warrant.epoch = U64::new(2),
+            Some(Unbound::Counter) => title.binding.counter = U64::new(0),
+            Some(Unbound::Configuration) => title.warrant.configuration[0] ^= 1,
+            Some(Unbound::Signer) => return title.sign(&stranger()),
             None => {}
         }
-        binding.sign(&anchor())
+        title.sign(&anchor())
     }
 
     /// What lifecycle acts by.

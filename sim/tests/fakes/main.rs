@@ -19,8 +19,9 @@ use crypto::AnchorSecret;
 use shm::mailbox::{CallError, Client, Operation, Patience};
 use wire::{
     U64,
-    binding::{Binding, ForkRecord, Identity},
+    binding::{ForkRecord, Identity},
     set::{Authority, AuthoritySet},
+    title::Title,
 };
 use zerocopy::FromZeros;
 
@@ -53,15 +54,15 @@ fn stranger() -> AnchorSecret {
 }
 
 /// The first binding, not signed yet, of a node with this identity to the anchor's fleet.
-fn bind(identity: &Identity) -> Binding {
-    let mut binding = Binding::new_zeroed();
-    binding.fiduciary = identity.fiduciary;
-    binding.nonce = identity.nonce;
-    binding.mesh_key = identity.mesh_key;
-    binding.fork = ForkRecord::hash(identity.fork());
-    binding.fleet = [9; 32];
-    binding.epoch = U64::new(1);
-    binding.counter = U64::new(1);
-    binding.set = AuthoritySet::alone(Authority::signer(&anchor().public()));
-    binding
+fn bind(identity: &Identity) -> Title {
+    let mut title = Title::new_zeroed();
+    title.warrant.fiduciary = identity.fiduciary;
+    title.binding.nonce = identity.nonce;
+    title.binding.mesh_key = identity.mesh_key;
+    title.warrant.fork = ForkRecord::hash(identity.fork());
+    title.warrant.fleet = [9; 32];
+    title.warrant.epoch = U64::new(1);
+    title.binding.counter = U64::new(1);
+    title.set = AuthoritySet::alone(Authority::signer(&anchor().public()));
+    title
 }

@@ -103,11 +103,11 @@ impl Owned for Claimable {
     fn commit(&mut self) {
         let claim = Channel::Claim;
         let identity = self.keystore.ask_from::<for_claim::Identify>(claim, &[0; 32]).expect("an identity");
-        let binding = bind(&identity).sign(&anchor());
+        let title = bind(&identity).sign(&anchor());
         let claim_key = self.keystore.ask_from::<for_claim::ClaimKey>(claim, &()).expect("a key");
         self.fiduciary = identity.fiduciary;
-        self.command_key = command::key(&anchor().dh, &claim_key, &binding.hash()).expect("a good key");
-        self.keystore.ask_from::<for_claim::Commit>(claim, &binding).expect("a pairing record");
+        self.command_key = command::key(&anchor().dh, &claim_key, &title).expect("a good key");
+        self.keystore.ask_from::<for_claim::Commit>(claim, &title).expect("a pairing record");
     }
 
     fn fiduciary(&self) -> Key {

@@ -15,7 +15,7 @@ use shm::{
     ReadOnly, ReadWrite, cell,
     mailbox::{Client, Operation, Server},
 };
-use wire::anchor::AnchorFile;
+use wire::anchor::{Anchor, AnchorFile};
 use zerocopy::IntoBytes;
 
 use super::Keystore;
@@ -53,7 +53,7 @@ impl Real {
         let (secret, image, samples, shown) = (region(), region(), region(), region());
         let ((to_store, for_keystore), (_, for_lifecycle)) = (mailbox(), mailbox());
         ReadWrite::new(secret).write(0, &[0xd5; 32]);
-        ReadWrite::new(image).write(0, AnchorFile::new(&anchor.public()).as_bytes());
+        ReadWrite::new(image).write(0, AnchorFile::new(&Anchor::alone(&anchor.public())).as_bytes());
         let (to_lifecycle, lifecycle) = mailbox();
         let ((to_beacon, beacon), (to_claim, claim), (to_mesh, mesh)) = (mailbox(), mailbox(), mailbox());
         Self {

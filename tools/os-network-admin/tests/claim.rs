@@ -65,6 +65,7 @@ impl Lab {
             set: AuthoritySet::alone(Authority::signer(&own)),
             configuration: Configure::Bytes(b"opaque".to_vec()),
             anchor: AnchorKind::Image,
+            warrant: None,
         };
         Self {
             segment: Segment::with(nodes),
@@ -113,9 +114,9 @@ impl Lab {
         let node = self.segment.node(at);
         let node = node.lock().unwrap();
         let entry = self.registry().node(&node.fiduciary()).unwrap().unwrap();
-        let (binding, record) = node.committed.as_ref().unwrap();
+        let (title, record) = node.committed.as_ref().unwrap();
         assert!(node.acknowledged && entry.acknowledged);
-        assert_eq!((entry.state, &entry.binding, entry.record.as_ref()), (State::Paired, binding, Some(record)));
+        assert_eq!((entry.state, &entry.title, entry.record.as_ref()), (State::Paired, title, Some(record)));
         // Whatever was sent after the commit was the committed grant to the byte.
         assert_eq!(node.grants.last().unwrap(), &entry.grant);
     }
@@ -134,9 +135,9 @@ async fn an_expected_node_is_claimed() {
     let node = &claimed.node;
     assert!(!claimed.resumed);
     assert_eq!((node.rivals, node.accepted, node.anchor), (Some(3), Accepted::Expected, AnchorKind::Image));
-    assert_eq!((node.binding.epoch.get(), node.binding.fleet, node.fleet.as_str()), (1, [5; 32], "lab"));
+    assert_eq!((node.title.warrant.epoch.get(), node.title.warrant.fleet, node.fleet.as_str()), (1, [5; 32], "lab"));
     assert_eq!((node.configuration(), node.interface.as_str()), (&b"opaque"[..], "memory"));
-    assert_eq!((node.binding.set.needed, node.binding.set.count), (1, 1));
+    assert_eq!((node.title.set.needed, node.title.set.count), (1, 1));
     assert_eq!(node.address, lab.segment.node(0).lock().unwrap().address);
     assert_eq!(lab.segment.node(0).lock().unwrap().opens, 1);
 }
@@ -146,7 +147,7 @@ async fn a_node_that_has_not_forked_is_claimed() {
     let lab = Lab::one([]);
     lab.segment.node(0).lock().unwrap().forked = false;
     let claimed = lab.claim(WAIT).await.unwrap();
-    assert_eq!(claimed.node.binding.fork, [0; 32]);
+    assert_eq!(claimed.node.title.warrant.fork, [0; 32]);
     lab.assert_claimed(0);
 }
 
@@ -164,8 +165,8 @@ async fn a_ticket_claims_its_node_and_names_the_fleets_authority() {
     let node = lab.claim_with(Chooser::ticket(fiduciary), WAIT).await.unwrap().node;
     lab.assert_claimed(0);
     assert_eq!((node.accepted, node.anchor), (Accepted::Ticket, AnchorKind::Ticket));
-    assert_eq!(node.binding.set.authorities[0].sign, admin().public().sign);
-    assert!(node.binding.verify(&lab.anchor.public()).is_some());
+    assert_eq!(node.title.set.authorities[0].sign, admin().public().sign);
+    assert!(node.title.verify(&wire::anchor::Anchor::alone(&lab.anchor.public())).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -477,7 +478,7 @@ async fn a_paired_node_that_is_released_or_put_back_is_claimed_anew_and_its_old_
             (node.committed, node.acknowledged, node.epoch) = (None, false, epoch);
         }
         let claimed = lab.claim(WAIT).await.unwrap();
-        assert_eq!(claimed.node.binding.epoch.get(), epoch + 1);
+        assert_eq!(claimed.node.title.warrant.epoch.get(), epoch + 1);
         lab.assert_claimed(0);
         assert_eq!(lab.registry().nodes().unwrap().len(), 1);
     }

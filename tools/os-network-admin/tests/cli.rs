@@ -1,5 +1,7 @@
 //! The program from outside: exit codes, messages, and that nothing half-written remains. What needs a link is in `namespace.rs`.
 
+#[path = "cli/anchor.rs"]
+mod anchor;
 mod listing;
 
 use std::{
@@ -106,27 +108,12 @@ fn init_makes_a_private_key_and_anchor_writes_its_public_half_without_the_passph
     assert_eq!(made["public_key"], wrote["public_key"]);
     assert_eq!(made["fingerprint"], wrote["fingerprint"]);
     let anchor = KeyFile::load(&home.path("key")).unwrap().unlock(b"open sesame").unwrap().public();
-    assert_eq!(fs::read(home.path("anchor.bin")).unwrap(), AnchorFile::new(&anchor).as_bytes());
+    assert_eq!(fs::read(home.path("anchor.bin")).unwrap(), AnchorFile::first(&anchor));
     assert_eq!(listing(home.folder.path()).len(), 2, "a temporary file was left");
     fs::remove_file(home.path("key")).unwrap();
     home.private("pass", b"open sesame\n");
     let words = String::from_utf8(home.run(&["init"]).stdout).unwrap();
     assert!(words.contains("backup       copy this file"), "{words}");
-}
-
-#[test]
-fn anchor_replaces_an_anchor_and_nothing_else() {
-    let home = Home::with_key();
-    let key = fs::read(home.path("key")).unwrap();
-    home.private("notes", b"of another kind");
-    for taken in ["key", "pass", "notes"] {
-        home.fails(&["anchor", "--out", taken], 3, "is not overwritten");
-    }
-    assert_eq!(fs::read(home.path("key")).unwrap(), key);
-    let other = AnchorFile::new(&AnchorSecret::from_seed(&[9; 32]).public());
-    fs::write(home.path("anchor.bin"), other.as_bytes()).unwrap();
-    json(&home.run(&["anchor", "--out", "anchor.bin", "--json"]));
-    assert_ne!(fs::read(home.path("anchor.bin")).unwrap(), other.as_bytes());
 }
 
 #[test]
@@ -370,7 +357,7 @@ fn a_node_whose_boots_fall_is_named_until_the_operator_clears_it() {
     let registry = Registry::open(&home.path("registry")).unwrap();
     let fleet = Fleet::new([5; 32], "default");
     let mut head = GrantHead::new_zeroed();
-    (head.kind, head.binding.fiduciary) = (kind::GRANT, [7; 32]);
+    (head.kind, head.title.warrant.fiduciary) = (kind::GRANT, [7; 32]);
     let grant = NewNode {
         grant: head.as_bytes(),
         fleet: "default",

@@ -24,6 +24,7 @@ fn against(bytes: &[u8], upgraded: bool, hang_up: bool) -> Result<(), TestCaseEr
         set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Bytes(Vec::new()),
         anchor: AnchorKind::Image,
+        warrant: None,
     };
     let mut hello = HelloBody::new_zeroed();
     hello.claim_key = crypto::dh_public(&crypto::Secret::new([1; 32]));

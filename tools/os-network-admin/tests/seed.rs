@@ -39,6 +39,7 @@ fn run(seed: u8) -> Told {
             set: AuthoritySet::alone(Authority::signer(&own)),
             configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
             anchor: AnchorKind::Image,
+            warrant: None,
         };
         let context =
             Context { net: &segment, registry: &registry, anchor: &anchor, ahead: 0, host: &host, progress: &progress };

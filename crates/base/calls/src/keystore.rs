@@ -3,10 +3,11 @@
 
 use wire::{
     Hash, Ip, Key,
-    binding::{Binding, Identity, PairingRecord},
+    binding::{Identity, PairingRecord},
     command::{Command, Operation},
     link::{Answer, Find, Hello, Open},
     set::MAX_AUTHORITIES,
+    title::Title,
     update::UpdateHead,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -175,7 +176,7 @@ pub struct OpenBlockRequest {
 
 /// What `lifecycle` may ask.
 pub mod for_lifecycle {
-    use super::{Binding, OpenBlockRequest, SealBlockRequest, StatusReply, UpdateHead};
+    use super::{OpenBlockRequest, SealBlockRequest, StatusReply, Title, UpdateHead};
     use crate::store::{BLOCK, SEALED_BLOCK};
 
     operations! {
@@ -201,7 +202,7 @@ pub mod for_lifecycle {
         CheckUpdate = 9, repeatable true: UpdateHead => ();
         /// Says of a binding what `Commit` would, and neither commits it nor uses up the nonce: asked before anything is
         /// written for it.
-        CheckBinding = 10, repeatable true: Binding => ();
+        CheckBinding = 10, repeatable true: Title => ();
     }
 }
 
@@ -261,7 +262,7 @@ pub struct InitiationReply {
 
 /// What `claim` may ask.
 pub mod for_claim {
-    use super::{Binding, Hash, Identity, Initiation, InitiationReply, Key, PairingRecord};
+    use super::{Hash, Identity, Initiation, InitiationReply, Key, PairingRecord, Title};
 
     operations! {
         /// The static-key steps of Noise message 1. The initiator must be the anchor.
@@ -271,7 +272,7 @@ pub mod for_claim {
         /// Draws the claim nonce (the last one is void) and signs the identity for this handshake hash.
         Identify = 34, repeatable true: Hash => Identity;
         /// Verifies and commits a binding. The same bytes again bring the same record.
-        Commit = 35, repeatable true: Binding => PairingRecord;
+        Commit = 35, repeatable true: Title => PairingRecord;
         /// The hash of the pairing record came back: the claim is final.
         Acknowledge = 36, repeatable true: Hash => ();
         /// Random bytes: an ephemeral key, a seed for TCP.

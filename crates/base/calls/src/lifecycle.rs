@@ -1,7 +1,7 @@
 //! What `beacon`, `claim` and `mesh` tell `lifecycle`.
 
 use link::Station;
-use wire::{binding::Binding, claim::MAX_CONFIGURATION, update::MAX_UPDATE};
+use wire::{claim::MAX_CONFIGURATION, title::Title, update::MAX_UPDATE};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 refusals! {
@@ -94,7 +94,7 @@ pub struct StageRequest {
     pub gate: u64,
     pub length: u64,
     /// It has the configuration's hash.
-    pub binding: Binding,
+    pub title: Title,
     pub configuration: [u8; MAX_CONFIGURATION],
 }
 

@@ -16,11 +16,12 @@ use shm::{
 use smoltcp::socket::tcp::Socket;
 use wire::{
     Key, U32,
-    binding::{Binding, PairingRecord, configuration_hash},
+    binding::{PairingRecord, configuration_hash},
     claim::{
         Acknowledgement, GrantHead, INITIATION, IdentityMessage, MAX_GRANT, PairingMessage, RESPONSE, TAG, kind,
         parse_grant,
     },
+    title::Title,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -79,7 +80,7 @@ pub struct Exchange {
 /// A grant whose configuration is what its binding says; the configuration's bytes are in the message buffer.
 struct Grant {
     session: Session,
-    binding: Binding,
+    title: Title,
     length: usize,
 }
 
@@ -201,11 +202,11 @@ impl Exchange {
                 };
                 let text = open(means.message, length, &mut session.receive)?;
                 let (head, configuration) = parse_grant(text).ok_or(Closed::Rejected)?;
-                if configuration_hash(configuration) != head.binding.configuration {
+                if configuration_hash(configuration) != head.title.warrant.configuration {
                     return Err(Closed::Rejected);
                 }
-                let (binding, length) = (head.binding, configuration.len());
-                (State::Staging(Grant { session, binding, length }), Onward)
+                let (title, length) = (head.title, configuration.len());
+                (State::Staging(Grant { session, title, length }), Onward)
             }
             State::Staging(grant) => {
                 let request = || stage_request(gate, &grant, means.message);
@@ -214,7 +215,7 @@ impl Exchange {
             }
             State::Committing(grant) => {
                 let record =
-                    means.keystore.ask::<keystore::Commit>(now, STORE_PATIENCE, || grant.binding).map_err(blame)?;
+                    means.keystore.ask::<keystore::Commit>(now, STORE_PATIENCE, || grant.title).map_err(blame)?;
                 match record {
                     Some(record) => (State::Committed { session: grant.session, record }, Onward),
                     None => (State::Committing(grant), Waiting),
@@ -323,7 +324,7 @@ fn stage_request(gate: u64, grant: &Grant, message: &[u8; MESSAGE]) -> StageRequ
     let mut request = StageRequest::new_zeroed();
     request.gate = gate;
     request.length = grant.length as u64;
-    request.binding = grant.binding;
+    request.title = grant.title;
     let configuration = message.get(size_of::<GrantHead>()..).unwrap_or_default().iter().take(grant.length);
     request.configuration.iter_mut().zip(configuration).for_each(|(to, from)| *to = *from);
     request

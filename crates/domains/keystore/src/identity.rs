@@ -1,13 +1,13 @@
 //! What is derived: the node's keys and address from the root seed, what an anchor is good for, and the keys of the
 //! authorities' commands.
 
-use crypto::{AnchorPublic, Secret, derive, dh, dh_public, label, sign_public};
+use crypto::{Secret, derive, dh, dh_public, label, sign_public};
 use wire::{
     Ip, Key,
-    binding::Binding,
     command::{self, Command},
     link,
     set::MAX_AUTHORITIES,
+    title::Title,
 };
 
 /// Everything under the root seed. Made only from a record that is committed.
@@ -72,7 +72,7 @@ fn link_local(mut id: [u8; 8]) -> Ip {
 
 /// The anchor against which a claim is verified.
 pub struct Anchor {
-    pub public: AnchorPublic,
+    pub keys: wire::anchor::Anchor,
     /// Where it comes from: one of [`calls::keystore::anchor`].
     pub kind: u8,
     /// Key of the cheap check of an open, from N and the anchor: computed once.
@@ -81,9 +81,9 @@ pub struct Anchor {
 
 impl Anchor {
     /// `None` if the anchor's X25519 half is of small order.
-    pub fn new(public: AnchorPublic, kind: u8, keys: &Keys) -> Option<Self> {
-        let open_key = link::open_mac_key(&dh(&keys.claim, &public.dh)?);
-        Some(Self { public, kind, open_key })
+    pub fn new(anchor: wire::anchor::Anchor, kind: u8, keys: &Keys) -> Option<Self> {
+        let open_key = link::open_mac_key(&dh(&keys.claim, &anchor.reception.dh)?);
+        Some(Self { keys: anchor, kind, open_key })
     }
 }
 
@@ -93,10 +93,10 @@ pub struct CommandKeys([Option<Secret>; MAX_AUTHORITIES]);
 
 impl CommandKeys {
     /// `binding` is committed, so each of its authorities has a key that a secret can be agreed with.
-    pub fn new(binding: &Binding, keys: &Keys) -> Self {
-        let (hash, mut all) = (binding.hash(), Self::default());
-        for (key, authority) in all.0.iter_mut().zip(binding.set.places()) {
-            *key = command::key(&keys.claim, &authority.dh, &hash);
+    pub fn new(title: &Title, keys: &Keys) -> Self {
+        let mut all = Self::default();
+        for (key, authority) in all.0.iter_mut().zip(title.set.places()) {
+            *key = command::key(&keys.claim, &authority.dh, title);
         }
         all
     }
@@ -162,11 +162,21 @@ mod tests {
     #[test]
     fn an_anchor_of_small_order_is_unusable() {
         let mut public = crypto::AnchorSecret::from_seed(&[1; 32]).public();
-        assert!(public.is_usable() && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_some());
+        assert!(
+            public.is_usable()
+                && Anchor::new(wire::anchor::Anchor::alone(&public), AnchorKind::Image as u8, &Keys::derive(&[1; 32]))
+                    .is_some()
+        );
         for dh in [[0; 32], [[1, 0].as_slice(), &[0; 30]].concat().try_into().unwrap()] {
             public.dh = dh;
             assert!(
-                !public.is_usable() && Anchor::new(public, AnchorKind::Image as u8, &Keys::derive(&[1; 32])).is_none()
+                !public.is_usable()
+                    && Anchor::new(
+                        wire::anchor::Anchor::alone(&public),
+                        AnchorKind::Image as u8,
+                        &Keys::derive(&[1; 32])
+                    )
+                    .is_none()
             );
         }
     }

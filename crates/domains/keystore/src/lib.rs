@@ -389,7 +389,7 @@ impl Keystore {
                 status.ticket_waiting = node.ticket_waiting().into();
                 status.fiduciary = node.public().fiduciary;
                 status.address = node.public().address;
-                status.fleet = owner.binding.fleet;
+                status.fleet = owner.title.warrant.fleet;
                 status.epoch = owner.epoch.get();
                 status.isolated = owner.isolated;
                 status.configuration = owner.configuration;
@@ -448,7 +448,7 @@ impl Keystore {
             }
             Op::ClaimKey => answer::<ClaimKey, _>(server, &request, |()| Ok(Some(node?.public().claim))),
             Op::Identify => answer::<Identify, _>(server, &request, |handshake| node?.identify(&handshake)),
-            Op::Commit => answer::<Commit, _>(server, &request, |binding| node?.commit(&binding, at)),
+            Op::Commit => answer::<Commit, _>(server, &request, |title| node?.commit(&title, at)),
             Op::Acknowledge => answer::<Acknowledge, _>(server, &request, |hash| node?.acknowledge(&hash, at)),
             Op::ClaimRandom => answer::<ClaimRandom, _>(server, &request, |()| node?.random()),
         }

@@ -17,7 +17,7 @@ use crypto::{Secret, dh, noise};
 use wire::{
     Hash,
     anchor::AnchorIn,
-    binding::{Binding, ForkRecord, Identity, PairingRecord},
+    binding::{ForkRecord, Identity, PairingRecord},
     command::{self, Command, Operation},
     handshake::{
         self, FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply, Started,
@@ -25,6 +25,7 @@ use wire::{
     },
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
     set::MAX_AUTHORITIES,
+    title::Title,
     update::UpdateHead,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -84,14 +85,14 @@ impl Node {
         let anchor = if owner.claimed() {
             None
         } else {
-            let (public, kind) = owner.stored_anchor().or_else(|| identity.stored_anchor()).or(match image {
-                AnchorIn::Some(public) => Some((*public, AnchorKind::Image as u8)),
+            let (anchor, kind) = owner.stored_anchor().or_else(|| identity.stored_anchor()).or(match image {
+                AnchorIn::Some(anchor) => Some((*anchor, AnchorKind::Image as u8)),
                 AnchorIn::None | AnchorIn::Damaged => None,
             })?;
-            Some(Anchor::new(public, kind, &keys)?)
+            Some(Anchor::new(anchor, kind, &keys)?)
         };
         let command_keys =
-            if owner.committed() { CommandKeys::new(&owner.binding, &keys) } else { CommandKeys::default() };
+            if owner.committed() { CommandKeys::new(&owner.title, &keys) } else { CommandKeys::default() };
         let floors = counters.commands.map(|counter| counter.get());
         Some(Self {
             identity,
@@ -217,14 +218,14 @@ impl Node {
     /// Whether it is in force already. The anchor is gone by now: what counts is the authority set of the binding.
     pub fn check_update(&self, head: &UpdateHead) -> Result<bool, Refusal> {
         let owner = &self.owner;
-        if head.fleet != owner.binding.fleet || head.fiduciary != self.keys.public.fiduciary {
+        if head.fleet != owner.title.warrant.fleet || head.fiduciary != self.keys.public.fiduciary {
             return Err(Refusal::NotMine);
         }
         let in_force = head.counter == owner.counter && head.configuration == owner.configuration;
         if head.epoch != owner.epoch || (head.counter.get() <= owner.counter.get() && !in_force) {
             return Err(Refusal::Stale);
         }
-        head.verify(&owner.binding.set).ok_or(Refusal::Forged)?;
+        head.verify(&owner.title.set).ok_or(Refusal::Forged)?;
         Ok(in_force)
     }
 
@@ -258,7 +259,7 @@ impl Node {
         if counter <= self.find {
             return Err(Refusal::Stale);
         }
-        find.verify(&self.anchor()?.public).ok_or(Refusal::Forged)?;
+        find.verify(&self.anchor()?.keys.reception).ok_or(Refusal::Forged)?;
         let random = self.source.bytes();
         if counter > self.counters.finds.get() {
             return self.commit_counters(self.counters.with_find(counter), Work::Find { random, counter }, at);
@@ -278,7 +279,7 @@ impl Node {
             zero: [0; 7],
         };
         // An anchor of small order is none, so this seals.
-        let hello = Hello::seal(&self.anchor()?.public, &ephemeral, &body).ok_or(Refusal::NotReady)?;
+        let hello = Hello::seal(&self.anchor()?.keys.reception, &ephemeral, &body).ok_or(Refusal::NotReady)?;
         Ok(Some(MakeHelloReply { hello, nonce }))
     }
 
@@ -292,7 +293,7 @@ impl Node {
         if !open.check_mac(&anchor.open_key) {
             return Err(Refusal::Forged);
         }
-        open.verify(&anchor.public).ok_or(Refusal::Forged)?;
+        open.verify(&anchor.keys.reception).ok_or(Refusal::Forged)?;
         let (token, ephemeral) = (self.source.bytes(), self.source.draw());
         let answer = Answer::seal(&self.keys.claim, &ephemeral, open, &token).ok_or(Refusal::Forged)?;
         Ok(Some(CheckOpenReply { answer, token }))
@@ -309,9 +310,9 @@ impl Node {
         let anchor = self.anchor()?;
         let mut state = noise::Symmetric { chaining_key: message.chaining_key, hash: message.hash };
         let peer = handshake::read_static(&self.keys.claim, &mut state, &message.ephemeral, &message.encrypted_static)
-            .filter(|peer| crypto::equal(peer, &anchor.public.dh))
+            .filter(|peer| crypto::equal(peer, &anchor.keys.reception.dh))
             .ok_or(Refusal::Forged)?;
-        let key = state.mix_key(&*dh(&self.keys.claim, &anchor.public.dh).ok_or(Refusal::Forged)?);
+        let key = state.mix_key(&*dh(&self.keys.claim, &anchor.keys.reception.dh).ok_or(Refusal::Forged)?);
         Ok(Some(InitiationReply { chaining_key: state.chaining_key, hash: state.hash, key: *key, peer }))
     }
 
@@ -323,56 +324,59 @@ impl Node {
         identity.forked = self.owner.forked;
         identity.epoch = self.owner.epoch;
         identity.committed = self.owner.committed;
-        identity.nonce =
-            if self.owner.committed() { self.owner.binding.nonce } else { *self.nonce.insert(self.source.bytes()) };
+        identity.nonce = if self.owner.committed() {
+            self.owner.title.binding.nonce
+        } else {
+            *self.nonce.insert(self.source.bytes())
+        };
         Ok(Some(identity.sign(&self.keys.fiduciary, handshake)))
     }
 
-    pub fn commit(&mut self, binding: &Binding, at: &mut At<'_, '_>) -> Reply<PairingRecord> {
+    pub fn commit(&mut self, title: &Title, at: &mut At<'_, '_>) -> Reply<PairingRecord> {
         if self.owner.committed() {
-            let same = *binding == self.owner.binding;
+            let same = *title == self.owner.title;
             return if same { Ok(Some(self.pairing_record())) } else { Err(Refusal::Taken) };
         }
         // One nonce, one attempt: it is void whatever comes of this.
-        self.nonce.take_if(|live| crypto::equal(live, &binding.nonce)).ok_or(Refusal::Nonce)?;
-        let anchor = self.examine(binding)?;
+        self.nonce.take_if(|live| crypto::equal(live, &title.binding.nonce)).ok_or(Refusal::Nonce)?;
+        let anchor = self.examine(title)?;
         let next = Ownership {
-            binding: *binding,
-            anchor_sign: anchor.public.sign,
-            anchor_dh: anchor.public.dh,
+            title: *title,
+            anchor_sign: anchor.keys.reception.sign,
+            anchor_dh: anchor.keys.reception.dh,
             anchor: anchor.kind,
-            epoch: binding.epoch,
-            counter: binding.counter,
-            configuration: binding.configuration,
+            epoch: title.warrant.epoch,
+            counter: title.binding.counter,
+            configuration: title.warrant.configuration,
             committed: 1,
             ..self.owner
         };
         self.commit_owner(next, Work::Commit, at)
     }
 
-    pub fn check_binding(&self, binding: &Binding) -> Reply<()> {
+    pub fn check_binding(&self, title: &Title) -> Reply<()> {
         if self.owner.committed() {
-            return if *binding == self.owner.binding { Ok(Some(())) } else { Err(Refusal::Taken) };
+            return if *title == self.owner.title { Ok(Some(())) } else { Err(Refusal::Taken) };
         }
-        self.nonce.filter(|live| crypto::equal(live, &binding.nonce)).ok_or(Refusal::Nonce)?;
-        self.examine(binding).map(|_| Some(()))
+        self.nonce.filter(|live| crypto::equal(live, &title.binding.nonce)).ok_or(Refusal::Nonce)?;
+        self.examine(title).map(|_| Some(()))
     }
 
     /// What has signed a binding for this node, but for its nonce.
-    fn examine(&self, binding: &Binding) -> Result<&Anchor, Refusal> {
-        if binding.fiduciary != self.keys.public.fiduciary
-            || binding.mesh_key != self.keys.public.mesh
-            || binding.fork != self.owner.fork_hash()
+    fn examine(&self, title: &Title) -> Result<&Anchor, Refusal> {
+        if title.warrant.fiduciary != self.keys.public.fiduciary
+            || title.binding.mesh_key != self.keys.public.mesh
+            || (title.warrant.fork != [0; 32] && title.warrant.fork != self.owner.fork_hash())
         {
             return Err(Refusal::NotMine);
         }
-        if Some(binding.epoch.get()) != self.owner.epoch.get().checked_add(1)
-            || binding.counter.get() <= self.owner.counter.get()
+        if Some(title.warrant.epoch.get()) != self.owner.epoch.get().checked_add(1)
+            || title.binding.counter.get() <= self.owner.counter.get()
         {
             return Err(Refusal::Stale);
         }
         let anchor = self.anchor()?;
-        binding.verify(&anchor.public).ok_or(Refusal::Forged)?;
+        title.verify(&anchor.keys).ok_or(Refusal::Forged)?;
         Ok(anchor)
     }
 
@@ -395,7 +399,7 @@ impl Node {
 
     /// Ed25519 signs the same bytes the same way, so this is the same record each time.
     fn pairing_record(&self) -> PairingRecord {
-        PairingRecord::sign(&self.keys.fiduciary, &self.owner.binding)
+        PairingRecord::sign(&self.keys.fiduciary, &self.owner.title)
     }
 
     // --- for mesh

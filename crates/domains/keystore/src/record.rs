@@ -2,11 +2,7 @@
 
 use calls::keystore::AnchorKind;
 use crypto::{AnchorPublic, AnchorSecret};
-use wire::{
-    Hash, Key, U32, U64,
-    binding::{Binding, ForkRecord},
-    set::MAX_AUTHORITIES,
-};
+use wire::{Hash, Key, U32, U64, anchor::Anchor, binding::ForkRecord, set::MAX_AUTHORITIES, title::Title};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -68,9 +64,9 @@ impl Identity {
         self.ticket = ticket::ERASING;
     }
 
-    pub fn stored_anchor(&self) -> Option<(AnchorPublic, u8)> {
+    pub fn stored_anchor(&self) -> Option<(Anchor, u8)> {
         let public = AnchorPublic { sign: self.anchor_sign, dh: self.anchor_dh };
-        (self.anchor != AnchorKind::None as u8).then_some((public, self.anchor))
+        (self.anchor != AnchorKind::None as u8).then_some((Anchor::alone(&public), self.anchor))
     }
 }
 
@@ -81,7 +77,7 @@ pub struct Ownership {
     /// All zero until `forked`.
     pub fork: ForkRecord,
     /// All zero until `committed`.
-    pub binding: Binding,
+    pub title: Title,
     /// The anchor that verified `binding`: it stays this node's until the acknowledgement.
     pub anchor_sign: Key,
     pub anchor_dh: Key,
@@ -123,9 +119,10 @@ impl Ownership {
         ForkRecord::hash(self.fork())
     }
 
-    pub fn stored_anchor(&self) -> Option<(AnchorPublic, u8)> {
+    /// Of a committed node, which takes the same bytes only: it matters no more who its signers were.
+    pub fn stored_anchor(&self) -> Option<(Anchor, u8)> {
         let public = AnchorPublic { sign: self.anchor_sign, dh: self.anchor_dh };
-        self.committed().then_some((public, self.anchor))
+        self.committed().then_some((Anchor::alone(&public), self.anchor))
     }
 }
 

@@ -6,7 +6,7 @@ use calls::{
     params::micros,
 };
 use shm::{Micros, mailbox};
-use wire::binding::Binding;
+use wire::title::Title;
 
 use crate::{Lifecycle, Ports, configuration::Kept, keystore::Errand, waiting::Waiting};
 
@@ -23,7 +23,7 @@ pub type Claim = Waiting<Claimed>;
 /// A configuration that is to be at rest before the binding is committed that names it.
 pub struct Staged {
     pub kept: Kept,
-    binding: Binding,
+    title: Title,
     /// The keystore would commit the binding. Nothing is erased or written for another.
     checked: bool,
 }
@@ -33,18 +33,19 @@ impl Staged {
     pub fn read(request: &StageRequest, status: Option<&StatusReply>) -> Result<Self, Refusal> {
         let length = usize::try_from(request.length).ok();
         let bytes = length.and_then(|length| request.configuration.get(..length)).ok_or(Refusal::Configuration)?;
-        let binding = request.binding;
-        let kept = Kept::read(bytes).filter(|kept| kept.hash == binding.configuration).ok_or(Refusal::Configuration)?;
+        let title = request.title;
+        let kept =
+            Kept::read(bytes).filter(|kept| kept.hash == title.warrant.configuration).ok_or(Refusal::Configuration)?;
         let committed = status.filter(|status| status.ownership() != Ownership::Unclaimed);
         match committed {
             Some(status) if status.configuration != kept.hash => Err(Refusal::Configuration),
-            _ => Ok(Self { kept, binding, checked: false }),
+            _ => Ok(Self { kept, title, checked: false }),
         }
     }
 
     /// What the keystore has to do.
     pub fn errand(&self) -> Option<Errand<'_>> {
-        (!self.checked).then_some(Errand::CheckBinding(&self.binding))
+        (!self.checked).then_some(Errand::CheckBinding(&self.title))
     }
 
     pub fn checked(&mut self) {

@@ -13,7 +13,7 @@ use shm::{
     Micros,
     mailbox::{CallError, Client, Patience},
 };
-use wire::{Hash, binding::Binding, update::UpdateHead};
+use wire::{Hash, title::Title, update::UpdateHead};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How long the keystore may take to answer, and how often it is asked before it counts as silent.
@@ -36,7 +36,7 @@ pub enum Question {
 /// What the keystore has to do for a call of another domain, or for the configuration at rest.
 pub enum Errand<'e> {
     Settle,
-    CheckBinding(&'e Binding),
+    CheckBinding(&'e Title),
     CheckUpdate(&'e UpdateHead),
     Update(&'e UpdateHead),
     Seal(Block<&'e [u8]>),
@@ -116,8 +116,8 @@ impl Keystore {
                     client.call::<Settle>(&(), now, PATIENCE);
                     Question::Settle
                 }
-                Errand::CheckBinding(binding) => {
-                    client.call::<CheckBinding>(binding, now, PATIENCE);
+                Errand::CheckBinding(title) => {
+                    client.call::<CheckBinding>(title, now, PATIENCE);
                     Question::CheckBinding
                 }
                 Errand::CheckUpdate(head) => {

@@ -60,6 +60,8 @@ labels! {
     IDENTITY = "genesis/1 identity";
     /// Signature of the one-member fleet record.
     FORK = "genesis/1 fork";
+    /// Signatures of a warrant, and its hash.
+    WARRANT = "genesis/1 warrant";
     /// Signature of a binding.
     BINDING = "genesis/1 binding";
     /// Hash of an authority set.

@@ -1,9 +1,9 @@
-//! What is signed in a claim: the fork record, the node's identity, the binding and the pairing record.
+//! What the node signs in a claim: the fork record, its identity and the pairing record.
 
-use crypto::{AnchorPublic, AnchorSecret, Secret, Verified, label};
+use crypto::{Secret, Verified, label};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Hash, Ip, Key, Signature, U32, U64, set::AuthoritySet};
+use crate::{Hash, Ip, Key, Signature, U32, U64, title::Title};
 
 /// The node's record of the fleet of one that it forks into: epoch 0, one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -96,49 +96,7 @@ impl Identity {
     }
 }
 
-/// What makes a node a member of a fleet: signed by A, verified and kept by the keystore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct Binding {
-    pub fiduciary: Key,
-    pub nonce: [u8; 32],
-    pub mesh_key: Key,
-    /// [`ForkRecord::hash`].
-    pub fork: Hash,
-    pub fleet: Hash,
-    pub epoch: U64,
-    /// The administrator's rising counter.
-    pub counter: U64,
-    /// Hash of the configuration that goes with it, [`configuration_hash`].
-    pub configuration: Hash,
-    pub set: AuthoritySet,
-    pub signature: Signature,
-}
-
-const _: () = assert!(size_of::<Binding>() == 1232);
-
-impl Binding {
-    pub fn sign(mut self, anchor: &AnchorSecret) -> Self {
-        self.signature = crypto::sign(&anchor.sign, label::BINDING, &[self.signed()]);
-        self
-    }
-
-    /// The signature, and that the authority set is sound.
-    pub fn verify(&self, anchor: &AnchorPublic) -> Option<Verified> {
-        self.set.check().ok()?;
-        crypto::verify(&anchor.sign, label::BINDING, &[self.signed()], &self.signature)
-    }
-
-    pub fn hash(&self) -> Hash {
-        crypto::sha256(self.as_bytes())
-    }
-
-    fn signed(&self) -> &[u8] {
-        &self.as_bytes()[..size_of::<Self>() - 64]
-    }
-}
-
-/// What a binding says of the configuration.
+/// What a warrant says of the configuration.
 pub fn configuration_hash(configuration: &[u8]) -> Hash {
     crypto::hash(label::CONFIGURATION, &[configuration])
 }
@@ -158,26 +116,28 @@ pub struct PairingRecord {
 const _: () = assert!(size_of::<PairingRecord>() == 200);
 
 impl PairingRecord {
-    pub fn sign(seed: &Secret, binding: &Binding) -> Self {
+    pub fn sign(seed: &Secret, title: &Title) -> Self {
+        let Title { binding, warrant, .. } = title;
         let mut record = Self {
-            fiduciary: binding.fiduciary,
+            fiduciary: warrant.fiduciary,
             mesh_key: binding.mesh_key,
             binding: binding.hash(),
-            fleet: binding.fleet,
-            epoch: binding.epoch,
+            fleet: warrant.fleet,
+            epoch: warrant.epoch,
             signature: [0; 64],
         };
         record.signature = crypto::sign(seed, label::PAIRING, &[record.signed()]);
         record
     }
 
-    /// Signed by the node of `binding`, and about that binding.
-    pub fn verify(&self, binding: &Binding) -> Option<Verified> {
-        let about = self.fiduciary == binding.fiduciary
+    /// Signed by the node of `title`, and about its binding.
+    pub fn verify(&self, title: &Title) -> Option<Verified> {
+        let Title { binding, warrant, .. } = title;
+        let about = self.fiduciary == warrant.fiduciary
             && self.mesh_key == binding.mesh_key
             && self.binding == binding.hash()
-            && self.fleet == binding.fleet
-            && self.epoch == binding.epoch;
+            && self.fleet == warrant.fleet
+            && self.epoch == warrant.epoch;
         about.then_some(())?;
         crypto::verify(&self.fiduciary, label::PAIRING, &[self.signed()], &self.signature)
     }
@@ -197,47 +157,6 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::set::Authority;
-
-    fn binding() -> Binding {
-        let mut binding = Binding::new_zeroed();
-        binding.set = AuthoritySet::alone(authority(1));
-        binding
-    }
-
-    fn authority(n: u8) -> Authority {
-        Authority::signer(&AnchorSecret::from_seed(&[n; 32]).public())
-    }
-
-    #[test]
-    fn a_binding_with_any_bit_changed_is_refused() {
-        let anchor = AnchorSecret::from_seed(&[1; 32]);
-        let signed = binding().sign(&anchor);
-        assert!(signed.verify(&anchor.public()).is_some());
-        for bit in 0..size_of::<Binding>() * 8 {
-            let mut copy = signed;
-            copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
-            assert!(copy.verify(&anchor.public()).is_none(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn an_unsound_authority_set_is_refused_although_signed() {
-        let anchor = AnchorSecret::from_seed(&[1; 32]);
-        let two = Binding { set: AuthoritySet::new(2, &[authority(1), authority(2)]).unwrap(), ..binding() };
-        assert!(two.sign(&anchor).verify(&anchor.public()).is_some());
-        let changes: [fn(&mut Binding); 4] = [
-            |binding| binding.set.needed = 1,
-            |binding| binding.set.count = 3,
-            |binding| binding.set.zero[0] = 1,
-            |binding| binding.set.authorities[1] = binding.set.authorities[0],
-        ];
-        for change in changes {
-            let mut binding = two;
-            change(&mut binding);
-            assert!(binding.sign(&anchor).verify(&anchor.public()).is_none());
-        }
-    }
 
     #[test]
     fn records_are_bound_to_their_node_binding_and_session() {
@@ -251,9 +170,11 @@ mod tests {
         let identity = identity.sign(&seed, &[9; 32]);
         assert!(identity.verify(&[9; 32]).is_some());
         assert!(identity.verify(&[8; 32]).is_none());
-        let bound = Binding { fiduciary: key, ..binding() };
+        let mut bound = Title::new_zeroed();
+        bound.warrant.fiduciary = key;
         let record = PairingRecord::sign(&seed, &bound);
         assert!(record.verify(&bound).is_some());
-        assert!(record.verify(&Binding { counter: U64::new(1), ..bound }).is_none());
+        bound.binding.counter = U64::new(1);
+        assert!(record.verify(&bound).is_none());
     }
 }

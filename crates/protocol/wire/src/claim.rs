@@ -14,7 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     Hash, Key, U16, U32, VERSION,
-    binding::{Binding, Identity, PairingRecord},
+    binding::{Identity, PairingRecord},
+    title::Title,
 };
 
 /// Noise message 1: ephemeral, encrypted static, tag of the empty payload.
@@ -65,7 +66,7 @@ pub struct GrantHead {
     pub zero: [u8; 5],
     /// Length of the configuration that follows.
     pub configuration: U16,
-    pub binding: Binding,
+    pub title: Title,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

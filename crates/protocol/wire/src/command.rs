@@ -4,7 +4,7 @@
 use crypto::{Secret, derive, dh, label};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Hash, Key, U32};
+use crate::{Key, U32, title::Title};
 
 crate::numbers! {
     /// What a command is for.
@@ -71,24 +71,31 @@ pub fn target(fiduciary: &Key) -> u8 {
 }
 
 /// The key of one authority's commands to one node, from N and the authority's X25519 half (either side has one of the
-/// secrets) and the hash of the binding. `None` for a key of small order.
-pub fn key(secret: &Secret, public: &Key, binding: &Hash) -> Option<Secret> {
-    Some(derive(binding, &*dh(secret, public)?, label::COMMAND_KEY, &[]))
+/// secrets), the hash of the binding and that of the set. `None` for a key of small order.
+pub fn key(secret: &Secret, public: &Key, title: &Title) -> Option<Secret> {
+    let Title { binding, set, .. } = title;
+    Some(derive(&binding.hash(), &*dh(secret, public)?, label::COMMAND_KEY, &[&set.hash()]))
 }
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::FromZeros;
+
     use super::*;
 
     #[test]
     fn a_command_is_its_keys_and_any_changed_bit_breaks_it() {
         let (node, authority) = (Secret::new([3; 32]), Secret::new([5; 32]));
-        let ours = key(&node, &crypto::dh_public(&authority), &[7; 32]).unwrap();
-        let theirs = key(&authority, &crypto::dh_public(&node), &[7; 32]).unwrap();
+        let (title, mut bound, mut owned) = (Title::new_zeroed(), Title::new_zeroed(), Title::new_zeroed());
+        (bound.binding.counter, owned.set.needed) = (1.into(), 1);
+        let ours = key(&node, &crypto::dh_public(&authority), &title).unwrap();
+        let theirs = key(&authority, &crypto::dh_public(&node), &title).unwrap();
         assert!(ours == theirs);
         let command = Command::new(&theirs, &[1; 32], Operation::Apply, 0xdead_beef, 9);
         assert!(command.check(&ours));
-        assert!(!command.check(&key(&node, &crypto::dh_public(&authority), &[8; 32]).unwrap()));
+        for other in [bound, owned] {
+            assert!(!command.check(&key(&node, &crypto::dh_public(&authority), &other).unwrap()));
+        }
         for bit in 0..128 {
             let mut copy = command;
             copy.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
@@ -98,6 +105,6 @@ mod tests {
 
     #[test]
     fn there_is_no_command_key_with_a_key_of_small_order() {
-        assert!(key(&Secret::new([3; 32]), &[0; 32], &[7; 32]).is_none());
+        assert!(key(&Secret::new([3; 32]), &[0; 32], &Title::new_zeroed()).is_none());
     }
 }

@@ -20,6 +20,7 @@ mod phase;
 pub mod set;
 pub mod telemetry;
 pub mod ticket;
+pub mod title;
 pub mod update;
 
 pub use phase::Phase;

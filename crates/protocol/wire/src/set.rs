@@ -4,10 +4,10 @@
 
 use core::fmt;
 
-use crypto::{AnchorPublic, label};
+use crypto::{AnchorPublic, Label, Verified, label};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Hash, Ip, Key, U16};
+use crate::{Hash, Ip, Key, Signature, U16};
 
 /// The most authorities in a set.
 pub const MAX_AUTHORITIES: usize = 7;
@@ -80,7 +80,34 @@ pub struct AuthoritySet {
 
 const _: () = assert!(size_of::<AuthoritySet>() == 960);
 
-/// What is wrong with a set.
+/// Whether so many of so many are a majority, and there is room for them.
+pub(crate) fn majority(needed: u8, count: u8) -> Result<(), Unsound> {
+    if count == 0 || usize::from(count) > MAX_AUTHORITIES {
+        return Err(Unsound::Count);
+    }
+    if needed > count || 2 * u16::from(needed) <= u16::from(count) {
+        return Err(Unsound::Majority);
+    }
+    Ok(())
+}
+
+/// Signed by so many of the keys, each at its own place, and none of the signatures that are there is false.
+pub(crate) fn signed_by<'k>(
+    keys: impl Iterator<Item = &'k Key> + Clone,
+    needed: u8,
+    label: Label,
+    signed: &[u8],
+    signatures: &[Signature; MAX_AUTHORITIES],
+) -> Option<Verified> {
+    let (mut good, mut last) = (0, None);
+    for (place, signature) in signatures.iter().enumerate().filter(|(_, signature)| **signature != [0; 64]) {
+        last = Some(crypto::verify(keys.clone().nth(place)?, label, &[signed], signature)?);
+        good += 1;
+    }
+    last.filter(|_| good >= needed)
+}
+
+/// What is wrong with a set, or with an anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsound {
     /// There is no authority, or there are more than fit.
@@ -97,6 +124,8 @@ pub enum Unsound {
     Twice(usize),
     /// It has the inner address of one before it.
     Address(usize),
+    /// The key that receives is good for nothing.
+    Reception,
 }
 
 impl fmt::Display for Unsound {
@@ -109,6 +138,7 @@ impl fmt::Display for Unsound {
             Self::Place(place) => write!(f, "authority {} has only a part of a place in the mesh", place + 1),
             Self::Twice(place) => write!(f, "authority {} has one key twice, or one that another has too", place + 1),
             Self::Address(place) => write!(f, "authority {} has the inner address of another", place + 1),
+            Self::Reception => f.write_str("the key that receives is one that nobody can have made"),
         }
     }
 }
@@ -133,13 +163,8 @@ impl AuthoritySet {
     /// The authorities, if the set is one that a node may be owned by: one key at two places would count as two of those who
     /// must sign, and of two minorities both could decide.
     pub fn check(&self) -> Result<&[Authority], Unsound> {
+        majority(self.needed, self.count)?;
         let used = self.places();
-        if used.is_empty() {
-            return Err(Unsound::Count);
-        }
-        if self.needed > self.count || 2 * u16::from(self.needed) <= u16::from(self.count) {
-            return Err(Unsound::Majority);
-        }
         let unused = self.authorities.iter().skip(used.len());
         if self.zero != [0; 6] || !unused.clone().all(|place| *place == Authority::default()) {
             return Err(Unsound::Unused);

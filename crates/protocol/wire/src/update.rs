@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     Hash, Key, Signature, U16, U32, U64,
-    set::{AuthoritySet, MAX_AUTHORITIES},
+    set::{AuthoritySet, MAX_AUTHORITIES, signed_by},
 };
 
 /// The longest update: head and configuration.
@@ -50,12 +50,8 @@ impl UpdateHead {
     /// Signed by as many of the authorities as the set needs, and none of the signatures that are there is false.
     pub fn verify(&self, set: &AuthoritySet) -> Option<Verified> {
         let authorities = set.check().ok().filter(|_| self.zero == [0; 4])?;
-        let (mut good, mut last) = (0, None);
-        for (place, signature) in self.signatures.iter().enumerate().filter(|(_, signature)| **signature != [0; 64]) {
-            last = Some(crypto::verify(&authorities.get(place)?.sign, label::UPDATE, &[self.signed()], signature)?);
-            good += 1;
-        }
-        last.filter(|_| good >= set.needed)
+        let keys = authorities.iter().map(|one| &one.sign);
+        signed_by(keys, set.needed, label::UPDATE, self.signed(), &self.signatures)
     }
 
     /// What the `apply` command names.

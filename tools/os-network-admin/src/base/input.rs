@@ -11,12 +11,11 @@ use crypto::AnchorPublic;
 use policy::{Endpoint, Prefix, Underlay};
 use wire::{
     Fingerprint, Key,
-    anchor::{AnchorFile, AnchorIn},
+    anchor::{Anchor, AnchorFile, AnchorIn},
     set::{Authority, AuthoritySet, MAX_AUTHORITIES, Unsound},
     ticket::{self, Ticket},
     update::MAX_CONFIGURATION,
 };
-use zerocopy::FromBytes;
 
 use super::{
     error::{Error, Exit},
@@ -100,8 +99,8 @@ pub fn authority(text: &str) -> Result<Authority, Error> {
     }
     let path = Path::new(text);
     let bytes = files::read(path, "public key of an authority", size_of::<AnchorFile>())?;
-    match AnchorFile::read_from_bytes(&bytes).map(|file| file.read()) {
-        Ok(AnchorIn::Some(public)) => Ok(Authority::signer(&public)),
+    match AnchorFile::read_file(&bytes) {
+        AnchorIn::Some(anchor) => Ok(Authority::signer(&anchor.reception)),
         _ => Err(Error::input(format!(
             "{text} is neither a public key of 128 hex digits nor an anchor.bin: `os-network-admin anchor` writes one"
         ))),
@@ -119,16 +118,29 @@ pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<
         set.push(other);
     }
     let count = set.len();
-    AuthoritySet::new(needed, &set).map_err(|why| {
-        Error::input(match why {
-            Unsound::Count => format!("a fleet has at most {MAX_AUTHORITIES} authorities, your own among them"),
-            Unsound::Majority => format!(
-                "--needed {needed} is no majority of {count} keys, so that two groups could decide differently: name a \
+    AuthoritySet::new(needed, &set).map_err(|why| unsound(why, needed, count))
+}
+
+/// Whose signatures the first owners of nodes need that this key finds: so many, or the smallest majority.
+pub fn signers(own: &AnchorPublic, named: &[String], needed: Option<u8>) -> Result<Anchor, Error> {
+    let keys = named.iter().map(|text| Ok(authority(text)?.sign)).collect::<Result<Vec<Key>, Error>>()?;
+    let needed = needed.unwrap_or(u8::try_from(keys.len() / 2 + 1).unwrap_or(u8::MAX));
+    Anchor::new(own, needed, &keys).map_err(|why| match why {
+        Unsound::Twice(place) => Error::input(format!("the authority {} is named twice", named[place])),
+        Unsound::Count => Error::input(format!("an anchor has at most {MAX_AUTHORITIES} authorities")),
+        why => unsound(why, needed, keys.len()),
+    })
+}
+
+fn unsound(why: Unsound, needed: u8, count: usize) -> Error {
+    Error::input(match why {
+        Unsound::Count => format!("a fleet has at most {MAX_AUTHORITIES} authorities, your own among them"),
+        Unsound::Majority => format!(
+            "--needed {needed} is no majority of {count} keys, so that two groups could decide differently: name a \
                  number from {} to {count}",
-                count / 2 + 1
-            ),
-            why => format!("the set of authorities cannot own a node: {why}"),
-        })
+            count / 2 + 1
+        ),
+        why => format!("the set of authorities cannot own a node: {why}"),
     })
 }
 
@@ -183,7 +195,6 @@ pub fn public_key(text: &str) -> Result<Key, String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use zerocopy::IntoBytes;
 
     use super::*;
 
@@ -273,7 +284,7 @@ mod tests {
             assert!(authority(&text).unwrap_err().message.contains("no usable key"));
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("anchor.bin");
-            std::fs::write(&file, AnchorFile::new(&AnchorPublic { dh, ..usable }).as_bytes()).unwrap();
+            std::fs::write(&file, AnchorFile::first(&AnchorPublic { dh, ..usable })).unwrap();
             assert!(authority(file.to_str().unwrap()).is_err());
         }
     }

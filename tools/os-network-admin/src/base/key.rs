@@ -11,9 +11,8 @@ use crypto::{AnchorPublic, AnchorSecret, Secret};
 use serde::{Deserialize, Serialize};
 use wire::{
     Fingerprint,
-    anchor::{AnchorFile, AnchorIn},
+    anchor::{Anchor, AnchorFile, AnchorIn, FIRST},
 };
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     error::{Error, Exit},
@@ -122,9 +121,8 @@ impl KeyFile {
         }
         let cost = Cost { memory_kib: text.memory_kib, passes: text.passes, lanes: text.lanes };
         cost.params().ok_or("its cost is out of bounds")?;
-        let anchor: [u8; size_of::<AnchorFile>()] = hex("anchor", &text.anchor)?;
-        let AnchorIn::Some(anchor) = AnchorFile::read_from_bytes(&anchor).map_or(AnchorIn::Damaged, |file| file.read())
-        else {
+        let anchor: [u8; FIRST] = hex("anchor", &text.anchor)?;
+        let AnchorIn::Some(Anchor { reception: anchor, .. }) = AnchorFile::read_file(&anchor) else {
             return Err("its public key is damaged".into());
         };
         Ok(Self {
@@ -142,7 +140,7 @@ impl KeyFile {
         let text = Text {
             format: FORMAT.into(),
             version: VERSION,
-            anchor: encode(AnchorFile::new(&self.anchor).as_bytes()),
+            anchor: encode(&AnchorFile::first(&self.anchor)),
             kdf: KDF.into(),
             memory_kib: self.cost.memory_kib,
             passes: self.cost.passes,
@@ -188,7 +186,7 @@ impl KeyFile {
     fn header(&self) -> Vec<u8> {
         let mut header = Vec::from(FORMAT.as_bytes());
         header.extend(VERSION.to_be_bytes());
-        header.extend(AnchorFile::new(&self.anchor).as_bytes());
+        header.extend(AnchorFile::first(&self.anchor));
         for number in [self.cost.memory_kib, self.cost.passes, self.cost.lanes] {
             header.extend(number.to_be_bytes());
         }

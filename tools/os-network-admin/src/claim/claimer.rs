@@ -263,7 +263,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
         // One that has heard our acknowledgement is silent for good: a look is enough.
         let mut unconfirmed = self.unconfirmed()?.map(|node| Claimed { node, resumed: true });
         if let Some(claimed) = &unconfirmed {
-            self.only = Some(claimed.node.binding.fiduciary);
+            self.only = Some(claimed.node.title.warrant.fiduciary);
             until = until.min(Instant::now() + RECALL);
         }
         loop {
@@ -304,7 +304,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
                 }
             };
             if let Some(outcome) = &claimed {
-                let node = outcome.node.binding.fiduciary;
+                let node = outcome.node.title.warrant.fiduciary;
                 self.only = Some(node);
                 self.candidates.retain(|candidate| candidate.hello.fiduciary == node);
             }
@@ -341,7 +341,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
             format!(
                 "{} is claimed and recorded as paired, but did not confirm the acknowledgement: it may still wait for it. \
                  Run the same claim again, or `os-network-admin mesh up`: the first that is heard of it there settles it",
-                wire::Fingerprint::of(&node.binding.fiduciary)
+                wire::Fingerprint::of(&node.title.warrant.fiduciary)
             ),
         )
     }

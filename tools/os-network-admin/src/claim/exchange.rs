@@ -29,9 +29,10 @@ use tokio_tungstenite::{
 };
 use wire::{
     CLAIM_PORT, Fingerprint, Hex, Ip, Mac, U16, U64,
-    binding::{Binding, ForkRecord, Identity, configuration_hash},
+    binding::{ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
+    title::{Prefix, Title, Warrant},
     update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -130,7 +131,7 @@ where
     say(session, if resumed { "resuming: the same grant again" } else { "grant" });
     channel.send(&node.grant).await?;
     let message: PairingMessage = channel.receive("its pairing record").await?;
-    if message.kind != kind::PAIRING || message.zero != [0; 3] || message.record.verify(&node.binding).is_none() {
+    if message.kind != kind::PAIRING || message.zero != [0; 3] || message.record.verify(&node.title).is_none() {
         // It came through the session of the verified identity: no stranger's doing.
         return Err(Failure::Final(Error::failed(
             "the node's pairing record does not match the grant: the node is faulty; it is not recorded as paired",
@@ -178,7 +179,7 @@ fn check_identity(message: &IdentityMessage, hello: &HelloBody, handshake: &[u8;
 fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(Node, bool), Error> {
     let known = session.registry.known(&identity.fiduciary)?;
     if identity.committed == 1 {
-        let node = known.filter(|node| is_about(&node.binding, identity)).ok_or_else(|| {
+        let node = known.filter(|node| is_about(&node.title, identity)).ok_or_else(|| {
             Error::failed(
                 "this node has committed a binding that this registry does not know: it was claimed with the same key from \
                  another registry, or this one is an older copy; claim it from that registry (--registry)",
@@ -193,7 +194,7 @@ fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(N
         return Ok((node, true));
     }
     if let Some(paired) = known.filter(|node| node.state == State::Paired)
-        && paired.binding.epoch.get() > identity.epoch.get()
+        && paired.title.warrant.epoch.get() > identity.epoch.get()
     {
         session.progress.warn(
             "this node was paired before and says that it never was: its storage was put back or erased; \
@@ -216,33 +217,71 @@ fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(N
         // No longer than what an update carries, so that it can be updated.
         let length = u16::try_from(configuration.len()).ok().filter(|_| configuration.len() <= MAX_CONFIGURATION);
         let length = length.ok_or_else(|| Error::input("the configuration is too long"))?;
-        let binding = bind(session.anchor, session.terms, identity, made)?;
-        let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), binding };
+        let title = bind(session.anchor, session.terms, identity, made)?;
+        let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration: U16::new(length), title };
         Ok([head.as_bytes(), configuration].concat())
     };
     Ok((session.registry.grant(&grant, bind)?, false))
 }
 
-fn is_about(binding: &Binding, identity: &Identity) -> bool {
-    binding.fiduciary == identity.fiduciary
-        && binding.nonce == identity.nonce
-        && binding.epoch == identity.epoch
-        && binding.mesh_key == identity.mesh_key
+fn is_about(title: &Title, identity: &Identity) -> bool {
+    title.warrant.fiduciary == identity.fiduciary
+        && title.binding.nonce == identity.nonce
+        && title.warrant.epoch == identity.epoch
+        && title.binding.mesh_key == identity.mesh_key
 }
 
-fn bind(anchor: &AnchorSecret, terms: &Terms, identity: &Identity, made: &Made<'_>) -> Result<Binding, Error> {
+fn bind(anchor: &AnchorSecret, terms: &Terms, identity: &Identity, made: &Made<'_>) -> Result<Title, Error> {
     let epoch = identity.epoch.get().checked_add(1).ok_or_else(|| Error::failed("the node's epochs are used up"))?;
-    let mut binding = Binding::new_zeroed();
-    binding.fiduciary = identity.fiduciary;
-    binding.nonce = identity.nonce;
-    binding.mesh_key = identity.mesh_key;
-    binding.fork = ForkRecord::hash(identity.fork());
-    binding.fleet = terms.fleet_id;
-    binding.epoch = U64::new(epoch);
-    binding.counter = U64::new(made.counter);
-    binding.configuration = configuration_hash(made.configuration);
-    binding.set = made.set;
-    Ok(binding.sign(anchor))
+    let mut title = Title::new_zeroed();
+    title.binding.nonce = identity.nonce;
+    title.binding.mesh_key = identity.mesh_key;
+    title.binding.counter = U64::new(made.counter);
+    title.set = made.set;
+    if let Some(warrant) = &terms.warrant {
+        fits(warrant, identity, epoch, made)?;
+        title.warrant = *warrant;
+        return Ok(title.bind(anchor));
+    }
+    let warrant = &mut title.warrant;
+    warrant.fiduciary = identity.fiduciary;
+    warrant.fork = ForkRecord::hash(identity.fork());
+    warrant.fleet = terms.fleet_id;
+    warrant.epoch = U64::new(epoch);
+    warrant.configuration = configuration_hash(made.configuration);
+    place(warrant, made.configuration);
+    Ok(title.sign(anchor))
+}
+
+/// Where the node is, as its configuration says it.
+fn place(warrant: &mut Warrant, configuration: &[u8]) {
+    let Ok(configuration) = policy::Configuration::parse(configuration) else { return };
+    let prefix = |from: &policy::Prefix| Prefix { ip: from.ip, length: from.length };
+    for (to, from) in warrant.addresses.iter_mut().zip(&configuration.addresses) {
+        *to = prefix(from);
+    }
+    if let Some(underlay) = &configuration.underlay {
+        warrant.underlay = prefix(&underlay.address);
+        warrant.gateway = underlay.gateway.unwrap_or_default();
+    }
+}
+
+/// That a warrant is for this node as it is now, and for what is granted: the node would refuse another.
+fn fits(warrant: &Warrant, identity: &Identity, epoch: u64, made: &Made<'_>) -> Result<(), Error> {
+    let why = if warrant.fiduciary != identity.fiduciary {
+        format!("is for {}, and this is another node", Fingerprint::of(&warrant.fiduciary))
+    } else if warrant.epoch.get() != epoch {
+        format!("is for epoch {}, and the node's next is {epoch}: ask those who sign for another", warrant.epoch)
+    } else if warrant.fork != [0; 32] && warrant.fork != ForkRecord::hash(identity.fork()) {
+        "names another fork record than the node has".into()
+    } else if warrant.set != made.set.hash() {
+        "is for another set of authorities".into()
+    } else if warrant.configuration != configuration_hash(made.configuration) {
+        "is for another configuration".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::input(format!("the warrant {why}")))
 }
 
 /// The Noise session inside the WebSocket.
@@ -421,14 +460,18 @@ mod tests {
     fn a_grant_is_resumed_only_for_the_binding_that_the_node_names() {
         let (message, _) = signed(|i| (i.nonce, i.epoch, i.committed) = ([6; 32], U64::new(7), 1));
         let identity = &message.identity;
-        let mut binding = Binding::new_zeroed();
-        (binding.fiduciary, binding.mesh_key) = (identity.fiduciary, identity.mesh_key);
-        (binding.nonce, binding.epoch) = (identity.nonce, identity.epoch);
-        assert!(is_about(&binding, identity));
-        let wrong: [fn(&mut Binding); 4] =
-            [|b| b.fiduciary[0] ^= 1, |b| b.mesh_key[0] ^= 1, |b| b.nonce[0] ^= 1, |b| b.epoch = U64::new(8)];
+        let mut title = Title::new_zeroed();
+        (title.warrant.fiduciary, title.binding.mesh_key) = (identity.fiduciary, identity.mesh_key);
+        (title.binding.nonce, title.warrant.epoch) = (identity.nonce, identity.epoch);
+        assert!(is_about(&title, identity));
+        let wrong: [fn(&mut Title); 4] = [
+            |t| t.warrant.fiduciary[0] ^= 1,
+            |t| t.binding.mesh_key[0] ^= 1,
+            |t| t.binding.nonce[0] ^= 1,
+            |t| t.warrant.epoch = U64::new(8),
+        ];
         for change in wrong {
-            let mut other = binding;
+            let mut other = title;
             change(&mut other);
             assert!(!is_about(&other, identity));
         }

@@ -1,7 +1,7 @@
 //! What finding and claiming needs of whoever keeps what was claimed, and what a node is to become.
 
 use policy::{Endpoint, Underlay};
-use wire::{Ip, Key, Mac, binding::PairingRecord, set::AuthoritySet};
+use wire::{Ip, Key, Mac, binding::PairingRecord, set::AuthoritySet, title::Warrant};
 
 use crate::{
     base::error::Error,
@@ -36,6 +36,9 @@ pub struct Terms {
     pub set: AuthoritySet,
     pub configuration: Configure,
     pub anchor: AnchorKind,
+    /// Signed beforehand, for the one node that it names. Without one the anchor's key signs it within the claim, which only an
+    /// anchor takes that needs no other.
+    pub warrant: Option<Warrant>,
 }
 
 /// A grant that is about to be made to a node that has proved its identity.

@@ -228,7 +228,7 @@ async fn claimed_already(common: &Common, print: Print, fleet: &str) -> Result<O
     let path = registry_path(common)?;
     let Some(registry) = Registry::open_existing(&path)? else { return Ok(None) };
     let Some(mut node) = registry.node_with(&Fingerprint(print))? else { return Ok(None) };
-    let fiduciary = node.binding.fiduciary;
+    let fiduciary = node.title.warrant.fiduciary;
     if node.state != State::Paired || registry.is_revoked(&fiduciary)? {
         return Ok(None);
     }
@@ -270,7 +270,7 @@ fn interrupted(registry: &Registry, since_ms: i64) -> Error {
             State::Paired if node.acknowledged => "claimed",
             State::Paired => "claimed and recorded as paired, but it may still wait for the acknowledgement",
         };
-        format!("{}: {state}", Fingerprint::of(&node.binding.fiduciary))
+        format!("{}: {state}", Fingerprint::of(&node.title.warrant.fiduciary))
     };
     let left: Vec<String> = nodes.iter().filter(|node| is_ours(node)).map(what).collect();
     let message = match left.as_slice() {
@@ -350,7 +350,7 @@ fn answered(found: &Found, known: Option<State>) -> output::Found {
 }
 
 fn paired(registry: &Registry, claimed: &Claimed) -> Result<output::Claimed, Error> {
-    let inner = registry.mesh_address(&claimed.node.binding.fiduciary)?;
+    let inner = registry.mesh_address(&claimed.node.title.warrant.fiduciary)?;
     Ok(output::Claimed {
         resumed: claimed.resumed,
         already: false,
@@ -373,7 +373,8 @@ fn terms(arguments: &TermsArguments, own: &AnchorPublic, anchor: AnchorKind) -> 
         Some(file) => Configure::Bytes(input::configuration(file)?),
         None => Configure::Mesh(MeshTerms { endpoint: arguments.endpoint, ..MeshTerms::default() }),
     };
-    Ok(Terms { fleet: arguments.fleet.clone(), fleet_id: fleet_id(own, &arguments.fleet), set, configuration, anchor })
+    let fleet_id = fleet_id(own, &arguments.fleet);
+    Ok(Terms { fleet: arguments.fleet.clone(), fleet_id, set, configuration, anchor, warrant: None })
 }
 
 /// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.

@@ -52,7 +52,7 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
             // The mesh's daemon writes it too, but not at once.
             registry.store_shown(member.id, record)?;
         }
-        registry.log(outcome.logged(delivery::command_event(&node.binding.fiduciary, operation)))
+        registry.log(outcome.logged(delivery::command_event(&node.title.warrant.fiduciary, operation)))
     })?;
     match outcome {
         Outcome::Done { record, after } => {

@@ -1,10 +1,14 @@
 //! `init`, `anchor`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use clap::Args;
 use crypto::{AnchorPublic, AnchorSecret};
 use wire::anchor::{AnchorFile, AnchorIn};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::common::{Common, key_path, passphrase, print, registry_path};
 use crate::{
@@ -12,6 +16,7 @@ use crate::{
         error::Error,
         files,
         guard::Locked,
+        input,
         key::{self, Cost, KeyFile},
     },
     output,
@@ -45,11 +50,31 @@ pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
     print(common, &output::KeyFile { backup: Some(advice), ..document("key", &path, &public) })
 }
 
-pub fn anchor(common: &Common, out: &Path) -> Result<(), Error> {
+#[derive(Args)]
+pub struct AnchorArguments {
+    /// File to write, usually anchor.bin
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Who must sign for a node's first owners, beside this key, which then only finds nodes: a public key as `init` prints it,
+    /// or its anchor.bin. Name this key's own too if it is to be one of them
+    #[arg(long, value_name = "PUBKEY")]
+    pub authority: Vec<String>,
+    /// How many of them must sign, more than half; the smallest such number if it is not given
+    #[arg(long, value_name = "M", requires = "authority")]
+    pub needed: Option<u8>,
+}
+
+pub fn anchor(common: &Common, arguments: &AnchorArguments) -> Result<(), Error> {
+    let out = arguments.out.as_path();
     let public = KeyFile::load(&key_path(common)?)?.public();
-    let is_anchor =
-        |there: &[u8]| AnchorFile::read_from_bytes(there).is_ok_and(|there| matches!(there.read(), AnchorIn::Some(_)));
-    let write = || files::replace_public(out, "anchor", AnchorFile::new(&public).as_bytes(), is_anchor);
+    let is_anchor = |there: &[u8]| matches!(AnchorFile::read_file(there), AnchorIn::Some(_));
+    let bytes = if arguments.authority.is_empty() {
+        AnchorFile::first(&public).to_vec()
+    } else {
+        let anchor = input::signers(&public, &arguments.authority, arguments.needed)?;
+        AnchorFile::new(&anchor).as_bytes().to_vec()
+    };
+    let write = || files::replace_public(out, "anchor", &bytes, is_anchor);
     match log(common)? {
         Some(registry) => registry.whole(|registry| {
             registry.log(Event::new(Kind::AnchorWritten).bytes(Tag::Key, &public.sign))?;

@@ -26,6 +26,7 @@ use self::{
     command::Operation,
     common::{Common, InFleet, Wait},
     export::peer_name,
+    keys::AnchorArguments,
     mesh::MeshVerb,
     nodes::NodesVerb,
     policy::PolicyVerb,
@@ -73,9 +74,8 @@ pub enum Command {
     },
     /// Write the public anchor for an image
     Anchor {
-        /// File to write, usually anchor.bin
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
+        #[command(flatten)]
+        arguments: AnchorArguments,
     },
     /// List the unclaimed nodes of the segment that are anchored to the key
     Discover {
@@ -199,7 +199,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     }
     match cli.command {
         Command::Init { seed_file } => keys::init(common, seed_file.as_deref()),
-        Command::Anchor { out } => keys::anchor(common, &out),
+        Command::Anchor { arguments } => keys::anchor(common, &arguments),
         Command::Discover { find, wait } => claim::discover(common, &find, Duration::from_secs(wait)).await,
         Command::Claim(arguments) => claim::claim(common, *arguments).await,
         Command::Beacon { find, terms, expected, once } => claim::beacon(common, &find, &terms, &expected, once).await,

@@ -39,7 +39,7 @@ pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
         NodesVerb::Check => check(common),
         NodesVerb::Clear { node } => {
             let registry = open(common)?;
-            registry.clear_doubt(&one(&registry, &node)?.0.binding.fiduciary)?;
+            registry.clear_doubt(&one(&registry, &node)?.0.title.warrant.fiduciary)?;
             show(common, &registry, &node)
         }
     }
@@ -90,7 +90,7 @@ fn named(registry: &Registry, text: &str) -> Result<Vec<(Node, Option<MeshAddres
         return Ok(nodes);
     }
     let Some(digits) = input::beginning(text) else { return Ok(Vec::new()) };
-    let with_place = |node: Node| Ok((registry.mesh_address(&node.binding.fiduciary)?, node));
+    let with_place = |node: Node| Ok((registry.mesh_address(&node.title.warrant.fiduciary)?, node));
     let nodes = registry.nodes_with_print(&digits)?.into_iter().map(with_place);
     nodes.map(|found: Result<_, Error>| found.map(|(inner, node)| (node, inner))).collect()
 }

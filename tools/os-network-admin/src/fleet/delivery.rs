@@ -177,15 +177,15 @@ impl<'a> Job<'a> {
         let node = view.paired(member)?;
         let own = authority.public();
         let is_own = |one: &Authority| one.sign == own.sign && one.dh == own.dh;
-        let place = node.binding.set.places().iter().position(is_own).ok_or_else(|| {
+        let place = node.title.set.places().iter().position(is_own).ok_or_else(|| {
             Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
         })?;
         let claim_key = member.claim_key.unwrap_or_default();
-        let key = command::key(&authority.dh, &claim_key, &node.binding.hash());
+        let key = command::key(&authority.dh, &claim_key, &node.title);
         let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
         // A node that was switched off remembers its counters rounded up: what it says of them may be ahead of every clock.
         let floor = member.telemetry.as_ref().map_or(0, |(record, _)| floor(record, place));
-        let fiduciary = node.binding.fiduciary;
+        let fiduciary = node.title.warrant.fiduciary;
         let counter = registry.whole(|registry| {
             let counter = registry.next_command_counter(member.id, floor)?;
             if let Task::Command(operation) = task {
@@ -291,21 +291,21 @@ pub fn update(
     member: &Member,
     configuration: &[u8],
 ) -> Result<Task, Error> {
-    let binding = view.paired(member)?.binding;
+    let title = view.paired(member)?.title;
     let own = authority.public();
-    let place = binding.set.places().iter().position(|one| one.sign == own.sign).ok_or_else(|| {
+    let place = title.set.places().iter().position(|one| one.sign == own.sign).ok_or_else(|| {
         Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
     })?;
-    if binding.set.needed > 1 {
+    if title.set.needed > 1 {
         return Err(Error::input(format!(
             "an update of {} needs the signatures of {} authorities, and this program makes one",
-            member.who, binding.set.needed
+            member.who, title.set.needed
         )));
     }
     let mut head = UpdateHead::new_zeroed();
-    head.fleet = binding.fleet;
-    head.fiduciary = binding.fiduciary;
-    head.epoch = binding.epoch;
+    head.fleet = title.warrant.fleet;
+    head.fiduciary = title.warrant.fiduciary;
+    head.epoch = title.warrant.epoch;
     head.configuration = configuration_hash(configuration);
     let event = update_event(&head.fiduciary, &head.configuration).ended(Ended::Begun);
     let counter = registry.whole(|registry| {

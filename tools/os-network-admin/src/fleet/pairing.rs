@@ -34,7 +34,7 @@ impl Pairing for Registry {
 
     fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error> {
         let paired = self.nodes()?.into_iter().filter(|node| node.record.is_some());
-        Ok(paired.map(|node| node.binding.fiduciary).find(|fiduciary| named(fiduciary)))
+        Ok(paired.map(|node| node.title.warrant.fiduciary).find(|fiduciary| named(fiduciary)))
     }
 
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(&Made<'_>) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {
@@ -58,7 +58,7 @@ impl Pairing for Registry {
             let counter = registry.next_counter(grant.ahead)?;
             let bytes = bind(&Made { counter, configuration: &configuration, set })?;
             if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
-                registry.store_configuration(member.id, &configuration, head.binding.counter.get())?;
+                registry.store_configuration(member.id, &configuration, head.title.binding.counter.get())?;
             }
             let node = registry.store_pending(&NewNode {
                 grant: &bytes,
@@ -76,7 +76,7 @@ impl Pairing for Registry {
     fn paired(&self, node: &Node, record: &PairingRecord, rivals: u32, mac: Option<Mac>) -> Result<Node, Error> {
         self.whole(|registry| {
             if let Some(mac) = mac {
-                registry.store_mac(&node.binding.fiduciary, &mac)?;
+                registry.store_mac(&node.title.warrant.fiduciary, &mac)?;
             }
             registry.store_paired(node, record, rivals)
         })

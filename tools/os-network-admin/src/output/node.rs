@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
-use wire::{Fingerprint, Hex};
+use wire::{Fingerprint, Hex, title::Title};
 
 use super::{Document, Failure, Life, time};
 use crate::registry::{self, Accepted, AnchorKind, State};
@@ -218,31 +218,31 @@ impl Doubt {
 
 impl Node {
     pub fn new(node: &registry::Node, inner: Option<&registry::MeshAddress>) -> Self {
-        let binding = &node.binding;
+        let Title { binding, warrant, set } = &node.title;
         let said = inner.and_then(|inner| inner.said.as_ref());
         let said = said.map(|(record, heard_ms)| Said { heard_ms: *heard_ms, life: Life::new(record) });
         let doubt = inner.and_then(|inner| Doubt::new(&inner.doubt));
         let inner = inner.map(|inner| MeshAddress { v4: inner.v4, v6: inner.v6, revoked_ms: inner.revoked_ms });
         Self {
-            fingerprint: Fingerprint::of(&binding.fiduciary).to_string(),
+            fingerprint: Fingerprint::of(&warrant.fiduciary).to_string(),
             state: node.state,
             role: (node.state == State::Paired).then_some(Role::Admin),
             acknowledged: node.acknowledged,
-            fiduciary: Hex(&binding.fiduciary).to_string(),
+            fiduciary: Hex(&warrant.fiduciary).to_string(),
             mesh_key: Hex(&binding.mesh_key).to_string(),
-            fleet: Fleet { name: node.fleet.clone(), id: Hex(&binding.fleet).to_string() },
-            epoch: binding.epoch.get(),
+            fleet: Fleet { name: node.fleet.clone(), id: Hex(&warrant.fleet).to_string() },
+            epoch: warrant.epoch.get(),
             counter: binding.counter.get(),
-            needed: binding.set.needed,
-            authorities: (binding.set.places().iter())
+            needed: set.needed,
+            authorities: (set.places().iter())
                 .map(|key| Authority { sign: Hex(&key.sign).to_string(), dh: Hex(&key.dh).to_string() })
                 .collect(),
             configuration: Configuration {
                 length: node.configuration().len(),
-                hash: Hex(&binding.configuration).to_string(),
+                hash: Hex(&warrant.configuration).to_string(),
             },
             binding: Hex(&binding.hash()).to_string(),
-            fork: (binding.fork != [0; 32]).then(|| Hex(&binding.fork).to_string()),
+            fork: (warrant.fork != [0; 32]).then(|| Hex(&warrant.fork).to_string()),
             anchor: node.anchor,
             accepted: node.accepted,
             address: node.address.into(),

@@ -66,20 +66,23 @@ fn gaps(connection: &Connection) -> rusqlite::Result<()> {
 /// Bytes of a fleet's id in schemas 2 to 6: the first of what it is now.
 const SHORT: usize = 16;
 
-/// Schema 7: ids of 32 bytes, of which the second half is not known before the fleet is named again, and zeros until then. What
-/// was granted in the form of before no node of this version has: it is kept, as superseded. How many of these there are.
-pub fn to_long_ids(connection: &Connection) -> rusqlite::Result<usize> {
+/// Schema 7: ids of 32 bytes, of which the second half is not known before the fleet is named again, and zeros until then.
+pub fn to_long_ids(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id FROM fleet")?;
     let ids = statement.query_map([], |row| row.get(0))?;
     for id in ids.collect::<Result<Vec<Vec<u8>>, _>>()? {
-        let long = [&id[..], &[0; SHORT]].concat();
-        rename(connection, &id, &long)?;
+        rename(connection, &id, &[&id[..], &[0; SHORT]].concat())?;
     }
+    Ok(())
+}
+
+/// Schema 8: what was granted in a form of before no node of this version has: it is kept, as superseded. How many there are.
+pub fn supersede_outdated(connection: &Connection) -> rusqlite::Result<usize> {
     let mut outdated = 0;
     let mut statement = connection.prepare("SELECT id, grant_bytes FROM node WHERE state <> 'superseded'")?;
     let grants = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     for (id, grant) in grants.collect::<Result<Vec<(i64, Vec<u8>)>, _>>()? {
-        if parse_grant(&grant).is_none() && is_short(&grant) {
+        if parse_grant(&grant).is_none() && is_outdated(&grant) {
             outdated += 1;
             connection.execute("UPDATE node SET state = 'superseded' WHERE id = ?1", [id])?;
         }
@@ -95,11 +98,13 @@ pub fn outdated(count: usize) -> String {
     )
 }
 
-/// Whether it is a grant with a binding of four places, as before schema 7.
-fn is_short(grant: &[u8]) -> bool {
-    const HEAD: usize = 528;
+/// Whether it is a grant as it was before schema 8.
+fn is_outdated(grant: &[u8]) -> bool {
+    // Of schemas 1 to 6, and 7.
+    const HEADS: [usize; 2] = [528, 1240];
     let length = grant.get(6..8).and_then(|length| length.try_into().ok()).map(u16::from_be_bytes);
-    grant.first() == Some(&kind::GRANT) && length.map(usize::from) == grant.len().checked_sub(HEAD)
+    let fits = |head: usize| length.map(usize::from) == grant.len().checked_sub(head);
+    grant.first() == Some(&kind::GRANT) && length.is_some() && HEADS.into_iter().any(fits)
 }
 
 /// A fleet of which only the first half of the id was known is the one of this id.

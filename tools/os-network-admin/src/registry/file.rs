@@ -152,7 +152,11 @@ impl Registry {
                 schema = 6;
             }
             if schema == 6 {
-                let outdated = carry::to_long_ids(&transaction)?;
+                carry::to_long_ids(&transaction)?;
+                schema = 7;
+            }
+            if schema == 7 {
+                let outdated = carry::supersede_outdated(&transaction)?;
                 if outdated > 0 {
                     say(format_args!("{}", carry::outdated(outdated)));
                 }

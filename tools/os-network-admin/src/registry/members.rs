@@ -249,7 +249,7 @@ fn confirm(connection: &Connection, member: i64, record: &Telemetry, ms: i64) ->
     let unconfirmed = statement.query_row([member], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((node, grant)): Option<(i64, Vec<u8>)> = unconfirmed else { return Ok(false) };
     // It may be of an earlier claim.
-    if parse_grant(&grant).is_none_or(|(head, _)| head.binding.epoch != record.epoch) {
+    if parse_grant(&grant).is_none_or(|(head, _)| head.title.warrant.epoch != record.epoch) {
         return Ok(false);
     }
     let sql = "UPDATE node SET acknowledged = 1, acknowledged_ms = ?2 WHERE id = ?1";

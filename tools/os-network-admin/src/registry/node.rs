@@ -7,11 +7,7 @@ use std::fmt;
 
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
-use wire::{
-    Fingerprint, Ip,
-    binding::{Binding, PairingRecord},
-    claim::parse_grant,
-};
+use wire::{Fingerprint, Ip, binding::PairingRecord, claim::parse_grant, title::Title};
 use zerocopy::FromBytes;
 
 use crate::base::say::plain;
@@ -88,7 +84,7 @@ pub struct Node {
     pub state: State,
     /// Exactly as it was, or will be, sent.
     pub grant: Vec<u8>,
-    pub binding: Binding,
+    pub title: Title,
     pub record: Option<PairingRecord>,
     pub rivals: Option<u32>,
     /// The node's kernel or stack has confirmed the acknowledgement.
@@ -106,7 +102,7 @@ pub struct Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A configuration is nobody's to print.
-        write!(f, "Node({} {})", Fingerprint::of(&self.binding.fiduciary), self.state.word())
+        write!(f, "Node({} {})", Fingerprint::of(&self.title.warrant.fiduciary), self.state.word())
     }
 }
 
@@ -128,7 +124,7 @@ impl Node {
         let (pending_ms, paired_ms) = (row.get("pending_ms")?, row.get("paired_ms")?);
         let acknowledged_ms = row.get("acknowledged_ms")?;
         let whole = || {
-            let binding = parse_grant(&grant)?.0.binding;
+            let title = parse_grant(&grant)?.0.title;
             let record = match record {
                 Some(bytes) => Some(PairingRecord::read_from_bytes(&bytes).ok()?),
                 None => None,
@@ -136,14 +132,14 @@ impl Node {
             let state = State::from_word(&state)?;
             let (anchor, accepted) = (AnchorKind::from_word(&anchor)?, Accepted::from_word(&accepted)?);
             let address = Ip::try_from(address).ok()?;
-            Some((binding, record, state, anchor, accepted, address))
+            Some((title, record, state, anchor, accepted, address))
         };
-        let Some((binding, record, state, anchor, accepted, address)) = whole() else { return Ok(None) };
+        let Some((title, record, state, anchor, accepted, address)) = whole() else { return Ok(None) };
         Ok(Some(Self {
             id,
             state,
             grant,
-            binding,
+            title,
             record,
             rivals,
             acknowledged,

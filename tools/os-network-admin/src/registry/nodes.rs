@@ -39,7 +39,7 @@ impl Registry {
     /// Stores a grant before it is sent. It replaces one that the node has never committed; a pairing that it follows is kept as superseded.
     pub fn store_pending(&self, node: &NewNode<'_>) -> Result<Node, Error> {
         let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;
-        let fiduciary = head.binding.fiduciary;
+        let fiduciary = head.title.warrant.fiduciary;
         let now = self.host.now_ms();
         self.run(|connection| {
             touching(connection, &fiduciary, || {
@@ -66,15 +66,15 @@ impl Registry {
                         print(&fiduciary),
                     ])
                     .map(|_| ())?;
-                let binding = &head.binding;
+                let title = &head.title;
                 let granted = Event::new(Kind::Granted)
                     .node(&fiduciary)
-                    .bytes(Tag::Fleet, &binding.fleet)
+                    .bytes(Tag::Fleet, &title.warrant.fleet)
                     .text(Tag::Name, node.fleet)
-                    .bytes(Tag::Binding, &binding.hash())
-                    .bytes(Tag::Configuration, &binding.configuration)
-                    .number(Tag::Epoch, binding.epoch.get())
-                    .number(Tag::Counter, binding.counter.get())
+                    .bytes(Tag::Binding, &title.binding.hash())
+                    .bytes(Tag::Configuration, &title.warrant.configuration)
+                    .number(Tag::Epoch, title.warrant.epoch.get())
+                    .number(Tag::Counter, title.binding.counter.get())
                     .text(Tag::Anchor, node.anchor.word())
                     .text(Tag::Accepted, node.accepted.word());
                 self.note(connection, granted)
@@ -87,7 +87,7 @@ impl Registry {
     pub fn store_paired(&self, node: &Node, record: &PairingRecord, rivals: u32) -> Result<Node, Error> {
         let mut changed = 0;
         self.run(|connection| {
-            touching(connection, &node.binding.fiduciary, || {
+            touching(connection, &node.title.warrant.fiduciary, || {
                 let sql = "UPDATE node SET state = 'paired', record = ?2, rivals = ?3, paired_ms = ifnull(paired_ms, ?4) \
                            WHERE id = ?1 AND state <> 'superseded'";
                 let mut statement = connection.prepare_cached(sql)?;
@@ -116,12 +116,12 @@ impl Registry {
         if changed != 1 {
             return Err(registry_error(&self.path, "was changed by another process while it claimed the same node"));
         }
-        self.node(&node.binding.fiduciary)?.ok_or_else(|| self.damaged())
+        self.node(&node.title.warrant.fiduciary)?.ok_or_else(|| self.damaged())
     }
 }
 
 fn about(kind: Kind, node: &Node) -> Event {
-    Event::new(kind).node(&node.binding.fiduciary).bytes(Tag::Binding, &node.binding.hash())
+    Event::new(kind).node(&node.title.warrant.fiduciary).bytes(Tag::Binding, &node.title.binding.hash())
 }
 
 /// A node changes: so may the configurations of members that know it.

@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 7;
+pub const SCHEMA: i32 = 8;
 /// The first that has a log.
 pub const LOGGED: i32 = 6;
 

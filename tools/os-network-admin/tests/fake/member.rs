@@ -12,11 +12,12 @@ use os_network_admin::{
 use policy::Configuration;
 use wire::{
     U16, U32, U64,
-    binding::{Binding, configuration_hash},
+    binding::configuration_hash,
     claim::parse_grant,
     command::{self, Command, Operation},
     set::{Authority, AuthoritySet},
     telemetry::{CommandResult, SCHEMA, Telemetry},
+    title::Title,
     update::{self, CHUNK, MAX_UPDATE, parse_chunk},
 };
 use zerocopy::{FromBytes, FromZeros};
@@ -40,6 +41,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
         set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
+        warrant: None,
     };
     let mut grants = Vec::new();
     for at in 0..numbers.len() {
@@ -64,7 +66,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
 pub struct Member {
     seed: Secret,
     command_key: Secret,
-    pub binding: Binding,
+    pub title: Title,
     pub configuration: Vec<u8>,
     pub counter: u32,
     update_counter: u64,
@@ -83,19 +85,19 @@ pub struct Member {
 impl Member {
     pub fn new(number: u8, grant: &[u8]) -> Self {
         let (head, configuration) = parse_grant(grant).unwrap();
-        let binding = head.binding;
+        let title = head.title;
         let node = Node::new(number, admin().public());
-        let command_key = command::key(&node.claim_key, &binding.set.authorities[0].dh, &binding.hash()).unwrap();
+        let command_key = command::key(&node.claim_key, &title.set.authorities[0].dh, &title).unwrap();
         let mut record = Telemetry::new_zeroed();
-        (record.schema, record.phase, record.epoch) = (U16::new(SCHEMA), 5, binding.epoch);
+        (record.schema, record.phase, record.epoch) = (U16::new(SCHEMA), 5, title.warrant.epoch);
         record.node.copy_from_slice(&node.fiduciary()[..8]);
         let mut this = Self {
             seed: node.seed,
             command_key,
-            binding,
+            title,
             configuration: Vec::new(),
             counter: 0,
-            update_counter: binding.counter.get(),
+            update_counter: title.binding.counter.get(),
             staged: vec![0; MAX_UPDATE],
             chunks: Vec::new(),
             short: 0,
@@ -165,10 +167,10 @@ impl Member {
         let bytes = self.staged[..length].to_vec();
         let (head, configuration) = update::parse(&bytes).unwrap();
         assert_eq!(head.short(), short);
-        let good = head.verify(&self.binding.set).is_some()
-            && head.fleet == self.binding.fleet
-            && head.fiduciary == self.binding.fiduciary
-            && head.epoch == self.binding.epoch
+        let good = head.verify(&self.title.set).is_some()
+            && head.fleet == self.title.warrant.fleet
+            && head.fiduciary == self.title.warrant.fiduciary
+            && head.epoch == self.title.warrant.epoch
             && head.counter.get() > self.update_counter
             && head.configuration == configuration_hash(configuration);
         if !good {

@@ -19,9 +19,10 @@ use tokio_tungstenite::{
 };
 use wire::{
     Ip, Mac, U32, U64,
-    binding::{Binding, ForkRecord, Identity, PairingRecord},
+    binding::{ForkRecord, Identity, PairingRecord},
     claim::{Acknowledgement, IdentityMessage, PairingMessage, kind, parse_grant, prologue},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_mac_key, open_target},
+    title::Title,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -79,7 +80,7 @@ pub struct Node {
     pub anchor: AnchorPublic,
     pub forked: bool,
     pub epoch: u64,
-    pub committed: Option<(Binding, PairingRecord)>,
+    pub committed: Option<(Title, PairingRecord)>,
     pub acknowledged: bool,
     pub rivals: u32,
     /// Who finds and opens must be signed as coming from.
@@ -216,9 +217,9 @@ impl Node {
             identity.fork = fork;
             identity.forked = (fault != Fault::ForkOutOfPlace).into();
         }
-        if let Some((binding, _)) = &self.committed {
-            identity.nonce = binding.nonce;
-            identity.epoch = binding.epoch;
+        if let Some((title, _)) = &self.committed {
+            identity.nonce = title.binding.nonce;
+            identity.epoch = title.warrant.epoch;
             identity.committed = 1;
         }
         identity.committed |= u8::from(fault == Fault::Committed);
@@ -231,20 +232,20 @@ impl Node {
     /// As the keystore does it.
     fn commit(&mut self, grant: &[u8]) -> Option<PairingRecord> {
         let (head, configuration) = parse_grant(grant)?;
-        let binding = head.binding;
-        binding.verify(&self.anchor)?;
+        let title = head.title;
+        title.verify(&wire::anchor::Anchor::alone(&self.anchor))?;
         if let Some((committed, record)) = &self.committed {
-            return (*committed == binding).then_some(*record);
+            return (*committed == title).then_some(*record);
         }
-        assert_eq!((binding.fiduciary, binding.nonce), (self.fiduciary(), self.claim_nonce));
-        assert_eq!(binding.epoch.get(), self.epoch + 1);
-        assert_eq!(binding.configuration, wire::binding::configuration_hash(configuration));
+        assert_eq!((title.warrant.fiduciary, title.binding.nonce), (self.fiduciary(), self.claim_nonce));
+        assert_eq!(title.warrant.epoch.get(), self.epoch + 1);
+        assert_eq!(title.warrant.configuration, wire::binding::configuration_hash(configuration));
         let claim_key = crypto::dh_public(&self.claim_key);
         let mesh_key = crypto::dh_public(&mesh_secret(self.address[15]));
         let fork = ForkRecord::sign(&self.seed, self.fiduciary(), claim_key, mesh_key, self.address);
-        assert_eq!(binding.fork, ForkRecord::hash(self.forked.then_some(&fork)));
-        let record = PairingRecord::sign(&self.seed, &binding);
-        self.committed = Some((binding, record));
+        assert_eq!(title.warrant.fork, ForkRecord::hash(self.forked.then_some(&fork)));
+        let record = PairingRecord::sign(&self.seed, &title);
+        self.committed = Some((title, record));
         Some(record)
     }
 }
@@ -324,10 +325,11 @@ pub async fn serve<S: Stream>(stream: S, node: Arc<Mutex<Node>>) -> Option<()> {
     at(fault, step::COMMITTED).await?;
     let record = match fault {
         Fault::WrongPairing => {
-            let binding = parse_grant(&grant)?.0.binding;
-            PairingRecord::sign(&node.lock().unwrap().seed, &Binding { epoch: U64::new(99), ..binding })
+            let mut title = parse_grant(&grant)?.0.title;
+            title.warrant.epoch = U64::new(99);
+            PairingRecord::sign(&node.lock().unwrap().seed, &title)
         }
-        Fault::ForgedPairing => PairingRecord::sign(&Secret::new([77; 32]), &parse_grant(&grant)?.0.binding),
+        Fault::ForgedPairing => PairingRecord::sign(&Secret::new([77; 32]), &parse_grant(&grant)?.0.title),
         _ => record,
     };
     let rivals = U32::new(node.lock().unwrap().rivals);

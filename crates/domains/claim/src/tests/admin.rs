@@ -6,9 +6,10 @@ use crypto::Secret;
 use smoltcp::iface::SocketHandle;
 use wire::{
     U16, U64,
-    binding::{Binding, ForkRecord, Identity, configuration_hash},
+    binding::{ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, IdentityMessage, PairingMessage, kind, prologue},
     set::{Authority, AuthoritySet},
+    title::Title,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -77,7 +78,7 @@ pub struct Admin {
     pub transport: Option<snow::TransportState>,
     pub identity: Option<Identity>,
     pub configuration: Vec<u8>,
-    pub binding: Option<Binding>,
+    pub title: Option<Title>,
     pub pairing: Option<PairingMessage>,
     handshake_hash: Vec<u8>,
 }
@@ -120,7 +121,7 @@ impl Admin {
             transport: None,
             identity: None,
             configuration: b"mesh: 10.8.0.2".to_vec(),
-            binding: None,
+            title: None,
             pairing: None,
             handshake_hash: Vec::new(),
         }
@@ -149,20 +150,20 @@ impl Admin {
 
     pub fn grant(&mut self, world: &World) -> Vec<u8> {
         let identity = self.identity.unwrap();
-        let mut binding = Binding::new_zeroed();
-        binding.fiduciary = identity.fiduciary;
-        binding.nonce = identity.nonce;
-        binding.mesh_key = identity.mesh_key;
-        binding.fork = ForkRecord::hash(identity.fork());
-        binding.fleet = [9; 32];
-        binding.epoch = U64::new(identity.epoch.get() + 1 - u64::from(identity.committed));
-        binding.counter = U64::new(1);
-        binding.configuration = configuration_hash(&self.configuration);
-        binding.set = AuthoritySet::alone(Authority::signer(&world.anchor.public()));
-        let binding = self.binding.unwrap_or(binding).sign(&world.anchor);
-        self.binding = Some(binding);
+        let mut title = Title::new_zeroed();
+        title.warrant.fiduciary = identity.fiduciary;
+        title.binding.nonce = identity.nonce;
+        title.binding.mesh_key = identity.mesh_key;
+        title.warrant.fork = ForkRecord::hash(identity.fork());
+        title.warrant.fleet = [9; 32];
+        title.warrant.epoch = U64::new(identity.epoch.get() + 1 - u64::from(identity.committed));
+        title.binding.counter = U64::new(1);
+        title.warrant.configuration = configuration_hash(&self.configuration);
+        title.set = AuthoritySet::alone(Authority::signer(&world.anchor.public()));
+        let title = self.title.unwrap_or(title).sign(&world.anchor);
+        self.title = Some(title);
         let configuration = U16::new(self.configuration.len() as u16);
-        let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration, binding };
+        let head = GrantHead { kind: kind::GRANT, zero: [0; 5], configuration, title };
         [head.as_bytes(), &self.configuration].concat()
     }
 
@@ -217,7 +218,7 @@ impl Admin {
                 let text = self.open(pairing);
                 let message = PairingMessage::read_from_bytes(&text).unwrap();
                 assert_eq!(message.kind, kind::PAIRING);
-                message.record.verify(&self.binding.unwrap()).unwrap();
+                message.record.verify(&self.title.unwrap()).unwrap();
                 self.pairing = Some(message);
             }
             Message::Head | Message::Acknowledgement => panic!("not a message with an answer"),

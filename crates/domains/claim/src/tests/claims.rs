@@ -84,8 +84,10 @@ fn a_cut_claim_is_resumed_with_the_same_binding_and_no_other() {
     let mut other = Admin::connect(&mut world);
     other.say_until(&mut world, Message::Grant);
     let identity = other.identity.unwrap();
-    assert_eq!((identity.committed, identity.nonce), (1, first.binding.unwrap().nonce));
-    other.binding = Some(wire::binding::Binding { fleet: [8; 32], ..first.binding.unwrap() });
+    assert_eq!((identity.committed, identity.nonce), (1, first.title.unwrap().binding.nonce));
+    let mut title = first.title.unwrap();
+    title.warrant.fleet = [8; 32];
+    other.title = Some(title);
     let payload = other.payload(&world, Message::Grant);
     other.send(&mut world, Message::Grant, &payload);
     assert_eq!(world.ended(), Some(calls::lifecycle::Closed::Rejected));
@@ -94,7 +96,7 @@ fn a_cut_claim_is_resumed_with_the_same_binding_and_no_other() {
     world.peer.vanish_all();
     world.reopen();
     let mut again = Admin::connect(&mut world);
-    again.binding = first.binding;
+    again.title = first.title;
     MESSAGES.into_iter().for_each(|message| again.say(&mut world, message));
     assert!(again.pairing.unwrap().record == first.pairing.unwrap().record);
     assert!(world.keystore.owned);
@@ -194,7 +196,7 @@ fn a_domain_that_dies_at_any_message_leaves_a_node_that_can_be_claimed() {
             }
             // The token of the open gate is as good as before.
             let mut again = Admin::connect(&mut world);
-            again.binding = first.binding.filter(|_| world.keystore.bound.is_some());
+            again.title = first.title.filter(|_| world.keystore.bound.is_some());
             MESSAGES.into_iter().for_each(|message| again.say(&mut world, message));
             assert!(world.keystore.owned);
         }

@@ -165,7 +165,7 @@ fn an_acknowledgement_is_exact_or_it_is_none() {
         world.peer.vanish_all();
         world.reopen();
         let mut admin = Admin::connect(&mut world);
-        admin.binding = first.binding;
+        admin.title = first.title;
         admin.say_until(&mut world, Message::Acknowledgement);
         let mut payload = admin.seal(text);
         // The right text, but a bit of its seal.
@@ -180,7 +180,7 @@ fn an_acknowledgement_is_exact_or_it_is_none() {
     world.peer.vanish_all();
     world.reopen();
     let mut again = Admin::connect(&mut world);
-    again.binding = first.binding;
+    again.title = first.title;
     MESSAGES.into_iter().for_each(|message| again.say(&mut world, message));
     assert_eq!(world.told().last(), Some(&Told::Acknowledged));
 }
@@ -268,7 +268,7 @@ fn a_grant_is_for_this_node_now_with_this_configuration() {
         // Refused by the keystore: a broken signature, another node, another nonce, another epoch.
         |admin, world| {
             let mut text = admin.grant(world);
-            GrantHead::mut_from_prefix(&mut text).unwrap().0.binding.signature[0] ^= 1;
+            GrantHead::mut_from_prefix(&mut text).unwrap().0.title.binding.signature[0] ^= 1;
             text
         },
         |admin, world| {
@@ -329,7 +329,7 @@ fn a_peer_that_closes_or_resets_ends_the_claim_and_one_that_vanishes_has_its_tim
             world.peer.vanish_all();
             world.reopen();
             let mut again = Admin::connect(&mut world);
-            again.binding = admin.binding.filter(|_| world.keystore.bound.is_some());
+            again.title = admin.title.filter(|_| world.keystore.bound.is_some());
             MESSAGES.into_iter().for_each(|message| again.say(&mut world, message));
             assert!(world.keystore.owned);
         }
@@ -377,7 +377,7 @@ fn a_gate_opened_anew_ends_everything_of_the_old_one() {
         assert_eq!(world.told(), []);
         world.peer.vanish(old.handle);
         let mut new = Admin::connect(&mut world);
-        new.binding = old.binding.filter(|_| bound);
+        new.title = old.title.filter(|_| bound);
         MESSAGES.into_iter().for_each(|message| new.say(&mut world, message));
         assert!(world.keystore.owned);
     }

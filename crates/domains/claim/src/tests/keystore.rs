@@ -8,7 +8,8 @@ use crypto::{AnchorPublic, AnchorSecret, Secret, noise::Symmetric};
 use shm::mailbox::{Operation, Server};
 use wire::{
     Hash, Key, U64,
-    binding::{Binding, ForkRecord, Identity, PairingRecord},
+    binding::{ForkRecord, Identity, PairingRecord},
+    title::Title,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -31,7 +32,7 @@ pub struct Keystore {
     pub anchor: AnchorPublic,
     /// The live claim nonce.
     nonce: Option<[u8; 32]>,
-    pub bound: Option<(Binding, PairingRecord)>,
+    pub bound: Option<(Title, PairingRecord)>,
     pub owned: bool,
     pub trouble: Option<(u32, Trouble)>,
     /// Every call taken.
@@ -136,10 +137,10 @@ impl Keystore {
         identity.mesh_key = [0xb; 32];
         identity.fork = self.fork();
         identity.forked = 1;
-        if let Some((binding, _)) = &self.bound {
+        if let Some((title, _)) = &self.bound {
             identity.committed = 1;
-            identity.nonce = binding.nonce;
-            identity.epoch = binding.epoch;
+            identity.nonce = title.binding.nonce;
+            identity.epoch = title.warrant.epoch;
         } else {
             identity.nonce = self.random();
             self.nonce = Some(identity.nonce);
@@ -147,38 +148,38 @@ impl Keystore {
         identity.sign(&self.fiduciary, &handshake)
     }
 
-    fn commit(&mut self, binding: Binding) -> Result<PairingRecord, Refusal> {
-        if let (Some((_, record)), checked) = (self.bound, self.check(&binding)) {
+    fn commit(&mut self, title: Title) -> Result<PairingRecord, Refusal> {
+        if let (Some((_, record)), checked) = (self.bound, self.check(&title)) {
             return checked.map(|()| record);
         }
-        let checked = self.check(&binding);
+        let checked = self.check(&title);
         // One nonce, one attempt.
-        self.nonce.take_if(|live| *live == binding.nonce);
+        self.nonce.take_if(|live| *live == title.binding.nonce);
         checked?;
-        let record = PairingRecord::sign(&self.fiduciary, &binding);
-        self.bound = Some((binding, record));
+        let record = PairingRecord::sign(&self.fiduciary, &title);
+        self.bound = Some((title, record));
         Ok(record)
     }
 
     /// What lifecycle asks.
-    pub fn check(&self, binding: &Binding) -> Result<(), Refusal> {
+    pub fn check(&self, title: &Title) -> Result<(), Refusal> {
         if self.owned {
             return Err(Refusal::Taken);
         }
         if let Some((bound, _)) = &self.bound {
-            return if bound.as_bytes() == binding.as_bytes() { Ok(()) } else { Err(Refusal::Taken) };
+            return if bound.as_bytes() == title.as_bytes() { Ok(()) } else { Err(Refusal::Taken) };
         }
-        self.nonce.filter(|live| *live == binding.nonce).ok_or(Refusal::Nonce)?;
-        let mine = binding.fiduciary == self.public()
-            && binding.mesh_key == [0xb; 32]
-            && binding.fork == ForkRecord::hash(Some(&self.fork()));
+        self.nonce.filter(|live| *live == title.binding.nonce).ok_or(Refusal::Nonce)?;
+        let mine = title.warrant.fiduciary == self.public()
+            && title.binding.mesh_key == [0xb; 32]
+            && [[0; 32], ForkRecord::hash(Some(&self.fork()))].contains(&title.warrant.fork);
         if !mine {
             return Err(Refusal::NotMine);
         }
-        if binding.epoch != U64::new(1) || binding.counter == U64::new(0) {
+        if title.warrant.epoch != U64::new(1) || title.binding.counter == U64::new(0) {
             return Err(Refusal::Stale);
         }
-        binding.verify(&self.anchor).map(drop).ok_or(Refusal::Forged)
+        title.verify(&wire::anchor::Anchor::alone(&self.anchor)).map(drop).ok_or(Refusal::Forged)
     }
 
     fn acknowledge(&mut self, hash: Hash) -> Result<(), Refusal> {

@@ -13,10 +13,7 @@ use shm::{
     Micros, cell,
     mailbox::{Incoming, Operation, Server},
 };
-use wire::{
-    Hash, Phase,
-    binding::{Binding, configuration_hash},
-};
+use wire::{Hash, Phase, binding::configuration_hash, title::Title};
 
 /// What claim told lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl Lifecycle {
         now: Micros,
         call: &Incoming<MAX_REQUEST>,
         status: Status,
-        check: impl FnOnce(&Binding) -> Result<(), KeystoreRefusal>,
+        check: impl FnOnce(&Title) -> Result<(), KeystoreRefusal>,
     ) {
         let told = if let Some(gate) = call.parse::<Started>() {
             self.start(gate, now)
@@ -114,18 +111,18 @@ impl Lifecycle {
         &mut self,
         stage: &StageRequest,
         status: Status,
-        check: impl FnOnce(&Binding) -> Result<(), KeystoreRefusal>,
+        check: impl FnOnce(&Title) -> Result<(), KeystoreRefusal>,
     ) -> Result<Told, Refusal> {
         self.check(stage.gate)?;
         let length = usize::try_from(stage.length).unwrap_or(usize::MAX);
         let configuration = stage.configuration.get(..length).ok_or(Refusal::Configuration)?;
         let (owner, committed) = self.status;
-        let hash = stage.binding.configuration;
+        let hash = stage.title.warrant.configuration;
         let good = configuration_hash(configuration) == hash;
         if !good || (owner != Ownership::Unclaimed && committed != hash) {
             return Err(Refusal::Configuration);
         }
-        if let Err(refusal) = check(&stage.binding) {
+        if let Err(refusal) = check(&stage.title) {
             self.learn(status);
             return Err(match refusal {
                 KeystoreRefusal::NotReady | KeystoreRefusal::Store => Refusal::Store,

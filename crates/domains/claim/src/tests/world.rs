@@ -320,8 +320,8 @@ impl World {
                     (Some(_), false) => Ownership::Committed,
                     (Some(_), true) => Ownership::Claimed,
                 };
-                let configuration = bound.map_or([0; 32], |(binding, _)| binding.configuration);
-                lifecycle.answer(self.now, &call, (owner, configuration), |binding| self.keystore.check(binding));
+                let configuration = bound.map_or([0; 32], |(title, _)| title.warrant.configuration);
+                lifecycle.answer(self.now, &call, (owner, configuration), |title| self.keystore.check(title));
             }
         }
         lifecycle.server.take_signal()

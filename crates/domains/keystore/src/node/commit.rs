@@ -124,7 +124,7 @@ impl Node {
         self.owner = self.next;
         self.doubtful = false;
         if bound {
-            self.command_keys = CommandKeys::new(&self.owner.binding, &self.keys);
+            self.command_keys = CommandKeys::new(&self.owner.title, &self.keys);
         }
         if self.owner.claimed() {
             (self.anchor, self.nonce) = (None, None);

@@ -266,7 +266,7 @@ fn each_boot_is_counted_by_one_write_and_knows_whether_it_was_the_first() {
 fn a_damaged_anchor_leaves_the_node_blind() {
     let mut damaged = Board::anchored();
     damaged.image.sign[0] ^= 1;
-    let mut small_order = AnchorFile::new(&crypto::AnchorPublic { sign: [7; 32], dh: [0; 32] });
+    let mut small_order = AnchorFile::new(&Anchor::alone(&crypto::AnchorPublic { sign: [7; 32], dh: [0; 32] }));
     let small_order = Board { image: core::mem::replace(&mut small_order, AnchorFile::new_zeroed()), ..damaged };
     for board in [damaged, small_order] {
         let mut rig = Rig::boot(board, Disk::default());
@@ -319,8 +319,8 @@ fn a_ticket_is_shown_once_a_boot_while_unclaimed() {
         rig.step();
     }
     // Committed but not acknowledged, it is not shown again, but stays the anchor.
-    let binding = bind(&rig.identify().unwrap(), &anchor, 1);
-    let record = rig.commit(&binding).unwrap();
+    let title = bind(&rig.identify().unwrap(), &anchor, 1);
+    let record = rig.commit(&title).unwrap();
     rig.power_cycle();
     assert!(rig.shown_ticket().is_none());
     assert_eq!((rig.status().ticket_waiting, rig.status().anchor), (0, AnchorKind::Ticket as u8));
@@ -358,8 +358,8 @@ fn the_acknowledgement_erases_the_ticket_even_over_a_power_cut() {
     // The acknowledgement, the identity without the ticket, and without what was to be purged: before and after each.
     for (writes, fault) in [0, 1, 2].into_iter().flat_map(|write| [(write, Fault::Cut), (write, Fault::LateCut)]) {
         let mut rig = Rig::new(Board::ticket());
-        let binding = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
-        let record = rig.commit(&binding).unwrap();
+        let title = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
+        let record = rig.commit(&title).unwrap();
         let before = rig.disk.writes();
         rig.claim.call::<Acknowledge>(&record.hash(), 0, Patience::ENDLESS);
         rig.run_to_write(before + writes);

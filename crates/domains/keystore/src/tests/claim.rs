@@ -42,15 +42,12 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (7, size_of::<OpenBlockRequest>()),
             (8, 0),
             (9, size_of::<UpdateHead>()),
-            (10, size_of::<Binding>()),
+            (10, size_of::<Title>()),
         ],
         Channel::Lifecycle,
     ),
     (&[(16, size_of::<Find>()), (17, 0), (18, size_of::<Open>()), (19, 0)], Channel::Beacon),
-    (
-        &[(32, size_of::<Initiation>()), (33, 0), (34, 32), (35, size_of::<Binding>()), (36, 32), (37, 0)],
-        Channel::Claim,
-    ),
+    (&[(32, size_of::<Initiation>()), (33, 0), (34, 32), (35, size_of::<Title>()), (36, 32), (37, 0)], Channel::Claim),
     (
         &[
             (48, 0),
@@ -132,8 +129,8 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     ]
     .concat();
     assert_eq!(refusals(&mut rig), ready);
-    let binding = bind(&rig.identify().unwrap(), &admin(), 1);
-    let record = rig.commit(&binding).unwrap();
+    let title = bind(&rig.identify().unwrap(), &admin(), 1);
+    let record = rig.commit(&title).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
     let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN];
@@ -202,22 +199,22 @@ fn a_find_counts_once_and_its_counter_is_stored_first() {
 #[test]
 fn a_request_that_is_being_committed_leaves_the_others_where_they_are() {
     let mut rig = Rig::new(Board::anchored());
-    let binding = bind(&rig.identify().unwrap(), &admin(), 9);
+    let title = bind(&rig.identify().unwrap(), &admin(), 9);
     rig.disk.set_busy(true);
     let writes = rig.disk.writes();
     rig.lifecycle.call::<Fork>(&(), 0, Patience::ENDLESS);
     rig.run();
     rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 5, SENDER.0, SENDER.1), 0, Patience::ENDLESS);
-    rig.claim.call::<Commit>(&binding, 0, Patience::ENDLESS);
+    rig.claim.call::<Commit>(&title, 0, Patience::ENDLESS);
     rig.run();
     assert_eq!(rig.disk.writes(), writes);
     rig.disk.set_busy(false);
     rig.run();
-    assert_eq!(rig.disk.writes(), writes + 2);
+    assert_eq!(rig.disk.writes(), writes + 3);
     assert_eq!(rig.outcome::<Fork>(Channel::Lifecycle), Some(Ok(())));
     assert!(rig.outcome::<CheckFind>(Channel::Beacon).unwrap().is_ok());
-    // The fork came first: the binding knows nothing of it.
-    assert_eq!(rig.outcome::<Commit>(Channel::Claim), Some(Err(Refusal::NotMine)));
+    // The fork came first: the warrant need not know of it.
+    assert!(rig.outcome::<Commit>(Channel::Claim).unwrap().is_ok());
     // A caller that has given up gets nothing of the old call, and the next one is taken.
     rig.disk.set_busy(true);
     rig.beacon.call::<CheckFind>(&Find::sign(&admin(), 6, SENDER.0, SENDER.1), 0, Patience::ENDLESS);
@@ -408,31 +405,31 @@ fn a_binding_is_refused_for_each_thing_that_is_wrong_with_it() {
         if forked {
             rig.fork().unwrap();
         }
-        type Change = fn(&mut Binding);
+        type Change = fn(&mut Title);
         let changes: [(Refusal, Change); 12] = [
-            (Refusal::Nonce, |b| b.nonce[0] ^= 1),
-            (Refusal::Nonce, |b| b.nonce = [0; 32]),
-            (Refusal::NotMine, |b| b.fiduciary[0] ^= 1),
-            (Refusal::NotMine, |b| b.mesh_key[31] ^= 1),
-            (Refusal::NotMine, |b| b.fork[0] ^= 1),
-            (Refusal::Stale, |b| b.epoch = U64::new(0)),
-            (Refusal::Stale, |b| b.epoch = U64::new(2)),
-            (Refusal::Stale, |b| b.epoch = U64::new(u64::MAX)),
-            (Refusal::Stale, |b| b.counter = U64::new(0)),
-            (Refusal::Forged, |b| b.set.needed = 0),
-            (Refusal::Forged, |b| b.set.count = 9),
-            (Refusal::Forged, |b| b.set.zero[0] = 1),
+            (Refusal::Nonce, |t| t.binding.nonce[0] ^= 1),
+            (Refusal::Nonce, |t| t.binding.nonce = [0; 32]),
+            (Refusal::NotMine, |t| t.warrant.fiduciary[0] ^= 1),
+            (Refusal::NotMine, |t| t.binding.mesh_key[31] ^= 1),
+            (Refusal::NotMine, |t| t.warrant.fork[0] ^= 1),
+            (Refusal::Stale, |t| t.warrant.epoch = U64::new(0)),
+            (Refusal::Stale, |t| t.warrant.epoch = U64::new(2)),
+            (Refusal::Stale, |t| t.warrant.epoch = U64::new(u64::MAX)),
+            (Refusal::Stale, |t| t.binding.counter = U64::new(0)),
+            (Refusal::Forged, |t| t.set.needed = 0),
+            (Refusal::Forged, |t| t.set.count = 9),
+            (Refusal::Forged, |t| t.set.zero[0] = 1),
         ];
         let writes = rig.disk.writes();
         for (refusal, change) in changes {
-            let mut binding = unsigned(&rig.identify().unwrap(), 11);
-            change(&mut binding);
-            assert_eq!(rig.commit(&binding.sign(&admin())).err(), Some(refusal));
+            let mut title = unsigned(&rig.identify().unwrap(), 11);
+            change(&mut title);
+            assert_eq!(rig.commit(&title.sign(&admin())).err(), Some(refusal));
         }
         let signed = bind(&rig.identify().unwrap(), &stranger(), 11);
         assert_eq!(rig.commit(&signed).err(), Some(Refusal::Forged));
         let mut altered = bind(&rig.identify().unwrap(), &admin(), 11);
-        altered.configuration[0] ^= 1;
+        altered.warrant.configuration[0] ^= 1;
         assert_eq!(rig.commit(&altered).err(), Some(Refusal::Forged));
         let status = rig.status();
         assert_eq!((status.ownership, status.epoch, rig.disk.writes()), (Ownership::Unclaimed as u8, 0, writes));
@@ -443,7 +440,9 @@ fn a_binding_is_refused_for_each_thing_that_is_wrong_with_it() {
 #[test]
 fn a_nonce_is_good_for_one_attempt_while_its_gate_is_open() {
     let mut rig = Rig::new(Board::anchored());
-    let never = Binding { nonce: [0; 32], ..unsigned(&rig.identify().unwrap(), 1) }.sign(&admin());
+    let mut never = unsigned(&rig.identify().unwrap(), 1);
+    never.binding.nonce = [0; 32];
+    let never = never.sign(&admin());
     // Drawn anew: the one before is void.
     let (first, second) = (rig.identify().unwrap(), rig.identify().unwrap());
     assert_ne!(first.nonce, second.nonce);
@@ -464,38 +463,41 @@ fn a_nonce_is_good_for_one_attempt_while_its_gate_is_open() {
 }
 
 /// A committed node: its binding and its record.
-fn committed(board: Board, anchor: &AnchorSecret) -> (Rig, Binding, PairingRecord) {
+fn committed(board: Board, anchor: &AnchorSecret) -> (Rig, Title, PairingRecord) {
     let mut rig = Rig::new(board);
     rig.fork().unwrap();
     rig.find(3).ok();
-    let binding = bind(&rig.identify().unwrap(), anchor, 20);
-    let record = rig.commit(&binding).unwrap();
-    (rig, binding, record)
+    let title = bind(&rig.identify().unwrap(), anchor, 20);
+    let record = rig.commit(&title).unwrap();
+    (rig, title, record)
 }
 
 #[test]
 fn a_committed_node_goes_on_with_its_owner_and_no_other() {
-    let (mut rig, binding, record) = committed(Board::anchored(), &admin());
+    let (mut rig, title, record) = committed(Board::anchored(), &admin());
     assert!(rig.lifecycle.nudged());
-    assert!(record.verify(&binding).is_some());
+    assert!(record.verify(&title).is_some());
     for _ in 0..2 {
         let status = rig.status();
-        assert_eq!((status.ownership, status.epoch, status.fleet), (Ownership::Committed as u8, 1, binding.fleet));
+        assert_eq!(
+            (status.ownership, status.epoch, status.fleet),
+            (Ownership::Committed as u8, 1, title.warrant.fleet)
+        );
         assert_eq!(status.configuration, CONFIGURATION);
         // The identity repeats nonce and epoch, and is signed for each session.
         let identity = rig.identify().unwrap();
         assert!(identity.verify(&[7; 32]).is_some());
-        assert_eq!((identity.committed, identity.nonce, identity.epoch.get()), (1, binding.nonce, 1));
+        assert_eq!((identity.committed, identity.nonce, identity.epoch.get()), (1, title.binding.nonce, 1));
         assert_eq!(rig.hello(&admin()).committed, 1);
         // The same bytes bring the same record; whatever else is signed is refused.
-        assert_eq!(rig.commit(&binding), Ok(record));
+        assert_eq!(rig.commit(&title), Ok(record));
         let mut others = vec![bind(&identity, &admin(), 21), bind(&identity, &stranger(), 21)];
-        for at in (0..size_of::<Binding>()).step_by(5) {
-            let mut altered = binding;
+        for at in (0..size_of::<Title>()).step_by(5) {
+            let mut altered = title;
             altered.as_mut_bytes()[at] ^= 1;
             others.push(altered);
             let signed = altered.sign(&admin());
-            others.extend((signed != binding).then_some(signed));
+            others.extend((signed != title).then_some(signed));
         }
         let writes = rig.disk.writes();
         for other in others {
@@ -506,11 +508,11 @@ fn a_committed_node_goes_on_with_its_owner_and_no_other() {
         // Finds have a counter of their own, which nobody else raises.
         let later = 1 + rig.whole_status().boots * (1 << 17);
         rig.find(later).unwrap();
-        assert_eq!(rig.commit(&binding), Ok(record));
+        assert_eq!(rig.commit(&title), Ok(record));
         rig.power_cycle();
     }
     // Its anchor is the one that it is bound to, whatever the image says now.
-    rig.board.image = AnchorFile::new(&stranger().public());
+    rig.board.image = AnchorFile::new(&Anchor::alone(&stranger().public()));
     rig.power_cycle();
     assert_eq!(rig.hello(&admin()).committed, 1);
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
@@ -519,14 +521,14 @@ fn a_committed_node_goes_on_with_its_owner_and_no_other() {
 #[test]
 fn a_lost_reply_is_asked_for_again() {
     let mut rig = Rig::new(Board::anchored());
-    let binding = bind(&rig.identify().unwrap(), &admin(), 1);
-    rig.claim.call::<Commit>(&binding, 0, Patience::ENDLESS);
+    let title = bind(&rig.identify().unwrap(), &admin(), 1);
+    rig.claim.call::<Commit>(&title, 0, Patience::ENDLESS);
     rig.run();
     rig.claim.abandon();
     // As claim does after its restart.
     let (request, reply) = rig.mailboxes[2];
     rig.claim = Client::new(ReadWrite::new(request), ReadOnly::new(reply)).unwrap();
-    assert!(rig.commit(&binding).unwrap().verify(&binding).is_some());
+    assert!(rig.commit(&title).unwrap().verify(&title).is_some());
 }
 
 #[test]
@@ -534,12 +536,12 @@ fn a_binding_that_cannot_be_stored_leaves_no_owner() {
     for _ in 0..2 {
         let mut rig = Rig::new(Board::anchored());
         let before = rig.status();
-        let binding = bind(&rig.identify().unwrap(), &admin(), 5);
+        let title = bind(&rig.identify().unwrap(), &admin(), 5);
         rig.disk.fail(Fault::Refused);
-        assert_eq!(rig.commit(&binding).err(), Some(Refusal::Store));
+        assert_eq!(rig.commit(&title).err(), Some(Refusal::Store));
         assert_eq!(rig.status(), before);
         // The claim is tried again, by a rival as well.
-        assert_eq!(rig.commit(&binding).err(), Some(Refusal::Nonce));
+        assert_eq!(rig.commit(&title).err(), Some(Refusal::Nonce));
         rig.claim_with(&admin(), 5);
         rig.power_cycle();
         assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
@@ -553,7 +555,7 @@ fn an_acknowledgement_is_of_this_record_and_final() {
     {
         let mut rig = Rig::new(board);
         assert_eq!(rig.acknowledge(&[0; 32]), Err(Refusal::NotMine));
-        let (mut rig, binding, record) = committed(board, &anchor);
+        let (mut rig, title, record) = committed(board, &anchor);
         assert_eq!(rig.acknowledge(&[0; 32]), Err(Refusal::Forged));
         let other = PairingRecord { epoch: U64::new(2), ..record };
         assert_eq!(rig.acknowledge(&other.hash()), Err(Refusal::Forged));
@@ -566,7 +568,7 @@ fn an_acknowledgement_is_of_this_record_and_final() {
         for _ in 0..2 {
             assert_eq!(rig.status().ownership, Ownership::Claimed as u8);
             assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
-            assert_eq!(rig.commit(&binding).err(), Some(Refusal::Taken));
+            assert_eq!(rig.commit(&title).err(), Some(Refusal::Taken));
             assert_eq!(rig.identify().err(), Some(Refusal::Taken));
             assert_eq!(rig.find(99), Err(Refusal::Taken));
             rig.power_cycle();

@@ -6,40 +6,41 @@ use wire::command;
 use super::{disk::Fault, mesh::owned, *};
 
 /// The key of an authority's commands, as the authority has it.
-pub fn key_of(authority: &AnchorSecret, binding: &Binding, rig: &Rig) -> Secret {
-    command::key(&authority.dh, &Keys::derive(&rig.root).public.claim, &binding.hash()).unwrap()
+pub fn key_of(authority: &AnchorSecret, title: &Title, rig: &Rig) -> Secret {
+    command::key(&authority.dh, &Keys::derive(&rig.root).public.claim, title).unwrap()
 }
 
 /// An update for a node, without its signatures.
-pub fn head(binding: &Binding, counter: u64, configuration: u8) -> UpdateHead {
+pub fn head(title: &Title, counter: u64, configuration: u8) -> UpdateHead {
     let mut head = UpdateHead::new_zeroed();
-    (head.fleet, head.fiduciary, head.epoch) = (binding.fleet, binding.fiduciary, binding.epoch);
+    (head.fleet, head.fiduciary, head.epoch) = (title.warrant.fleet, title.warrant.fiduciary, title.warrant.epoch);
     head.counter = U64::new(counter);
     head.configuration = [configuration; 32];
     head
 }
 
-fn signed(binding: &Binding, counter: u64, configuration: u8) -> UpdateHead {
-    head(binding, counter, configuration).sign(&authority(), 0)
+fn signed(title: &Title, counter: u64, configuration: u8) -> UpdateHead {
+    head(title, counter, configuration).sign(&authority(), 0)
 }
 
 /// A node that is bound to three authorities of which so many sign.
-fn of_three(needed: u8) -> (Rig, Binding, [AnchorSecret; 3]) {
+fn of_three(needed: u8) -> (Rig, Title, [AnchorSecret; 3]) {
     let authorities = [1, 2, 3].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
     let mut rig = Rig::new(Board::anchored());
-    let mut binding = unsigned(&rig.identify().unwrap(), 10);
-    binding.set = AuthoritySet::new(needed, &[0, 1, 2].map(|at| place_of(&authorities[at]))).unwrap();
-    let binding = binding.sign(&admin());
-    rig.commit(&binding).unwrap();
-    rig.guard_command_keys(&binding);
-    (rig, binding, authorities)
+    let mut title = unsigned(&rig.identify().unwrap(), 10);
+    title.set = AuthoritySet::new(needed, &[0, 1, 2].map(|at| place_of(&authorities[at]))).unwrap();
+    let title = title.sign(&admin());
+    rig.commit(&title).unwrap();
+    rig.guard_command_keys(&title);
+    (rig, title, authorities)
 }
 
 #[test]
 fn a_command_counts_once_and_is_committed_first() {
-    let (mut rig, binding) = owned(Board::anchored());
-    let key = key_of(&authority(), &binding, &rig);
-    let make = |operation: u8, argument, counter| Command::new(&key, &binding.fiduciary, operation, argument, counter);
+    let (mut rig, title) = owned(Board::anchored());
+    let key = key_of(&authority(), &title, &rig);
+    let make =
+        |operation: u8, argument, counter| Command::new(&key, &title.warrant.fiduciary, operation, argument, counter);
     let mut counter = 0u32;
     for op in [command::Operation::Status as u8, 4, 5, 0, 77, 255] {
         // What is stored ahead of the last one is gone.
@@ -66,8 +67,8 @@ fn a_command_counts_once_and_is_committed_first() {
 
 #[test]
 fn isolation_is_committed_and_lifecycle_hears_of_it() {
-    let (mut rig, binding) = owned(Board::anchored());
-    let key = key_of(&authority(), &binding, &rig);
+    let (mut rig, title) = owned(Board::anchored());
+    let key = key_of(&authority(), &title, &rig);
     let before = rig.status();
     let mut counter = 0;
     for (operation, isolated, news) in [
@@ -81,7 +82,7 @@ fn isolation_is_committed_and_lifecycle_hears_of_it() {
     ] {
         counter += 65;
         rig.lifecycle.nudged();
-        rig.command(&Command::new(&key, &binding.fiduciary, operation, 0, counter)).unwrap();
+        rig.command(&Command::new(&key, &title.warrant.fiduciary, operation, 0, counter)).unwrap();
         assert_eq!(rig.lifecycle.nudged(), news);
         assert_eq!(rig.status(), StatusReply { isolated, ..before });
         rig.power_cycle();
@@ -91,25 +92,26 @@ fn isolation_is_committed_and_lifecycle_hears_of_it() {
 
 #[test]
 fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
-    let (mut rig, binding) = owned(Board::anchored());
-    let key = key_of(&authority(), &binding, &rig);
-    let other = Binding { counter: U64::new(11), ..binding };
+    let (mut rig, title) = owned(Board::anchored());
+    let key = key_of(&authority(), &title, &rig);
+    let mut other = title;
+    other.binding.counter = U64::new(11);
     let claim_public = Keys::derive(&rig.root).public.claim;
     let writes = rig.disk.writes();
     let forgers = [
-        key_of(&stranger(), &binding, &rig),
+        key_of(&stranger(), &title, &rig),
         // The administrator of the claim is no authority by that.
-        key_of(&admin(), &binding, &rig),
+        key_of(&admin(), &title, &rig),
         // Of another binding of this node.
         key_of(&authority(), &other, &rig),
         Secret::new([0; 32]),
         crypto::dh(&authority().dh, &claim_public).unwrap(),
     ];
     for key in forgers {
-        let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
+        let command = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 0, 5);
         assert_eq!(rig.command(&command), Err(Refusal::Forged));
     }
-    let good = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 7, 5);
+    let good = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 7, 5);
     for bit in 0..size_of::<Command>() * 8 {
         let mut changed = good;
         changed.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
@@ -128,9 +130,9 @@ fn a_command_of_anyone_else_or_with_any_bit_changed_is_refused() {
 
 #[test]
 fn each_authority_commands_by_a_counter_of_its_own() {
-    let (mut rig, binding, authorities) = of_three(2);
+    let (mut rig, title, authorities) = of_three(2);
     let make = |rig: &Rig, place: usize, operation, counter| {
-        Command::new(&key_of(&authorities[place], &binding, rig), &binding.fiduciary, operation, 0, counter)
+        Command::new(&key_of(&authorities[place], &title, rig), &title.warrant.fiduciary, operation, 0, counter)
     };
     // Whatever each has used up, even all there is, is its own. In any order, and over a power cut.
     for (place, counter) in [(1, 7), (0, 3), (1, 65), (2, u32::MAX), (0, 66), (1, u32::MAX), (0, 130)] {
@@ -160,32 +162,32 @@ fn a_set_with_one_key_at_two_places_or_a_useless_one_is_not_committed() {
         Authority { mesh: other.dh, inner: [0xfd; 16], ..other },
         Authority { inner: [0xfd; 16], ..other },
     ] {
-        let mut binding = unsigned(&rig.identify().unwrap(), 10);
-        (binding.set.needed, binding.set.count, binding.set.authorities[1]) = (2, 2, second);
-        assert_eq!(rig.commit(&binding.sign(&admin())).err(), Some(Refusal::Forged));
+        let mut title = unsigned(&rig.identify().unwrap(), 10);
+        (title.set.needed, title.set.count, title.set.authorities[1]) = (2, 2, second);
+        assert_eq!(rig.commit(&title.sign(&admin())).err(), Some(Refusal::Forged));
         assert_eq!(rig.status().ownership, Ownership::Unclaimed as u8);
     }
-    let mut binding = unsigned(&rig.identify().unwrap(), 10);
-    (binding.set.needed, binding.set.count, binding.set.authorities[1]) = (2, 2, other);
-    assert!(rig.commit(&binding.sign(&admin())).is_ok());
+    let mut title = unsigned(&rig.identify().unwrap(), 10);
+    (title.set.needed, title.set.count, title.set.authorities[1]) = (2, 2, other);
+    assert!(rig.commit(&title.sign(&admin())).is_ok());
 }
 
 #[test]
 fn the_keys_of_empty_places_command_nothing() {
     let mut rig = Rig::new(Board::anchored());
-    let binding = unsigned(&rig.identify().unwrap(), 10).sign(&admin());
-    rig.commit(&binding).unwrap();
+    let title = unsigned(&rig.identify().unwrap(), 10).sign(&admin());
+    rig.commit(&title).unwrap();
     // The key that an all-zero result would give, and none at all.
-    let zero = crypto::derive(&binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
+    let zero = crypto::derive(&title.binding.hash(), &[0; 32], label::COMMAND_KEY, &[]);
     for key in [zero, Secret::new([0; 32])] {
-        let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
+        let command = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 0, 5);
         assert_eq!(rig.command(&command), Err(Refusal::Forged));
     }
 }
 
 #[test]
 fn an_update_raises_the_counter_and_is_in_force() {
-    let (mut rig, binding) = owned(Board::anchored());
+    let (mut rig, title) = owned(Board::anchored());
     assert_eq!(rig.status().configuration, CONFIGURATION);
     for claimed in [false, true] {
         if claimed {
@@ -193,7 +195,7 @@ fn an_update_raises_the_counter_and_is_in_force() {
         }
         let before = rig.status();
         let counter = if claimed { 30 } else { 20 };
-        let update = signed(&binding, counter, counter as u8);
+        let update = signed(&title, counter, counter as u8);
         for _ in 0..2 {
             rig.disk.fail(Fault::Refused);
             assert_eq!(rig.update(&update), Err(Refusal::Store));
@@ -212,22 +214,22 @@ fn an_update_raises_the_counter_and_is_in_force() {
             let mut forged = update;
             forged.signatures[0][0] ^= 1;
             assert_eq!(rig.update(&forged), Err(Refusal::Forged));
-            assert_eq!(rig.update(&head(&binding, counter, counter as u8)), Err(Refusal::Forged));
+            assert_eq!(rig.update(&head(&title, counter, counter as u8)), Err(Refusal::Forged));
             // Another with its counter, and any before it.
             for (counter, configuration) in [(counter, 1), (counter - 1, 2), (counter - 1, counter as u8), (0, 3)] {
-                assert_eq!(rig.update(&signed(&binding, counter, configuration)), Err(Refusal::Stale));
+                assert_eq!(rig.update(&signed(&title, counter, configuration)), Err(Refusal::Stale));
             }
             assert_eq!(rig.disk.writes(), writes);
             rig.power_cycle();
         }
     }
-    assert_eq!(rig.update(&signed(&binding, u64::MAX, 9)), Ok(()));
-    assert_eq!(rig.update(&signed(&binding, u64::MAX, 8)), Err(Refusal::Stale));
+    assert_eq!(rig.update(&signed(&title, u64::MAX, 9)), Ok(()));
+    assert_eq!(rig.update(&signed(&title, u64::MAX, 8)), Err(Refusal::Stale));
 }
 
 #[test]
 fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
-    let (mut rig, binding) = owned(Board::anchored());
+    let (mut rig, title) = owned(Board::anchored());
     let writes = rig.disk.writes();
     type Change = fn(&mut UpdateHead);
     let changes: [(Refusal, Change); 6] = [
@@ -239,14 +241,14 @@ fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
         (Refusal::Forged, |head| head.zero[3] = 1),
     ];
     for (refusal, change) in changes {
-        let mut changed = head(&binding, 20, 1);
+        let mut changed = head(&title, 20, 1);
         change(&mut changed);
         assert_eq!(rig.update(&changed.sign(&authority(), 0)), Err(refusal));
     }
-    for forged in [head(&binding, 20, 1).sign(&admin(), 0), head(&binding, 20, 1).sign(&authority(), 1)] {
+    for forged in [head(&title, 20, 1).sign(&admin(), 0), head(&title, 20, 1).sign(&authority(), 1)] {
         assert_eq!(rig.update(&forged), Err(Refusal::Forged));
     }
-    let good = signed(&binding, 20, 1);
+    let good = signed(&title, 20, 1);
     for at in 0..size_of::<UpdateHead>() {
         let mut changed = good;
         changed.as_mut_bytes()[at] ^= 0x20;
@@ -259,18 +261,18 @@ fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
 #[test]
 fn an_update_is_signed_by_as_many_as_the_binding_says() {
     for needed in 2..=3usize {
-        let (mut rig, binding, authorities) = of_three(needed as u8);
+        let (mut rig, title, authorities) = of_three(needed as u8);
         let mut counter = 10;
         for signers in 0..8usize {
             counter += 1;
-            let mut update = head(&binding, counter, counter as u8);
+            let mut update = head(&title, counter, counter as u8);
             for (place, authority) in authorities.iter().enumerate().filter(|(place, _)| signers >> place & 1 == 1) {
                 update = update.sign(authority, place);
             }
             let enough = signers.count_ones() as usize >= needed;
             assert_eq!(rig.update(&update).is_ok(), enough, "{needed} of {signers:b}");
             // One key fills one place, and a false signature spoils the others.
-            let twice = head(&binding, counter + 1, 0).sign(&authorities[0], 0).sign(&authorities[0], 1);
+            let twice = head(&title, counter + 1, 0).sign(&authorities[0], 0).sign(&authorities[0], 1);
             assert_eq!(rig.update(&twice), Err(Refusal::Forged));
             let mut spoilt = update.sign(&authorities[2], 2);
             spoilt.counter = U64::new(counter + 1);
@@ -287,8 +289,8 @@ fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_do
     {
         let mut rig = Rig::new(board);
         assert_eq!(rig.settle(), Err(Refusal::NotReady));
-        let binding = bind(&rig.identify().unwrap(), &anchor, 10);
-        let record = rig.commit(&binding).unwrap();
+        let title = bind(&rig.identify().unwrap(), &anchor, 10);
+        let record = rig.commit(&title).unwrap();
         let before = rig.status();
         for _ in 0..2 {
             rig.disk.fail(Fault::Refused);
@@ -309,7 +311,7 @@ fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_do
             // Both once more, and nothing of the claim.
             assert_eq!(rig.settle(), Ok(()));
             assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
-            assert_eq!(rig.commit(&binding).err(), Some(Refusal::Taken));
+            assert_eq!(rig.commit(&title).err(), Some(Refusal::Taken));
             assert_eq!(rig.find(99), Err(Refusal::Taken));
             assert_eq!(rig.disk.writes(), writes);
             rig.power_cycle();
@@ -319,29 +321,29 @@ fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_do
 }
 
 /// What the node shows and keeps of an action before and after it.
-type Case = (fn(&mut Rig, &Binding), fn(&mut Rig) -> bool, fn(&mut Rig, &Binding));
+type Case = (fn(&mut Rig, &Title), fn(&mut Rig) -> bool, fn(&mut Rig, &Title));
 
 #[test]
 fn the_power_may_go_in_the_middle_of_any_commit() {
-    fn isolate(rig: &Rig, binding: &Binding) -> Command {
-        Command::new(&key_of(&authority(), binding, rig), &binding.fiduciary, command::Operation::Isolate, 0, 5)
+    fn isolate(rig: &Rig, title: &Title) -> Command {
+        Command::new(&key_of(&authority(), title, rig), &title.warrant.fiduciary, command::Operation::Isolate, 0, 5)
     }
     let cases: [Case; 3] = [
         (
-            |rig, binding| rig.mesh.call::<CheckCommand>(&isolate(rig, binding), 0, Patience::ENDLESS),
+            |rig, title| rig.mesh.call::<CheckCommand>(&isolate(rig, title), 0, Patience::ENDLESS),
             |rig| rig.status().isolated == 1,
-            |rig, binding| {
+            |rig, title| {
                 // Counters are stored ahead.
-                assert_eq!(rig.command(&isolate(rig, binding)).map(|_| ()), Err(Refusal::Stale));
-                let key = key_of(&authority(), binding, rig);
-                let isolate = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 65);
+                assert_eq!(rig.command(&isolate(rig, title)).map(|_| ()), Err(Refusal::Stale));
+                let key = key_of(&authority(), title, rig);
+                let isolate = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 0, 65);
                 assert_eq!(rig.command(&isolate).map(|_| ()), Ok(()));
             },
         ),
         (
-            |rig, binding| rig.lifecycle.call::<Update>(&signed(binding, 20, 1), 0, Patience::ENDLESS),
+            |rig, title| rig.lifecycle.call::<Update>(&signed(title, 20, 1), 0, Patience::ENDLESS),
             |rig| rig.status().configuration == [1; 32],
-            |rig, binding| assert_eq!(rig.update(&signed(binding, 20, 1)), Ok(())),
+            |rig, title| assert_eq!(rig.update(&signed(title, 20, 1)), Ok(())),
         ),
         (
             |rig, _| rig.lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS),
@@ -351,13 +353,13 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
     ];
     for (ask, done, again) in cases {
         for written in [false, true] {
-            let (mut rig, binding) = owned(Board::anchored());
+            let (mut rig, title) = owned(Board::anchored());
             // Of an isolation the counter is committed first: that is an old state too.
-            let key = key_of(&authority(), &binding, &rig);
-            rig.command(&Command::new(&key, &binding.fiduciary, command::Operation::Status, 0, 4)).unwrap();
+            let key = key_of(&authority(), &title, &rig);
+            rig.command(&Command::new(&key, &title.warrant.fiduciary, command::Operation::Status, 0, 4)).unwrap();
             assert!(!done(&mut rig));
             rig.disk.fail(if written { Fault::LateCut } else { Fault::Cut });
-            ask(&mut rig, &binding);
+            ask(&mut rig, &title);
             rig.run();
             assert!(rig.outcome::<Settle>(Channel::Lifecycle).is_none());
             assert!(rig.outcome::<CheckCommand>(Channel::Mesh).is_none());
@@ -365,7 +367,7 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
             // All of it or nothing; and the one who asked can ask again.
             assert_eq!(done(&mut rig), written);
             assert_eq!(rig.status().epoch, 1);
-            again(&mut rig, &binding);
+            again(&mut rig, &title);
             assert!(done(&mut rig));
             rig.power_cycle();
             assert!(done(&mut rig));
@@ -378,8 +380,8 @@ fn a_settled_ticket_is_erased_even_over_a_power_cut() {
     let secret = ticket_seed(&Board::ticket());
     for cut_after in 1..=3 {
         let mut rig = Rig::new(Board::ticket());
-        let binding = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
-        rig.commit(&binding).unwrap();
+        let title = bind(&rig.identify().unwrap(), &AnchorSecret::from_seed(&secret), 1);
+        rig.commit(&title).unwrap();
         let before = rig.disk.writes();
         rig.lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS);
         rig.run_to_write(before + cut_after);

@@ -29,8 +29,8 @@ proptest! {
         let mut rig = Rig::new(board);
         if committed {
             let anchor = if ticket { AnchorSecret::from_seed(&ticket_seed(&board)) } else { admin() };
-            let binding = bind(&rig.identify().unwrap(), &anchor, 1);
-            rig.commit(&binding).unwrap();
+            let title = bind(&rig.identify().unwrap(), &anchor, 1);
+            rig.commit(&title).unwrap();
         }
         let mut before = rig.status();
         // Lifecycle says that the owner of a committed node has come: the one thing that it is believed about.

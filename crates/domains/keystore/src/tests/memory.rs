@@ -88,8 +88,8 @@ fn life(board: Board) -> usize {
     rig.claim.call::<for_claim::ReadInitiation>(&Initiation::new_zeroed(), 0, once);
     after(&mut rig, "handshake of a claim");
     let identity = rig.identify().unwrap();
-    let binding = bind(&identity, &anchor, 10);
-    rig.claim.call::<for_claim::Commit>(&binding, 0, once);
+    let title = bind(&identity, &anchor, 10);
+    rig.claim.call::<for_claim::Commit>(&title, 0, once);
     after(&mut rig, "committed");
     rig.mesh.call::<for_mesh::StartMeshHandshake>(
         &StartHandshake { peer: admin().public().dh, ..StartHandshake::new_zeroed() },
@@ -106,8 +106,8 @@ fn life(board: Board) -> usize {
     after(&mut rig, "handshake finished");
     rig.mesh.call::<for_mesh::ReadMeshHandshake>(&ReadHandshake { ephemeral, ..ReadHandshake::new_zeroed() }, 0, once);
     after(&mut rig, "handshake read");
-    let key = key_of(&authority(), &binding, &rig);
-    let command = Command::new(&key, &binding.fiduciary, command::Operation::Isolate, 0, 5);
+    let key = key_of(&authority(), &title, &rig);
+    let command = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 0, 5);
     rig.mesh.call::<for_mesh::CheckCommand>(&command, 0, once);
     after(&mut rig, "commanded");
     rig.lifecycle.call::<for_lifecycle::Settle>(&(), 0, once);

@@ -27,21 +27,21 @@ fn secret(bytes: [u8; 32]) -> Secret {
 }
 
 /// A node with an owner, and no mesh secret that the search would not know.
-pub fn owned(board: Board) -> (Rig, Binding) {
+pub fn owned(board: Board) -> (Rig, Title) {
     let mut rig = Rig::new(board);
-    let binding = bind(&rig.identify().unwrap(), &admin(), 10);
-    rig.commit(&binding).unwrap();
-    rig.guard_command_keys(&binding);
-    (rig, binding)
+    let title = bind(&rig.identify().unwrap(), &admin(), 10);
+    rig.commit(&title).unwrap();
+    rig.guard_command_keys(&title);
+    (rig, title)
 }
 
 impl Rig {
     /// Has the replies searched for the keys of commands, and for what they are made from.
-    pub fn guard_command_keys(&mut self, binding: &Binding) {
+    pub fn guard_command_keys(&mut self, title: &Title) {
         let keys = Keys::derive(&self.root);
-        for authority in binding.set.places() {
+        for authority in title.set.places() {
             let Some(shared) = dh(&keys.claim, &authority.dh) else { continue };
-            let key = wire::command::key(&keys.claim, &authority.dh, &binding.hash()).unwrap();
+            let key = wire::command::key(&keys.claim, &authority.dh, title).unwrap();
             self.secrets.extend([*shared, *key]);
         }
     }
@@ -289,8 +289,8 @@ fn timestamps_rise_across_power_cuts_and_are_reserved_before_they_are_used() {
 
 #[test]
 fn the_mesh_key_is_the_one_of_the_binding_and_randomness_is_fresh() {
-    let (mut rig, binding) = owned(Board::anchored());
-    assert_eq!(rig.mesh_key(), binding.mesh_key);
+    let (mut rig, title) = owned(Board::anchored());
+    assert_eq!(rig.mesh_key(), title.binding.mesh_key);
     let random = [(); 3].map(|()| rig.ask::<MeshRandom>(Channel::Mesh, &()).unwrap());
     assert!(random[0] != random[1] && random[1] != random[2]);
 }

@@ -12,6 +12,7 @@ mod records;
 mod renewal;
 mod source_loss;
 mod store;
+mod warrant;
 
 pub mod source;
 
@@ -30,11 +31,13 @@ use shm::{
 };
 use wire::{
     U64,
-    binding::{Binding, Identity},
+    anchor::Anchor,
+    binding::Identity,
     claim::prologue,
     command::Command,
     link::{Find, HelloBody, Open, OpenFor},
     set::{Authority, AuthoritySet},
+    title::Title,
     update::UpdateHead,
 };
 
@@ -90,7 +93,7 @@ pub struct Board {
 impl Board {
     /// An image with the anchor of [`admin`].
     pub fn anchored() -> Self {
-        Self { device_secret: [0xd5; 32], image: AnchorFile::new(&admin().public()), seed: 1 }
+        Self { device_secret: [0xd5; 32], image: AnchorFile::new(&Anchor::alone(&admin().public())), seed: 1 }
     }
 
     /// An image without an anchor.
@@ -333,11 +336,11 @@ impl Rig {
     }
 
     /// As claim does it, after lifecycle has asked, who hears what becomes of it, but for the store; nothing is used up by that.
-    pub fn commit(&mut self, binding: &Binding) -> Result<wire::binding::PairingRecord, Refusal> {
+    pub fn commit(&mut self, title: &Title) -> Result<wire::binding::PairingRecord, Refusal> {
         let (writes, before) = (self.disk.writes(), self.status());
-        let said = self.ask::<for_lifecycle::CheckBinding>(Channel::Lifecycle, binding);
+        let said = self.ask::<for_lifecycle::CheckBinding>(Channel::Lifecycle, title);
         assert_eq!((self.disk.writes(), self.status()), (writes, before));
-        let record = self.ask::<for_claim::Commit>(Channel::Claim, binding);
+        let record = self.ask::<for_claim::Commit>(Channel::Claim, title);
         let done = record.map(drop);
         assert!(said == done || (said, done) == (Ok(()), Err(Refusal::Store)), "{said:?}, then {done:?}");
         record
@@ -378,9 +381,9 @@ impl Rig {
 
     /// The whole claim, to the end.
     pub fn claim_with(&mut self, anchor: &AnchorSecret, counter: u64) {
-        let binding = bind(&self.identify().unwrap(), anchor, counter);
-        let record = self.commit(&binding).unwrap();
-        assert!(record.verify(&binding).is_some());
+        let title = bind(&self.identify().unwrap(), anchor, counter);
+        let record = self.commit(&title).unwrap();
+        assert!(record.verify(&title).is_some());
         assert_eq!(self.acknowledge(&record.hash()), Ok(()));
         assert_eq!(self.status().ownership, Ownership::Claimed as u8);
     }
@@ -433,25 +436,25 @@ pub fn ticket_seed(board: &Board) -> [u8; 32] {
 }
 
 /// What an administrator answers to an identity: the binding that the node may accept.
-pub fn unsigned(identity: &Identity, counter: u64) -> Binding {
-    let mut binding = Binding::new_zeroed();
-    binding.fiduciary = identity.fiduciary;
-    binding.nonce = identity.nonce;
-    binding.mesh_key = identity.mesh_key;
-    binding.fork = wire::binding::ForkRecord::hash(identity.fork());
-    binding.fleet = [0xf1; 32];
-    binding.epoch = U64::new(identity.epoch.get() + 1);
-    binding.counter = U64::new(counter);
-    binding.configuration = CONFIGURATION;
-    binding.set = AuthoritySet::alone(place_of(&authority()));
-    binding
+pub fn unsigned(identity: &Identity, counter: u64) -> Title {
+    let mut title = Title::new_zeroed();
+    title.warrant.fiduciary = identity.fiduciary;
+    title.binding.nonce = identity.nonce;
+    title.binding.mesh_key = identity.mesh_key;
+    title.warrant.fork = wire::binding::ForkRecord::hash(identity.fork());
+    title.warrant.fleet = [0xf1; 32];
+    title.warrant.epoch = U64::new(identity.epoch.get() + 1);
+    title.binding.counter = U64::new(counter);
+    title.warrant.configuration = CONFIGURATION;
+    title.set = AuthoritySet::alone(place_of(&authority()));
+    title
 }
 
 pub fn place_of(authority: &AnchorSecret) -> Authority {
     Authority::signer(&authority.public())
 }
 
-pub fn bind(identity: &Identity, anchor: &AnchorSecret, counter: u64) -> Binding {
+pub fn bind(identity: &Identity, anchor: &AnchorSecret, counter: u64) -> Title {
     unsigned(identity, counter).sign(anchor)
 }
 

@@ -114,7 +114,7 @@ struct Stored {
     command_floor: u32,
     epoch: u64,
     forked: bool,
-    binding: Option<Binding>,
+    title: Option<Title>,
     claimed: bool,
     configuration: [u8; 32],
     command: u32,
@@ -128,7 +128,7 @@ struct Life {
     fault: Option<Fault>,
     identity: Option<Identity>,
     live: Option<[u8; 32]>,
-    last: Option<Binding>,
+    last: Option<Title>,
     record: Option<PairingRecord>,
     /// The last one.
     timestamp: [u8; 12],
@@ -222,7 +222,7 @@ impl Life {
             Action::Hello => match open() {
                 Ok(()) => {
                     let committed = self.rig.hello(&self.anchor).committed;
-                    assert_eq!(committed == 1, stored.binding.is_some());
+                    assert_eq!(committed == 1, stored.title.is_some());
                 }
                 Err(refusal) => assert_eq!(self.rig.ask::<MakeHello>(Channel::Beacon, &()).err(), Some(refusal)),
             },
@@ -245,7 +245,7 @@ impl Life {
                     assert_eq!(self.rig.fork(), Ok(()));
                     return;
                 }
-                let free = stored.binding.is_none();
+                let free = stored.title.is_none();
                 let expected = if free { Ok(Stored { forked: true, ..stored }) } else { Err(Refusal::Taken) };
                 let _ = self.store::<Fork>(Channel::Lifecycle, &(), expected, expected.ok());
             }
@@ -259,29 +259,29 @@ impl Life {
                 let Ok(identity) = outcome else { return };
                 assert!(identity.verify(&[7; 32]).is_some());
                 assert_eq!((identity.epoch.get(), identity.forked == 1), (stored.epoch, stored.forked));
-                assert_eq!(identity.committed == 1, stored.binding.is_some());
-                match stored.binding {
-                    Some(binding) => assert_eq!(identity.nonce, binding.nonce),
+                assert_eq!(identity.committed == 1, stored.title.is_some());
+                match stored.title {
+                    Some(title) => assert_eq!(identity.nonce, title.binding.nonce),
                     None => self.live = Some(identity.nonce),
                 }
                 self.identity = Some(identity);
             }
             Action::Commit(flaw) => {
                 let Some(identity) = self.identity else { return };
-                let binding = self.binding(&identity, flaw);
-                self.commit(binding);
+                let title = self.title(&identity, flaw);
+                self.commit(title);
             }
             Action::Again => {
-                if let Some(binding) = self.last {
-                    self.commit(binding);
+                if let Some(title) = self.last {
+                    self.commit(title);
                 }
             }
             Action::Acknowledge { right } => {
                 let Some(record) = self.record else { return };
                 let mut hash = record.hash();
                 hash[0] ^= u8::from(!right);
-                let about = stored.binding.is_some_and(|binding| record.verify(&binding).is_some());
-                let expected = match (stored.binding, right && about) {
+                let about = stored.title.is_some_and(|title| record.verify(&title).is_some());
+                let expected = match (stored.title, right && about) {
                     (None, _) => Err(Refusal::NotMine),
                     (Some(_), false) => Err(Refusal::Forged),
                     (Some(_), true) => Ok(Stored { claimed: true, ..stored }),
@@ -297,7 +297,7 @@ impl Life {
                     assert_eq!(self.rig.settle(), Ok(()));
                     return;
                 }
-                let owned = stored.binding.ok_or(Refusal::NotReady);
+                let owned = stored.title.ok_or(Refusal::NotReady);
                 let claimed = owned.map(|_| Stored { claimed: true, ..stored });
                 let _ = self.store::<Settle>(Channel::Lifecycle, &(), claimed, claimed.ok());
             }
@@ -321,67 +321,68 @@ impl Life {
         }
     }
 
-    fn binding(&self, identity: &Identity, flaw: Flaw) -> Binding {
-        let mut binding = unsigned(identity, self.stored.counter + 1);
+    fn title(&self, identity: &Identity, flaw: Flaw) -> Title {
+        let mut title = unsigned(identity, self.stored.counter + 1);
         match flaw {
             Flaw::None | Flaw::Key | Flaw::Configuration => {}
-            Flaw::Fiduciary => binding.fiduciary[7] ^= 1,
-            Flaw::MeshKey => binding.mesh_key[7] ^= 1,
-            Flaw::Fork => binding.fork[7] ^= 1,
-            Flaw::Nonce => binding.nonce[7] ^= 1,
-            Flaw::Epoch(epoch) => binding.epoch = U64::new(epoch),
-            Flaw::Counter => binding.counter = U64::new(self.stored.counter),
+            Flaw::Fiduciary => title.warrant.fiduciary[7] ^= 1,
+            Flaw::MeshKey => title.binding.mesh_key[7] ^= 1,
+            Flaw::Fork => title.warrant.fork[7] ^= 1,
+            Flaw::Nonce => title.binding.nonce[7] ^= 1,
+            Flaw::Epoch(epoch) => title.warrant.epoch = U64::new(epoch),
+            Flaw::Counter => title.binding.counter = U64::new(self.stored.counter),
         }
         let other = stranger();
-        let mut binding = binding.sign(if matches!(flaw, Flaw::Key) { &other } else { &self.anchor });
+        let mut title = title.sign(if matches!(flaw, Flaw::Key) { &other } else { &self.anchor });
         if matches!(flaw, Flaw::Configuration) {
-            binding.configuration[7] ^= 1;
+            title.warrant.configuration[7] ^= 1;
         }
-        binding
+        title
     }
 
-    fn commit(&mut self, binding: Binding) {
+    fn commit(&mut self, title: Title) {
         let stored = self.stored;
-        self.last = Some(binding);
-        if stored.binding == Some(binding) && !stored.claimed {
-            let again = self.rig.commit(&binding).unwrap();
-            assert!(again.verify(&binding).is_some());
-            assert!(self.record.is_none_or(|record| record.verify(&binding).is_none() || record == again));
+        self.last = Some(title);
+        if stored.title == Some(title) && !stored.claimed {
+            let again = self.rig.commit(&title).unwrap();
+            assert!(again.verify(&title).is_some());
+            assert!(self.record.is_none_or(|record| record.verify(&title).is_none() || record == again));
             self.record = Some(again);
             return;
         }
         let own = wire::binding::ForkRecord::hash(self.rig_fork().as_ref());
         let keys = Keys::derive(&self.rig.root);
-        let expected = if stored.binding.is_some() {
+        let expected = if stored.title.is_some() {
             Err(Refusal::Taken)
-        } else if self.live.take_if(|live| *live == binding.nonce).is_none() {
+        } else if self.live.take_if(|live| *live == title.binding.nonce).is_none() {
             Err(Refusal::Nonce)
-        } else if (binding.fiduciary, binding.mesh_key, binding.fork) != (keys.public.fiduciary, keys.public.mesh, own)
+        } else if (title.warrant.fiduciary, title.binding.mesh_key) != (keys.public.fiduciary, keys.public.mesh)
+            || ![own, [0; 32]].contains(&title.warrant.fork)
         {
             Err(Refusal::NotMine)
-        } else if binding.epoch.get() != stored.epoch + 1 || binding.counter.get() <= stored.counter {
+        } else if title.warrant.epoch.get() != stored.epoch + 1 || title.binding.counter.get() <= stored.counter {
             Err(Refusal::Stale)
-        } else if binding.verify(&self.anchor.public()).is_none() {
+        } else if title.verify(&Anchor::alone(&self.anchor.public())).is_none() {
             Err(Refusal::Forged)
         } else {
-            let (epoch, counter) = (binding.epoch.get(), binding.counter.get());
-            Ok(Stored { epoch, counter, binding: Some(binding), configuration: binding.configuration, ..stored })
+            let (epoch, counter) = (title.warrant.epoch.get(), title.binding.counter.get());
+            Ok(Stored { epoch, counter, title: Some(title), configuration: title.warrant.configuration, ..stored })
         };
-        if let Ok(record) = self.store::<Commit>(Channel::Claim, &binding, expected, expected.ok()) {
-            assert!(record.verify(&binding).is_some());
+        if let Ok(record) = self.store::<Commit>(Channel::Claim, &title, expected, expected.ok()) {
+            assert!(record.verify(&title).is_some());
             self.record = Some(record);
         }
     }
 
     fn update(&mut self, ahead: i8, right_key: bool, configuration: Option<u8>) {
         let stored = self.stored;
-        let binding = stored.binding.unwrap_or(Binding::new_zeroed());
-        let mut update = head(&binding, stored.counter.saturating_add_signed(ahead.into()), 0);
+        let title = stored.title.unwrap_or(Title::new_zeroed());
+        let mut update = head(&title, stored.counter.saturating_add_signed(ahead.into()), 0);
         update.configuration = configuration.map_or(stored.configuration, |byte| [byte; 32]);
         let update = update.sign(&if right_key { authority() } else { stranger() }, 0);
         let (counter, configuration) = (update.counter.get(), update.configuration);
         let in_force = (counter, configuration) == (stored.counter, stored.configuration);
-        let expected = if stored.binding.is_none() {
+        let expected = if stored.title.is_none() {
             Err(Refusal::NotReady)
         } else if counter <= stored.counter && !in_force {
             Err(Refusal::Stale)
@@ -399,14 +400,14 @@ impl Life {
 
     fn command(&mut self, ahead: i8, right_key: bool, operation: u8) {
         let stored = self.stored;
-        let binding = stored.binding.unwrap_or(Binding::new_zeroed());
+        let title = stored.title.unwrap_or(Title::new_zeroed());
         let keys = Keys::derive(&self.rig.root);
         let author = if right_key { authority() } else { stranger() };
-        let key = command::key(&author.dh, &keys.public.claim, &binding.hash()).unwrap();
+        let key = command::key(&author.dh, &keys.public.claim, &title).unwrap();
         let counter = stored.command.saturating_add_signed(ahead.into());
         let command = Command::new(&key, &keys.public.fiduciary, operation, 7, counter);
         let command_floor = stored.command_floor.max(counter.next_multiple_of(64));
-        let expected = if stored.binding.is_none() {
+        let expected = if stored.title.is_none() {
             Err(Refusal::NotReady)
         } else if !right_key {
             Err(Refusal::Forged)
@@ -433,7 +434,7 @@ impl Life {
     }
 
     fn handshake(&mut self) {
-        if self.stored.binding.is_none() {
+        if self.stored.title.is_none() {
             assert_eq!(self.rig.timestamp(), Err(Refusal::NotReady));
             return;
         }
@@ -461,7 +462,7 @@ impl Life {
         let status = self.rig.status();
         assert_eq!(status.store, if doubtful { Store::Doubtful } else { Store::Good } as u8);
         let stored = self.stored;
-        let expected = match (stored.binding.is_some(), stored.claimed) {
+        let expected = match (stored.title.is_some(), stored.claimed) {
             (false, _) => Ownership::Unclaimed as u8,
             (true, false) => Ownership::Committed as u8,
             (true, true) => Ownership::Claimed as u8,
@@ -477,17 +478,17 @@ impl Life {
         self.fault = None;
         if !self.stored.claimed {
             let identity = self.rig.identify().unwrap();
-            let binding = self.stored.binding.unwrap_or_else(|| bind(&identity, &self.anchor, self.stored.counter + 1));
-            let record = self.rig.commit(&binding).unwrap();
+            let title = self.stored.title.unwrap_or_else(|| bind(&identity, &self.anchor, self.stored.counter + 1));
+            let record = self.rig.commit(&title).unwrap();
             assert_eq!(self.rig.acknowledge(&record.hash()), Ok(()));
-            self.stored.binding = Some(binding);
+            self.stored.title = Some(title);
         }
         self.rig.power_cycle();
         let status = self.rig.status();
-        let binding = self.stored.binding.unwrap();
-        assert_eq!((status.ownership, status.epoch), (Ownership::Claimed as u8, binding.epoch.get()));
+        let title = self.stored.title.unwrap();
+        assert_eq!((status.ownership, status.epoch), (Ownership::Claimed as u8, title.warrant.epoch.get()));
         assert_eq!(self.rig.identify().err(), Some(Refusal::Taken));
-        assert_eq!(self.rig.commit(&binding).err(), Some(Refusal::Taken));
+        assert_eq!(self.rig.commit(&title).err(), Some(Refusal::Taken));
     }
 }
 

@@ -31,10 +31,10 @@ fn lived() -> Rig {
     rig.fork().unwrap();
     let find = Find::sign(&anchor, 70, SENDER.0, SENDER.1);
     rig.ask::<for_beacon::CheckFind>(Channel::Beacon, &find).unwrap();
-    let binding = bind(&rig.identify().unwrap(), &anchor, 80);
-    rig.commit(&binding).unwrap();
-    let key = super::command::key_of(&authority(), &binding, &rig);
-    let isolate = Command::new(&key, &binding.fiduciary, wire::command::Operation::Isolate, 0, 90);
+    let title = bind(&rig.identify().unwrap(), &anchor, 80);
+    rig.commit(&title).unwrap();
+    let key = super::command::key_of(&authority(), &title, &rig);
+    let isolate = Command::new(&key, &title.warrant.fiduciary, wire::command::Operation::Isolate, 0, 90);
     rig.command(&isolate).unwrap();
     rig.timestamp().unwrap();
     rig
@@ -92,14 +92,14 @@ fn what_format_3_has_written_is_read() {
         let find = Find::sign(&anchor, counter, SENDER.0, SENDER.1);
         assert_eq!(rig.ask::<for_beacon::CheckFind>(Channel::Beacon, &find).map(|_| ()), expected);
     }
-    let mut binding = unsigned(&identity, 80);
-    binding.epoch = identity.epoch;
-    let binding = binding.sign(&anchor);
-    assert!(rig.commit(&binding).unwrap().verify(&binding).is_some(), "the same bytes again");
-    let key = super::command::key_of(&authority(), &binding, &rig);
+    let mut title = unsigned(&identity, 80);
+    title.warrant.epoch = identity.epoch;
+    let title = title.sign(&anchor);
+    assert!(rig.commit(&title).unwrap().verify(&title).is_some(), "the same bytes again");
+    let key = super::command::key_of(&authority(), &title, &rig);
     assert_eq!(rig.whole_status().command_floors, [128, 0, 0, 0, 0, 0, 0]);
     for (counter, expected) in [(128, Err(Refusal::Stale)), (129, Ok(129))] {
-        let command = Command::new(&key, &binding.fiduciary, wire::command::Operation::Status, 0, counter);
+        let command = Command::new(&key, &title.warrant.fiduciary, wire::command::Operation::Status, 0, counter);
         assert_eq!(rig.command(&command).map(|reply| reply.counter), expected);
     }
     assert_eq!(rig.timestamp().unwrap()[..8], ((1u64 << 62) + 2).to_be_bytes(), "the second block");
@@ -165,9 +165,6 @@ struct Later {
     next_anchor: [Key; 2],
     next_signers: [Key; MAX_AUTHORITIES],
     anchor_source: u8,
-    own_addresses: [[u8; 18]; 6],
-    underlay: [u8; 18],
-    gateway: [u8; 18],
 }
 
 #[test]

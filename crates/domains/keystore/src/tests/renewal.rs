@@ -12,8 +12,8 @@ use super::*;
 fn saved(owned: bool, later: u64) -> Rig {
     let mut rig = Rig::new(Board::anchored());
     if owned {
-        let binding = bind(&rig.identify().unwrap(), &admin(), 1);
-        rig.commit(&binding).unwrap();
+        let title = bind(&rig.identify().unwrap(), &admin(), 1);
+        rig.commit(&title).unwrap();
     }
     rig.source = Box::new(Good::new(later));
     rig

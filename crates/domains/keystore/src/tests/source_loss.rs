@@ -17,7 +17,7 @@ fn fresh_operations(rig: &mut Rig) -> Vec<Option<Refusal>> {
     let hello = HelloBody { fiduciary: rig.status().fiduciary, ..HelloBody::new_zeroed() };
     let keys = Keys::derive(&rig.board.root_seed());
     let open = open_for(&HelloBody { claim_key: keys.public.claim, ..hello }, &admin(), 3);
-    let binding = Binding::new_zeroed();
+    let title = Title::new_zeroed();
     vec![
         rig.fork().err(),
         rig.find(1 << 40).err(),
@@ -25,7 +25,7 @@ fn fresh_operations(rig: &mut Rig) -> Vec<Option<Refusal>> {
         rig.ask::<for_beacon::CheckOpen>(Channel::Beacon, &open).err(),
         random(rig).err(),
         rig.identify().err(),
-        rig.commit(&binding).err(),
+        rig.commit(&title).err(),
         rig.acknowledge(&[0; 32]).err(),
         rig.ask::<for_claim::ClaimRandom>(Channel::Claim, &()).err(),
     ]

@@ -39,7 +39,7 @@ struct Life {
     rig: Rig,
     flow: Flow,
     anchor: AnchorSecret,
-    binding: Binding,
+    title: Title,
     record: [u8; 32],
 }
 
@@ -48,31 +48,31 @@ impl Life {
     fn before(flow: Flow) -> Self {
         let mut rig = Rig::new(Board::ticket());
         let anchor = AnchorSecret::from_seed(&ticket_seed(&rig.board));
-        let mut binding = bind(&rig.identify().unwrap(), &anchor, 10);
+        let mut title = bind(&rig.identify().unwrap(), &anchor, 10);
         let mut record = [0; 32];
         if !matches!(flow, Flow::Fork | Flow::Find | Flow::Commit) {
-            record = rig.commit(&binding).unwrap().hash();
-            rig.guard_command_keys(&binding);
+            record = rig.commit(&title).unwrap().hash();
+            rig.guard_command_keys(&title);
         } else if flow == Flow::Commit {
-            binding = bind(&rig.identify().unwrap(), &anchor, 10);
+            title = bind(&rig.identify().unwrap(), &anchor, 10);
         }
-        Self { rig, flow, anchor, binding, record }
+        Self { rig, flow, anchor, title, record }
     }
 
     fn command(&self) -> Command {
         let operation = if self.flow == Flow::Isolate { Operation::Isolate } else { Operation::Status };
-        let key = key_of(&authority(), &self.binding, &self.rig);
-        Command::new(&key, &self.binding.fiduciary, operation, 0, 5)
+        let key = key_of(&authority(), &self.title, &self.rig);
+        Command::new(&key, &self.title.warrant.fiduciary, operation, 0, 5)
     }
 
     fn ask(&mut self) {
         let (find, command) = (Find::sign(&self.anchor, 7, SENDER.0, SENDER.1), self.command());
-        let update = head(&self.binding, 20, 9).sign(&authority(), 0);
+        let update = head(&self.title, 20, 9).sign(&authority(), 0);
         let Rig { lifecycle, beacon, claim, mesh, .. } = &mut self.rig;
         match self.flow {
             Flow::Fork => lifecycle.call::<Fork>(&(), 0, Patience::ENDLESS),
             Flow::Find => beacon.call::<CheckFind>(&find, 0, Patience::ENDLESS),
-            Flow::Commit => claim.call::<Commit>(&self.binding, 0, Patience::ENDLESS),
+            Flow::Commit => claim.call::<Commit>(&self.title, 0, Patience::ENDLESS),
             Flow::Acknowledge => claim.call::<Acknowledge>(&self.record, 0, Patience::ENDLESS),
             Flow::Settle => lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS),
             Flow::Update => lifecycle.call::<Update>(&update, 0, Patience::ENDLESS),
@@ -105,7 +105,7 @@ impl Life {
             (Flow::Find | Flow::Command | Flow::Isolate, Err(Refusal::Stale)) => {}
             // It was not stored, and its nonce is used up.
             (Flow::Commit, Err(Refusal::Nonce)) => {
-                self.binding = bind(&self.rig.identify().unwrap(), &self.anchor, 10);
+                self.title = bind(&self.rig.identify().unwrap(), &self.anchor, 10);
                 self.ask();
                 self.rig.run();
                 assert_eq!(self.outcome(), Some(Ok(())));
@@ -156,7 +156,7 @@ fn a_fault_at_any_step_of_any_commit_leaves_the_old_state_or_the_new_one() {
                 let done = StatusReply { store: 0, ..status } != StatusReply { store: 0, ..before };
                 assert_eq!(status.store == Store::Doubtful as u8, is_doubtful(flow, append, fault), "{what}");
                 let mut other = Life { rig: life.rig, ..Life::before(flow) };
-                (other.binding, other.record) = (life.binding, life.record);
+                (other.title, other.record) = (life.title, life.record);
                 if cut {
                     other.rig.power_cycle();
                 } else {
@@ -242,13 +242,13 @@ fn a_store_that_is_out_ends_the_waiting_and_what_hangs_on_it_is_refused() {
 
 #[test]
 fn a_store_that_is_out_between_commits_is_asked_for_nothing_until_it_starts_again() {
-    let (mut rig, binding) = super::mesh::owned(Board::anchored());
+    let (mut rig, title) = super::mesh::owned(Board::anchored());
     assert_eq!(rig.ask::<StoreDown>(Channel::Lifecycle, &()), Ok(()));
     let down = rig.status();
     assert_eq!(down.store, Store::Down as u8);
     let writes = rig.disk.writes();
     assert_eq!(rig.settle(), Err(Refusal::Store));
-    assert_eq!(rig.update(&head(&binding, 20, 1).sign(&authority(), 0)), Err(Refusal::Store));
+    assert_eq!(rig.update(&head(&title, 20, 1).sign(&authority(), 0)), Err(Refusal::Store));
     assert_eq!(rig.find(1 << 40), Err(Refusal::Store));
     // What needs no commit goes on: handshakes have their block of timestamps.
     assert!(rig.timestamp().is_ok());
@@ -391,16 +391,16 @@ fn lifecycle_that_gives_up_a_commit_gets_the_status_and_nothing_else() {
 
 #[test]
 fn neither_finds_nor_commands_nor_handshakes_cost_a_commit_each() {
-    let (mut rig, binding) = super::mesh::owned(Board::anchored());
+    let (mut rig, title) = super::mesh::owned(Board::anchored());
     let writes = rig.disk.writes();
     for counter in (1..=1000).map(|number| number * 60) {
         rig.find(counter).unwrap();
     }
     assert_eq!(rig.disk.writes() - writes, 1, "a minute of finds");
-    let key = key_of(&authority(), &binding, &rig);
+    let key = key_of(&authority(), &title, &rig);
     let writes = rig.disk.writes();
     for counter in 1..=640 {
-        rig.command(&Command::new(&key, &binding.fiduciary, Operation::Status, 0, counter)).unwrap();
+        rig.command(&Command::new(&key, &title.warrant.fiduciary, Operation::Status, 0, counter)).unwrap();
     }
     assert_eq!(rig.disk.writes() - writes, 10, "ten minutes of commands");
     let writes = rig.disk.writes();
@@ -446,7 +446,7 @@ fn a_block_of_the_configuration_opens_at_its_place_on_its_node_only() {
     rig.power_cycle();
     assert_eq!(open(&mut rig, 1, 2, &sealed), Ok(plain));
     let mut other = Rig::new(Board { seed: 5, ..Board::anchored() });
-    let binding = bind(&other.identify().unwrap(), &admin(), 10);
-    other.commit(&binding).unwrap();
+    let title = bind(&other.identify().unwrap(), &admin(), 10);
+    other.commit(&title).unwrap();
     assert_eq!(open(&mut other, 1, 2, &sealed), Err(Refusal::Forged));
 }

@@ -9,8 +9,9 @@ use crypto::AnchorSecret;
 use shm::mailbox::{Incoming, Operation, Server};
 use wire::{
     Hash,
-    binding::{Binding, ForkRecord, Identity},
+    binding::{ForkRecord, Identity},
     set::{Authority, AuthoritySet},
+    title::Title,
     update::UpdateHead,
 };
 use zerocopy::FromZeros;
@@ -23,7 +24,7 @@ pub struct Keystore {
     /// What it has shown to `claim` last, whose nonce is live while it has no owner.
     pub identity: Option<Identity>,
     /// What is committed. Of a binding that a test only says to be, the configuration is all that is known.
-    pub bound: Option<Binding>,
+    pub bound: Option<Title>,
 }
 
 /// Alone in the set of every binding.
@@ -98,31 +99,31 @@ impl Keystore {
     }
 
     /// What `claim` could have committed now.
-    pub fn check_binding(&self, binding: &Binding) -> Result<(), Refusal> {
+    pub fn check_binding(&self, title: &Title) -> Result<(), Refusal> {
         match (self.status.ownership(), self.bound) {
             (Ownership::Claimed, _) => return Err(Refusal::Taken),
-            (Ownership::Committed, Some(bound)) if bound == *binding => return Ok(()),
-            (Ownership::Committed, None) if binding.configuration == self.status.configuration => return Ok(()),
+            (Ownership::Committed, Some(bound)) if bound == *title => return Ok(()),
+            (Ownership::Committed, None) if title.warrant.configuration == self.status.configuration => return Ok(()),
             (Ownership::Committed, _) => return Err(Refusal::Taken),
             (Ownership::Unclaimed, _) => {}
         }
-        let identity = self.identity.filter(|identity| identity.nonce == binding.nonce).ok_or(Refusal::Nonce)?;
-        // It has not shown a fork that it has made since.
-        if identity.forked != self.status.forked
-            || binding.fiduciary != self.status.fiduciary
-            || binding.mesh_key != identity.mesh_key
-            || binding.fork != ForkRecord::hash(identity.fork())
+        let identity = self.identity.filter(|identity| identity.nonce == title.binding.nonce).ok_or(Refusal::Nonce)?;
+        // It has not shown a fork that it has made since. A warrant need not know of one.
+        let known = identity.forked == self.status.forked && title.warrant.fork == ForkRecord::hash(identity.fork());
+        if title.warrant.fiduciary != self.status.fiduciary
+            || title.binding.mesh_key != identity.mesh_key
+            || (title.warrant.fork != [0; 32] && !known)
         {
             return Err(Refusal::NotMine);
         }
-        if binding.epoch.get() != self.status.epoch + 1 || binding.counter.get() <= self.counter {
+        if title.warrant.epoch.get() != self.status.epoch + 1 || title.binding.counter.get() <= self.counter {
             return Err(Refusal::Stale);
         }
-        binding.verify(&authority().public()).map(drop).ok_or(Refusal::Forged)
+        title.verify(&wire::anchor::Anchor::alone(&authority().public())).map(drop).ok_or(Refusal::Forged)
     }
 
     /// One that the anchor has signed for it.
-    pub fn bind(&mut self, configuration: Hash) -> Binding {
+    pub fn bind(&mut self, configuration: Hash) -> Title {
         if let Some(bound) = self.bound.filter(|_| self.status.ownership() != Ownership::Unclaimed) {
             return bound;
         }
@@ -130,13 +131,14 @@ impl Keystore {
         (identity.fiduciary, identity.nonce, identity.mesh_key) = (self.status.fiduciary, [3; 32], [4; 32]);
         identity.forked = self.status.forked;
         self.identity = Some(identity);
-        let mut binding = Binding::new_zeroed();
-        (binding.fiduciary, binding.nonce, binding.mesh_key) = (self.status.fiduciary, [3; 32], [4; 32]);
-        (binding.epoch, binding.counter) = ((self.status.epoch + 1).into(), (self.counter + 1).into());
-        binding.fork = ForkRecord::hash(identity.fork());
-        binding.configuration = configuration;
-        binding.set = AuthoritySet::alone(Authority::signer(&authority().public()));
-        binding.sign(&authority())
+        let mut title = Title::new_zeroed();
+        (title.warrant.fiduciary, title.binding.nonce, title.binding.mesh_key) =
+            (self.status.fiduciary, [3; 32], [4; 32]);
+        (title.warrant.epoch, title.binding.counter) = ((self.status.epoch + 1).into(), (self.counter + 1).into());
+        title.warrant.fork = ForkRecord::hash(identity.fork());
+        title.warrant.configuration = configuration;
+        title.set = AuthoritySet::alone(Authority::signer(&authority().public()));
+        title.sign(&authority())
     }
 
     fn check(&self, head: &UpdateHead) -> Result<(), Refusal> {

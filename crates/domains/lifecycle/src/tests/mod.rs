@@ -237,7 +237,7 @@ impl Rig {
         let mut request = StageRequest::new_zeroed();
         request.gate = self.rules.gate;
         request.length = configuration.len() as u64;
-        request.binding = self.kept.bind(wire::binding::configuration_hash(configuration));
+        request.title = self.kept.bind(wire::binding::configuration_hash(configuration));
         request.configuration[..configuration.len()].copy_from_slice(configuration);
         request
     }

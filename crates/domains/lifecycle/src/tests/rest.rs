@@ -386,10 +386,10 @@ fn an_update_that_would_not_be_committed_costs_no_erase_and_no_write() {
 fn a_configuration_that_no_binding_names_costs_no_erase_and_no_write() {
     let mut rig = Rig::holding();
     rig.open(1).unwrap();
-    let signature = core::mem::offset_of!(wire::binding::Binding, signature);
+    let signature = core::mem::offset_of!(wire::title::Title, binding.signature);
     for number in 0..64 {
         let mut request = rig.grant(&configuration(1 + number as u16));
-        request.binding.as_mut_bytes()[signature + number] ^= 1;
+        request.title.as_mut_bytes()[signature + number] ^= 1;
         assert_eq!(rig.claim::<for_claim::Stage>(&request), Err(refused(Refusal::Binding)));
     }
     // One that was signed for a nonce that is void, and one that the keystore cannot look at now.
@@ -417,7 +417,7 @@ fn the_answer_to_one_binding_is_none_to_another() {
     assert_eq!(rig.claim.poll::<for_claim::Stage>(0), Some(Err(refused(Refusal::Gate))));
     rig.open(2).unwrap();
     let mut forged = rig.grant(&configuration(81));
-    forged.binding.signature[0] ^= 1;
+    forged.title.binding.signature[0] ^= 1;
     rig.claim.call::<for_claim::Stage>(&forged, 0, Patience::ENDLESS);
     rig.run();
     rig.holds = None;

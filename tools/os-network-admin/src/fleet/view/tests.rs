@@ -40,6 +40,7 @@ fn terms() -> Terms {
         set: AuthoritySet::alone(Authority::signer(&own)),
         configuration: Configure::Mesh(mesh),
         anchor: AnchorKind::Image,
+        warrant: None,
     }
 }
 
@@ -73,9 +74,9 @@ fn grant_as(registry: &Registry, fiduciary: Key, mesh_key: Key, accepted: Accept
         let configuration = made.configuration;
         let mut head = GrantHead::new_zeroed();
         (head.kind, head.configuration) = (kind::GRANT, U16::new(configuration.len() as u16));
-        (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(1));
-        head.binding.counter = U64::new(made.counter);
-        head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
+        (head.title.warrant.fiduciary, head.title.warrant.epoch) = (fiduciary, U64::new(1));
+        head.title.binding.counter = U64::new(made.counter);
+        head.title = head.title.sign(&AnchorSecret::from_seed(&[1; 32]));
         Ok([head.as_bytes(), configuration].concat())
     })
 }
@@ -83,9 +84,9 @@ fn grant_as(registry: &Registry, fiduciary: Key, mesh_key: Key, accepted: Accept
 /// Claims a node, and pairs it.
 fn claim(registry: &Registry, number: u8) -> Member {
     let node = grant(registry, number).unwrap();
-    let record = PairingRecord::sign(&Secret::new([number; 32]), &node.binding);
+    let record = PairingRecord::sign(&Secret::new([number; 32]), &node.title);
     registry.paired(&node, &record, 0, None).unwrap();
-    let who = Who::Node(node.binding.fiduciary);
+    let who = Who::Node(node.title.warrant.fiduciary);
     registry.members(&FLEET).unwrap().into_iter().find(|found| found.who == who).unwrap()
 }
 

@@ -62,8 +62,8 @@ fn live(registry: &Registry) -> Vec<Kind> {
     let claim = |epoch: u64| {
         let mut head = GrantHead::new_zeroed();
         head.kind = kind::GRANT;
-        (head.binding.fiduciary, head.binding.epoch) = (fiduciary, U64::new(epoch));
-        head.binding = head.binding.sign(&AnchorSecret::from_seed(&[1; 32]));
+        (head.title.warrant.fiduciary, head.title.warrant.epoch) = (fiduciary, U64::new(epoch));
+        head.title = head.title.sign(&AnchorSecret::from_seed(&[1; 32]));
         let grant = head.as_bytes().to_vec();
         let new = NewNode {
             grant: &grant,
@@ -74,7 +74,7 @@ fn live(registry: &Registry) -> Vec<Kind> {
             interface: "eth0",
         };
         let node = registry.store_pending(&new).unwrap();
-        let record = PairingRecord::sign(&seed, &node.binding);
+        let record = PairingRecord::sign(&seed, &node.title);
         registry.store_paired(&node, &record, 0).unwrap()
     };
     let node = Who::Node(fiduciary);

@@ -28,7 +28,7 @@ fn registry(members: u32) -> Registry {
                 let node = quick(registry, number);
                 let port = 1000 + (number / 4) as u16;
                 let member = registry.member_at(&FLEET, number + 2)?.unwrap();
-                assert_eq!(member.fiduciary(), Some(&node.binding.fiduciary));
+                assert_eq!(member.fiduciary(), Some(&node.title.warrant.fiduciary));
                 let direction = if number % 2 == 0 { Direction::In } else { Direction::Out };
                 let rules = [rule(direction, Role::Node, port)].into_iter().collect();
                 if number % 4 < 2 {

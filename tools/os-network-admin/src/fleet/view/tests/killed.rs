@@ -126,7 +126,7 @@ fn a_grant_and_a_pairing_that_are_cut_anywhere_leave_all_or_nothing() {
     let member = registry.members(&FLEET).unwrap().into_iter().find(|found| found.fiduciary() == Some(&fiduciary));
     assert_eq!(member.unwrap().configuration.as_deref(), Some(node.configuration()));
     drop(registry);
-    let record = PairingRecord::sign(&Secret::new([2; 32]), &node.binding);
+    let record = PairingRecord::sign(&Secret::new([2; 32]), &node.title);
     let mac = Some([2; 6]);
     let registry =
         everywhere(folder.path(), "a pairing", |registry| registry.paired(&node, &record, 0, mac).map(|_| ()));

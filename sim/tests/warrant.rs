@@ -1,0 +1,115 @@
+//! Claims by a warrant of three of five, whose signers are not there when the node is claimed.
+
+use std::{cell::RefCell, time::Duration};
+
+use crypto::AnchorSecret;
+use os_network_admin::claim::Configure;
+use sim::{
+    Administrator, World,
+    admin::{pass, simulate},
+    scenario::WAIT,
+};
+use wire::{
+    Key, U64,
+    anchor::{Anchor, AnchorFile},
+    binding::configuration_hash,
+    set::{Authority, AuthoritySet},
+    title::Warrant,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+fn signers() -> [AnchorSecret; 5] {
+    [50, 51, 52, 53, 54].map(|byte| AnchorSecret::from_seed(&[byte; 32]))
+}
+
+/// A node that holds, of an image that this administrator's key receives for the five; and its F.
+fn hold(world: &RefCell<World>, admin: &mut Administrator<'_>) -> (usize, Key) {
+    let keys = signers().map(|signer| signer.public().sign);
+    let image = Anchor::new(&admin.anchor.public(), 3, &keys).expect("a majority");
+    admin.terms.set =
+        AuthoritySet::new(3, &signers().map(|signer| Authority::signer(&signer.public()))).expect("a set");
+    admin.terms.configuration = Configure::Bytes(Vec::new());
+    let mut world = world.borrow_mut();
+    let mut plan = admin.plan_without_scan();
+    plan.anchor = AnchorFile::new(&image).as_bytes().to_vec();
+    let node = world.add(&plan);
+    world.power_on(node);
+    let now = world.now();
+    world.run_until(now + 1_000_000, |world| world.phase(node) == Some("hold")).expect("a node holds");
+    let shown = world.console(node).iter().find_map(|line| line.split_once("identity ").map(|(_, rest)| &rest[..64]));
+    let digits = shown.expect("the console shows F");
+    (node, core::array::from_fn(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hex")))
+}
+
+fn warrant(admin: &Administrator<'_>, fiduciary: Key, epoch: u64, places: &[usize]) -> Warrant {
+    let mut warrant = Warrant::new_zeroed();
+    (warrant.fiduciary, warrant.fleet, warrant.epoch) = (fiduciary, admin.terms.fleet_id, U64::new(epoch));
+    (warrant.set, warrant.configuration) = (admin.terms.set.hash(), configuration_hash(&[]));
+    places.iter().fold(warrant, |warrant, place| warrant.sign(&signers()[*place], *place))
+}
+
+/// Claims a node, all of whose frames from this one on are lost at first. How many frames there were.
+fn claim(cut: Option<u64>) -> u64 {
+    let world = RefCell::new(World::new(5));
+    simulate(async {
+        let mut admin = Administrator::new(&world, 0, 1).expect("an administrator");
+        let (node, fiduciary) = hold(&world, &mut admin);
+        admin.terms.warrant = Some(warrant(&admin, fiduciary, 1, &[0, 2, 4]));
+        let first = world.borrow().frames();
+        if let Some(cut) = cut {
+            world.borrow_mut().meddle(Some(Box::new(move |_, frame| {
+                if frame.number < first + cut { frame.passes() } else { frame.lost() }
+            })));
+            let _ = admin.claim(Some(&fiduciary), Duration::from_secs(15)).await;
+            world.borrow_mut().meddle(None);
+        }
+        if world.borrow().phase(node) != Some("claimed") {
+            admin.claim(Some(&fiduciary), WAIT).await.expect("it goes on");
+        }
+        pass(&world, Duration::from_secs(30)).await;
+        assert_eq!(world.borrow().phase(node), Some("claimed"), "cut at {cut:?}");
+        let known = admin.registry.node(&fiduciary).expect("a registry").expect("the node");
+        assert_eq!(Some(known.title.warrant), admin.terms.warrant);
+        world.borrow().frames() - first
+    })
+}
+
+#[test]
+fn a_claim_by_warrant_that_is_cut_anywhere_goes_on_with_the_signers_away() {
+    let frames = claim(None);
+    assert!(frames > 20, "{frames} frames are no claim");
+    for cut in 0..frames.min(40) {
+        claim(Some(cut));
+    }
+}
+
+#[test]
+fn whoever_holds_the_reception_key_alone_owns_nothing() {
+    let world = RefCell::new(World::new(6));
+    simulate(async {
+        let mut admin = Administrator::new(&world, 0, 1).expect("an administrator");
+        let (node, fiduciary) = hold(&world, &mut admin);
+        // By its own signature, by none, by too few; and by warrants that are for another epoch, node or set.
+        let mut other_set = warrant(&admin, fiduciary, 1, &[0, 1, 2]);
+        other_set.set[0] ^= 1;
+        for tried in [
+            None,
+            Some(warrant(&admin, fiduciary, 1, &[])),
+            Some(warrant(&admin, fiduciary, 1, &[0, 4])),
+            Some(warrant(&admin, fiduciary, 0, &[0, 1, 2])),
+            Some(warrant(&admin, fiduciary, 2, &[0, 1, 2])),
+            Some(warrant(&admin, [7; 32], 1, &[0, 1, 2])),
+            Some(other_set),
+        ] {
+            admin.terms.warrant = tried;
+            assert!(admin.claim(Some(&fiduciary), Duration::from_secs(15)).await.is_err());
+            pass(&world, Duration::from_secs(30)).await;
+            assert_eq!(world.borrow().phase(node), Some("hold"));
+        }
+        // None of that was in the way of those who may.
+        admin.terms.warrant = Some(warrant(&admin, fiduciary, 1, &[1, 2, 3]));
+        admin.claim(Some(&fiduciary), WAIT).await.expect("a claim");
+        pass(&world, Duration::from_secs(5)).await;
+        assert_eq!(world.borrow().phase(node), Some("claimed"));
+    });
+}
