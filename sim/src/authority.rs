@@ -1,4 +1,4 @@
-//! The authority's end of the mesh, as a host of the world. It speaks WireGuard with the project's own engine, one for each
+//! The authority's end of the mesh, or that of a member that is no node, as a host of the world. It speaks WireGuard with the project's own engine, one for each
 //! node, because the one that `os-network-admin` uses asks the system for time and randomness; what is above it, commands,
 //! updates and what telemetry means, is that program's library.
 
@@ -16,7 +16,7 @@ use link::{DATAGRAM, HOP_LIMIT, UdpPorts};
 use os_network_admin::{
     base::error::Error,
     fleet::{View, delivery::Lane, endpoint},
-    registry::{AUTHORITY, Member},
+    registry::{AUTHORITY, Member, between},
 };
 use shm::Micros;
 use smoltcp::wire::{IpProtocol, Ipv6Packet, UdpPacket};
@@ -87,9 +87,9 @@ impl Authority {
         dh_public(&self.secret)
     }
 
-    /// Takes on who is a member now, and drops who is none any more.
-    pub fn set_members(&mut self, view: &View<'_>) -> Result<(), Error> {
-        self.inner = view.fleet.addresses(AUTHORITY).1.octets();
+    /// Takes on who is a member now, and drops who is none any more. `own`: the member that this is, if it is not the authority.
+    pub fn set_members(&mut self, view: &View<'_>, own: Option<&Member>) -> Result<(), Error> {
+        self.inner = view.fleet.addresses(own.map_or(AUTHORITY, |own| own.host)).1.octets();
         let live = view.live()?;
         self.peers.retain(|id, _| live.iter().any(|node| node.member.id == *id));
         for node in &live {
@@ -101,9 +101,14 @@ impl Authority {
             let mut seed = Secret::new([0; 32]);
             self.rng.fill(&mut *seed);
             let mut engine = Box::new(Engine::new(self.public(), seed, MAX_MTU));
+            let shared = own.map(|own| between((own.id, &own.preshared), (member.id, &member.preshared)));
+            if let (Some(_), Some(mac)) = (own, member.mac) {
+                // As what is exported says: a node answers no solicitation of a host that it does not know.
+                self.station.borrow_mut().know(&link::Station::new(endpoint.ip, mac));
+            }
             let config = PeerConfig {
                 key: member.key,
-                preshared: &member.preshared.0,
+                preshared: &shared.as_ref().unwrap_or(&member.preshared).0,
                 endpoint: Some(Endpoint { ip: endpoint.ip, port: endpoint.port }),
                 keepalive_s: 0,
             };

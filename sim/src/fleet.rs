@@ -12,7 +12,7 @@ use os_network_admin::{
         account::settle,
         delivery::{self, Outcome, Task},
     },
-    registry::{AnchorKind, Member, Registry, Rules},
+    registry::{AnchorKind, Member, NewMember, Registry, Rules, Who},
 };
 use wire::{
     Key,
@@ -24,6 +24,7 @@ use zerocopy::IntoBytes;
 use crate::{
     admin::{Link, VirtualHost, run},
     authority::{Authority, Mesh},
+    station::Station,
     world::{Plan, World},
 };
 
@@ -130,7 +131,22 @@ impl<'w> Administrator<'w> {
     /// The end of the mesh learns what the registry says.
     pub fn reload(&self) -> Result<(), Error> {
         let view = self.view()?;
-        self.mesh.borrow_mut().set_members(&view)
+        self.mesh.borrow_mut().set_members(&view, None)
+    }
+
+    /// Exports a member that is no node, on a host of this number: its end of the mesh. The nodes are yet to be told.
+    pub fn export(&self, name: &str, segment: usize, number: u8) -> Result<Rc<RefCell<Authority>>, Error> {
+        let rng = self.world.borrow().rng().split();
+        let station = Rc::new(RefCell::new(Station::new(number)));
+        let end = Rc::new(RefCell::new(Authority::new(station, &rng)));
+        let view = self.view()?;
+        let who = Who::Peer(name.into());
+        let key = end.borrow().public();
+        let new = NewMember { who: &who, key, claim_key: None, underlay: None, authority: None };
+        let member = self.registry.enroll(&view.fleet, &new)?;
+        end.borrow_mut().set_members(&self.view()?, Some(&member))?;
+        self.world.borrow_mut().join(segment, end.clone());
+        Ok(end)
     }
 
     /// Has members carry out tasks.

@@ -64,6 +64,11 @@ impl Station {
         Self { at, device, interface, sockets, next_port: 40_000, now: 0, neighbours, arrived }
     }
 
+    /// Somebody has told it who is where.
+    pub fn know(&mut self, station: &link::Station) {
+        self.neighbours.insert(station.ip, station.mac);
+    }
+
     /// Sends a datagram.
     pub fn send(&mut self, to: &link::Station, ports: UdpPorts, hop_limit: u8, payload: &[u8]) {
         let mut frame = vec![0; DATAGRAM + payload.len()];

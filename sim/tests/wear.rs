@@ -17,7 +17,7 @@ use calls::{
     store::{BLOCKS, RECORDS},
 };
 use os_network_admin::fleet::delivery::Outcome;
-use policy::{Direction, Protocol, Role, Rule};
+use policy::{Direction, MAX_PEERS, Protocol, Role, Rule};
 use shm::mailbox::{CallError, Client, Patience};
 use sim::{
     Administrator, World,
@@ -225,6 +225,44 @@ fn claimed() -> Vec<(&'static str, Year)> {
     })
 }
 
+/// A member with as many peers as a configuration has: the authority, and others that use what it serves all the time.
+fn peopled() -> Year {
+    const OFTEN: u64 = 20_000_000;
+    let world = RefCell::new(World::new(56));
+    simulate(async {
+        let admin = Administrator::new(&world, 0, 1).unwrap();
+        let node = hold(&world, &admin);
+        admin.claim(None, WAIT).await.unwrap();
+        let member = admin.view().unwrap().live().unwrap()[0].member.id;
+        let ends =
+            (2..=u8::try_from(MAX_PEERS).unwrap()).map(|number| admin.export(&format!("peer-{number}"), 0, number));
+        let mut ends: Vec<_> = ends.collect::<Result<_, _>>().unwrap();
+        ends.push(admin.mesh.clone());
+        assert_eq!(ends.len(), MAX_PEERS);
+        let rule = |role| Rule { direction: Direction::In, role, protocol: Protocol::Icmp, port: 0 };
+        let outcomes =
+            admin.set_rules(&[Role::Authority, Role::Peer].map(rule).into_iter().collect(), WAIT).await.unwrap();
+        assert!(matches!(outcomes[..], [Outcome::Done { .. }]), "{outcomes:?}");
+        ends.iter().for_each(|end| end.borrow_mut().probe(member, OFTEN));
+        pass(&world, Duration::from_secs(60)).await;
+        let before = Cost::of(&world, node);
+        let counts = || -> Vec<_> {
+            let of = |end: &Rc<RefCell<sim::authority::Authority>>| {
+                (end.borrow().handshakes(member), end.borrow().answers(member).len())
+            };
+            ends.iter().map(of).collect()
+        };
+        let then = counts();
+        pass(&world, HOUR).await;
+        for (now, then) in counts().iter().zip(then) {
+            let (handshakes, answers) = (now.0 - then.0, now.1 - then.1);
+            assert!((25..=30).contains(&handshakes), "{handshakes} handshakes in an hour, and one lasts two minutes");
+            assert_eq!(answers as u64, HOUR.as_micros() as u64 / OFTEN, "answers of this one");
+        }
+        Cost::of(&world, node).year(&before, YEAR_HOURS)
+    })
+}
+
 /// The update that `mesh` asks lifecycle to apply.
 fn asked(world: &World, node: usize) -> ApplyRequest {
     let region = world.system().regions.iter().position(|region| region.name == "mesh_lifecycle_req");
@@ -352,7 +390,9 @@ fn configurations_that_no_binding_names_cost_no_erase_and_no_write() {
 fn a_year_costs_the_flash_a_small_part_of_what_it_endures() {
     let brought_row = [("claimed, `mesh` brings updates that are forged, unsigned, older or in force", brought())];
     let given_up_row = [("holding, a claim a day that is given up", given_up())];
-    let rows: Vec<_> = holding().into_iter().chain(given_up_row).chain(claimed()).chain(brought_row).collect();
+    let peopled_row = [("claimed, with 16 peers that talk to it all the year", peopled())];
+    let rows = holding().into_iter().chain(given_up_row).chain(peopled_row).chain(claimed()).chain(brought_row);
+    let rows: Vec<_> = rows.collect();
     let mut table = String::from("| a year of | programs | erases of the block that is erased most |\n|---|---|---|\n");
     for (what, Year { programs, worst }) in &rows {
         table.push_str(&format!("| {what} | {programs} | {worst} |\n"));
