@@ -64,6 +64,8 @@ labels! {
     WARRANT = "genesis/1 warrant";
     /// Signature of a binding.
     BINDING = "genesis/1 binding";
+    /// Signatures of a fleet's founding document, and its hash, which is the fleet's id.
+    FLEET = "genesis/1 fleet";
     /// Hash of an authority set.
     SET = "genesis/1 authority set";
     /// Hash of a grant's configuration.

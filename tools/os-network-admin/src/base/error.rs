@@ -33,6 +33,8 @@ pub enum Exit {
     Doubted = 13,
     /// The log of acts and refusals is not as it was written.
     Log = 14,
+    /// Fewer have approved than must.
+    Unapproved = 15,
     /// The operator ended it; the message says what is stored.
     Interrupted = 130,
 }

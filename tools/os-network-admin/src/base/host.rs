@@ -63,6 +63,16 @@ pub fn system() -> Arc<dyn Host> {
     Arc::new(System)
 }
 
+/// A time in Unix milliseconds, for people.
+pub fn time(ms: i64) -> String {
+    let since = u64::try_from(ms).ok().map(Duration::from_millis);
+    match since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+        // Past this humantime has no form for it.
+        Some(time) if ms < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => format!("{ms} ms after 1970"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,6 +107,14 @@ pub fn authority(text: &str) -> Result<Authority, Error> {
     }
 }
 
+/// An `anchor.bin`, of an image.
+pub fn anchor(path: &Path) -> Result<Anchor, Error> {
+    match AnchorFile::read_file(&files::read(path, "anchor", size_of::<AnchorFile>())?) {
+        AnchorIn::Some(anchor) => Ok(anchor),
+        _ => Err(Error::input(format!("{} is no anchor: `os-network-admin anchor` writes one", path.display()))),
+    }
+}
+
 /// The authority set of a binding: the operator's own key first.
 pub fn authorities(own: &AnchorPublic, others: &[String], needed: u8) -> Result<AuthoritySet, Error> {
     let mut set = vec![Authority::signer(own)];

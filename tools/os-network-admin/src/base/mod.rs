@@ -10,6 +10,7 @@ pub mod interface;
 pub mod key;
 pub mod link;
 pub mod mesh_key;
+pub mod paper;
 pub mod path;
 pub mod progress;
 pub mod terminal;

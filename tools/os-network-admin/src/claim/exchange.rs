@@ -32,7 +32,7 @@ use wire::{
     binding::{ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
-    title::{Prefix, Title, Warrant},
+    title::{Title, Warrant},
     update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -42,7 +42,7 @@ use super::{
     pairing::{Grant, Made, Pairing, Terms},
 };
 use crate::{
-    base::{error::Error, host::Host, progress::Progress},
+    base::{error::Error, host::Host, paper::place, progress::Progress},
     registry::{Accepted, Node, State},
 };
 
@@ -251,19 +251,6 @@ fn bind(anchor: &AnchorSecret, terms: &Terms, identity: &Identity, made: &Made<'
     warrant.configuration = configuration_hash(made.configuration);
     place(warrant, made.configuration);
     Ok(title.sign(anchor))
-}
-
-/// Where the node is, as its configuration says it.
-fn place(warrant: &mut Warrant, configuration: &[u8]) {
-    let Ok(configuration) = policy::Configuration::parse(configuration) else { return };
-    let prefix = |from: &policy::Prefix| Prefix { ip: from.ip, length: from.length };
-    for (to, from) in warrant.addresses.iter_mut().zip(&configuration.addresses) {
-        *to = prefix(from);
-    }
-    if let Some(underlay) = &configuration.underlay {
-        warrant.underlay = prefix(&underlay.address);
-        warrant.gateway = underlay.gateway.unwrap_or_default();
-    }
 }
 
 /// That a warrant is for this node as it is now, and for what is granted: the node would refuse another.

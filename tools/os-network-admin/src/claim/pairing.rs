@@ -25,6 +25,9 @@ pub enum Configure {
     Mesh(MeshTerms),
     /// The operator. Empty: no mesh.
     Bytes(Vec<u8>),
+    /// The warrant, which names its hash: these bytes. If the set names this WireGuard key, which is the registry's, the node has
+    /// the place in the mesh that the warrant gives it.
+    Warranted { bytes: Vec<u8>, own: Option<Key> },
 }
 
 /// What the node is to become. The same for every node of one command.

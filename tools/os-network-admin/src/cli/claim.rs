@@ -17,26 +17,30 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use wire::{Fingerprint, Hex};
+use wire::{Fingerprint, Hex, ticket::Ticket};
 use zeroize::Zeroizing;
 
-use super::common::{Common, fleet_id, fleet_name, key_path, passphrase, print, registry_path};
+use super::common::{
+    Common, DEFAULT_FLEET, fleet_id, fleet_name, key_path, optional, passphrase, print, registry_path,
+};
 use super::interrupt::Interrupt;
 use crate::{
     base::{
         error::{Error, Exit},
         guard::Locked,
-        host,
+        host::{self, Host, System},
         input::{self, Print},
         interface::Interface,
         key::KeyFile,
         link::Sockets,
+        paper::Papers,
         progress::Progress,
     },
     claim::{
-        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Pairing, Terms, Unlisted,
+        self, Chooser, Claimed, Claimer, Configure, Context, Found, MeshTerms, Pairing, Strangers, Terms, Unlisted,
         beacon::{self, Event, Listed},
     },
+    fleet::{genesis, warrant},
     mesh::control::Client,
     output,
     registry::{AnchorKind, Node, Registry, State},
@@ -60,6 +64,12 @@ pub struct ClaimArguments {
     pub any_listed: bool,
     #[command(flatten)]
     pub expected: ExpectedArguments,
+    /// Claim the node that a warrant names: files with the proposal and with enough approvals; repeatable
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by_ticket", "any_listed", "accept_any", "expect", "expect_file", "config", "authority", "endpoint", "underlay"])]
+    pub warrant: Vec<PathBuf>,
+    /// Claim only nodes that this genesis of a fleet lists, each once, and for its authorities
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["accept_any", "config", "authority", "endpoint", "warrant"])]
+    pub genesis: Option<PathBuf>,
     /// Claim any node that answers, without looking at its fingerprint; the pairing records this
     #[arg(long, conflicts_with_all = ["by_ticket", "fingerprint", "any_listed"])]
     pub accept_any: bool,
@@ -110,7 +120,7 @@ pub struct TermsArguments {
     #[arg(long, value_name = "[IP]:PORT", value_parser = input::endpoint, conflicts_with = "config")]
     pub endpoint: Option<Endpoint>,
     /// Fleet that the node joins
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_FLEET, value_parser = fleet_name)]
     pub fleet: String,
     /// A further authority of the fleet: a public key as `init` prints it, or its anchor.bin
     #[arg(long, value_name = "PUBKEY")]
@@ -156,14 +166,22 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         (None, None) => None,
     };
     let is_interrupted = Cell::new(false);
+    let key = KeyFile::load(&key_path(common)?)?;
+    let warranted = warranted(common, &arguments, &key.public())?;
     let mut listed = expected(&arguments.expected)?;
     listed.extend(arguments.fingerprint);
+    listed.extend(warranted.iter().filter_map(|terms| Some(Fingerprint::of(&terms.warrant.as_ref()?.fiduciary).0)));
+    let founding = arguments
+        .genesis
+        .as_ref()
+        .map(|file| founding(common, &arguments, file, ticket.as_ref(), &mut listed))
+        .transpose()?;
     if arguments.any_listed && listed.is_empty() {
         return Err(Error::new(Exit::Usage, "--any-listed needs a list: add --expect FP or --expect-file LIST"));
     }
     let policy = if arguments.accept_any {
         Unlisted::Take
-    } else if arguments.any_listed || arguments.fingerprint.is_some() {
+    } else if arguments.any_listed || arguments.fingerprint.is_some() || warranted.is_some() || founding.is_some() {
         Unlisted::Ignore
     } else if io::stdin().is_terminal() {
         Unlisted::Ask(Box::new(|found| ask(found, &is_interrupted)))
@@ -176,13 +194,20 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     };
     let mut chooser = chooser.readmitting(arguments.expected.readmit.iter().copied().collect());
     if let (Some(meant), false) = (chooser.meant(), arguments.again)
-        && let Some(node) = claimed_already(common, meant, &arguments.terms.fleet).await?
+        && let Some(node) = claimed_already(
+            common,
+            meant,
+            warranted.as_ref().or(founding.as_ref()).map_or(&arguments.terms.fleet, |terms| &terms.fleet),
+        )
+        .await?
     {
         return print(common, &node);
     }
-    let key = KeyFile::load(&key_path(common)?)?;
     let kind = if ticket.is_some() { AnchorKind::Ticket } else { AnchorKind::Image };
-    let mut terms = terms(&arguments.terms, &key.public(), kind)?;
+    let mut terms = match warranted.or(founding) {
+        Some(terms) => Terms { anchor: kind, ..terms },
+        None => terms(&arguments.terms, &key.public(), kind)?,
+    };
     if let Configure::Mesh(mesh) = &mut terms.configuration {
         let underlay = arguments.underlay.map(|address| input::static_address(address, arguments.gateway));
         mesh.underlay = underlay.transpose()?;
@@ -377,10 +402,62 @@ fn terms(arguments: &TermsArguments, own: &AnchorPublic, anchor: AnchorKind) -> 
     Ok(Terms { fleet: arguments.fleet.clone(), fleet_id, set, configuration, anchor, warrant: None })
 }
 
+/// The terms that a warrant sets, if one is given.
+fn warranted(common: &Common, arguments: &ClaimArguments, own: &AnchorPublic) -> Result<Option<Terms>, Error> {
+    if arguments.warrant.is_empty() {
+        return Ok(None);
+    }
+    let terms = Papers::read(&arguments.warrant)
+        .and_then(|papers| warrant::terms(&papers, arguments.fingerprint, own, System.now_ms()));
+    let (named, is_default) = (&arguments.terms.fleet, arguments.terms.fleet == DEFAULT_FLEET);
+    let terms = terms.and_then(|terms| match terms.fleet == *named || is_default {
+        true => Ok(terms),
+        false => Err(Error::input(format!("the warrant is for the fleet {}, and not for {named}", terms.fleet))),
+    });
+    if let (Err(why), Some(registry)) = (&terms, optional(common)?) {
+        registry.refused(None, why, &Strangers::default())?;
+    }
+    terms.map(Some)
+}
+
+/// The terms of a fleet's genesis; `listed` are the nodes that are meant, all that are left if none is named.
+fn founding(
+    common: &Common,
+    arguments: &ClaimArguments,
+    file: &Path,
+    ticket: Option<&Ticket>,
+    listed: &mut BTreeSet<Print>,
+) -> Result<Terms, Error> {
+    let registry = optional(common)?;
+    let terms = Papers::read(&[file.to_path_buf()]).and_then(|papers| {
+        let genesis = genesis::founded(&papers)?;
+        let mut meant = listed.clone();
+        meant.extend(ticket.map(|ticket| Fingerprint::of(&ticket.fiduciary).0));
+        let anew = arguments.again || !arguments.expected.readmit.is_empty();
+        genesis::check_members(registry.as_ref(), genesis, &meant, anew)?;
+        if meant.is_empty() {
+            let paired = registry.as_ref().map(|registry| genesis::paired(registry, genesis)).transpose()?;
+            let paired = paired.unwrap_or_default();
+            listed.extend(genesis.members.iter().map(|one| one.print).filter(|print| !paired.contains(print)));
+        }
+        if meant.is_empty() && listed.is_empty() {
+            return Err(Error::new(Exit::NotAccepted, format!("all nodes of the fleet {} are claimed", genesis.name)));
+        }
+        genesis::terms(genesis, AnchorKind::Image)
+    });
+    if let (Err(why), Some(registry)) = (&terms, &registry) {
+        registry.refused(None, why, &Strangers::default())?;
+    }
+    terms
+}
+
 /// Names the authority of a mesh, whose key is made here if need be: after all that can be refused.
 fn authority(registry: &Registry, terms: &mut Terms) -> Result<(), Error> {
     if let Configure::Mesh(mesh) = &mut terms.configuration {
         mesh.authority = registry.make_mesh_key()?.public();
+    }
+    if let Configure::Warranted { own, .. } = &mut terms.configuration {
+        *own = registry.mesh_key()?.map(|key| key.public());
     }
     Ok(())
 }

@@ -45,10 +45,13 @@ pub struct Common {
     pub json: bool,
 }
 
+/// What a fleet is called if nobody says otherwise.
+pub const DEFAULT_FLEET: &str = "default";
+
 #[derive(Args)]
 pub struct InFleet {
     /// The fleet
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = fleet_name)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_FLEET, value_parser = fleet_name)]
     pub fleet: String,
 }
 
@@ -162,6 +165,12 @@ pub fn open(common: &Common) -> Result<Registry, Error> {
     let path = registry_path(common)?;
     let registry = Registry::open_existing(&path)?;
     registry.ok_or_else(|| no_registry(&path))
+}
+
+/// The registry, if there is one: a log begins with it.
+pub fn optional(common: &Common) -> Result<Option<Registry>, Error> {
+    // Without a home there is none.
+    registry_path(common).map_or(Ok(None), |path| Registry::open_existing(&path))
 }
 
 /// What is not there says nothing, least of all that there is nothing.

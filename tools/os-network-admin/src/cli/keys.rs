@@ -10,7 +10,7 @@ use crypto::{AnchorPublic, AnchorSecret};
 use wire::anchor::{AnchorFile, AnchorIn};
 use zerocopy::IntoBytes;
 
-use super::common::{Common, key_path, passphrase, print, registry_path};
+use super::common::{Common, key_path, optional, passphrase, print};
 use crate::{
     base::{
         error::Error,
@@ -20,7 +20,7 @@ use crate::{
         key::{self, Cost, KeyFile},
     },
     output,
-    registry::{Event, Kind, Registry, Tag},
+    registry::{Event, Kind, Tag},
 };
 
 pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
@@ -35,7 +35,7 @@ pub fn init(common: &Common, seed_file: Option<&Path>) -> Result<(), Error> {
     let passphrase = passphrase(common, true)?;
     let file = KeyFile::seal(&seed, &passphrase, Cost::DEFAULT)?;
     let public = file.public();
-    match log(common)? {
+    match optional(common)? {
         Some(registry) => {
             registry.sign_with(&Arc::new(Locked::new(AnchorSecret::from_seed(&seed))));
             registry.whole(|registry| {
@@ -75,7 +75,7 @@ pub fn anchor(common: &Common, arguments: &AnchorArguments) -> Result<(), Error>
         AnchorFile::new(&anchor).as_bytes().to_vec()
     };
     let write = || files::replace_public(out, "anchor", &bytes, is_anchor);
-    match log(common)? {
+    match optional(common)? {
         Some(registry) => registry.whole(|registry| {
             registry.log(Event::new(Kind::AnchorWritten).bytes(Tag::Key, &public.sign))?;
             write()
@@ -83,12 +83,6 @@ pub fn anchor(common: &Common, arguments: &AnchorArguments) -> Result<(), Error>
         None => write()?,
     }
     print(common, &document("anchor", out, &public))
-}
-
-/// The registry, if there is one: a log begins with it.
-fn log(common: &Common) -> Result<Option<Registry>, Error> {
-    // Without a home there is none.
-    registry_path(common).map_or(Ok(None), |path| Registry::open_existing(&path))
 }
 
 fn document(what: &'static str, path: &Path, anchor: &AnchorPublic) -> output::KeyFile {

@@ -1,12 +1,14 @@
 //! The command line: one verb and its arguments in one file. Inputs are checked first, the passphrase among them, then the
 //! interface, then the registry: a command that is refused has written nothing.
 
+mod approve;
 pub mod audit;
 pub mod backup;
 pub mod claim;
 pub mod command;
 pub mod common;
 pub mod export;
+pub mod fleet;
 mod interrupt;
 pub mod keys;
 pub mod mesh;
@@ -15,6 +17,7 @@ pub mod policy;
 mod push;
 pub mod revoke;
 pub mod telemetry;
+pub mod warrant;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -26,10 +29,12 @@ use self::{
     command::Operation,
     common::{Common, InFleet, Wait},
     export::peer_name,
+    fleet::FleetVerb,
     keys::AnchorArguments,
     mesh::MeshVerb,
     nodes::NodesVerb,
     policy::PolicyVerb,
+    warrant::WarrantVerb,
 };
 use crate::base::{error::Error, host, input};
 
@@ -50,6 +55,8 @@ Exit codes:
  12  there is nothing that a node could be told: it can have no configuration, or no command can be made for it
  13  a node may have been rolled back, or be there twice (nodes check)
  14  the log of acts and refusals is not as it was written (audit verify)
+ 15  fewer have approved than must (warrant check, claim --warrant, fleet close, fleet verify), or fewer nodes are
+     claimed (fleet activate)
 130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
@@ -87,6 +94,16 @@ pub enum Command {
     },
     /// Claim a node
     Claim(Box<ClaimArguments>),
+    /// Founding a fleet: what its authorities agree on before it has a node
+    Fleet {
+        #[command(subcommand)]
+        command: FleetVerb,
+    },
+    /// Leave to own a node, given beforehand by those whom its image names
+    Warrant {
+        #[command(subcommand)]
+        command: WarrantVerb,
+    },
     /// Answer scans: claim listed nodes as they appear, until interrupted
     Beacon {
         #[command(flatten)]
@@ -182,6 +199,7 @@ impl Command {
     fn counts_time(&self) -> bool {
         match self {
             Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } | Self::Backup { .. } => false,
+            Self::Warrant { .. } | Self::Fleet { .. } => true,
             Self::Audit { command } => matches!(command, AuditVerb::Sign),
             Self::Mesh { command } => matches!(command, MeshVerb::Up { .. }),
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
@@ -203,6 +221,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Discover { find, wait } => claim::discover(common, &find, Duration::from_secs(wait)).await,
         Command::Claim(arguments) => claim::claim(common, *arguments).await,
         Command::Beacon { find, terms, expected, once } => claim::beacon(common, &find, &terms, &expected, once).await,
+        Command::Fleet { command } => fleet::run(common, command).await,
+        Command::Warrant { command } => warrant::run(common, command),
         Command::Nodes { command } => nodes::run(common, command),
         Command::Mesh { command } => mesh::run(common, command).await,
         Command::Policy { command } => policy::run(common, command).await,

@@ -87,7 +87,7 @@ pub async fn run(common: &Common, command: PolicyVerb) -> Result<(), Error> {
 }
 
 /// Sets rules if every node could have the configuration that follows, and tells those that lack it.
-async fn set(
+pub(super) async fn set(
     common: &Common,
     rules: Option<Rules>,
     node: Option<&str>,

@@ -3,10 +3,13 @@
 
 pub mod account;
 pub mod delivery;
+pub mod genesis;
 mod pairing;
+pub mod papers;
 pub mod peer;
 pub mod rules;
 pub mod show;
 mod view;
+pub mod warrant;
 
 pub use view::{Behind, Owed, Unworkable, View, endpoint, socket};

@@ -1,6 +1,8 @@
 //! The registry as the claim sees it: a node that is granted something has its place in the fleet.
 
-use policy::Endpoint;
+use std::net::Ipv6Addr;
+
+use policy::{Endpoint, Prefix, Underlay};
 use wire::{Key, Mac, U16, binding::PairingRecord, claim::parse_grant, set::Authority};
 use zerocopy::FromZeros;
 
@@ -49,6 +51,7 @@ impl Pairing for Registry {
                     registry.leave(&grant.fiduciary)?;
                     (None, bytes.clone())
                 }
+                Configure::Warranted { bytes, own } => (settle(registry, grant, own.as_ref())?, bytes.clone()),
                 Configure::Mesh(mesh) => {
                     let (member, configuration) = enroll(registry, grant, mesh, &mut set.authorities[0])?;
                     (Some(member), configuration)
@@ -122,7 +125,9 @@ fn check_mesh_key(registry: &Registry, grant: &Grant<'_>) -> Result<(), Error> {
     let (who, key, terms) = (Who::Node(grant.fiduciary), grant.mesh_key, grant.terms);
     registry.check_key(&terms.fleet_id, &who, &key)?;
     let peers = match &terms.configuration {
-        Configure::Bytes(bytes) => policy::Configuration::parse(bytes).map(|granted| granted.peers).unwrap_or_default(),
+        Configure::Bytes(bytes) | Configure::Warranted { bytes, .. } => {
+            policy::Configuration::parse(bytes).map(|granted| granted.peers).unwrap_or_default()
+        }
         Configure::Mesh(_) => Default::default(),
     };
     let own = |authority: &Authority| authority.dh == key || authority.mesh == key;
@@ -132,6 +137,44 @@ fn check_mesh_key(registry: &Registry, grant: &Grant<'_>) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// Gives a node that is being claimed the place that its warrant names, if the mesh of its set is ours too.
+fn settle(registry: &Registry, grant: &Grant<'_>, own: Option<&Key>) -> Result<Option<Member>, Error> {
+    let terms = grant.terms;
+    let place = terms.set.places().iter().find(|one| one.has_place() && Some(&one.mesh) == own);
+    let (Some(place), Some(warrant)) = (place, &terms.warrant) else {
+        registry.leave(&grant.fiduciary)?;
+        return Ok(None);
+    };
+    if warrant.fiduciary != grant.fiduciary {
+        let meant = Who::Node(warrant.fiduciary);
+        return Err(Error::input(format!("the warrant is for {meant}, and this is another node")));
+    }
+    registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
+    registry.set_authority(&terms.fleet_id, &place.mesh)?;
+    let fleet = registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
+    let host = warrant.addresses.iter().find_map(|own| fleet.host(Ipv6Addr::from(own.ip).to_canonical()));
+    let host = host.ok_or_else(|| {
+        Error::input(format!(
+            "the warrant gives the node no address in the network {} that the fleet {} has in this registry",
+            fleet.network, fleet.name
+        ))
+    })?;
+    registry.promise_place(&fleet, &grant.fiduciary, host)?;
+    let port = place.port.get();
+    let static_address = (warrant.underlay.ip != [0; 16]).then(|| Underlay {
+        address: Prefix { ip: warrant.underlay.ip, length: warrant.underlay.length },
+        gateway: (warrant.gateway != [0; 16]).then_some(warrant.gateway),
+    });
+    let new = NewMember {
+        who: &Who::Node(grant.fiduciary),
+        key: grant.mesh_key,
+        claim_key: Some(grant.claim_key),
+        underlay: static_address,
+        authority: (port != 0).then_some(Endpoint { ip: place.endpoint, port }),
+    };
+    registry.enroll_in_the_open(&fleet, &new).map(Some)
 }
 
 /// Gives a node that is being claimed its place, and says what configuration it has there, and where we are.

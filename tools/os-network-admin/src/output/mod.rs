@@ -7,11 +7,9 @@ mod fleet;
 mod life;
 mod mesh;
 mod node;
+mod paper;
 
-use std::{
-    io,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{io, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +25,9 @@ pub use self::{
         Authority, Claimed, Configuration, Doubt, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode,
         Role, Said,
     },
+    paper::{Founding, Signer, Warrant, Warrants},
 };
+pub use crate::base::host::time;
 use crate::base::{
     error::{Error, Exit},
     say::{plain, say_now},
@@ -109,16 +109,6 @@ pub fn error(json: bool, error: &Error) {
         let _ = print(json, &Failed { error: error.into() });
     } else {
         say_now(format_args!("os-network-admin: {error}"));
-    }
-}
-
-/// A time in Unix milliseconds, for people.
-pub fn time(ms: i64) -> String {
-    let since = u64::try_from(ms).ok().map(Duration::from_millis);
-    match since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
-        // Past this humantime has no form for it.
-        Some(time) if ms < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
-        _ => format!("{ms} ms after 1970"),
     }
 }
 

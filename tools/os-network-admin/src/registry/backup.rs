@@ -239,6 +239,11 @@ fn merge(connection: &Connection) -> rusqlite::Result<u64> {
         UPDATE main.member SET telemetry = h.telemetry, telemetry_ms = h.telemetry_ms, seen = h.seen, doubt = h.doubt
             FROM held h WHERE h.fleet = member.fleet AND h.host = member.host
             AND h.telemetry_ms > ifnull(member.telemetry_ms, -1);
+        INSERT OR IGNORE INTO main.promised SELECT * FROM copy.promised;
+        DELETE FROM main.promised WHERE EXISTS (SELECT 1 FROM main.member m WHERE m.fleet = promised.fleet
+            AND (m.host = promised.host OR m.fiduciary = promised.fiduciary));
+        DELETE FROM main.free_host WHERE EXISTS (SELECT 1 FROM main.promised p WHERE p.fleet = free_host.fleet
+            AND p.host = free_host.host);
         DROP TABLE held; DROP TABLE held_fleet; DROP TABLE held_node;",
     )?;
     let fleets = connection

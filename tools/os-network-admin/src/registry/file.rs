@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transactio
 use super::{
     audit::{self, Event, Kind, Signer, Tag},
     carry,
-    schema::{APPLICATION, FIFTH, FIRST, FOURTH, SCHEMA, SECOND, SIXTH, THIRD},
+    schema::{APPLICATION, FIFTH, FIRST, FOURTH, NINTH, SCHEMA, SECOND, SIXTH, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
@@ -160,6 +160,10 @@ impl Registry {
                 if outdated > 0 {
                     say(format_args!("{}", carry::outdated(outdated)));
                 }
+                schema = 8;
+            }
+            if schema == 8 {
+                transaction.execute_batch(NINTH)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }

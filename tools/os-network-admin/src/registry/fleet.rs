@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use wire::{Key, MESH_PORT};
 
 use super::pack::unpack;
-use crate::base::say::plain;
+use crate::base::{paper::inner, say::plain};
 
 /// What a fleet has if nobody says otherwise.
 pub const NETWORK: Network = Network { address: Ipv4Addr::new(10, 8, 0, 0), length: 24 };
@@ -82,12 +82,7 @@ impl Fleet {
     }
 
     pub(super) fn addresses_in(fleet: &[u8; 32], network: Ipv4Addr, host: u32) -> (Ipv4Addr, Ipv6Addr) {
-        // A unique local /64: fd, and the first seven bytes of the fleet's id.
-        let mut v6 = [0; 16];
-        v6[0] = 0xfd;
-        v6[1..8].copy_from_slice(&fleet[..7]);
-        v6[12..].copy_from_slice(&host.to_be_bytes());
-        (Ipv4Addr::from_bits(network.to_bits().wrapping_add(host)), v6.into())
+        (Ipv4Addr::from_bits(network.to_bits().wrapping_add(host)), inner(fleet, host))
     }
 
     /// Whose address this is: the other way round.

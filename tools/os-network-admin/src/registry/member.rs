@@ -26,6 +26,8 @@ pub(super) const COLUMNS: &str = "m.id AS id, m.fleet AS fleet, m.host AS host, 
                                   m.configuration AS configuration, m.wanted AS wanted, m.shown AS shown, \
                                   m.revoked_ms AS revoked_ms, \
                                   m.telemetry AS telemetry, m.telemetry_ms AS telemetry_ms, m.doubt AS doubt";
+/// What WireGuard takes for no preshared key.
+pub const NO_PRESHARED: [u8; 32] = [0; 32];
 /// Seconds that a node's counter of commands is believed to be ahead of this host's clock: another authority's clock may be
 /// wrong, but a node that says more would use its counter up.
 pub const COUNTER_AHEAD: i64 = 30 * 86_400;

@@ -7,10 +7,11 @@ use zerocopy::IntoBytes;
 use super::{
     audit::{Event, Kind, Tag},
     file::{Registry, registry_error},
-    fleet::{AUTHORITY, Fleet, Rules},
+    fleet::{Fleet, Rules},
     fleets::difference,
-    member::{Member, NewMember, Said, Who, latest},
+    member::{Member, NO_PRESHARED, NewMember, Said, Who, latest},
     pack::{maybe_unpack, pack, print},
+    places::{free_host, full, redeem},
     revision, seen, wanted,
 };
 use crate::base::{error::Error, say::plain};
@@ -75,12 +76,25 @@ impl Registry {
 
     /// Gives a member its place, or finds the one that it has; then it is what it says now, and no longer revoked.
     pub fn enroll(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
-        self.whole(|registry| registry.enroll_checked(fleet, new))
+        self.whole(|registry| registry.enroll_checked(fleet, new, registry.host.random()?))
     }
 
-    fn enroll_checked(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
+    /// The same without a preshared key: whoever has signed the node's configuration has read all of it.
+    pub fn enroll_in_the_open(&self, fleet: &Fleet, new: &NewMember<'_>) -> Result<Member, Error> {
+        self.whole(|registry| {
+            let member = registry.enroll_checked(fleet, new, NO_PRESHARED)?;
+            registry.run(|connection| {
+                wanted::changing(connection, member.id, || {
+                    let sql = "UPDATE member SET preshared = ?2 WHERE id = ?1";
+                    connection.prepare_cached(sql)?.execute(params![member.id, NO_PRESHARED.as_slice()]).map(|_| ())
+                })
+            })?;
+            registry.member(member.id)?.ok_or_else(|| registry.damaged())
+        })
+    }
+
+    fn enroll_checked(&self, fleet: &Fleet, new: &NewMember<'_>, preshared: [u8; 32]) -> Result<Member, Error> {
         self.check_key(&fleet.id, new.who, &new.key)?;
-        let preshared: [u8; 32] = self.host.random()?;
         let id = self.run(|connection| {
             self.insert_fleet(connection, fleet)?;
             let id = match known(connection, fleet, new.who)? {
@@ -91,7 +105,12 @@ impl Registry {
                 }
                 Some((id, its)) if its == fleet.id => id,
                 elsewhere => {
-                    let Some(host) = free_host(connection, fleet)? else { return Ok(None) };
+                    let promised = match new.who {
+                        Who::Node(fiduciary) => redeem(connection, fleet, fiduciary)?,
+                        Who::Peer(_) => None,
+                    };
+                    let host = promised.map_or_else(|| free_host(connection, fleet), |host| Ok(Some(host)))?;
+                    let Some(host) = host else { return Ok(None) };
                     if let Some((id, _)) = elsewhere {
                         remove(connection, id)?;
                     }
@@ -114,9 +133,7 @@ impl Registry {
             }
             Ok(Some(id))
         })?;
-        let Some(id) = id else {
-            return Err(Error::input(format!("the network {} of the fleet {} is full", fleet.network, fleet.name)));
-        };
+        let id = id.ok_or_else(|| full(fleet))?;
         self.member(id)?.ok_or_else(|| self.damaged())
     }
 
@@ -320,20 +337,4 @@ fn remove(connection: &Connection, id: i64) -> rusqlite::Result<()> {
         connection.prepare_cached(sql)?.execute([id])?;
         connection.prepare_cached("DELETE FROM member WHERE id = ?1")?.execute([id]).map(|_| ())
     })
-}
-
-/// The lowest place that nobody has: of those that were left, else the next after the last.
-fn free_host(connection: &Connection, fleet: &Fleet) -> rusqlite::Result<Option<u32>> {
-    let one = |sql: &str| {
-        let mut statement = connection.prepare_cached(sql)?;
-        statement.query_row([fleet.id.as_slice()], |row| row.get::<_, Option<u32>>(0))
-    };
-    if let Some(host) = one("SELECT min(host) FROM free_host WHERE fleet = ?1")? {
-        let sql = "DELETE FROM free_host WHERE fleet = ?1 AND host = ?2";
-        connection.prepare_cached(sql)?.execute(params![fleet.id.as_slice(), host])?;
-        return Ok(Some(host));
-    }
-    let last = one("SELECT max(host) FROM member WHERE fleet = ?1")?;
-    let next = last.unwrap_or(AUTHORITY).saturating_add(1);
-    Ok((next < fleet.network.broadcast()).then_some(next))
 }

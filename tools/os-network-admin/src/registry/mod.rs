@@ -14,6 +14,7 @@ mod members;
 mod node;
 mod nodes;
 mod pack;
+mod places;
 mod revision;
 mod schema;
 mod seen;
@@ -30,7 +31,7 @@ pub use list::{Changes, ClaimedAt, NodeMember};
 pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
 pub use seen::{Doubt, Fallen, Twice};
-pub use wanted::{Other, between, rules};
+pub use wanted::{First, Other, between, rules};
 
 #[cfg(test)]
 mod tests;

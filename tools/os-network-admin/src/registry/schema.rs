@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 8;
+pub const SCHEMA: i32 = 9;
 /// The first that has a log.
 pub const LOGGED: i32 = 6;
 
@@ -149,4 +149,15 @@ pub const SIXTH: &str = "
         BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
     CREATE TRIGGER audit_head_is_kept BEFORE DELETE ON audit_head
         BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+";
+
+/// Schema 9 adds to schema 8 the places of nodes that are not claimed yet.
+pub const NINTH: &str = "
+    CREATE TABLE promised (
+        fleet BLOB NOT NULL,
+        fiduciary BLOB NOT NULL,
+        host INTEGER NOT NULL,
+        PRIMARY KEY (fleet, fiduciary),
+        UNIQUE (fleet, host)
+    ) STRICT, WITHOUT ROWID;
 ";

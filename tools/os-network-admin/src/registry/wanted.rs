@@ -6,13 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use policy::{Configuration, Direction, Endpoint, MAX_PEERS, Peer, Prefix, Preshared, Role, Rule, Underlay};
+use policy::{
+    Configuration, Direction, Endpoint, MAX_ALLOWED, MAX_PEERS, Peer, Prefix, Preshared, Role, Rule, Underlay,
+};
 use rusqlite::{Connection, Row, params};
 use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, update::MAX_CONFIGURATION};
 
 use super::{
     fleet::{AUTHORITY, Fleet, Rules},
-    member::Member,
+    member::{Member, NO_PRESHARED},
     pack::{maybe_unpack, pack},
     revision,
 };
@@ -146,43 +148,77 @@ pub(super) fn configuration(
         return Ok(Err(Unworkable::Double));
     }
     let others = others(connection, fleet, member)?;
-    let allowed = |host| {
-        let (v4, v6) = fleet.addresses(host);
-        [Prefix::v4(v4.octets(), 32), Prefix { ip: v6.octets(), length: 128 }].into_iter().collect()
+    let first = First {
+        host: member.host,
+        underlay: member.underlay,
+        authority: member.authority,
+        preshared: (member.preshared.0 != NO_PRESHARED).then(|| member.preshared.clone()),
+        rules: rules(fleet, member),
     };
-    let authority = Peer {
-        key,
-        role: Role::Authority,
-        preshared: Some(member.preshared.clone()),
-        endpoint: member.authority,
-        allowed: allowed(AUTHORITY),
-        keepalive_s: KEEPALIVE_S,
-    };
+    let mut made = first.configuration(fleet, key);
     let others = others.iter().map(|other| Peer {
         key: other.key,
         role: if other.is_node { Role::Node } else { Role::Peer },
         preshared: Some(between((member.id, &member.preshared), (other.id, &other.preshared))),
         endpoint: other.endpoint,
-        allowed: allowed(other.host),
+        allowed: allowed(fleet, other.host),
         keepalive_s: 0,
     });
-    let mut made = Configuration { underlay: member.underlay, ..Configuration::default() };
-    let (v4, v6) = fleet.addresses(member.host);
-    let own = [Prefix::v4(v4.octets(), fleet.network.length), Prefix { ip: v6.octets(), length: 64 }];
-    made.addresses.extend(own);
-    made.rules.clone_from(rules(fleet, member));
-    for peer in [authority].into_iter().chain(others) {
+    for peer in others {
         if made.peers.push(peer).is_err() {
             return Ok(Err(Unworkable::TooManyPeers));
         }
     }
-    if let Err(why) = made.check() {
-        return Ok(Err(Unworkable::NotSensible(format!("{why:?}"))));
+    Ok(encoded(&made))
+}
+
+/// What a node is told that knows nobody but the authority.
+pub struct First<'a> {
+    pub host: u32,
+    pub underlay: Option<Underlay>,
+    /// Where the authority is.
+    pub authority: Option<Endpoint>,
+    pub preshared: Option<Preshared>,
+    pub rules: &'a Rules,
+}
+
+impl First<'_> {
+    /// Its bytes; `key` is the authority's.
+    pub fn bytes(&self, fleet: &Fleet, key: Key) -> Result<Vec<u8>, Error> {
+        encoded(&self.configuration(fleet, key)).map_err(|why| why.error("the node"))
     }
+
+    fn configuration(&self, fleet: &Fleet, key: Key) -> Configuration {
+        let (v4, v6) = fleet.addresses(self.host);
+        let own = [Prefix::v4(v4.octets(), fleet.network.length), Prefix { ip: v6.octets(), length: 64 }];
+        let authority = Peer {
+            key,
+            role: Role::Authority,
+            preshared: self.preshared.clone(),
+            endpoint: self.authority,
+            allowed: allowed(fleet, AUTHORITY),
+            keepalive_s: KEEPALIVE_S,
+        };
+        Configuration {
+            addresses: own.into_iter().collect(),
+            underlay: self.underlay,
+            peers: [authority].into_iter().collect(),
+            rules: self.rules.clone(),
+        }
+    }
+}
+
+fn allowed(fleet: &Fleet, host: u32) -> heapless::Vec<Prefix, MAX_ALLOWED> {
+    let (v4, v6) = fleet.addresses(host);
+    [Prefix::v4(v4.octets(), 32), Prefix { ip: v6.octets(), length: 128 }].into_iter().collect()
+}
+
+fn encoded(made: &Configuration) -> Result<Vec<u8>, Unworkable> {
+    made.check().map_err(|why| Unworkable::NotSensible(format!("{why:?}")))?;
     let mut buffer = vec![0; MAX_CONFIGURATION];
-    let Some(length) = made.write(&mut buffer).map(<[u8]>::len) else { return Ok(Err(Unworkable::TooLong)) };
+    let length = made.write(&mut buffer).map(<[u8]>::len).ok_or(Unworkable::TooLong)?;
     buffer.truncate(length);
-    Ok(Ok(buffer))
+    Ok(buffer)
 }
 
 /// Whether the fleet's rules leave a node that has none of its own a configuration, if it has no other node as a peer.

@@ -19,6 +19,7 @@ use tokio_tungstenite::{
 };
 use wire::{
     Ip, Mac, U32, U64,
+    anchor::Anchor,
     binding::{ForkRecord, Identity, PairingRecord},
     claim::{Acknowledgement, IdentityMessage, PairingMessage, kind, parse_grant, prologue},
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_mac_key, open_target},
@@ -78,6 +79,8 @@ pub struct Node {
     pub claim_key: Secret,
     pub address: Ip,
     pub anchor: AnchorPublic,
+    /// Who must sign its warrant, if others than the anchor's key.
+    pub signers: Option<Anchor>,
     pub forked: bool,
     pub epoch: u64,
     pub committed: Option<(Title, PairingRecord)>,
@@ -115,6 +118,7 @@ impl Node {
             claim_key: Secret::new([number + 100; 32]),
             address,
             anchor,
+            signers: None,
             forked: true,
             epoch: 0,
             committed: None,
@@ -233,7 +237,7 @@ impl Node {
     fn commit(&mut self, grant: &[u8]) -> Option<PairingRecord> {
         let (head, configuration) = parse_grant(grant)?;
         let title = head.title;
-        title.verify(&wire::anchor::Anchor::alone(&self.anchor))?;
+        title.verify(&self.signers.unwrap_or(Anchor::alone(&self.anchor)))?;
         if let Some((committed, record)) = &self.committed {
             return (*committed == title).then_some(*record);
         }
@@ -243,7 +247,9 @@ impl Node {
         let claim_key = crypto::dh_public(&self.claim_key);
         let mesh_key = crypto::dh_public(&mesh_secret(self.address[15]));
         let fork = ForkRecord::sign(&self.seed, self.fiduciary(), claim_key, mesh_key, self.address);
-        assert_eq!(title.warrant.fork, ForkRecord::hash(self.forked.then_some(&fork)));
+        // Whoever signs beforehand need not know it.
+        let may_be_unknown = self.signers.is_some() && title.warrant.fork == [0; 32];
+        assert!(may_be_unknown || title.warrant.fork == ForkRecord::hash(self.forked.then_some(&fork)));
         let record = PairingRecord::sign(&self.seed, &title);
         self.committed = Some((title, record));
         Some(record)

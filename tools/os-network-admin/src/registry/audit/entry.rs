@@ -54,6 +54,12 @@ numbers! {
         MeshDown = 22, "mesh_down";
         /// Nothing but the signature, which covers all before.
         Signed = 23, "signed";
+        /// Something that others are to sign.
+        Proposed = 24, "proposed";
+        /// One person's signature of it, or a refusal.
+        Approved = 25, "approved";
+        /// A fleet whose genesis all its authorities have accepted.
+        Founded = 26, "founded";
     }
 }
 
@@ -84,6 +90,8 @@ numbers! {
         Head = 0x06, "head";
         /// The last entry of a backup's log that is no part of this one.
         Branch = 0x07, "branch";
+        /// The hash of what is to be signed.
+        Proposal = 0x08, "proposal";
         Counter = 0x41, "counter";
         Epoch = 0x42, "epoch";
         Schema = 0x43, "schema";

@@ -1,0 +1,240 @@
+//! What several people sign, each on a machine of his own: text that a person reads, and below it, in a PEM block (RFC 7468), the
+//! bytes that are meant.
+//!
+//! A paper has one form only: whoever reads it makes it again from its bytes, and takes no other text. An approval is a paper
+//! too. Several papers may stand in one file, in any order.
+
+mod approval;
+mod fields;
+mod genesis;
+mod warrant;
+
+use std::path::{Path, PathBuf};
+
+use crypto::AnchorSecret;
+use wire::{Hash, Hex, Key};
+
+pub use self::{
+    approval::{Approval, Subject},
+    genesis::{Genesis, Listed, MAX_MEMBERS, inner},
+    warrant::{Proposal, Standing, place},
+};
+use super::{error::Error, files};
+
+/// The longest file that is read.
+const LIMIT: usize = 4 << 20;
+/// What tells a file that holds a secret, and what it is.
+const SECRETS: [(&str, &str); 4] = [
+    ("PRIVATE KEY-----", "a private key"),
+    ("PrivateKey", "a private key"),
+    ("PresharedKey", "a preshared key"),
+    ("\"os-network-admin key\"", "an administrator's key file"),
+];
+
+/// One kind of paper.
+trait Form: Sized {
+    const LABEL: &str;
+
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// From bytes that make sense, in their one form.
+    fn parse(bytes: &[u8]) -> Result<Self, String>;
+
+    /// What a person reads, made of the bytes alone: lines of plain characters.
+    fn text(&self) -> String;
+
+    fn write(&self) -> String {
+        let block = pem_rfc7468::encode_string(Self::LABEL, pem_rfc7468::LineEnding::LF, &self.to_bytes());
+        // The label is one, and memory is what ends otherwise.
+        format!("{}\n{}", self.text(), block.unwrap_or_default())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paper {
+    Warrant(Box<Proposal>),
+    Genesis(Box<Genesis>),
+    Approval(Approval),
+}
+
+impl Paper {
+    fn parse(label: &str, bytes: &[u8]) -> Result<Self, String> {
+        match label {
+            Proposal::LABEL => Proposal::parse(bytes).map(|proposal| Self::Warrant(Box::new(proposal))),
+            Genesis::LABEL => Genesis::parse(bytes).map(|genesis| Self::Genesis(Box::new(genesis))),
+            Approval::LABEL => Approval::parse(bytes).map(Self::Approval),
+            label => Err(format!("it has a block {label:?}, which is none of this program's")),
+        }
+    }
+}
+
+impl Paper {
+    /// What a person reads.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Warrant(proposal) => proposal.text(),
+            Self::Genesis(genesis) => genesis.text(),
+            Self::Approval(approval) => approval.text(),
+        }
+    }
+}
+
+impl Paper {
+    /// An error if it is out of date.
+    pub fn current(&self, now_ms: i64) -> Result<(), String> {
+        match self {
+            Self::Warrant(proposal) => proposal.current(now_ms),
+            Self::Genesis(_) | Self::Approval(_) => Ok(()),
+        }
+    }
+
+    /// One person's approval; `None` if it is not his to give.
+    pub fn approve(&self, key: &AnchorSecret) -> Option<Approval> {
+        match self {
+            Self::Warrant(proposal) => proposal.approve(key),
+            Self::Genesis(genesis) => genesis.accept(key),
+            Self::Approval(_) => None,
+        }
+    }
+
+    /// Whether a key is one of those that approve.
+    pub fn is_signer(&self, key: &Key) -> bool {
+        match self {
+            Self::Warrant(proposal) => proposal.is_signer(key),
+            Self::Genesis(genesis) => genesis.authorities.iter().any(|one| one.sign == *key),
+            Self::Approval(_) => false,
+        }
+    }
+
+    /// What it is about, for people.
+    pub fn about(&self) -> String {
+        match self {
+            Self::Warrant(proposal) => proposal.node().to_string(),
+            Self::Genesis(genesis) => format!("the fleet {}", genesis.name),
+            Self::Approval(approval) => approval.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Paper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&match self {
+            Self::Warrant(proposal) => proposal.write(),
+            Self::Genesis(genesis) => genesis.write(),
+            Self::Approval(approval) => approval.write(),
+        })
+    }
+}
+
+/// All papers of a text. One that was edited is refused, and with it the text.
+pub fn parse(text: &str) -> Result<Vec<Paper>, String> {
+    if let Some((_, what)) = SECRETS.iter().find(|(mark, _)| text.contains(mark)) {
+        return Err(format!(
+            "it has {what} in it, which nobody else may see: nothing of it was taken; ask for it without"
+        ));
+    }
+    // Mail and editors end lines in their own way.
+    let text = text.replace("\r\n", "\n");
+    let mut papers = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = rest.find("\n-----END ").map(|at| rest[at + 1..].find('\n').map_or(rest.len(), |end| at + 1 + end));
+        let Some(end) = end else {
+            return Err(if rest.contains("-----BEGIN ") {
+                "its last block has no end: it was cut off".into()
+            } else {
+                "it has text without a block to which it belongs: it is no file of this program's, or was edited".into()
+            });
+        };
+        let (piece, after) = rest.split_at(end);
+        let (label, bytes) = pem_rfc7468::decode_vec(piece.as_bytes())
+            .map_err(|why| format!("its block {} cannot be read ({why}): ask for the file again", papers.len() + 1))?;
+        let paper = Paper::parse(label, &bytes)?;
+        if paper.to_string().trim_end() != piece {
+            return Err(
+                "its text does not say what its block says: one of them was edited; ask for the file again".into()
+            );
+        }
+        papers.push(paper);
+        rest = after.trim_start();
+    }
+    if papers.is_empty() { Err("it is empty".into()) } else { Ok(papers) }
+}
+
+/// What was gathered for one purpose: what is to be approved, and approvals of it and of nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Papers {
+    pub warrants: Vec<Proposal>,
+    pub foundings: Vec<Genesis>,
+    pub approvals: Vec<Approval>,
+}
+
+impl Papers {
+    /// From files; `-` is standard input.
+    pub fn read(files: &[PathBuf]) -> Result<Self, Error> {
+        let mut all = Self::default();
+        for path in files {
+            for paper in parse_file(path)? {
+                all.add(paper);
+            }
+        }
+        all.check().map_err(Error::input)?;
+        Ok(all)
+    }
+
+    fn add(&mut self, paper: Paper) {
+        // The same again adds nothing.
+        match paper {
+            Paper::Warrant(proposal) if !self.warrants.contains(&proposal) => self.warrants.push(*proposal),
+            Paper::Genesis(genesis) if !self.foundings.contains(&genesis) => self.foundings.push(*genesis),
+            Paper::Approval(approval) if !self.approvals.contains(&approval) => self.approvals.push(approval),
+            _ => {}
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (at, proposal) in self.warrants.iter().enumerate() {
+            let rival = self.warrants[..at].iter().find(|other| other.warrant.fiduciary == proposal.warrant.fiduciary);
+            if let Some(rival) = rival {
+                let (one, other) = (rival.subject().hash(), proposal.subject().hash());
+                return Err(format!(
+                    "there are two warrants for {}, {} and {}: name one",
+                    proposal.node(),
+                    Hex(&one),
+                    Hex(&other)
+                ));
+            }
+        }
+        self.approvals.iter().try_for_each(|approval| {
+            let warrant = self.warrants.iter().find(|proposal| proposal.subject() == approval.subject);
+            let founding = self.foundings.iter().find(|genesis| genesis.subject() == approval.subject);
+            match (warrant, founding) {
+                (Some(proposal), _) => proposal.check(approval),
+                (None, Some(genesis)) => genesis.check(approval),
+                (None, None) => Err(format!(
+                    "{approval} is of nothing that was named here: it belongs to another file, or what it approves was changed since"
+                )),
+            }
+        })
+    }
+
+    pub fn approvals_of(&self, hash: &Hash) -> impl Iterator<Item = &Approval> {
+        self.approvals.iter().filter(move |approval| approval.subject.hash() == *hash)
+    }
+}
+
+fn parse_file(path: &Path) -> Result<Vec<Paper>, Error> {
+    let refuse = |why: &str| Error::input(format!("{}: {why}", path.display()));
+    let bytes = files::read(path, "file of papers", LIMIT)?;
+    let text = files::text(&bytes).map_err(refuse)?;
+    let text = str::from_utf8(text).map_err(|_| refuse("it is no text, and so no paper"))?;
+    parse(text).map_err(|why| refuse(&why))
+}
+
+/// A line of a paper's text.
+fn line(name: &str, value: impl std::fmt::Display) -> String {
+    format!("{name:<13}{value}\n")
+}
+
+#[cfg(test)]
+mod tests;

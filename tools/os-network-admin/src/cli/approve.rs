@@ -1,0 +1,104 @@
+//! What `warrant sign` and `fleet accept` share: papers are shown, a person is asked, and his approvals are written.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::common::{Common, confirm, key_path, optional, passphrase};
+use crate::{
+    base::{
+        error::Error,
+        files,
+        host::{Host, System},
+        key::KeyFile,
+        paper::{Paper, Papers},
+    },
+    fleet::papers::{log_approved, log_refused},
+    registry::Registry,
+};
+
+/// Which papers are meant, and what else there is to say of one: a line each.
+pub struct Approving<'a> {
+    pub which: fn(&Papers) -> Vec<Paper>,
+    pub none: &'a str,
+    pub differences: fn(&Registry, &Paper) -> Result<Vec<String>, Error>,
+}
+
+/// Everything that was read, the new approvals among it.
+pub fn approve(
+    common: &Common,
+    files: &[PathBuf],
+    out: &Path,
+    yes: bool,
+    about: &Approving<'_>,
+) -> Result<(Papers, Option<Registry>), Error> {
+    let key = KeyFile::load(&key_path(common)?)?;
+    free(out)?;
+    let registry = optional(common)?;
+    let (mut all, mut papers) = (Papers::default(), Vec::new());
+    let approved = (|| {
+        all = Papers::read(files)?;
+        papers = (about.which)(&all);
+        if papers.is_empty() {
+            return Err(Error::input(about.none));
+        }
+        let mut shown = String::new();
+        for paper in &papers {
+            paper.current(System.now_ms()).map_err(Error::input)?;
+            if !paper.is_signer(&key.public().sign) {
+                let message =
+                    format!("your key is none of those who must sign for {}: nothing was written", paper.about());
+                return Err(Error::input(message));
+            }
+            shown += &paper.text();
+            let differences = registry.as_ref().map(|registry| (about.differences)(registry, paper)).transpose()?;
+            differences.unwrap_or_default().iter().for_each(|line| shown += &format!("             {line}\n"));
+            shown.push('\n');
+        }
+        let many = papers.len();
+        confirm(
+            yes,
+            &shown,
+            &format!("approve {}", if many == 1 { "it".into() } else { format!("all {many} of them") }),
+        )
+    })();
+    if let Err(why) = approved {
+        if let Some(registry) = &registry {
+            log_refused(registry, &papers, &why)?;
+        }
+        return Err(why);
+    }
+    let signer = Arc::new(key.unlock(&passphrase(common, false)?)?);
+    let approve = |paper: &Paper| {
+        let approval = paper.approve(&signer);
+        approval.ok_or_else(|| {
+            Error::input(format!("{} names your key with another half: nothing was written", paper.about()))
+        })
+    };
+    let approvals = papers.iter().map(approve).collect::<Result<Vec<_>, _>>()?;
+    let write = || write(out, approvals.iter().map(|approval| Paper::Approval(*approval)));
+    match &registry {
+        Some(registry) => {
+            registry.sign_with(&signer);
+            registry.whole(|registry| {
+                let mut both = papers.iter().zip(&approvals);
+                both.try_for_each(|(paper, approval)| log_approved(registry, paper, approval))?;
+                write()
+            })?;
+        }
+        None => write()?,
+    }
+    all.approvals.extend(approvals);
+    Ok((all, registry))
+}
+
+/// Nothing that somebody may have signed is overwritten.
+pub fn free(out: &Path) -> Result<(), Error> {
+    if files::is_there(out) { Err(files::exists(out, "file")) } else { Ok(()) }
+}
+
+pub fn write(out: &Path, papers: impl IntoIterator<Item = Paper>) -> Result<(), Error> {
+    let text: Vec<String> = papers.into_iter().map(|paper| paper.to_string()).collect();
+    files::replace_public(out, "file", text.join("\n").as_bytes(), |_| false)
+}
