@@ -3,7 +3,14 @@
 use std::{cell::RefCell, time::Duration};
 
 use crypto::AnchorSecret;
-use os_network_admin::claim::Configure;
+use os_network_admin::{
+    base::paper::Papers,
+    claim::Configure,
+    fleet::{
+        delivery::Outcome,
+        warrant::{Wish, propose, terms},
+    },
+};
 use sim::{
     Administrator, World,
     admin::{pass, simulate},
@@ -13,6 +20,7 @@ use wire::{
     Key, U64,
     anchor::{Anchor, AnchorFile},
     binding::configuration_hash,
+    command::Operation,
     set::{Authority, AuthoritySet},
     title::Warrant,
 };
@@ -111,5 +119,45 @@ fn whoever_holds_the_reception_key_alone_owns_nothing() {
         admin.claim(Some(&fiduciary), WAIT).await.expect("a claim");
         pass(&world, Duration::from_secs(5)).await;
         assert_eq!(world.borrow().phase(node), Some("claimed"));
+    });
+}
+
+/// What people sign is what the tool proposes, and all that the node runs.
+#[test]
+fn a_node_that_is_claimed_by_a_proposal_of_the_tool_has_its_place_in_the_mesh() {
+    let world = RefCell::new(World::new(7));
+    simulate(async {
+        let mut admin = Administrator::new(&world, 0, 1).expect("an administrator");
+        let (node, fiduciary) = hold(&world, &mut admin);
+        let own = admin.mesh.borrow().public();
+        let alone = Authority::signer(&admin.anchor.public());
+        let wish = Wish {
+            node: fiduciary,
+            fleet: "sim",
+            fleet_id: admin.terms.fleet_id,
+            anchor: Anchor::new(&admin.anchor.public(), 3, &signers().map(|signer| signer.public().sign))
+                .expect("sound"),
+            set: AuthoritySet::alone(alone),
+            endpoint: None,
+            underlay: None,
+            epoch: None,
+            expires_s: u64::MAX / 1000,
+        };
+        let proposal = propose(&admin.registry, &own, &wish).expect("a proposal");
+        let approvals = [0, 2, 4].map(|place: usize| proposal.approve(&signers()[place]).expect("a signer"));
+        let papers = Papers { warrants: vec![proposal], approvals: approvals.into(), ..Papers::default() };
+        admin.terms = terms(&papers, None, &admin.anchor.public(), 0).expect("enough have approved");
+        if let Configure::Warranted { own: mesh, .. } = &mut admin.terms.configuration {
+            *mesh = Some(own);
+        }
+        admin.claim(Some(&fiduciary), WAIT).await.expect("a claim");
+        pass(&world, Duration::from_secs(60)).await;
+        assert_eq!(world.borrow().phase(node), Some("claimed"));
+        // One authority owns it: a command reaches it in the mesh, and an update from then on.
+        let told = admin.command(Operation::Status, WAIT).await.expect("a command");
+        assert!(matches!(told[..], [Outcome::Done { .. }]), "{told:?}");
+        let rules = ["in authority icmp".parse().expect("a rule")];
+        let told = admin.set_rules(&rules.into_iter().collect(), WAIT).await.expect("an update");
+        assert!(matches!(told[..], [Outcome::Done { .. }]), "{told:?}");
     });
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     fleet::{
         genesis::{close, founded, one, paired, taken},
-        papers::told,
+        papers::{log_refused, told},
         rules,
     },
     output::Founding,
@@ -229,12 +229,15 @@ fn found(common: &Common, files: &[PathBuf], out: &Path) -> Result<(), Error> {
             let approvals = papers.approvals_of(&id).map(|approval| Paper::Approval(*approval));
             write(out, [Paper::Genesis(Box::new(genesis.clone()))].into_iter().chain(approvals))
         })?;
-        print(common, &document(Some(out), &papers, genesis, Some(&registry))?)
+        document(Some(out), &papers, genesis, Some(&registry))
     });
-    if let Err(why) = &closed {
-        crate::fleet::papers::log_refused(&registry, &[], why)?;
+    match closed {
+        Ok(document) => print(common, &document),
+        Err(why) => {
+            log_refused(&registry, &[], &why)?;
+            Err(why)
+        }
     }
-    closed
 }
 
 async fn activate(common: &Common, file: PathBuf, wait: &Wait) -> Result<(), Error> {

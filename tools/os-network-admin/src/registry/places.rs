@@ -98,7 +98,7 @@ mod tests {
     use wire::Key;
 
     use super::*;
-    use crate::registry::{NewMember, Who};
+    use crate::registry::{FromBackup, NewMember, Who};
 
     const KEY: Key = [9; 32];
 
@@ -122,6 +122,19 @@ mod tests {
         assert_eq!([6, 5, 3].map(|node| enrolled(&registry, &fleet, node)), [5, 4, 2]);
         // A member has its place.
         assert_eq!(registry.promise(&fleet, &[4; 32]).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_was_promised_since_a_backup_stays_promised_when_it_is_restored() {
+        let (folder, host) = (tempfile::tempdir().unwrap(), crate::base::host::system());
+        let path = folder.path().join("registry");
+        let registry = Registry::open(&path).unwrap();
+        let fleet = registry.make_fleet(&[1; 32], "one").unwrap();
+        assert_eq!([3, 4].map(|node| registry.promise(&fleet, &[node; 32]).unwrap()), [2, 3]);
+        let copy = std::fs::read(&path).unwrap();
+        assert_eq!(registry.promise(&fleet, &[5; 32]).unwrap(), 4);
+        FromBackup::open(&path, &copy, host).unwrap().merge_into(&registry).unwrap();
+        assert_eq!([5, 4, 3, 6].map(|node| registry.promise(&fleet, &[node; 32]).unwrap()), [4, 3, 2, 5]);
     }
 
     #[test]

@@ -82,6 +82,18 @@ fn a_genesis_is_read_again_and_its_hash_is_the_fleet() {
         [true, false, true]
     );
     assert!(founding().accept(&key(1)).is_none());
+    let forged = |change: fn(&mut Approval)| {
+        let mut acceptance = founding().accept(&key(7)).unwrap();
+        change(&mut acceptance);
+        gathered([Paper::Genesis(Box::new(founding())), Paper::Approval(acceptance)]).unwrap_err()
+    };
+    assert!(forged(|one| one.signature[9] ^= 1).contains("its signature is false"));
+    assert!(forged(|one| one.signer = key(8).public().sign).contains("its signature is false"));
+    assert!(forged(|one| one.signer = key(1).public().sign).contains("does not name this key"));
+    // Whoever wants a warrant signed cannot have it taken for an acceptance, nor the other way round.
+    let other =
+        Approval { signature: made().approve(&key(2)).unwrap().signature, ..founding().accept(&key(7)).unwrap() };
+    assert!(founding().check(&other).is_err());
     assert!(gathered([accepted(7)]).is_err() && gathered([of(&made()), accepted(7)]).is_err());
 }
 
