@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use os_network_admin::{base::error::Exit, fleet::delivery::Outcome, registry::FromBackup};
+use os_network_admin::{
+    base::error::Exit,
+    fleet::delivery::{Outcome, Task},
+    registry::FromBackup,
+};
 use policy::{Direction, Protocol, Role, Rule};
 use wire::{Key, command::Operation};
 
@@ -298,8 +302,8 @@ impl<'w> Chance<'w> {
     async fn isolate(&mut self) -> Result<(), String> {
         let isolate = self.rng.below(2) == 0;
         self.count(if isolate { "isolate" } else { "rejoin" });
-        let operation = if isolate { Operation::Isolate } else { Operation::Rejoin };
-        for (place, outcome) in self.told(operation, SHORT).await? {
+        let task = if isolate { Task::Command(Operation::Isolate) } else { Task::Rejoin };
+        for (place, outcome) in self.told(&task, SHORT).await? {
             let done = matches!(outcome, Outcome::Done { .. });
             self.places[place].known.isolated = done.then_some(isolate);
         }
@@ -307,12 +311,12 @@ impl<'w> Chance<'w> {
     }
 
     /// Commands every live member; how it went with those that are here, by their places.
-    async fn told(&mut self, operation: Operation, wait: Duration) -> Result<Vec<(usize, Outcome)>, String> {
+    async fn told(&mut self, task: &Task, wait: Duration) -> Result<Vec<(usize, Outcome)>, String> {
         let text = |error: os_network_admin::base::error::Error| error.to_string();
         let view = self.owner.view().map_err(text)?;
         let live = view.live().map_err(text)?;
         let whose: Vec<_> = live.iter().map(|node| node.member.fiduciary().copied()).collect();
-        let outcomes = self.owner.command(operation, wait).await.map_err(text)?;
+        let outcomes = self.owner.ask_all(task, wait).await.map_err(text)?;
         let place = |fiduciary: Option<Key>| {
             self.places.iter().position(|place| fiduciary.is_some() && place.known.identity == fiduciary)
         };
@@ -490,7 +494,7 @@ impl<'w> Chance<'w> {
 
     /// Whoever is claimed answers, and is as isolated as was done.
     async fn answers(&mut self) -> Result<(), String> {
-        for (place, outcome) in self.told(Operation::Status, LONG).await? {
+        for (place, outcome) in self.told(&Task::Command(Operation::Status), LONG).await? {
             let known = &self.places[place].known;
             if known.owner != Owner::Ours || known.revoked || known.rolled_back {
                 continue;

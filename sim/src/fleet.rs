@@ -166,9 +166,19 @@ impl<'w> Administrator<'w> {
 
     /// One command to every live member.
     pub async fn command(&self, operation: wire::command::Operation, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        self.ask_all(&Task::Command(operation), wait).await
+    }
+
+    /// Every live member's isolation ends.
+    pub async fn rejoin(&self, wait: Duration) -> Result<Vec<Outcome>, Error> {
+        self.ask_all(&Task::Rejoin, wait).await
+    }
+
+    /// The same of every live member.
+    pub async fn ask_all(&self, task: &Task, wait: Duration) -> Result<Vec<Outcome>, Error> {
         let view = self.view()?;
         let live = view.live()?;
-        let tasks = live.iter().map(|node| (&node.member, Task::Command(operation))).collect();
+        let tasks = live.iter().map(|node| (&node.member, task.clone())).collect();
         Ok(self.tell(&view, tasks, wait).await)
     }
 

@@ -92,7 +92,7 @@ async fn script(world: &RefCell<World>) -> Result<(), String> {
     let rules = [Rule { direction: Direction::In, role: Role::Authority, protocol: Protocol::Icmp, port: 0 }];
     all_done(2, admin.set_rules(&rules.into_iter().collect(), WAIT).await)?;
     all_done(2, admin.command(Operation::Isolate, WAIT).await)?;
-    all_done(2, admin.command(Operation::Rejoin, WAIT).await)?;
+    all_done(2, admin.rejoin(WAIT).await)?;
     let first = admin.view().map_err(text)?.live().map_err(text)?.first().ok_or("nobody is a member")?.member.id;
     all_done(0, admin.revoke(first, WAIT).await)?;
     all_done(1, admin.command(Operation::Rotate, WAIT).await)?;

@@ -168,7 +168,7 @@ impl Rig<'_> {
             }
         }
         match flow {
-            Flow::Isolate => self.command(Operation::Rejoin, WAIT).await?,
+            Flow::Isolate => done(self.admin.rejoin(WAIT).await.map_err(|error| error.to_string())?)?,
             Flow::Update => {
                 done(self.admin.set_rules(&rules(3), WAIT).await.map_err(|error| error.to_string())?)?;
             }

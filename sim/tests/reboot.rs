@@ -177,7 +177,8 @@ fn what_an_update_brought_and_that_the_node_is_isolated_outlive_the_power() {
         rig.command(Operation::Isolate).await;
         rig.power_on().await;
         assert_eq!(rig.said("genesis: isolated").len(), 2);
-        rig.command(Operation::Rejoin).await;
+        let outcomes = rig.admin.rejoin(WAIT).await.unwrap();
+        assert!(matches!(outcomes[..], [Outcome::Done { .. }]), "{outcomes:?}");
         rig.power_on().await;
         assert_eq!((rig.said("genesis: isolated").len(), rig.said("genesis: rejoined").len()), (2, 1));
         rig.command(Operation::Status).await;

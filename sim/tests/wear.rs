@@ -25,7 +25,7 @@ use sim::{
     scenario::WAIT,
     trace,
 };
-use wire::{command::Operation, telemetry::CommandResult, update::UpdateHead};
+use wire::{command::Operation, order::Order, telemetry::CommandResult};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Bytes that one program writes at most, and of an erase block.
@@ -298,10 +298,10 @@ fn brought() -> Year {
         for number in 0..64 {
             brings.push(signed[number % 2].clone());
             let mut forged = signed[2].clone();
-            forged.update[offset_of!(UpdateHead, counter) + 7] ^= 0x80 >> (number % 8);
+            forged.staged[offset_of!(Order, counter) + 7] ^= 0x80 >> (number % 8);
             brings.push(forged);
             let mut unsigned = signed[2].clone();
-            unsigned.update[offset_of!(UpdateHead, signatures) + number] ^= 1;
+            unsigned.staged[offset_of!(Order, signatures) + number] ^= 1;
             brings.push(unsigned);
             brings.push(signed[2].clone());
             let [refused, done] = [CommandResult::Refused, CommandResult::Done].map(|result| result as u32);

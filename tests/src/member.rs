@@ -8,12 +8,14 @@ use crypto::{Secret, dh_public};
 use lab::NodeOptions;
 use policy::{Configuration, Endpoint, Peer, Prefix, Preshared, Role, Rule, Underlay};
 use wire::{
-    Hash, Key, MESH_PORT, U32, U64,
+    Hash, Key, MESH_PORT, TELEMETRY_PORT, U32, U64,
     binding::{ForkRecord, configuration_hash},
     command::{self, Command},
     link::HelloBody,
+    order::{Isolation, Kind, Order},
+    staged::{CHUNK, ChunkHead},
+    telemetry::Telemetry,
     title::Title,
-    update::{CHUNK, ChunkHead, UpdateHead},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -175,6 +177,20 @@ impl Member {
         self.host.ok(&command);
     }
 
+    /// Keeps what comes of telemetry from now on.
+    pub fn listens(&mut self) {
+        let receive = self.probe(&format!("udp-receive {TELEMETRY_PORT}"));
+        self.host.ok(&format!("{receive} >/run/telemetry 2>&1 &"));
+    }
+
+    /// The last record that came. Records come by themselves.
+    pub fn record(&mut self) -> Option<Telemetry> {
+        let text = self.host.run("tail -n 1 /run/telemetry").text;
+        let hex = text.split(' ').nth(1).unwrap_or_default();
+        let byte = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
+        Telemetry::parse(&(0..hex.len() / 2).filter_map(byte).collect::<Vec<u8>>())
+    }
+
     /// When the last handshake with the node was, in seconds of the host's clock; 0 if there was none.
     pub fn last_handshake(&mut self) -> u64 {
         let text = self.host.ok(&format!("wg show {} latest-handshakes", self.interface));
@@ -304,27 +320,33 @@ impl Claimed {
         configuration_hash(&bytes(configuration))
     }
 
-    /// An update to this configuration: its head and the datagrams of its chunks.
-    pub fn update(&mut self, configuration: &Configuration) -> (UpdateHead, Vec<Vec<u8>>) {
-        let bytes = bytes(configuration);
+    /// An update to this configuration: its order and the datagrams of its chunks.
+    pub fn update(&mut self, configuration: &Configuration) -> (Order, Vec<Vec<u8>>) {
+        self.order(Kind::Configuration, &bytes(configuration))
+    }
+
+    /// The order that ends the isolation by the command of this counter.
+    pub fn rejoin(&mut self, counter: u32) -> (Order, Vec<Vec<u8>>) {
+        let isolation = Isolation { authority: U32::new(0), counter: U32::new(counter) };
+        self.order(Kind::Rejoin, isolation.as_bytes())
+    }
+
+    fn order(&mut self, kind: Kind, body: &[u8]) -> (Order, Vec<Vec<u8>>) {
         self.admin.counter += 1;
-        let mut head = UpdateHead::new_zeroed();
-        head.fleet = self.title.warrant.fleet;
-        head.fiduciary = self.title.warrant.fiduciary;
-        head.epoch = self.title.warrant.epoch;
-        head.counter = U64::new(self.admin.counter);
-        head.configuration = configuration_hash(&bytes);
-        head.length = U32::new(u32::try_from(bytes.len()).expect("a short configuration"));
-        let head = head.sign(&self.admin.anchor, 0);
-        let whole = [head.as_bytes(), &bytes].concat();
+        let mut order = Order::new(kind, body);
+        let Title { warrant, set, .. } = &self.title;
+        (order.fleet, order.fiduciary, order.epoch) = (warrant.fleet, warrant.fiduciary, warrant.epoch);
+        (order.set, order.counter) = (set.hash(), U64::new(self.admin.counter));
+        let order = order.sign(&self.admin.anchor, 0);
+        let whole = [order.as_bytes(), body].concat();
         let chunks = whole.chunks(CHUNK).enumerate().map(|(number, part)| {
             let mut chunk = ChunkHead::new_zeroed();
-            chunk.update = U32::new(head.short());
+            chunk.short = U32::new(order.short());
             chunk.length = u16::try_from(whole.len()).expect("an update that fits").into();
             chunk.number = u8::try_from(number).expect("few chunks");
             [chunk.as_bytes(), part].concat()
         });
-        (head, chunks.collect())
+        (order, chunks.collect())
     }
 }
 
@@ -338,6 +360,6 @@ fn parse(rules: &[&str]) -> Vec<Rule> {
 
 fn bytes(configuration: &Configuration) -> Vec<u8> {
     configuration.check().expect("a configuration that makes sense");
-    let mut buffer = [0; wire::update::MAX_CONFIGURATION];
+    let mut buffer = [0; wire::order::MAX_CONFIGURATION];
     configuration.write(&mut buffer).expect("a configuration that fits").to_vec()
 }

@@ -8,6 +8,8 @@ use wire::{
     anchor::{Anchor, AnchorFile},
     claim::{GrantHead, kind},
     link::{Find, Hello, HelloBody, Open, OpenFor},
+    order::{Isolation, Kind, Order, Release},
+    record::AuthorityRecord,
     set::{Authority, AuthoritySet},
     ticket::Ticket,
 };
@@ -146,6 +148,21 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             let files = [Anchor::alone(&anchor.public()), several()].map(|anchor| AnchorFile::new(&anchor));
             let [alone, several] = files.map(|file| file.as_bytes().to_vec());
             vec![alone, several, AnchorFile::first(&anchor.public()).to_vec()]
+        }
+        "staged" => {
+            let set = AuthoritySet::alone(Authority::signer(&anchor.public()));
+            let record = AuthorityRecord::new(&[1; 32], 1, &[0; 32], &set);
+            let record = record.sign_as_old(&anchor, 0).sign_as_new(&anchor, 0);
+            let order = |kind, body: &[u8]| {
+                let order = Order { set: set.hash(), ..Order::new(kind, body) }.sign(&anchor, 0);
+                [order.as_bytes(), body].concat()
+            };
+            vec![
+                record.as_bytes().to_vec(),
+                order(Kind::Configuration, &admin::mesh()),
+                order(Kind::Rejoin, Isolation::default().as_bytes()),
+                order(Kind::Release, Release::to_anchor(&Anchor::alone(&anchor.public()), true).as_bytes()),
+            ]
         }
         "ticket" => vec![Ticket { secret: [1; 32], fiduciary: [2; 32] }.to_text().to_vec()],
         "fingerprint" => vec![Fingerprint::of(&[7; 32]).to_string().into_bytes()],

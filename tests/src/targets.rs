@@ -26,6 +26,9 @@ use wire::{
     anchor::{AnchorFile, AnchorIn},
     claim,
     link::{Answer, Datagram, Find, Hello, Open},
+    order::Release,
+    set::AuthoritySet,
+    staged::Staged,
     ticket::Ticket,
     title::Title,
 };
@@ -43,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("configuration", configuration),
     ("policy_packet", policy_packet),
     ("anchor_file", anchor_file),
+    ("staged", staged),
     ("ticket", ticket),
     ("fingerprint", fingerprint),
     ("ring_peer", ring_peer),
@@ -144,6 +148,28 @@ pub fn anchor_file(data: &[u8]) {
         let (first, file) = (AnchorFile::first(&anchor.reception), AnchorFile::new(&anchor));
         assert!(file.as_bytes() == data || first == *data);
         assert_eq!(file.read(), AnchorIn::Some(anchor));
+    }
+}
+
+/// Chunks, and what is made of them: whatever it says, nobody has signed it.
+pub fn staged(data: &[u8]) {
+    let _ = wire::staged::parse_chunk(data);
+    let Some(staged) = wire::staged::parse(data) else { return };
+    let _ = staged.short();
+    match staged {
+        Staged::Order(order, body) => {
+            let _ = (order.carries(body), order.kind(), keystore_calls::OrderRequest::new(order, body));
+            if let Ok((release, _)) = Release::read_from_prefix(body) {
+                let set = AuthoritySet::new_zeroed();
+                let _ = release.next(&set, &release.anchor);
+            }
+        }
+        Staged::Record(record) => {
+            let _ = (record.hash(), record.set.check());
+            let before = record.sequence.get().wrapping_sub(1);
+            let verified = record.verify(&record.set, &record.fleet, before, &record.previous);
+            assert!(verified.is_err() || record.old != [[0; 64]; 7]);
+        }
     }
 }
 

@@ -85,6 +85,7 @@ impl Rig {
         fs::create_dir(&device).expect("a directory for the device");
         let blade = Blade::over(&device);
         let mut member = Member::start(&bed, "authority", 1, Implementation::WireguardGo, true);
+        member.listens();
         let peer = member.as_peer(Role::Authority, 1);
         let kept = |options| {
             NodeOptions { device: Some(device), ..options }.with(|params| {
@@ -154,6 +155,18 @@ impl Rig {
         });
     }
 
+    /// Ends the isolation by whichever command it was.
+    fn rejoin(&mut self) {
+        self.insists("rejoin", |this| {
+            let Some(record) = this.member.record().filter(|record| record.isolated == 1) else { return false };
+            let (order, chunks) = this.node.rejoin(record.isolation.counter.get());
+            chunks.iter().for_each(|chunk| this.member.say(chunk));
+            let command = this.node.command(Operation::Apply, order.short());
+            this.member.say(command.as_bytes());
+            this.says("genesis: rejoined")
+        });
+    }
+
     fn update(&mut self) {
         let wanted = &mut self.node.configuration;
         wanted.rules = [ECHO].map(rule).into_iter().collect();
@@ -162,7 +175,7 @@ impl Rig {
         }
         let wanted = wanted.clone();
         let (head, chunks) = self.node.update(&wanted);
-        let done = in_force(&head.configuration);
+        let done = in_force(&head.body);
         self.insists("update", |this| {
             chunks.iter().for_each(|chunk| this.member.say(chunk));
             let command = this.node.command(Operation::Apply, head.short());
@@ -231,7 +244,7 @@ impl Rig {
         self.meets();
         if flow == Flow::Isolate {
             self.command(Operation::Isolate, 0, "genesis: isolated");
-            self.command(Operation::Rejoin, 0, "genesis: rejoined");
+            self.rejoin();
         }
         let console = self.node.node.console();
         assert!(!console.contains("genesis: fault"), "{console}");

@@ -81,7 +81,7 @@ impl Seeker {
             ..Configuration::default()
         };
         configuration.check().expect("a configuration that makes sense");
-        configuration.write(&mut [0; wire::update::MAX_CONFIGURATION]).expect("it fits").to_vec()
+        configuration.write(&mut [0; wire::order::MAX_CONFIGURATION]).expect("it fits").to_vec()
     }
 
     /// A handshake of WireGuard and the first packet after it. Returns the keys.

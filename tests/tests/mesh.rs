@@ -12,7 +12,7 @@ use genesis_tests::{
 };
 use policy::Role;
 use wire::{
-    MESH_PORT, TELEMETRY_PORT,
+    MESH_PORT,
     command::Operation,
     telemetry::{CommandResult, Reason, Telemetry},
 };
@@ -38,8 +38,7 @@ impl Fleet {
 
     fn with(bed: Bed, mut authority: Member, node: Claimed) -> Self {
         authority.meet(&node, true);
-        let receive = authority.probe(&format!("udp-receive {TELEMETRY_PORT}"));
-        authority.host.ok(&format!("{receive} >/run/telemetry 2>&1 &"));
+        authority.listens();
         let mut this = Self { bed, authority, node };
         this.telemetry(|_| true);
         this
@@ -50,11 +49,7 @@ impl Fleet {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         loop {
-            let text = self.authority.host.run("tail -n 1 /run/telemetry").text;
-            let hex = text.split(' ').nth(1).unwrap_or_default();
-            let bytes: Vec<u8> =
-                (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()).collect();
-            if let Some(record) = Telemetry::parse(&bytes) {
+            if let Some(record) = self.authority.record() {
                 if wanted(&record) {
                     return record;
                 }
@@ -267,7 +262,11 @@ fn an_isolated_node_knows_only_its_authority() {
     let ping = format!("ping -n -c 2 -i 0.3 -W 2 {a}.{b}.{c}.{d}");
     assert!(!other.host.hears(&ping), "an isolated node answers another member");
     assert!(fleet.pings());
-    assert_eq!(fleet.command(Operation::Rejoin, 0), CommandResult::Done);
+    // One authority isolates, and its set ends that, by an order about the command.
+    let (order, chunks) = fleet.node.rejoin(fleet.node.counter());
+    chunks.iter().for_each(|chunk| fleet.authority.say(chunk));
+    assert_eq!(fleet.command(Operation::Apply, order.short()), CommandResult::Done);
+    fleet.telemetry(|record| record.isolated == 0);
     other.ping();
 }
 
@@ -297,7 +296,7 @@ fn a_signed_update_is_put_into_force_and_no_other() {
     assert_eq!(fleet.command(Operation::Apply, head.short()), CommandResult::Done);
     fleet.authority.ping();
     let record = fleet.telemetry(|_| true);
-    assert_eq!(record.configuration, head.configuration[..8]);
+    assert_eq!(record.configuration, head.body[..8]);
     // An older one, although signed.
     let (mut old, _) = fleet.node.update(&wanted);
     old.counter = wire::U64::new(head.counter.get() - 1);

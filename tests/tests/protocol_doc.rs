@@ -11,10 +11,13 @@ use wire::{
     claim::{self, Acknowledgement, GrantHead, IdentityMessage, MAX_CONFIGURATION, PairingMessage},
     command::{Command, Operation},
     link::{Answer, Find, Hello, HelloBody, Open},
+    order::{self, Isolation, Kind, Order, Release},
+    receipt::{self, Receipt},
+    record::AuthorityRecord,
     set::{Authority, AuthoritySet},
+    staged::{CHUNK, ChunkHead, MAX_STAGED},
     telemetry::{Cause, CommandResult, Reason, SCHEMA, Telemetry},
     title::{Binding, Title, Warrant},
-    update::{self, CHUNK, ChunkHead, MAX_UPDATE, UpdateHead},
 };
 
 fn read(path: &str) -> String {
@@ -59,8 +62,10 @@ fn datagrams_are_laid_out_as_documented() {
     check!("answer", Answer, 72, [header, ephemeral, sealed_token, tag]);
     assert_eq!(size_of::<HelloBody>(), 104);
     check!("command", Command, 16, [operation, target, argument, counter, mac]);
-    check!("update head", UpdateHead, 568, [fleet, fiduciary, epoch, counter, configuration, length, zero, signatures]);
-    check!("chunk head", ChunkHead, 24, [update, length, number, zero]);
+    check!("order", Order, 600, [kind, length, fleet, set, fiduciary, epoch, counter, body, signatures]);
+    check!("authority record", AuthorityRecord, 1936, [magic, zero, fleet, sequence, previous, set, old, new]);
+    check!("chunk head", ChunkHead, 24, [short, length, number, zero]);
+    check!("receipt", Receipt, 176, [kind, zero, fleet, fiduciary, number, hash, signature]);
     check!(
         "telemetry",
         Telemetry,
@@ -96,7 +101,9 @@ fn datagrams_are_laid_out_as_documented() {
             store_errors,
             command_floors,
             keystore,
-            dropped
+            dropped,
+            isolation,
+            set
         ]
     );
 }
@@ -126,9 +133,21 @@ fn numbers_of_the_mesh_are_as_documented() {
     for phase in [Phase::Committed, Phase::Claimed] {
         assert!(telemetry.contains(&format!("{} {}", phase as u64, phase.name())));
     }
-    let updates = section(&doc, "update head");
-    assert!(updates.contains(&format!("at most {MAX_UPDATE} bytes")));
-    assert!(section(&doc, "chunk head").contains(&format!("{CHUNK} bytes of the update follow")));
+    let orders = section(&doc, "order");
+    assert!(orders.contains(&format!("at most {MAX_STAGED} bytes")));
+    for kind in Kind::ALL {
+        let body = match kind {
+            Kind::Configuration => format!("up to {}", order::MAX_CONFIGURATION),
+            Kind::Rejoin => size_of::<Isolation>().to_string(),
+            Kind::Release => size_of::<Release>().to_string(),
+        };
+        let row = format!("| {} {} | {body} | ", *kind as u8, kind.name());
+        assert!(orders.contains(&row), "{row}");
+    }
+    for kind in receipt::Kind::ALL {
+        assert!(section(&doc, "receipt").contains(&format!("{} {}", *kind as u8, kind.name())), "{kind:?}");
+    }
+    assert!(section(&doc, "chunk head").contains(&format!("{CHUNK} bytes of the whole follow")));
     let mesh = &doc[doc.find("## Mesh").expect("a section")..];
     for port in [MESH_PORT, COMMAND_PORT, TELEMETRY_PORT] {
         assert!(mesh.contains(&format!("UDP {port}")), "{port}");
@@ -139,7 +158,7 @@ fn numbers_of_the_mesh_are_as_documented() {
 fn a_configuration_is_encoded_as_documented() {
     let doc = read("docs/protocol.md");
     let section = section(&doc, "Configuration");
-    let limits = format!("up to {MAX_CONFIGURATION} bytes there and {} here", update::MAX_CONFIGURATION);
+    let limits = format!("up to {MAX_CONFIGURATION} bytes there and {} here", order::MAX_CONFIGURATION);
     assert!(section.contains(&limits), "{limits}");
     for (most, of) in [
         (policy::MAX_ADDRESSES, "prefixes: the node's own"),

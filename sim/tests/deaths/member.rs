@@ -155,7 +155,8 @@ impl Life<'_> {
         let is_isolated = self.said()[lines..].iter().any(|line| line == "genesis: isolated");
         assert!(is_isolated || !isolated, "{what}: {:#?}", self.said());
         if is_isolated {
-            self.command(Operation::Rejoin, what).await;
+            let outcomes = self.admin.rejoin(WAIT).await.unwrap();
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done { .. })), "{what}: {outcomes:?}");
         }
         self.command(Operation::Status, what).await;
     }

@@ -5,7 +5,8 @@ pub mod fake;
 
 use calls::{
     keystore::{
-        OpenBlockRequest, Ownership, Refusal, SealBlockRequest, State, StatusReply, for_claim, for_lifecycle::*,
+        OpenBlockRequest, OrderRequest, Ownership, Refusal, SealBlockRequest, State, StatusReply, for_claim,
+        for_lifecycle::*,
     },
     store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
@@ -13,12 +14,14 @@ use node::keystore::Channel;
 use proptest::prelude::*;
 use shm::mailbox::{Client, Server};
 use wire::{
-    Hash, Key, U64,
+    Key, U64,
     binding::{Identity, PairingRecord},
+    order::{Isolation, Kind, Order as Ordered},
+    record::AuthorityRecord,
+    set::{Authority, AuthoritySet},
     title::Title,
-    update::UpdateHead,
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     Facts, Keystore, anchor, bind,
@@ -67,7 +70,11 @@ impl Eventful for Fake {
     fn new() -> Self {
         let (client, server) = mailbox();
         let status = StatusReply::new_zeroed();
-        Self { keystore: fake::Keystore { status, counter: 0, identity: None, bound: None }, client, server }
+        Self {
+            keystore: fake::Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None },
+            client,
+            server,
+        }
     }
 
     fn happens(&mut self, event: Event) {
@@ -133,6 +140,8 @@ impl Eventful for Node {
 enum Flaw {
     Fleet,
     Fiduciary,
+    Set,
+    Kind,
     EpochBehind,
     EpochAhead,
     Signer,
@@ -180,10 +189,21 @@ enum Call {
         flaw: bool,
     },
     /// With a counter so far from that in force, and this configuration.
-    Update {
+    Configure {
         counter: i8,
         configuration: u8,
         flaw: Option<Flaw>,
+    },
+    /// Of an isolation by this command; there is none.
+    Rejoin {
+        counter: i8,
+        of: u8,
+        flaw: Option<Flaw>,
+    },
+    /// One that many steps ahead, for a set that stays; or one whose fleet, link or signature is another's.
+    Adopt {
+        ahead: u8,
+        flaw: u8,
     },
 }
 
@@ -199,11 +219,13 @@ struct Side<K> {
     /// What the administrator counts up.
     counter: u64,
     shown: Option<Identity>,
+    /// The hash of the record that is in force.
+    record: wire::Hash,
 }
 
 impl<K: Eventful> Side<K> {
     fn new() -> Self {
-        Self { keystore: K::new(), counter: 1, shown: None }
+        Self { keystore: K::new(), counter: 1, shown: None, record: [0; 32] }
     }
 
     fn status(&mut self) -> StatusReply {
@@ -224,41 +246,57 @@ impl<K: Eventful> Side<K> {
                 let request = OpenBlockRequest { configuration: [open.0; 32], index: open.1, sealed };
                 assert_eq!(self.keystore.ask::<OpenBlock>(&request)?, [7; BLOCK]);
             }
-            Call::Update { counter, configuration, flaw } => {
-                let head = self.update(counter, [configuration; 32], flaw);
-                let said = self.keystore.ask::<CheckUpdate>(&head);
-                let done = self.keystore.ask::<Update>(&head);
-                assert_eq!(said, done);
-                done?;
-                self.counter = head.counter.get();
+            Call::Configure { counter, configuration, flaw } => {
+                let order = Ordered { body: [configuration; 32], ..Ordered::new(Kind::Configuration, &[]) };
+                self.order(order, &[], counter, flaw)?;
+            }
+            Call::Rejoin { counter, of, flaw } => {
+                let isolation = Isolation { authority: 0.into(), counter: u32::from(of).into() };
+                let body = isolation.as_bytes();
+                self.order(Ordered::new(Kind::Rejoin, body), body, counter, flaw)?;
+            }
+            Call::Adopt { ahead, flaw } => {
+                let set = AuthoritySet::alone(Authority::signer(&anchor().public()));
+                let (mut fleet, mut previous) = ([9; 32], self.record);
+                fleet[0] ^= u8::from(flaw == 1);
+                previous[0] ^= u8::from(flaw == 2);
+                let sequence = self.status().sequence + u64::from(ahead);
+                let record = AuthorityRecord::new(&fleet, sequence, &previous, &set);
+                let signer = if flaw == 3 { stranger() } else { anchor() };
+                let record = record.sign_as_old(&signer, 0).sign_as_new(&anchor(), 0);
+                self.keystore.ask::<Adopt>(&record)?;
+                self.record = record.hash();
             }
         }
         Ok(vec![])
     }
 
-    fn update(&mut self, counter: i8, configuration: Hash, flaw: Option<Flaw>) -> UpdateHead {
+    fn order(&mut self, order: Ordered, body: &[u8], counter: i8, flaw: Option<Flaw>) -> Result<(), Refusal> {
         let fiduciary: Key = self.status().fiduciary;
-        let mut head = UpdateHead::new_zeroed();
-        (head.fleet, head.fiduciary, head.epoch) = ([9; 32], fiduciary, U64::new(1));
-        head.counter = U64::new(self.counter.saturating_add_signed(counter.into()));
-        head.configuration = configuration;
+        let mut order = Ordered { fleet: [9; 32], fiduciary, epoch: U64::new(1), ..order };
+        order.set = AuthoritySet::alone(Authority::signer(&anchor().public())).hash();
+        order.counter = U64::new(self.counter.saturating_add_signed(counter.into()));
         match flaw {
-            Some(Flaw::Fleet) => head.fleet[0] ^= 1,
-            Some(Flaw::Fiduciary) => head.fiduciary[0] ^= 1,
-            Some(Flaw::EpochBehind) => head.epoch = U64::new(0),
-            Some(Flaw::EpochAhead) => head.epoch = U64::new(2),
+            Some(Flaw::Fleet) => order.fleet[0] ^= 1,
+            Some(Flaw::Fiduciary) => order.fiduciary[0] ^= 1,
+            Some(Flaw::Set) => order.set[0] ^= 1,
+            Some(Flaw::Kind) => order.kind = 77.into(),
+            Some(Flaw::EpochBehind) => order.epoch = U64::new(0),
+            Some(Flaw::EpochAhead) => order.epoch = U64::new(2),
             _ => {}
         }
-        match flaw {
-            Some(Flaw::Unsigned) => head,
-            Some(Flaw::Signer) => head.sign(&stranger(), 0),
-            Some(Flaw::Body) => {
-                let mut head = head.sign(&anchor(), 0);
-                head.length = 9.into();
-                head
-            }
-            _ => head.sign(&anchor(), 0),
-        }
+        let order = match flaw {
+            Some(Flaw::Unsigned) => order,
+            Some(Flaw::Signer) => order.sign(&stranger(), 0),
+            Some(Flaw::Body) => Ordered { length: 9.into(), ..order.sign(&anchor(), 0) },
+            _ => order.sign(&anchor(), 0),
+        };
+        let request = OrderRequest::new(&order, body).expect("a short body");
+        let said = self.keystore.ask::<CheckOrder>(&request);
+        let done = self.keystore.ask::<Order>(&request);
+        assert_eq!(said, done);
+        self.counter = done.map(|()| order.counter.get())?;
+        Ok(())
     }
 
     fn bind(&self, flaw: Option<Unbound>) -> Title {
@@ -278,10 +316,10 @@ impl<K: Eventful> Side<K> {
     }
 
     /// What lifecycle acts by.
-    fn acted_by(&mut self) -> (Option<State>, Ownership, [u8; 3], u64, Hash) {
+    fn acted_by(&mut self) -> (Option<State>, Ownership, [u8; 3], [u64; 2], wire::Hash) {
         let status = self.status();
         let flags = [status.forked, status.isolated, status.ticket_waiting];
-        (status.state(), status.ownership(), flags, status.epoch, status.configuration)
+        (status.state(), status.ownership(), flags, [status.epoch, status.sequence], status.configuration)
     }
 }
 
@@ -324,8 +362,17 @@ fn compare(actions: &[Action]) -> Vec<Result<Facts, Refusal>> {
     outcomes
 }
 
-const FLAWS: [Flaw; 7] =
-    [Flaw::Fleet, Flaw::Fiduciary, Flaw::EpochBehind, Flaw::EpochAhead, Flaw::Signer, Flaw::Unsigned, Flaw::Body];
+const FLAWS: [Flaw; 9] = [
+    Flaw::Fleet,
+    Flaw::Fiduciary,
+    Flaw::Set,
+    Flaw::Kind,
+    Flaw::EpochBehind,
+    Flaw::EpochAhead,
+    Flaw::Signer,
+    Flaw::Unsigned,
+    Flaw::Body,
+];
 
 #[test]
 fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
@@ -335,8 +382,12 @@ fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
     }
     for flaw in [None].into_iter().chain(FLAWS.map(Some)) {
         for (counter, configuration) in [(1, 1), (0, 1), (0, 2), (-1, 1), (1, 1)] {
-            calls.push(Call::Update { counter, configuration, flaw });
+            calls.push(Call::Configure { counter, configuration, flaw });
+            calls.push(Call::Rejoin { counter, of: configuration, flaw });
         }
+    }
+    for (ahead, flaw) in [(0, 0), (2, 0), (1, 1), (1, 2), (1, 3), (1, 0), (0, 0), (1, 0)] {
+        calls.push(Call::Adopt { ahead, flaw });
     }
     calls.extend([None].into_iter().chain(UNBOUND.map(Some)).map(Call::Bind));
     let every = || calls.iter().copied().map(Action::Call);
@@ -362,11 +413,11 @@ fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
 
 fn action() -> impl Strategy<Value = Action> {
     let flaw = proptest::option::weighted(0.3, proptest::sample::select(&FLAWS));
-    let update = (-2i8..4, 0u8..3, flaw).prop_map(|(counter, configuration, flaw)| Call::Update {
-        counter,
-        configuration,
-        flaw,
+    let order = (-2i8..4, 0u8..3, flaw, any::<bool>()).prop_map(|(counter, of, flaw, rejoin)| match rejoin {
+        true => Call::Rejoin { counter, of, flaw },
+        false => Call::Configure { counter, configuration: of, flaw },
     });
+    let adopt = (0u8..3, 0u8..8).prop_map(|(ahead, flaw)| Call::Adopt { ahead, flaw });
     let event = prop_oneof![
         4 => Just(Event::Ready),
         4 => Just(Event::Shown),
@@ -378,7 +429,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Call(Call::CloseGate)),
         2 => Just(Action::Call(Call::Fork)),
         1 => Just(Action::Call(Call::Settle)),
-        4 => update.prop_map(Action::Call),
+        4 => order.prop_map(Action::Call),
+        2 => adopt.prop_map(Action::Call),
         4 => proptest::option::of(proptest::sample::select(&UNBOUND)).prop_map(|flaw| Action::Call(Call::Bind(flaw))),
         3 => event.prop_map(Action::Event),
     ]

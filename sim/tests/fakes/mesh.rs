@@ -21,11 +21,11 @@ use shm::{
 };
 use wire::{
     Key,
-    binding::configuration_hash,
     command::{self, Command},
     handshake::{FinishHandshake, ReadHandshake, StartHandshake},
+    order::{Kind, Order},
+    set::{Authority, AuthoritySet},
     telemetry::CommandResult,
-    update::UpdateHead,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -311,12 +311,14 @@ fn the_keystore_of_meshs_tests_is_the_keystore_before_and_after_a_claim() {
 
 /// An update that the authority of lifecycle's tests has signed.
 fn update(counter: u64) -> ApplyRequest {
-    let mut head = UpdateHead::new_zeroed();
-    (head.counter, head.configuration) = (counter.into(), configuration_hash(b""));
-    let head = head.sign(&super::lifecycle::fake::authority(), 0);
+    let authority = super::lifecycle::fake::authority();
+    let mut order = Order::new(Kind::Configuration, b"");
+    order.counter = counter.into();
+    order.set = AuthoritySet::alone(Authority::signer(&authority.public())).hash();
+    let order = order.sign(&authority, 0);
     let mut request = ApplyRequest::new_zeroed();
-    request.length = size_of_val(&head) as u64;
-    request.update[..size_of_val(&head)].copy_from_slice(head.as_bytes());
+    request.length = size_of_val(&order) as u64;
+    request.staged[..size_of_val(&order)].copy_from_slice(order.as_bytes());
     request
 }
 

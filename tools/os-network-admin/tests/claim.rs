@@ -187,8 +187,8 @@ async fn a_node_that_does_not_prove_its_identity_is_not_claimed() {
         (Fault::OtherNode, "another than the one in the hello"),
         (Fault::OtherFork, "fleet record is not its own"),
         (Fault::ForkOutOfPlace, "has not forked, yet shows"),
-        (Fault::Garbage(392), "not authentic"),
-        (Fault::Garbage(391), "something else than its identity"),
+        (Fault::Garbage(568), "not authentic"),
+        (Fault::Garbage(567), "something else than its identity"),
         (Fault::Garbage(2000), "broke the connection"),
         (Fault::OtherClaimKey, "the node"),
     ];

@@ -257,8 +257,8 @@ fn other_bad_inputs_are_refused() {
     home.private("list", format!("{print}\nnonsense\n").as_bytes());
     home.fails(&["beacon", "--interface", "lo", "--expect-file", "list"], 3, "list, line 2");
     home.fails(&with(&["--expect-file", "nowhere"]), 3, "cannot read the list of fingerprints");
-    home.private("config", &[0; 3529]);
-    home.fails(&with(&["--config", "config"]), 3, "longer than 3528 bytes");
+    home.private("config", &[0; 3497]);
+    home.fails(&with(&["--config", "config"]), 3, "longer than 3496 bytes");
     home.private("config", b"no configuration");
     home.fails(&with(&["--config", "config"]), 3, "no node could use the configuration config");
     home.fails(&with(&["--underlay", "10.0.0.5/8"]), 2, "2001:db8::5/64");

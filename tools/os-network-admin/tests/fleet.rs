@@ -34,8 +34,9 @@ use os_network_admin::{
 use policy::{Configuration, Role};
 use wire::{
     command::Operation,
+    order::Order,
+    staged::CHUNK,
     telemetry::{CommandResult, Telemetry},
-    update::{CHUNK, UpdateHead},
 };
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -124,13 +125,21 @@ impl Lab {
             self.registry.enroll(&fleet, &new).unwrap();
         }
         let view = self.view();
-        let length = view.configuration(&self.member(0)).unwrap().len() + size_of::<UpdateHead>();
+        let length = view.configuration(&self.member(0)).unwrap().len() + size_of::<Order>();
         assert!((2 * CHUNK..3 * CHUNK).contains(&length), "{length}");
     }
 
     async fn command(&mut self, operation: Operation) -> Outcome {
+        self.task(Task::Command(operation)).await
+    }
+
+    async fn rejoin(&mut self) -> Outcome {
+        self.task(Task::Rejoin).await
+    }
+
+    async fn task(&mut self, task: Task) -> Outcome {
         let (view, member) = (self.view(), self.member(0));
-        let tasks = vec![(&member, Task::Command(operation))];
+        let tasks = vec![(&member, task)];
         delivery::run(&mut self.nodes, self.registry, &view, &admin(), tasks, WAIT).await.remove(0)
     }
 
@@ -162,7 +171,7 @@ async fn a_claimed_node_has_a_configuration_that_it_can_read_and_obeys_commands(
     assert!(is_done(&lab.command(Operation::Status).await));
     assert!(is_done(&lab.command(Operation::Isolate).await));
     assert_eq!(lab.node(0).record.isolated, 1);
-    assert!(is_done(&lab.command(Operation::Rejoin).await));
+    assert!(is_done(&lab.rejoin().await));
     assert!(is_done(&lab.command(Operation::Rotate).await));
     assert_eq!((lab.node(0).record.isolated, lab.node(0).dropped), (0, 0));
     // Obeyed is not enough: it is waited for until it shows.
@@ -179,7 +188,7 @@ async fn a_command_survives_loss_either_way_and_is_not_taken_for_obeyed_without_
     // Records are lost: the same counter is a replay to the node, so another comes.
     lab.nodes.lose = Box::new(|_| false);
     lab.nodes.lose_records = Box::new(|told| told < 4);
-    assert!(is_done(&lab.command(Operation::Rejoin).await));
+    assert!(is_done(&lab.rejoin().await));
     lab.nodes.lose_records = Box::new(|_| true);
     assert_eq!(lab.command(Operation::Status).await, Outcome::NoAnswer);
     lab.nodes.lose = Box::new(|_| true);

@@ -6,9 +6,11 @@ use wire::{
     binding::{Identity, PairingRecord},
     command::{Command, Operation},
     link::{Answer, Find, Hello, Open},
+    order::{Kind, Order, Release},
+    receipt::Receipt,
+    record::AuthorityRecord,
     set::MAX_AUTHORITIES,
     title::Title,
-    update::UpdateHead,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -93,6 +95,8 @@ wire::numbers! {
         None = 0, "none";
         Image = 1, "image";
         Ticket = 2, "ticket";
+        /// The last owners have named it when they let the node go.
+        Release = 3, "release";
     }
 }
 
@@ -120,16 +124,20 @@ pub struct StatusReply {
     pub forked: u8,
     /// The ticket waits for the console; the perimeter stays closed until it has been shown.
     pub ticket_waiting: u8,
-    /// The authority has cut the node off from all others ([`wire::command::Operation::Isolate`]).
+    /// An authority has cut the node off from all others ([`wire::command::Operation::Isolate`]).
     pub isolated: u8,
     /// [`Store`] as a number.
     pub store: u8,
     /// The identity was made since power-up: 1; or it is that of before: 0.
     pub first: u8,
     pub zero: [u8; 3],
+    /// Of the command that isolated it: whose, by the place in the set, and its counter.
+    pub isolation: [u32; 2],
     /// No command of the authority at a place is taken that has this number or one below: as stored when the node was
     /// switched on.
     pub command_floors: [u32; MAX_AUTHORITIES],
+    /// Which of the fleet's sets is in force.
+    pub sequence: u64,
     /// How often the node was switched on and got this far.
     pub boots: u64,
     pub fiduciary: Key,
@@ -156,6 +164,28 @@ impl StatusReply {
     }
 }
 
+/// The longest body of an order that the keystore reads: a configuration it knows by its hash alone.
+pub const MAX_BODY: usize = size_of::<Release>();
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OrderRequest {
+    pub order: Order,
+    /// As long as the order says, and zeros; of a configuration, zeros.
+    pub body: [u8; MAX_BODY],
+}
+
+impl OrderRequest {
+    /// `None` for a body that is longer than any that the keystore reads.
+    pub fn new(order: &Order, body: &[u8]) -> Option<Self> {
+        let mut request = Self { order: *order, body: [0; MAX_BODY] };
+        if order.kind() != Some(Kind::Configuration) {
+            request.body.get_mut(..body.len())?.copy_from_slice(body);
+        }
+        Some(request)
+    }
+}
+
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SealBlockRequest {
@@ -176,7 +206,7 @@ pub struct OpenBlockRequest {
 
 /// What `lifecycle` may ask.
 pub mod for_lifecycle {
-    use super::{OpenBlockRequest, SealBlockRequest, StatusReply, Title, UpdateHead};
+    use super::{AuthorityRecord, OpenBlockRequest, OrderRequest, SealBlockRequest, StatusReply, Title};
     use crate::store::{BLOCK, SEALED_BLOCK};
 
     operations! {
@@ -188,9 +218,9 @@ pub mod for_lifecycle {
         CloseGate = 3, repeatable true: () => ();
         /// The authority's first handshake in the mesh: the claim is final without an acknowledgement.
         Settle = 4, repeatable true: () => ();
-        /// Verifies an update of the configuration and commits its counter and hash. The one that is in force
-        /// already is committed again without a change.
-        Update = 5, repeatable true: UpdateHead => ();
+        /// Verifies an order and commits what it orders. The one that was carried out last is so again, without a change; but
+        /// after a release there is nobody left to order anything.
+        Order = 5, repeatable true: OrderRequest => ();
         /// Seals a block of a configuration, under a key that serves nothing else.
         SealBlock = 6, repeatable true: SealBlockRequest => [u8; SEALED_BLOCK];
         /// Opens a block; what was not sealed for this configuration and place is [`super::Refusal::Forged`].
@@ -198,11 +228,16 @@ pub mod for_lifecycle {
         /// `store` is out for good: what waits for it gets no answer from it. Until `store` has started again, whatever has
         /// to be committed is refused at once.
         StoreDown = 8, repeatable true: () => ();
-        /// Says of an update what `Update` would, and commits nothing: asked before anything is written for it.
-        CheckUpdate = 9, repeatable true: UpdateHead => ();
+        /// Says of an order what `Order` would, and commits nothing: asked before anything is written for it.
+        CheckOrder = 9, repeatable true: OrderRequest => ();
         /// Says of a binding what `Commit` would, and neither commits it nor uses up the nonce: asked before anything is
         /// written for it.
         CheckBinding = 10, repeatable true: Title => ();
+        /// Verifies an authority record and commits its set. The one that is in force already is committed again without a
+        /// change.
+        Adopt = 11, repeatable true: AuthorityRecord => ();
+        /// Signs that the set in force was committed by its record; of a node that was let go, that. The same bytes each time.
+        Receipt = 12, repeatable true: () => super::Receipt;
     }
 }
 

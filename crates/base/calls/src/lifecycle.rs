@@ -1,7 +1,7 @@
 //! What `beacon`, `claim` and `mesh` tell `lifecycle`.
 
 use link::Station;
-use wire::{claim::MAX_CONFIGURATION, title::Title, update::MAX_UPDATE};
+use wire::{claim::MAX_CONFIGURATION, staged::MAX_STAGED, title::Title};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 refusals! {
@@ -121,8 +121,8 @@ pub mod for_claim {
 #[repr(C)]
 pub struct ApplyRequest {
     pub length: u64,
-    /// Head and configuration, as they were staged.
-    pub update: [u8; MAX_UPDATE],
+    /// An order and its body, or an authority record, as they were staged.
+    pub staged: [u8; MAX_STAGED],
 }
 
 /// What `mesh` may ask.
@@ -132,7 +132,7 @@ pub mod for_mesh {
     operations! {
         /// The authority has made a handshake: a claim that was not acknowledged is final.
         Joined = 32, repeatable true: () => ();
-        /// Has an update verified and committed, and puts it into force. Replies with a [`wire::telemetry::CommandResult`] as a number;
+        /// Has what was staged verified and committed, and puts it into force. Replies with a [`wire::telemetry::CommandResult`] as a number;
         /// when it is there, the cells say what holds now.
         Apply = 33, repeatable true: ApplyRequest => u32;
     }

@@ -16,6 +16,10 @@ pub struct Membership {
     pub phase: u64,
     /// 1: no flow but those with the authority.
     pub isolated: u64,
+    /// By which command: whose, by the place in the set, and its counter.
+    pub isolation: [u32; 2],
+    /// Which of the fleet's authority sets is in force.
+    pub sequence: u64,
     pub epoch: u64,
     pub fiduciary: Key,
     /// The node itself on its link.

@@ -27,6 +27,8 @@ pub enum While {
     Unclaimed,
     /// From the committed binding on: a node without one has no mesh.
     Owned,
+    /// From the end of the claim on: until then its owners are those of the anchor too.
+    Claimed,
 }
 
 /// An operation of one channel.
@@ -62,12 +64,14 @@ access! { Lifecycle, for_lifecycle {
     Fork: Fresh, Unclaimed;
     CloseGate: Nothing, Always;
     Settle: Fresh, Owned;
-    Update: Fresh, Owned;
+    Order: Fresh, Claimed;
     SealBlock: Fresh, Always;
     OpenBlock: Keys, Owned;
     StoreDown: Nothing, Always;
-    CheckUpdate: Fresh, Owned;
+    CheckOrder: Fresh, Claimed;
     CheckBinding: Fresh, Unclaimed;
+    Adopt: Fresh, Claimed;
+    Receipt: Keys, Always;
 } }
 
 access! { Beacon, for_beacon {
@@ -130,6 +134,7 @@ fn permitted<A: Asked>(asked: A, stage: &mut Stage) -> Result<&mut Node, Refusal
         Stage::Ready(node) if needs == Needs::Fresh && !node.source().is_fresh() => Err(Refusal::NotReady),
         Stage::Ready(node) if needs == Needs::Renewed && node.source().lost().is_some() => Err(Refusal::NotReady),
         Stage::Ready(node) if owner == While::Unclaimed && node.owner().claimed() => Err(Refusal::Taken),
+        Stage::Ready(node) if owner == While::Claimed && !node.owner().claimed() => Err(Refusal::NotReady),
         Stage::Ready(node) if owner == While::Owned && !node.owner().committed() => Err(Refusal::NotReady),
         Stage::Ready(node) => Ok(node),
         Stage::Start(_) | Stage::Make(_) | Stage::Off { .. } => Err(Refusal::NotReady),

@@ -61,10 +61,21 @@ enum Step {
     /// What the store had of the ticket goes.
     Purge,
     Purged,
+    /// What it had of owners who have let the node go.
+    PurgeOwnership,
+    PurgedOwnership,
 }
 
-const ALL: [Step; STEPS] = [Step::Ownership, Step::Counters, Step::Identity, Step::Purge, Step::Purged];
-const STEPS: usize = 5;
+const ALL: [Step; STEPS] = [
+    Step::Ownership,
+    Step::Counters,
+    Step::Identity,
+    Step::Purge,
+    Step::Purged,
+    Step::PurgeOwnership,
+    Step::PurgedOwnership,
+];
+const STEPS: usize = 7;
 
 /// How it goes on.
 pub enum Next {
@@ -136,6 +147,8 @@ impl Start {
         let identity = self.identity.as_ref();
         let stored = owner.stored_anchor().or_else(|| identity.and_then(Identity::stored_anchor));
         let unanchored = !owner.claimed() && stored.is_none();
+        // Whoever was let go has been given an anchor, or a ticket.
+        let image = if owner.was_released() { &AnchorIn::None } else { image };
         if unanchored && *image == AnchorIn::Damaged {
             return Some(Err(BadAnchor));
         }
@@ -159,7 +172,8 @@ impl Start {
         }
         // Power-ups of an identity that was never committed are not those of the one that is made now.
         let counters = self.counters.filter(|_| !first).unwrap_or_else(Counters::new_zeroed);
-        let todo = [self.owner.is_none(), true, changed || held, erasing, erasing];
+        let purging = owner.purging == 1;
+        let todo = [self.owner.is_none(), true, changed || held, erasing, erasing, purging, purging];
         Some(Ok(Make { identity, owner, counters, reserved: false, source, first, doing: None, todo }))
     }
 }
@@ -185,6 +199,11 @@ impl Make {
                 self.identity.ticket = ticket::NONE;
                 vault.commit(Record::Identity, self.identity.as_bytes(), fresh, store)
             }
+            Step::PurgeOwnership => vault.purge(Record::Ownership, store),
+            Step::PurgedOwnership => {
+                self.owner.purging = 0;
+                vault.commit(Record::Ownership, self.owner.as_bytes(), fresh, store)
+            }
         };
         match begun {
             Ok(()) => Next::Wait,
@@ -200,7 +219,9 @@ impl Make {
                 self.reserved = true;
                 self.begin(vault, store)
             }
-            (Some(Step::Purge), Outcome::Purged) | (Some(_), Outcome::Committed(_)) => self.begin(vault, store),
+            (Some(Step::Purge | Step::PurgeOwnership), Outcome::Purged) | (Some(_), Outcome::Committed(_)) => {
+                self.begin(vault, store)
+            }
             (Some(step), _) => self.failed(step, vault),
             (None, _) => Next::Lost(Failed::Store),
         }
@@ -209,12 +230,12 @@ impl Make {
     /// A node that was there before does without its counters, and erases its ticket at another boot. What nobody has
     /// stored is not used.
     fn failed(&mut self, step: Step, vault: &mut Vault) -> Next {
-        let [_, _, identity, erasing, _] = self.todo;
+        let [_, _, identity, erasing, ..] = self.todo;
         let unneeded = match step {
             Step::Ownership => false,
             Step::Counters => !self.first && (!identity || erasing),
             Step::Identity => erasing,
-            Step::Purge | Step::Purged => true,
+            Step::Purge | Step::Purged | Step::PurgeOwnership | Step::PurgedOwnership => true,
         };
         if !unneeded {
             return Next::Lost(Failed::Store);

@@ -87,12 +87,12 @@ impl Anchor {
     }
 }
 
-/// The keys of an owned node's commands: computed once for a binding, from N.
+/// The keys of an owned node's commands: computed once for a binding and a set, from N.
 #[derive(Default)]
 pub struct CommandKeys([Option<Secret>; MAX_AUTHORITIES]);
 
 impl CommandKeys {
-    /// `binding` is committed, so each of its authorities has a key that a secret can be agreed with.
+    /// The set is committed, so each of its authorities has a key that a secret can be agreed with.
     pub fn new(title: &Title, keys: &Keys) -> Self {
         let mut all = Self::default();
         for (key, authority) in all.0.iter_mut().zip(title.set.places()) {

@@ -41,7 +41,8 @@ use calls::keystore::{
     for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
     for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
     for_lifecycle::{
-        self, CheckBinding, CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update,
+        self, Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, Receipt, SealBlock, Settle, Status,
+        StoreDown,
     },
     for_mesh::{self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
 };
@@ -158,7 +159,7 @@ const OFF: Stage = Stage::Off { state: State::Testing, failed_test: HealthTest::
 
 /// Bytes of the stack that are wiped behind each step: more than any takes, and what `stack_size` in `system.xml` leaves room
 /// for.
-pub const WIPED: usize = 48 << 10;
+pub const WIPED: usize = 52 << 10;
 
 /// Words that are wiped at once.
 const LINE: usize = 4;
@@ -392,6 +393,8 @@ impl Keystore {
                 status.fleet = owner.title.warrant.fleet;
                 status.epoch = owner.epoch.get();
                 status.isolated = owner.isolated;
+                status.isolation = [owner.isolation.authority.get(), owner.isolation.counter.get()];
+                status.sequence = owner.title.warrant.sequence.get();
                 status.configuration = owner.configuration;
             }
         }
@@ -412,10 +415,12 @@ impl Keystore {
                 Ok(Some(()))
             }),
             Op::Settle => answer::<Settle, _>(server, &request, |()| node?.settle(at)),
-            Op::Update => answer::<Update, _>(server, &request, |head| node?.update(&head, at)),
-            Op::CheckUpdate => {
-                answer::<CheckUpdate, _>(server, &request, |head| node?.check_update(&head).map(drop).map(Some))
+            Op::Order => answer::<Order, _>(server, &request, |order| node?.order(&order, at)),
+            Op::CheckOrder => {
+                answer::<CheckOrder, _>(server, &request, |order| node?.check_order(&order).map(drop).map(Some));
             }
+            Op::Adopt => answer::<Adopt, _>(server, &request, |record| node?.adopt_set(&record, at)),
+            Op::Receipt => answer::<Receipt, _>(server, &request, |()| node?.receipt()),
             Op::CheckBinding => answer::<CheckBinding, _>(server, &request, |binding| node?.check_binding(&binding)),
             Op::SealBlock => answer::<SealBlock, _>(server, &request, |block| node?.seal_block(&block)),
             Op::OpenBlock => answer::<OpenBlock, _>(server, &request, |block| node?.open_block(&block)),

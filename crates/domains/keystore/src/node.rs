@@ -5,6 +5,7 @@
 //! `commit` answers.
 
 mod commit;
+mod orders;
 
 use calls::{
     keystore::{
@@ -16,7 +17,7 @@ use calls::{
 use crypto::{Secret, dh, noise};
 use wire::{
     Hash,
-    anchor::AnchorIn,
+    anchor::{AnchorFile, AnchorIn},
     binding::{ForkRecord, Identity, PairingRecord},
     command::{self, Command, Operation},
     handshake::{
@@ -24,9 +25,9 @@ use wire::{
         Timestamps,
     },
     link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
+    order::Isolation,
     set::MAX_AUTHORITIES,
     title::Title,
-    update::UpdateHead,
 };
 use zerocopy::{FromZeros, IntoBytes};
 use zeroize::Zeroize;
@@ -86,14 +87,14 @@ impl Node {
             None
         } else {
             let (anchor, kind) = owner.stored_anchor().or_else(|| identity.stored_anchor()).or(match image {
-                AnchorIn::Some(anchor) => Some((*anchor, AnchorKind::Image as u8)),
-                AnchorIn::None | AnchorIn::Damaged => None,
+                AnchorIn::Some(anchor) if !owner.was_released() => Some((*anchor, AnchorKind::Image as u8)),
+                _ => None,
             })?;
             Some(Anchor::new(anchor, kind, &keys)?)
         };
         let command_keys =
             if owner.committed() { CommandKeys::new(&owner.title, &keys) } else { CommandKeys::default() };
-        let floors = counters.commands.map(|counter| counter.get());
+        let floors = counters.command_floors(&owner);
         Some(Self {
             identity,
             keys,
@@ -104,7 +105,7 @@ impl Node {
             counters,
             // If it is in doubt, this is what was to be reserved.
             next_counters: counters.with_timestamps().unwrap_or(counters),
-            find: counters.finds.get(),
+            find: counters.find_floor(&owner),
             commands: floors,
             floors,
             first,
@@ -166,9 +167,10 @@ impl Node {
 
     /// Once per boot while unclaimed: the one secret that leaves, to the console alone.
     pub fn show_ticket(&mut self, ports: &mut Ports<'_>) {
-        if self.identity.ticket == ticket::HELD && !self.owner.committed() {
-            // The one of an earlier boot has another number, and zero is what nobody has said.
-            let number = self.boots().max(1);
+        let by_ticket = self.anchor_kind() == AnchorKind::Ticket as u8;
+        if self.identity.ticket == ticket::HELD && by_ticket && !self.owner.committed() {
+            // The one of an earlier boot or owner has another number, and zero is what nobody has said.
+            let number = self.boots().max(1) | self.owner.epoch.get() << 48;
             let (secret, fiduciary) = (self.identity.ticket_seed, self.keys.public.fiduciary);
             ports.ticket.publish(&TicketValue { present: 1, number, secret, fiduciary });
             self.ticket_waiting = Some(number);
@@ -215,28 +217,6 @@ impl Node {
         self.make_final(Settler::Lifecycle, at)
     }
 
-    /// Whether it is in force already. The anchor is gone by now: what counts is the authority set of the binding.
-    pub fn check_update(&self, head: &UpdateHead) -> Result<bool, Refusal> {
-        let owner = &self.owner;
-        if head.fleet != owner.title.warrant.fleet || head.fiduciary != self.keys.public.fiduciary {
-            return Err(Refusal::NotMine);
-        }
-        let in_force = head.counter == owner.counter && head.configuration == owner.configuration;
-        if head.epoch != owner.epoch || (head.counter.get() <= owner.counter.get() && !in_force) {
-            return Err(Refusal::Stale);
-        }
-        head.verify(&owner.title.set).ok_or(Refusal::Forged)?;
-        Ok(in_force)
-    }
-
-    pub fn update(&mut self, head: &UpdateHead, at: &mut At<'_, '_>) -> Reply<()> {
-        if self.check_update(head)? {
-            return Ok(Some(()));
-        }
-        let next = Ownership { counter: head.counter, configuration: head.configuration, ..self.owner };
-        self.commit_owner(next, Work::Update, at)
-    }
-
     pub fn seal_block(&mut self, request: &SealBlockRequest) -> Reply<[u8; SEALED_BLOCK]> {
         let SealBlockRequest { configuration, index, plain } = request;
         let fresh = self.source.bytes();
@@ -261,8 +241,9 @@ impl Node {
         }
         find.verify(&self.anchor()?.keys.reception).ok_or(Refusal::Forged)?;
         let random = self.source.bytes();
-        if counter > self.counters.finds.get() {
-            return self.commit_counters(self.counters.with_find(counter), Work::Find { random, counter }, at);
+        if counter > self.counters.find_floor(&self.owner) {
+            let next = self.counters.with_find(&self.owner, counter);
+            return self.commit_counters(next, Work::Find { random, counter }, at);
         }
         self.find = counter;
         Ok(Some(random))
@@ -324,6 +305,7 @@ impl Node {
         identity.forked = self.owner.forked;
         identity.epoch = self.owner.epoch;
         identity.committed = self.owner.committed;
+        identity.released = self.owner.released;
         identity.nonce = if self.owner.committed() {
             self.owner.title.binding.nonce
         } else {
@@ -342,9 +324,8 @@ impl Node {
         let anchor = self.examine(title)?;
         let next = Ownership {
             title: *title,
-            anchor_sign: anchor.keys.reception.sign,
-            anchor_dh: anchor.keys.reception.dh,
-            anchor: anchor.kind,
+            anchor: AnchorFile::new(&anchor.keys),
+            anchor_source: anchor.kind,
             epoch: title.warrant.epoch,
             counter: title.binding.counter,
             configuration: title.warrant.configuration,
@@ -436,28 +417,26 @@ impl Node {
             return Err(Refusal::Stale);
         }
         // One that this version does not know has used its counter up all the same.
-        let isolated = match command.operation() {
-            Some(Operation::Isolate) => 1,
-            Some(Operation::Rejoin) => 0,
-            _ => self.owner.isolated,
-        };
         let reply = CommandReply {
             operation: command.operation.into(),
             argument: command.argument.get(),
             counter,
             authority: authority as u32,
         };
-        if counter > self.counters.commands.get(authority).ok_or(Refusal::Forged)?.get() {
-            let next = self.counters.with_command(authority, counter);
-            return self.commit_counters(next, Work::Command { reply, isolated }, at);
+        if counter > *self.counters.command_floors(&self.owner).get(authority).ok_or(Refusal::Forged)? {
+            let next = self.counters.with_command(&self.owner, authority, counter);
+            return self.commit_counters(next, Work::Command(reply), at);
         }
-        self.obey(reply, isolated, at)
+        self.obey(reply, at)
     }
 
-    /// There is room for its counter in what is stored. Isolation is committed.
-    fn obey(&mut self, reply: CommandReply, isolated: u8, at: &mut At<'_, '_>) -> Reply<CommandReply> {
-        if isolated != self.owner.isolated {
-            return self.commit_owner(Ownership { isolated, ..self.owner }, Work::Isolate(reply), at);
+    /// There is room for its counter in what is stored. Isolation is committed: the first one stands until it is ended, so
+    /// that nobody's next one spoils the signatures of those who end it, or costs a write.
+    fn obey(&mut self, reply: CommandReply, at: &mut At<'_, '_>) -> Reply<CommandReply> {
+        if reply.operation() == Some(Operation::Isolate) && self.owner.isolated == 0 {
+            let isolation = Isolation { authority: reply.authority.into(), counter: reply.counter.into() };
+            let next = Ownership { isolated: 1, isolation, ..self.owner };
+            return self.commit_owner(next, Work::Isolate(reply), at);
         }
         Ok(Some(self.obeyed(reply)))
     }

@@ -2,9 +2,9 @@
 
 use calls::{
     keystore::{
-        OpenBlockRequest, Refusal, SealBlockRequest, StatusReply,
+        OpenBlockRequest, OrderRequest, Refusal, SealBlockRequest, StatusReply,
         for_lifecycle::{
-            CheckBinding, CheckUpdate, CloseGate, Fork, OpenBlock, SealBlock, Settle, Status, StoreDown, Update,
+            Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, SealBlock, Settle, Status, StoreDown,
         },
     },
     store::{BLOCK, SEALED_BLOCK},
@@ -13,7 +13,7 @@ use shm::{
     Micros,
     mailbox::{CallError, Client, Patience},
 };
-use wire::{Hash, title::Title, update::UpdateHead};
+use wire::{Hash, record::AuthorityRecord, title::Title};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How long the keystore may take to answer, and how often it is asked before it counts as silent.
@@ -25,8 +25,9 @@ pub enum Question {
     Fork,
     Settle,
     CheckBinding,
-    CheckUpdate,
-    Update,
+    CheckOrder,
+    Order,
+    Adopt,
     StoreDown,
     Seal,
     Open,
@@ -37,8 +38,9 @@ pub enum Question {
 pub enum Errand<'e> {
     Settle,
     CheckBinding(&'e Title),
-    CheckUpdate(&'e UpdateHead),
-    Update(&'e UpdateHead),
+    CheckOrder(&'e OrderRequest),
+    Order(&'e OrderRequest),
+    Adopt(&'e AuthorityRecord),
     Seal(Block<&'e [u8]>),
     Open(Block<&'e [u8; SEALED_BLOCK]>),
 }
@@ -120,13 +122,17 @@ impl Keystore {
                     client.call::<CheckBinding>(title, now, PATIENCE);
                     Question::CheckBinding
                 }
-                Errand::CheckUpdate(head) => {
-                    client.call::<CheckUpdate>(head, now, PATIENCE);
-                    Question::CheckUpdate
+                Errand::CheckOrder(order) => {
+                    client.call::<CheckOrder>(order, now, PATIENCE);
+                    Question::CheckOrder
                 }
-                Errand::Update(head) => {
-                    client.call::<Update>(head, now, PATIENCE);
-                    Question::Update
+                Errand::Order(order) => {
+                    client.call::<Order>(order, now, PATIENCE);
+                    Question::Order
+                }
+                Errand::Adopt(record) => {
+                    client.call::<Adopt>(record, now, PATIENCE);
+                    Question::Adopt
                 }
                 Errand::Seal(Block { configuration, index, bytes }) => {
                     let mut request = SealBlockRequest { configuration, index: index as u64, plain: [0; BLOCK] };
@@ -166,8 +172,9 @@ impl Keystore {
             Question::Fork => client.poll::<Fork>(now)?.map(|()| Answer::Done(question)),
             Question::Settle => client.poll::<Settle>(now)?.map(|()| Answer::Done(question)),
             Question::CheckBinding => client.poll::<CheckBinding>(now)?.map(|()| Answer::Done(question)),
-            Question::CheckUpdate => client.poll::<CheckUpdate>(now)?.map(|()| Answer::Done(question)),
-            Question::Update => client.poll::<Update>(now)?.map(|()| Answer::Done(question)),
+            Question::CheckOrder => client.poll::<CheckOrder>(now)?.map(|()| Answer::Done(question)),
+            Question::Order => client.poll::<Order>(now)?.map(|()| Answer::Done(question)),
+            Question::Adopt => client.poll::<Adopt>(now)?.map(|()| Answer::Done(question)),
             Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),
             Question::Seal => client.poll::<SealBlock>(now)?.map(Answer::Sealed),
             Question::Open => client.poll::<OpenBlock>(now)?.map(|bytes| Answer::Opened(Zeroizing::new(bytes))),

@@ -194,7 +194,9 @@ impl Lifecycle {
             Some(Answer::Status(status)) => self.take_status(status, now, ports),
             Some(Answer::Done(Question::Fork)) if self.phase == Phase::Fork => self.enter(Phase::Hold, ports),
             Some(Answer::Done(Question::CheckBinding)) => self.staged.iter_mut().for_each(Staged::checked),
-            Some(Answer::Done(Question::Settle | Question::CheckUpdate | Question::Update)) => self.mesh.done(),
+            Some(Answer::Done(Question::Settle | Question::CheckOrder | Question::Order | Question::Adopt)) => {
+                self.mesh.done();
+            }
             Some(Answer::Done(_)) => {}
             Some(Answer::Sealed(sealed)) => self.archive.sealed(&sealed),
             Some(Answer::Opened(plain)) => {
@@ -220,7 +222,7 @@ impl Lifecycle {
             // A binding has been committed first, as the status will show; or the keystore cannot make the record now.
             Question::Fork if self.phase == Phase::Fork => self.keystore.fork(Some(now.saturating_add(FORK_MICROS))),
             Question::Fork | Question::CloseGate | Question::StoreDown => {}
-            Question::Settle | Question::CheckUpdate | Question::Update => {
+            Question::Settle | Question::CheckOrder | Question::Order | Question::Adopt => {
                 if let Some(answer) = self.mesh.refused(refusal) {
                     self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
                 }
@@ -576,9 +578,9 @@ impl Lifecycle {
         let Some(status) = self.status.filter(has_news) else { return };
         let in_force = self.phase.has_mesh() && self.in_force().is_some();
         let kept = in_force.then_some(&self.kept);
-        let StatusReply { isolated, epoch, fiduciary, .. } = status;
-        let configuration = kept.map(|kept| kept.hash);
-        let told = Told { phase: self.phase, isolated, epoch, fiduciary, link: self.link, configuration };
+        let StatusReply { isolated, isolation, sequence, epoch, fiduciary, .. } = status;
+        let (phase, link, configuration) = (self.phase, self.link, kept.map(|kept| kept.hash));
+        let told = Told { phase, isolated, isolation, sequence, epoch, fiduciary, link, configuration };
         self.mesh.tell(told, kept, &mut ports.membership, &mut self.events);
     }
 }

@@ -2,7 +2,7 @@
 
 use calls::{
     console::{Code, Event},
-    keystore::{Ownership, Refusal as KeystoreRefusal, StatusReply},
+    keystore::{OrderRequest, Ownership, Refusal as KeystoreRefusal, StatusReply},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
     mesh::Membership,
 };
@@ -11,8 +11,10 @@ use shm::{cell, mailbox::Incoming};
 use wire::{
     Hash, Key, Phase,
     claim::MAX_CONFIGURATION,
+    order::Kind,
+    record::AuthorityRecord,
+    staged::{self, Staged},
     telemetry::CommandResult,
-    update::{self, UpdateHead},
 };
 
 use crate::{configuration::Kept, events::Events, keystore::Errand, ports::MeshServer, waiting::Waiting};
@@ -21,16 +23,19 @@ use crate::{configuration::Kept, events::Events, keystore::Errand, ports::MeshSe
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and no heap")]
 enum Call {
     Joined,
-    Apply(Update),
+    Configure(Configure),
+    /// Any other order: nothing is to be written before it is committed.
+    Order(OrderRequest),
+    Adopt(AuthorityRecord),
 }
 
-struct Update {
-    head: UpdateHead,
+struct Configure {
+    order: OrderRequest,
     next: Kept,
     progress: Progress,
 }
 
-/// How far an update has come.
+/// How far an order with a configuration has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     /// Nothing is erased or written for what the keystore would not commit.
@@ -51,7 +56,7 @@ pub enum Answer {
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and no heap")]
 pub enum Shown {
     Answer(Answer),
-    /// The update is committed: this is the configuration that is in force.
+    /// The order is committed: this is the configuration that is in force.
     InForce(Kept),
 }
 
@@ -60,6 +65,8 @@ pub enum Shown {
 pub struct Told {
     pub phase: Phase,
     pub isolated: u8,
+    pub isolation: [u32; 2],
+    pub sequence: u64,
     pub epoch: u64,
     pub fiduciary: Key,
     pub link: Station,
@@ -95,7 +102,7 @@ impl Mesh {
             match read(&request) {
                 // Who can command has made a handshake, and has said so.
                 _ if phase != Phase::Claimed => return Some(Answer::Refused(Refusal::Phase)),
-                Ok(update) => self.waiting.act(Call::Apply(update)),
+                Ok(call) => self.waiting.act(call),
                 Err(result) => return Some(Answer::Applied(result)),
             }
         } else {
@@ -108,29 +115,31 @@ impl Mesh {
     pub fn errand(&self) -> Option<Errand<'_>> {
         Some(match self.waiting.undone()? {
             Call::Joined => Errand::Settle,
-            Call::Apply(Update { head, progress, .. }) => match progress {
-                Progress::Unchecked => Errand::CheckUpdate(head),
+            Call::Configure(Configure { order, progress, .. }) => match progress {
+                Progress::Unchecked => Errand::CheckOrder(order),
                 Progress::Checked => return None,
-                Progress::AtRest => Errand::Update(head),
+                Progress::AtRest => Errand::Order(order),
             },
+            Call::Order(order) => Errand::Order(order),
+            Call::Adopt(record) => Errand::Adopt(record),
         })
     }
 
     /// What is to be brought to rest before the keystore commits it.
     pub fn to_keep(&self) -> Option<&Kept> {
         match self.waiting.undone()? {
-            Call::Apply(update) if update.progress == Progress::Checked => Some(&update.next),
+            Call::Configure(one) if one.progress == Progress::Checked => Some(&one.next),
             _ => None,
         }
     }
 
     /// This configuration is at rest.
     pub fn at_rest(&mut self, hash: &Hash) {
-        if let Some(Call::Apply(update)) = self.waiting.undone_mut()
-            && update.progress == Progress::Checked
-            && update.next.hash == *hash
+        if let Some(Call::Configure(one)) = self.waiting.undone_mut()
+            && one.progress == Progress::Checked
+            && one.next.hash == *hash
         {
-            update.progress = Progress::AtRest;
+            one.progress = Progress::AtRest;
         }
     }
 
@@ -140,10 +149,11 @@ impl Mesh {
         self.waiting.take().map(|_| Answer::Applied(CommandResult::Store))
     }
 
-    /// The keystore has done it: its status is to show it. Or it would commit the update, which is then to be at rest.
+    /// The keystore has done it: its status is to show it. Or it would commit the order, whose configuration is then to be at
+    /// rest.
     pub fn done(&mut self) {
         match self.waiting.undone_mut() {
-            Some(Call::Apply(update)) if update.progress == Progress::Unchecked => update.progress = Progress::Checked,
+            Some(Call::Configure(one)) if one.progress == Progress::Unchecked => one.progress = Progress::Checked,
             _ => self.waiting.done(),
         }
     }
@@ -157,25 +167,28 @@ impl Mesh {
         self.waiting.asked();
     }
 
-    /// The keystore refuses what the call needs. Only its word about the update is a word against the update.
+    /// The keystore refuses what the call needs. Only its word about what was staged is a word against that.
     pub fn refused(&mut self, refusal: Option<KeystoreRefusal>) -> Option<Answer> {
         use KeystoreRefusal::{Forged, NotMine, Stale};
         Some(match self.waiting.take()? {
             Call::Joined => Answer::Refused(Refusal::Phase),
-            Call::Apply(_) if matches!(refusal, Some(Forged | Stale | NotMine)) => {
-                Answer::Applied(CommandResult::Refused)
-            }
-            Call::Apply(_) => Answer::Applied(CommandResult::Store),
+            _ if matches!(refusal, Some(Forged | Stale | NotMine)) => Answer::Applied(CommandResult::Refused),
+            _ => Answer::Applied(CommandResult::Store),
         })
     }
 
     pub fn shown(&mut self, status: &StatusReply) -> Option<Shown> {
-        Some(match self.waiting.shown()? {
-            Call::Joined if status.ownership() == Ownership::Claimed => Shown::Answer(Answer::Joined),
-            Call::Joined => Shown::Answer(Answer::Refused(Refusal::Phase)),
-            Call::Apply(Update { next, .. }) if status.configuration == next.hash => Shown::InForce(next),
-            Call::Apply(_) => Shown::Answer(Answer::Applied(CommandResult::Store)),
-        })
+        let shows = match self.waiting.shown()? {
+            Call::Joined if status.ownership() == Ownership::Claimed => return Some(Shown::Answer(Answer::Joined)),
+            Call::Joined => return Some(Shown::Answer(Answer::Refused(Refusal::Phase))),
+            Call::Configure(Configure { next, .. }) if status.configuration == next.hash => {
+                return Some(Shown::InForce(next));
+            }
+            Call::Configure(_) => false,
+            Call::Order(_) => status.isolated == 0,
+            Call::Adopt(record) => status.sequence == record.sequence.get(),
+        };
+        Some(Shown::Answer(Answer::Applied(if shows { CommandResult::Done } else { CommandResult::Store })))
     }
 
     /// The domain has died. What it has asked for goes on: one that dies again and again would have the same written each time.
@@ -223,10 +236,12 @@ impl Mesh {
         if self.told == Some(told) {
             return;
         }
-        let Told { phase, isolated, epoch, fiduciary, link, configuration } = told;
+        let Told { phase, isolated, isolation, sequence, epoch, fiduciary, link, configuration } = told;
         let mut membership = Membership {
             phase: phase as u64,
             isolated: isolated.into(),
+            isolation,
+            sequence,
             epoch,
             fiduciary,
             link,
@@ -246,14 +261,26 @@ impl Mesh {
     }
 }
 
-/// An update that is worth asking the keystore about.
-fn read(request: &ApplyRequest) -> Result<Update, CommandResult> {
-    let bytes = usize::try_from(request.length).ok().and_then(|length| request.update.get(..length));
-    let (head, configuration) = bytes.and_then(update::parse).ok_or(CommandResult::Unreadable)?;
-    let next = Kept::read(configuration).ok_or(CommandResult::Unreadable)?;
-    if next.hash == head.configuration {
-        Ok(Update { head: *head, next, progress: Progress::Unchecked })
-    } else {
-        Err(CommandResult::Refused)
+/// What was staged, if it is worth asking the keystore about.
+fn read(request: &ApplyRequest) -> Result<Call, CommandResult> {
+    let bytes = usize::try_from(request.length).ok().and_then(|length| request.staged.get(..length));
+    let (order, body) = match bytes.and_then(staged::parse).ok_or(CommandResult::Unreadable)? {
+        Staged::Record(record) => return Ok(Call::Adopt(*record)),
+        Staged::Order(order, body) => (order, body),
+    };
+    let kind = order.kind().ok_or(CommandResult::Unreadable)?;
+    let next = match kind {
+        Kind::Configuration => Some(Kept::read(body).ok_or(CommandResult::Unreadable)?),
+        Kind::Rejoin => None,
+        // The keystore could; but nobody leads a node out of its mesh and back to hold yet.
+        Kind::Release => return Err(CommandResult::Refused),
+    };
+    if !order.carries(body) {
+        return Err(CommandResult::Refused);
     }
+    let order = OrderRequest::new(order, body).ok_or(CommandResult::Unreadable)?;
+    Ok(match next {
+        Some(next) => Call::Configure(Configure { order, next, progress: Progress::Unchecked }),
+        None => Call::Order(order),
+    })
 }

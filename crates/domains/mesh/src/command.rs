@@ -1,5 +1,5 @@
-//! What comes from an authority on UDP 8090: commands, and the chunks of an update. Nothing here is believed: the keystore
-//! checks a command, and the one that names a staged update has its signatures checked there too. Nothing is answered;
+//! What comes from an authority on UDP 8090: commands, and the chunks of orders and records. Nothing here is believed: the
+//! keystore checks a command, and what one names that is staged has its signatures checked there too. Nothing is answered;
 //! telemetry shows the last command that was carried out.
 
 use calls::keystore::CommandReply;
@@ -7,8 +7,8 @@ use heapless::Deque;
 use wire::{
     command::Command,
     set::MAX_AUTHORITIES,
+    staged::{CHUNK, ChunkHead, MAX_STAGED, parse, parse_chunk},
     telemetry::CommandResult,
-    update::{CHUNK, ChunkHead, MAX_UPDATE, parse, parse_chunk},
 };
 use zerocopy::FromBytes;
 use zeroize::Zeroize;
@@ -101,26 +101,26 @@ impl Commands {
     }
 }
 
-/// The buffer for one update. A chunk of another one begins that one: nothing is ever put together from two.
+/// The buffer for one order or record. A chunk of another one begins that one: nothing is ever put together from two.
 pub struct Staging {
-    update: u32,
+    short: u32,
     length: usize,
     /// One bit for each chunk that is there.
     chunks: u8,
     /// An `apply` is under way: nothing changes.
     locked: bool,
-    bytes: [u8; MAX_UPDATE],
+    bytes: [u8; MAX_STAGED],
 }
 
 impl Staging {
     const fn new() -> Self {
-        const { assert!(MAX_UPDATE.div_ceil(CHUNK) <= 8) };
-        Self { update: 0, length: 0, chunks: 0, locked: false, bytes: [0; MAX_UPDATE] }
+        const { assert!(MAX_STAGED.div_ceil(CHUNK) <= 8) };
+        Self { short: 0, length: 0, chunks: 0, locked: false, bytes: [0; MAX_STAGED] }
     }
 
     pub fn clear(&mut self) {
         self.bytes.zeroize();
-        (self.update, self.length, self.chunks, self.locked) = (0, 0, 0, false);
+        (self.short, self.length, self.chunks, self.locked) = (0, 0, 0, false);
     }
 
     pub fn unlock(&mut self) {
@@ -131,10 +131,10 @@ impl Staging {
         if self.locked {
             return false;
         }
-        let (update, length) = (head.update.get(), usize::from(head.length.get()));
-        if (update, length) != (self.update, self.length) {
+        let (short, length) = (head.short.get(), usize::from(head.length.get()));
+        if (short, length) != (self.short, self.length) {
             self.clear();
-            (self.update, self.length) = (update, length);
+            (self.short, self.length) = (short, length);
         }
         let start = usize::from(head.number) * CHUNK;
         let Some(to) = self.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..part.len())) else { return false };
@@ -143,17 +143,17 @@ impl Staging {
         true
     }
 
-    /// The update of this short hash, if all of it is there; from now on it stays as it is.
+    /// What has this short hash, if all of it is there; from now on it stays as it is.
     pub fn lock(&mut self, short: u32) -> Option<&[u8]> {
         let all = u8::MAX >> 8_usize.checked_sub(self.length.div_ceil(CHUNK)).filter(|unused| *unused < 8)?;
         let bytes = self.bytes.get(..self.length)?;
         let whole =
-            self.update == short && self.chunks == all && parse(bytes).is_some_and(|(head, _)| head.short() == short);
+            self.short == short && self.chunks == all && parse(bytes).is_some_and(|staged| staged.short() == short);
         self.locked = whole;
         whole.then_some(bytes)
     }
 
-    /// The update that is locked, if one is.
+    /// What is locked, if anything is.
     pub fn locked(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length).filter(|_| self.locked)
     }

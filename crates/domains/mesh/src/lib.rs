@@ -375,7 +375,7 @@ impl<'a> Mesh<'a> {
         commands.accept(&command);
         let result = match command.operation() {
             // The keystore has committed isolation; it takes effect when lifecycle says so.
-            Some(Operation::Status | Operation::Isolate | Operation::Rejoin) => CommandResult::Done,
+            Some(Operation::Status | Operation::Isolate) => CommandResult::Done,
             Some(Operation::Rotate) => {
                 tunnel.rotate(now);
                 CommandResult::Done
@@ -411,11 +411,11 @@ impl<'a> Mesh<'a> {
     }
 
     fn ask_apply(&mut self, now: Micros, ports: &mut Ports<'_>) {
-        let Some(update) = self.memory.inner.commands.staging.locked() else { return };
+        let Some(staged) = self.memory.inner.commands.staging.locked() else { return };
         let mut request = ApplyRequest::new_zeroed();
-        if let Some(to) = request.update.get_mut(..update.len()) {
-            to.copy_from_slice(update);
-            request.length = update.len() as u64;
+        if let Some(to) = request.staged.get_mut(..staged.len()) {
+            to.copy_from_slice(staged);
+            request.length = staged.len() as u64;
         }
         ports.lifecycle.call::<lifecycle::Apply>(&request, now, PATIENCE);
     }
@@ -551,6 +551,8 @@ impl<'a> Mesh<'a> {
             command_floors: account.command_floors.map(U32::new),
             keystore: U32::new(account.keystore),
             dropped: self.drops.by_reason.map(U64::new),
+            isolation: member.isolation,
+            set: U64::new(member.sequence),
         };
         for (reason, count) in [
             (Reason::Outer, tunnel.outer_dropped()),

@@ -2,7 +2,7 @@
 
 use calls::mesh::{Membership, Tenancy};
 use policy::Configuration;
-use wire::{Hash, Key, binding::configuration_hash};
+use wire::{Hash, Key, binding::configuration_hash, order::Isolation};
 use wireguard::MAX_MTU;
 
 use crate::outer::Own;
@@ -19,6 +19,9 @@ pub const NO_CONFIGURATION: Configuration = Configuration {
 pub struct Member {
     pub phase: u8,
     pub isolated: bool,
+    pub isolation: Isolation,
+    /// Which of the fleet's authority sets is in force.
+    pub sequence: u64,
     pub epoch: u64,
     pub fiduciary: Key,
     pub own: Own,
@@ -31,9 +34,12 @@ impl Member {
     pub fn read(membership: &Membership) -> Option<(Self, Configuration)> {
         let bytes = membership.configuration()?;
         let configuration = Configuration::parse(bytes).ok()?;
+        let [authority, counter] = membership.isolation;
         let this = Self {
             phase: u8::try_from(membership.phase).ok()?,
             isolated: membership.isolated != 0,
+            isolation: Isolation { authority: authority.into(), counter: counter.into() },
+            sequence: membership.sequence,
             epoch: membership.epoch,
             fiduciary: membership.fiduciary,
             own: Own::new(membership.link, configuration.underlay)?,

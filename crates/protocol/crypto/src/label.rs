@@ -78,10 +78,18 @@ labels! {
     COMMAND_KEY = "genesis/1 command";
     /// Hash of F in a command.
     COMMAND_TARGET = "genesis/1 command target";
-    /// Signature of an update.
-    UPDATE = "genesis/1 update";
-    /// Hash of an update's head, truncated in the command that applies it.
-    UPDATE_HASH = "genesis/1 update hash";
+    /// Signatures of an order.
+    ORDER = "genesis/1 order";
+    /// Hash of an order's body, where that is no configuration.
+    ORDER_BODY = "genesis/1 order body";
+    /// Signatures of an authority record, and its hash.
+    RECORD = "genesis/1 authority record";
+    /// Signature of a receipt.
+    RECEIPT = "genesis/1 receipt";
+    /// Hash of an anchor file in the receipt of a release.
+    ANCHOR_HASH = "genesis/1 anchor hash";
+    /// Hash of a staged order's head or record, truncated in the command that applies it.
+    STAGED_HASH = "genesis/1 staged hash";
     /// Check bytes of a ticket and of an anchor file.
     CHECKSUM = "genesis/1 checksum";
     /// Signature of an entry of the administrator's log.

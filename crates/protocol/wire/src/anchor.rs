@@ -4,7 +4,7 @@ use crypto::{AnchorPublic, label};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
-    Key,
+    Hash, Key,
     set::{MAX_AUTHORITIES, Unsound, majority},
 };
 
@@ -55,6 +55,18 @@ impl Anchor {
             }
         }
         if self.reception.is_usable() { Ok(used) } else { Err(Unsound::Reception) }
+    }
+
+    /// Whether one of its keys is one of these.
+    pub fn has_key_of(&self, sign: &Key, dh: &Key) -> bool {
+        let signers = self.signers.iter().take(self.count.into());
+        self.reception.sign == *sign || self.reception.dh == *dh || signers.clone().any(|key| key == sign)
+    }
+
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        let AnchorPublic { sign, dh } = &other.reception;
+        let mut signers = other.signers.iter().take(other.count.into());
+        self.has_key_of(sign, dh) || signers.any(|key| self.has_key_of(key, dh))
     }
 }
 
@@ -135,6 +147,11 @@ impl AnchorFile {
         let anchor = Anchor { reception, needed: self.needed, count: self.count, signers: self.signers };
         let whole = self.magic == MAGIC && self.zero == [0; 6] && self.check == self.checksum();
         if whole && anchor.check().is_ok() { AnchorIn::Some(anchor) } else { AnchorIn::Damaged }
+    }
+
+    /// What a receipt of a release names.
+    pub fn hash(&self) -> Hash {
+        crypto::hash(label::ANCHOR_HASH, &[self.as_bytes()])
     }
 
     fn checksum(&self) -> [u8; 4] {

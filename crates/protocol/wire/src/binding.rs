@@ -3,7 +3,7 @@
 use crypto::{Secret, Verified, label};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Hash, Ip, Key, Signature, U32, U64, title::Title};
+use crate::{Hash, Ip, Key, Signature, U32, U64, receipt::Receipt, title::Title};
 
 /// The node's record of the fleet of one that it forks into: epoch 0, one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -71,10 +71,12 @@ pub struct Identity {
     pub committed: u8,
     pub forked: u8,
     pub zero: [u8; 6],
+    /// That its last owners have let it go; all zero if nobody has.
+    pub released: Receipt,
     pub signature: Signature,
 }
 
-const _: () = assert!(size_of::<Identity>() == 368);
+const _: () = assert!(size_of::<Identity>() == 544);
 
 impl Identity {
     /// Fills in the signature, which covers the Noise handshake hash too.

@@ -11,10 +11,10 @@ crate::numbers! {
     Operation {
         /// Telemetry sends a record now.
         Status = 1, "status";
-        /// No flow but those with the authority, until a rejoin; kept across power cuts.
+        /// No flow but those with the authorities; kept across power cuts, until as many of them as must
+        /// [order](crate::order::Kind::Rejoin) otherwise.
         Isolate = 2, "isolate";
-        Rejoin = 3, "rejoin";
-        /// Commits the staged update whose [`crate::update::UpdateHead::short`] is the argument.
+        /// Commits what is staged and has the argument for its [`crate::staged::Staged::short`].
         Apply = 4, "apply";
         /// New session keys with every peer.
         Rotate = 5, "rotate";
@@ -71,10 +71,12 @@ pub fn target(fiduciary: &Key) -> u8 {
 }
 
 /// The key of one authority's commands to one node, from N and the authority's X25519 half (either side has one of the
-/// secrets), the hash of the binding and that of the set. `None` for a key of small order.
+/// secrets), the hash of the binding, that of the set and its sequence: a set that comes back has other keys than before.
+/// `None` for a key of small order.
 pub fn key(secret: &Secret, public: &Key, title: &Title) -> Option<Secret> {
-    let Title { binding, set, .. } = title;
-    Some(derive(&binding.hash(), &*dh(secret, public)?, label::COMMAND_KEY, &[&set.hash()]))
+    let Title { binding, warrant, set } = title;
+    let of_set: [&[u8]; 2] = [&set.hash(), warrant.sequence.as_bytes()];
+    Some(derive(&binding.hash(), &*dh(secret, public)?, label::COMMAND_KEY, &of_set))
 }
 
 #[cfg(test)]
@@ -86,14 +88,14 @@ mod tests {
     #[test]
     fn a_command_is_its_keys_and_any_changed_bit_breaks_it() {
         let (node, authority) = (Secret::new([3; 32]), Secret::new([5; 32]));
-        let (title, mut bound, mut owned) = (Title::new_zeroed(), Title::new_zeroed(), Title::new_zeroed());
-        (bound.binding.counter, owned.set.needed) = (1.into(), 1);
+        let [title, mut bound, mut owned, mut again] = [Title::new_zeroed(); 4];
+        (bound.binding.counter, owned.set.needed, again.warrant.sequence) = (1.into(), 1, 2.into());
         let ours = key(&node, &crypto::dh_public(&authority), &title).unwrap();
         let theirs = key(&authority, &crypto::dh_public(&node), &title).unwrap();
         assert!(ours == theirs);
         let command = Command::new(&theirs, &[1; 32], Operation::Apply, 0xdead_beef, 9);
         assert!(command.check(&ours));
-        for other in [bound, owned] {
+        for other in [bound, owned, again] {
             assert!(!command.check(&key(&node, &crypto::dh_public(&authority), &other).unwrap()));
         }
         for bit in 0..128 {

@@ -16,12 +16,15 @@ pub mod command;
 pub mod handshake;
 pub mod link;
 mod numbers;
+pub mod order;
 mod phase;
+pub mod receipt;
+pub mod record;
 pub mod set;
+pub mod staged;
 pub mod telemetry;
 pub mod ticket;
 pub mod title;
-pub mod update;
 
 pub use phase::Phase;
 pub use zerocopy::big_endian::{U16, U32, U64};
@@ -32,7 +35,7 @@ pub const BEACON_PORT: u16 = 8090;
 pub const CLAIM_PORT: u16 = 9443;
 /// UDP port of WireGuard, outside the tunnel.
 pub const MESH_PORT: u16 = 51820;
-/// UDP port of authority commands and update chunks, inside the tunnel.
+/// UDP port of authority commands and of chunks of orders and records, inside the tunnel.
 pub const COMMAND_PORT: u16 = 8090;
 /// UDP port of telemetry, inside the tunnel.
 pub const TELEMETRY_PORT: u16 = 8091;

@@ -43,6 +43,11 @@ impl Authority {
         *mesh != [0; 32] || *inner != [0; 16] || *endpoint != [0; 16] || port.get() != 0
     }
 
+    /// Whether it is the same as another by all of its keys, wherever it is in the mesh.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        (self.sign, self.dh, self.mesh) == (other.sign, other.dh, other.mesh)
+    }
+
     /// Its X25519 keys: whoever has one of them can agree what it can.
     fn agreeing(&self) -> impl Iterator<Item = &Key> {
         [&self.dh, &self.mesh].into_iter().take(if self.has_place() { 2 } else { 1 })

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Phase, U16, U32, U64, command::Operation};
+use crate::{Phase, U16, U32, U64, command::Operation, order::Isolation};
 
 pub const SCHEMA: u16 = 3;
 
@@ -16,9 +16,9 @@ crate::numbers! {
         Unknown = 2, "unknown";
         /// An `apply` that names nothing that is staged whole.
         NotStaged = 3, "not_staged";
-        /// The update's signature, target, epoch, counter or hash does not hold.
+        /// A signature of what was staged, its target, set, epoch, counter, sequence or hash does not hold.
         Refused = 4, "refused";
-        /// The configuration cannot be read.
+        /// What was staged, or its configuration, cannot be read.
         Unreadable = 5, "unreadable";
         /// The record could not be committed.
         Store = 6, "store";
@@ -32,10 +32,10 @@ impl CommandResult {
             Self::None => "no command yet",
             Self::Done => "done",
             Self::Unknown => "no such operation",
-            Self::NotStaged => "the update is not staged whole",
-            Self::Refused => "the update's signature, target, epoch, counter or hash does not hold",
-            Self::Unreadable => "the configuration cannot be read",
-            Self::Store => "the update could not be stored",
+            Self::NotStaged => "it is not staged whole",
+            Self::Refused => "a signature of it, its target, set, epoch, counter, sequence or hash does not hold",
+            Self::Unreadable => "it cannot be read",
+            Self::Store => "it could not be stored",
         }
     }
 }
@@ -89,7 +89,7 @@ crate::numbers! {
 }
 
 /// Room for reasons in a record.
-pub const REASONS: usize = 24;
+pub const REASONS: usize = 22;
 const _: () = assert!(Reason::ALL.len() <= REASONS);
 
 crate::numbers! {
@@ -194,6 +194,10 @@ pub struct Telemetry {
     /// What was dropped, by [`Reason`] as a number. Each counts since the domain that drops it was started, those of frames up to
     /// the record before.
     pub dropped: [U64; REASONS],
+    /// By which command it is isolated, if it is.
+    pub isolation: Isolation,
+    /// Which of the fleet's authority sets is in force.
+    pub set: U64,
 }
 
 const _: () = assert!(size_of::<Telemetry>() == 432);

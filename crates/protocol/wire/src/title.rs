@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::{
     Hash, Ip, Key, Signature, U64,
     anchor::Anchor,
+    record::AuthorityRecord,
     set::{AuthoritySet, MAX_AUTHORITIES, signed_by},
 };
 
@@ -127,6 +128,14 @@ impl Title {
     pub fn bind(mut self, anchor: &AnchorSecret) -> Self {
         self.binding.warrant = self.warrant.hash();
         self.binding.signature = crypto::sign(&anchor.sign, label::BINDING, &[self.binding.signed()]);
+        self
+    }
+
+    /// What is in force once a record is: its set owns the node. What was signed for the claim is then history.
+    pub fn under(mut self, record: &AuthorityRecord) -> Self {
+        self.set = record.set;
+        let Warrant { sequence, set, record: hash, .. } = &mut self.warrant;
+        (*sequence, *set, *hash) = (record.sequence, record.set.hash(), record.hash());
         self
     }
 

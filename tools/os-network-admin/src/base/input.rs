@@ -12,9 +12,9 @@ use policy::{Endpoint, Prefix, Underlay};
 use wire::{
     Fingerprint, Key,
     anchor::{Anchor, AnchorFile, AnchorIn},
+    order::MAX_CONFIGURATION,
     set::{Authority, AuthoritySet, MAX_AUTHORITIES, Unsound},
     ticket::{self, Ticket},
-    update::MAX_CONFIGURATION,
 };
 
 use super::{

@@ -32,8 +32,8 @@ use wire::{
     binding::{ForkRecord, Identity, configuration_hash},
     claim::{Acknowledgement, GrantHead, INITIATION, IdentityMessage, PairingMessage, RESPONSE, TAG, kind, prologue},
     link::HelloBody,
+    order::MAX_CONFIGURATION,
     title::{Title, Warrant},
-    update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 

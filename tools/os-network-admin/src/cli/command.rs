@@ -23,8 +23,9 @@ use crate::{
 pub enum Operation {
     /// Send a record of telemetry now
     Status,
-    /// No flow but those with the authority, until a rejoin
+    /// No flow but those with the authorities, until a rejoin
     Isolate,
+    /// The order that ends that
     Rejoin,
     /// New session keys with every peer
     Rotate,
@@ -38,13 +39,14 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
     let authority = unlock(common, &registry)?;
     let lane = DaemonLane::connect(&registry_path(common)?).await?;
     let mut mesh = Interruptible { lane, interrupt: Interrupt::watch()? };
-    let operation = match operation {
-        Operation::Status => command::Operation::Status,
-        Operation::Isolate => command::Operation::Isolate,
-        Operation::Rejoin => command::Operation::Rejoin,
-        Operation::Rotate => command::Operation::Rotate,
+    let task = match operation {
+        Operation::Status => Task::Command(command::Operation::Status),
+        Operation::Isolate => Task::Command(command::Operation::Isolate),
+        Operation::Rejoin => Task::Rejoin,
+        Operation::Rotate => Task::Command(command::Operation::Rotate),
     };
-    let tasks = vec![(&member, Task::Command(operation))];
+    let name = task.name().unwrap_or_default();
+    let tasks = vec![(&member, task)];
     let outcomes = delivery::run(&mut mesh, &registry, &view, &authority, tasks, Duration::from_secs(wait.wait)).await;
     let outcome = outcomes.into_iter().next().unwrap_or(Outcome::NoAnswer);
     registry.whole(|registry| {
@@ -52,7 +54,7 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
             // The mesh's daemon writes it too, but not at once.
             registry.store_shown(member.id, record)?;
         }
-        registry.log(outcome.logged(delivery::command_event(&node.title.warrant.fiduciary, operation)))
+        registry.log(outcome.logged(delivery::command_event(&node.title.warrant.fiduciary, name)))
     })?;
     match outcome {
         Outcome::Done { record, after } => {

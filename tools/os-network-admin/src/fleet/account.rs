@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use crypto::AnchorSecret;
-use wire::{binding::configuration_hash, update};
+use wire::{
+    binding::configuration_hash,
+    staged::{self, Staged},
+};
 
 use super::{
     delivery::{self, Lane, Outcome, Task},
@@ -58,12 +61,12 @@ pub async fn settle(
             Ok((member, task)) => {
                 let outcome = outcomes.next().unwrap_or(Outcome::NoAnswer);
                 let event = logged(&who, Some((&member, task.configuration())));
-                if let (Outcome::Done { record, .. }, Some((head, configuration))) =
-                    (&outcome, update::parse(task.bytes()))
+                if let (Outcome::Done { record, .. }, Some(Staged::Order(order, configuration))) =
+                    (&outcome, staged::parse(task.bytes()))
                 {
                     // The mesh's daemon writes the record too, but not at once.
                     let noted = registry.whole(|registry| {
-                        registry.store_configuration(member.id, configuration, head.counter.get())?;
+                        registry.store_configuration(member.id, configuration, order.counter.get())?;
                         registry.store_shown(member.id, record)?;
                         registry.log(event)
                     });

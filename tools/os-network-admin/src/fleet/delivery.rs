@@ -1,4 +1,4 @@
-//! Commands and updates to nodes, and how it is known that they have arrived: nothing answers them, so each is repeated until
+//! Commands and orders to nodes, and how it is known that they have arrived: nothing answers them, so each is repeated until
 //! a record of telemetry shows it. Several nodes at a time, over one [`Lane`].
 
 use std::{future::Future, net::Ipv6Addr, time::Duration};
@@ -7,13 +7,14 @@ use crypto::{AnchorSecret, Secret};
 use tokio::time::{Instant, timeout_at};
 use wire::{
     Hash, U16, U32, U64,
-    binding::configuration_hash,
     command::{self, Command, Operation},
+    order::{Isolation, Kind as Ordered, Order},
     set::Authority,
+    staged::{CHUNK, ChunkHead, Staged},
     telemetry::{CommandResult, Telemetry},
-    update::{CHUNK, ChunkHead, UpdateHead},
+    title::Title,
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::view::View;
 use crate::{
@@ -40,25 +41,45 @@ pub trait Lane {
 #[derive(Clone)]
 pub enum Task {
     Command(Operation),
-    /// The head, signed, and the configuration.
+    /// The order that ends the isolation that the node tells of.
+    Rejoin,
+    /// The order, signed, and the configuration.
     Update {
-        bytes: Vec<u8>,
-        short: u32,
+        signed: Signed,
         hash: Hash,
     },
+}
+
+/// An order with its body, as it is delivered.
+#[derive(Clone)]
+pub struct Signed {
+    bytes: Vec<u8>,
+    short: u32,
 }
 
 impl Task {
     /// The configuration of an update.
     pub fn configuration(&self) -> &[u8] {
-        wire::update::parse(self.bytes()).map_or(&[], |(_, configuration)| configuration)
+        match wire::staged::parse(self.bytes()) {
+            Some(Staged::Order(_, configuration)) => configuration,
+            Some(Staged::Record(_)) | None => &[],
+        }
     }
 
     /// The bytes of an update.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Update { bytes, .. } => bytes,
-            Self::Command(_) => &[],
+            Self::Update { signed, .. } => &signed.bytes,
+            Self::Command(_) | Self::Rejoin => &[],
+        }
+    }
+
+    /// What the log calls it, if it is no update.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Command(operation) => Some(operation.name()),
+            Self::Rejoin => Some(Ordered::Rejoin.name()),
+            Self::Update { .. } => None,
         }
     }
 }
@@ -110,9 +131,13 @@ struct Job<'a> {
     at: Ipv6Addr,
     key: Secret,
     fiduciary: wire::Key,
+    title: Title,
+    authority: &'a AnchorSecret,
     /// Our place among its authorities.
     place: usize,
     task: Task,
+    /// The order to rejoin, once it is known what isolates the node.
+    rejoin: Option<(Isolation, Signed)>,
     /// All counters used so far, from the first to the last.
     counters: (u32, u32),
     sent: u32,
@@ -170,11 +195,14 @@ impl<'a> Job<'a> {
     fn new(
         registry: &Registry,
         view: &View<'_>,
-        authority: &AnchorSecret,
+        authority: &'a AnchorSecret,
         member: &'a Member,
         task: Task,
     ) -> Result<Self, Error> {
         let node = view.paired(member)?;
+        if matches!(task, Task::Rejoin) {
+            alone(&node.title, member, "the order to rejoin")?;
+        }
         let own = authority.public();
         let is_own = |one: &Authority| one.sign == own.sign && one.dh == own.dh;
         let place = node.title.set.places().iter().position(is_own).ok_or_else(|| {
@@ -188,10 +216,9 @@ impl<'a> Job<'a> {
         let fiduciary = node.title.warrant.fiduciary;
         let counter = registry.whole(|registry| {
             let counter = registry.next_command_counter(member.id, floor)?;
-            if let Task::Command(operation) = task {
-                registry.log(
-                    command_event(&fiduciary, operation).number(Tag::Counter, counter.into()).ended(Ended::Begun),
-                )?;
+            if let Some(name) = task.name() {
+                let event = command_event(&fiduciary, name).number(Tag::Counter, counter.into());
+                registry.log(event.ended(Ended::Begun))?;
             }
             Ok(counter)
         })?;
@@ -200,8 +227,11 @@ impl<'a> Job<'a> {
             at: view.fleet.addresses(member.host).1,
             key,
             fiduciary,
+            title: node.title,
+            authority,
             place,
             task,
+            rejoin: None,
             counters: (counter, counter),
             sent: 0,
             due: Instant::now(),
@@ -217,14 +247,19 @@ impl<'a> Job<'a> {
         }
         self.sent += 1;
         self.due = Instant::now() + REPEAT;
-        let (operation, argument) = match &self.task {
-            Task::Command(operation) => (u8::from(*operation), 0),
-            Task::Update { bytes, short, .. } => {
+        let signed = match (&self.task, &self.rejoin) {
+            (Task::Update { signed, .. }, _) | (Task::Rejoin, Some((_, signed))) => Some(signed),
+            (Task::Command(_) | Task::Rejoin, _) => None,
+        };
+        let (operation, argument) = match (&self.task, signed) {
+            (_, Some(Signed { bytes, short })) => {
                 for chunk in chunks(bytes, *short) {
                     lane.send(self.member, self.at, &chunk).await.map_err(Outcome::NotReached)?;
                 }
-                (Operation::Apply.into(), *short)
+                (Operation::Apply, *short)
             }
+            (Task::Command(operation), None) => (*operation, 0),
+            (Task::Rejoin | Task::Update { .. }, None) => (Operation::Status, 0),
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
         lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
@@ -237,13 +272,26 @@ impl<'a> Job<'a> {
         let done = Outcome::Done { record: Box::new(*record), after: start.elapsed() };
         match &self.task {
             Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
-            Task::Update { .. } if ours && record.operation() == Some(Operation::Apply) => match record.result() {
-                // A chunk was lost: all of it again, with the next counter.
-                Some(CommandResult::NotStaged) => self.again(),
-                // In force, but another's came after it; or not yet shown.
-                Some(CommandResult::Done | CommandResult::None) => {}
-                why => self.outcome = Some(Outcome::Refused(why)),
-            },
+            // It has said so after we asked it, or it has done it.
+            Task::Rejoin if ours && record.isolated == 0 => self.outcome = Some(done),
+            Task::Rejoin
+                if record.isolated != 0 && self.rejoin.as_ref().is_none_or(|(of, _)| *of != record.isolation) =>
+            {
+                match self.order_rejoin(record.isolation, registry) {
+                    Ok(signed) => self.rejoin = Some((record.isolation, signed)),
+                    Err(error) => self.outcome = Some(Outcome::NotComputable(error)),
+                }
+                self.again();
+            }
+            Task::Update { .. } | Task::Rejoin if ours && record.operation() == Some(Operation::Apply) => {
+                match record.result() {
+                    // A chunk was lost: all of it again, with the next counter.
+                    Some(CommandResult::NotStaged) => self.again(),
+                    // In force, but another's came after it; or not yet shown.
+                    Some(CommandResult::Done | CommandResult::None) => {}
+                    why => self.outcome = Some(Outcome::Refused(why)),
+                }
+            }
             Task::Command(operation) if ours && record.operation() == Some(*operation) => match record.result() {
                 Some(CommandResult::Done) if shows(*operation, record) => self.outcome = Some(done),
                 // Obeyed, but the record was made before it took effect: the next one shows it.
@@ -263,6 +311,12 @@ impl<'a> Job<'a> {
         }
     }
 
+    fn order_rejoin(&self, isolation: Isolation, registry: &Registry) -> Result<Signed, Error> {
+        let mut order = order_for(&self.title, Ordered::Rejoin, isolation.as_bytes());
+        order.counter = U64::new(registry.next_counter(0)?);
+        Ok(Signed::new(&order.sign(self.authority, self.place), isolation.as_bytes()))
+    }
+
     fn again(&mut self) {
         self.sent = SAME;
         self.due = Instant::now();
@@ -278,7 +332,6 @@ fn floor(record: &Telemetry, place: usize) -> u32 {
 fn shows(operation: Operation, record: &Telemetry) -> bool {
     match operation {
         Operation::Isolate => record.isolated != 0,
-        Operation::Rejoin => record.isolated == 0,
         _ => true,
     }
 }
@@ -296,32 +349,45 @@ pub fn update(
     let place = title.set.places().iter().position(|one| one.sign == own.sign).ok_or_else(|| {
         Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
     })?;
-    if title.set.needed > 1 {
-        return Err(Error::input(format!(
-            "an update of {} needs the signatures of {} authorities, and this program makes one",
-            member.who, title.set.needed
-        )));
-    }
-    let mut head = UpdateHead::new_zeroed();
-    head.fleet = title.warrant.fleet;
-    head.fiduciary = title.warrant.fiduciary;
-    head.epoch = title.warrant.epoch;
-    head.configuration = configuration_hash(configuration);
-    let event = update_event(&head.fiduciary, &head.configuration).ended(Ended::Begun);
+    alone(&title, member, "an update")?;
+    let mut order = order_for(&title, Ordered::Configuration, configuration);
+    let event = update_event(&order.fiduciary, &order.body).ended(Ended::Begun);
     let counter = registry.whole(|registry| {
         let counter = registry.next_counter(0)?;
         registry.log(event.number(Tag::Counter, counter)).map(|()| counter)
     });
-    head.counter = U64::new(counter?);
-    let length = u32::try_from(configuration.len()).map_err(|_| Error::input("the configuration is too long"))?;
-    head.length = U32::new(length);
-    let head = head.sign(authority, place);
-    Ok(Task::Update { bytes: [head.as_bytes(), configuration].concat(), short: head.short(), hash: head.configuration })
+    order.counter = U64::new(counter?);
+    Ok(Task::Update { signed: Signed::new(&order.sign(authority, place), configuration), hash: order.body })
+}
+
+/// An order for a node, without counter and signatures.
+fn order_for(title: &Title, kind: Ordered, body: &[u8]) -> Order {
+    let mut order = Order::new(kind, body);
+    (order.fleet, order.fiduciary, order.epoch) = (title.warrant.fleet, title.warrant.fiduciary, title.warrant.epoch);
+    order.set = title.set.hash();
+    order
+}
+
+/// That one signature is enough.
+fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Error> {
+    match title.set.needed {
+        ..=1 => Ok(()),
+        needed => Err(Error::input(format!(
+            "{what} of {} needs the signatures of {needed} authorities, and this program makes one",
+            member.who
+        ))),
+    }
+}
+
+impl Signed {
+    fn new(order: &Order, body: &[u8]) -> Self {
+        Self { bytes: [order.as_bytes(), body].concat(), short: order.short() }
+    }
 }
 
 /// What the log has of a command, and of an update.
-pub fn command_event(fiduciary: &wire::Key, operation: Operation) -> Event {
-    Event::new(Kind::Command).node(fiduciary).text(Tag::Operation, operation.name())
+pub fn command_event(fiduciary: &wire::Key, name: &str) -> Event {
+    Event::new(Kind::Command).node(fiduciary).text(Tag::Operation, name)
 }
 
 pub fn update_event(fiduciary: &wire::Key, configuration: &Hash) -> Event {
@@ -331,7 +397,7 @@ pub fn update_event(fiduciary: &wire::Key, configuration: &Hash) -> Event {
 fn chunks(bytes: &[u8], short: u32) -> impl Iterator<Item = Vec<u8>> {
     let length = U16::new(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
     bytes.chunks(CHUNK).zip(0..).map(move |(part, number)| {
-        let head = ChunkHead { update: U32::new(short), length, number, zero: [0; 17] };
+        let head = ChunkHead { short: U32::new(short), length, number, zero: [0; 17] };
         [head.as_bytes(), part].concat()
     })
 }

@@ -169,7 +169,7 @@ pub struct Doubt {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallen {
-    /// `boots`, `epoch` or `command_floor`.
+    /// `boots`, `epoch`, `set` or `command_floor`.
     pub what: String,
     pub was: u64,
     pub is: u64,

@@ -25,6 +25,8 @@ numbers! {
         Boots = 0, "boots";
         Epoch = 1, "epoch";
         CommandFloor = 2, "command_floor";
+        /// The sequence of its authority set.
+        Set = 3, "set";
     }
 }
 
@@ -70,6 +72,7 @@ impl Doubt {
 struct Seen {
     boots: u64,
     epoch: u64,
+    set: u64,
     floors: [u32; AUTHORITIES],
     last: Option<Last>,
 }
@@ -86,29 +89,37 @@ struct Last {
 
 impl Seen {
     fn hear(&mut self, record: &Telemetry, heard_ms: i64, doubt: &mut Doubt) {
-        let (boots, epoch) = (record.boots.get(), record.epoch.get());
+        let (boots, epoch, set) = (record.boots.get(), record.epoch.get(), record.set.get());
+        let same_set = (epoch, set) == (self.epoch, self.set);
+        let next_set = (epoch, set) > (self.epoch, self.set);
         let mut falls = |what, was: u64, is: u64| {
             if is < was {
                 doubt.fallen.get_or_insert(Fallen { what: u8::from(what), was, is, first_ms: heard_ms });
             }
         };
         falls(What::Epoch, self.epoch, epoch);
+        if epoch == self.epoch {
+            falls(What::Set, self.set, set);
+        }
         // A node that does not say counts nothing.
         if boots > 0 {
             falls(What::Boots, self.boots, boots);
-            // Another claim has other command keys, with counters of their own.
-            if epoch > self.epoch {
+            // Another claim and another set have other command keys, with counters of their own.
+            if next_set {
                 self.floors = [0; AUTHORITIES];
             }
             for (was, is) in self.floors.iter_mut().zip(record.command_floors) {
-                if epoch == self.epoch {
+                if same_set {
                     falls(What::CommandFloor, (*was).into(), is.get().into());
                 }
                 *was = (*was).max(is.get());
             }
             self.follow(record, heard_ms, doubt);
         }
-        (self.boots, self.epoch) = (self.boots.max(boots), self.epoch.max(epoch));
+        self.boots = self.boots.max(boots);
+        if next_set {
+            (self.epoch, self.set) = (epoch, set);
+        }
     }
 
     /// One node's records follow each other: what was started since the last one has run no longer than since then, and what
@@ -244,6 +255,9 @@ mod tests {
         };
         assert_eq!(hear(&[said(2, 9), said(2, 9), said(2, 10), said(3, 0)]), None, "a claim anew");
         assert_eq!(hear(&[said(2, 9), said(2, 8)]), Some(("command_floor", 9, 8)));
+        let under = |epoch, set, floor| Telemetry { set: U64::new(set), ..said(epoch, floor) };
+        assert_eq!(hear(&[under(2, 0, 9), under(2, 1, 0), under(2, 2, 0), under(3, 0, 0)]), None, "another set");
+        assert_eq!(hear(&[under(2, 1, 9), under(2, 0, 9)]), Some(("set", 1, 0)));
         assert_eq!(hear(&[said(2, 9), said(1, 9)]), Some(("epoch", 2, 1)));
         // A number that nobody can have leaves room for one's own doubt only.
         assert_eq!(hear(&[said(u64::MAX, 0), said(1, 0)]), Some(("epoch", u64::MAX, 1)));

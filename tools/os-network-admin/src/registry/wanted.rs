@@ -10,7 +10,7 @@ use policy::{
     Configuration, Direction, Endpoint, MAX_ALLOWED, MAX_PEERS, Peer, Prefix, Preshared, Role, Rule, Underlay,
 };
 use rusqlite::{Connection, Row, params};
-use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, update::MAX_CONFIGURATION};
+use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, order::MAX_CONFIGURATION};
 
 use super::{
     fleet::{AUTHORITY, Fleet, Rules},

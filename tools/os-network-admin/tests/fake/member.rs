@@ -15,12 +15,13 @@ use wire::{
     binding::configuration_hash,
     claim::parse_grant,
     command::{self, Command, Operation},
+    order::{Isolation, Kind},
     set::{Authority, AuthoritySet},
+    staged::{self, CHUNK, MAX_STAGED, Staged, parse_chunk},
     telemetry::{CommandResult, SCHEMA, Telemetry},
     title::Title,
-    update::{self, CHUNK, MAX_UPDATE, parse_chunk},
 };
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{
     fake::{Node, admin},
@@ -69,7 +70,7 @@ pub struct Member {
     pub title: Title,
     pub configuration: Vec<u8>,
     pub counter: u32,
-    update_counter: u64,
+    order_counter: u64,
     staged: Vec<u8>,
     chunks: Vec<u8>,
     short: u32,
@@ -97,8 +98,8 @@ impl Member {
             title,
             configuration: Vec::new(),
             counter: 0,
-            update_counter: title.binding.counter.get(),
-            staged: vec![0; MAX_UPDATE],
+            order_counter: title.binding.counter.get(),
+            staged: vec![0; MAX_STAGED],
             chunks: Vec::new(),
             short: 0,
             record,
@@ -122,13 +123,13 @@ impl Member {
     /// A datagram on the command port, and the record that follows.
     pub fn hear(&mut self, datagram: &[u8]) -> Option<Telemetry> {
         if let Some((head, part)) = parse_chunk(datagram) {
-            if head.update.get() != self.short {
-                (self.short, self.chunks) = (head.update.get(), vec![0; 4]);
+            if head.short.get() != self.short {
+                (self.short, self.chunks) = (head.short.get(), vec![0; 4]);
             }
             let start = usize::from(head.number) * CHUNK;
             self.staged[start..start + part.len()].copy_from_slice(part);
             self.chunks[usize::from(head.number)] = 1;
-            self.staged.truncate(MAX_UPDATE);
+            self.staged.truncate(MAX_STAGED);
             self.record.uptime_ms = U64::new(u64::from(head.length.get()));
             return None;
         }
@@ -144,8 +145,11 @@ impl Member {
         let isolated = self.record.isolated;
         let result = match command.operation() {
             Some(Operation::Status | Operation::Rotate) => CommandResult::Done,
-            Some(Operation::Isolate | Operation::Rejoin) => {
-                self.record.isolated = (command.operation() == Some(Operation::Isolate)).into();
+            Some(Operation::Isolate) => {
+                if self.record.isolated == 0 {
+                    self.record.isolation = Isolation { authority: U32::new(0), counter: command.counter };
+                }
+                self.record.isolated = 1;
                 CommandResult::Done
             }
             Some(Operation::Apply) => self.broken.unwrap_or_else(|| self.apply(command.argument.get())),
@@ -165,22 +169,27 @@ impl Member {
             return CommandResult::NotStaged;
         }
         let bytes = self.staged[..length].to_vec();
-        let (head, configuration) = update::parse(&bytes).unwrap();
-        assert_eq!(head.short(), short);
-        let good = head.verify(&self.title.set).is_some()
-            && head.fleet == self.title.warrant.fleet
-            && head.fiduciary == self.title.warrant.fiduciary
-            && head.epoch == self.title.warrant.epoch
-            && head.counter.get() > self.update_counter
-            && head.configuration == configuration_hash(configuration);
+        let staged = staged::parse(&bytes).unwrap();
+        assert_eq!(staged.short(), short);
+        let Staged::Order(order, body) = staged else { return CommandResult::Unreadable };
+        let good = order.verify(&self.title.set).is_some()
+            && order.fleet == self.title.warrant.fleet
+            && order.fiduciary == self.title.warrant.fiduciary
+            && order.epoch == self.title.warrant.epoch
+            && order.counter.get() > self.order_counter
+            && order.carries(body);
         if !good {
             return CommandResult::Refused;
         }
-        if Configuration::parse(configuration).is_err() {
-            return CommandResult::Unreadable;
+        match order.kind() {
+            Some(Kind::Configuration) if Configuration::parse(body).is_err() => return CommandResult::Unreadable,
+            Some(Kind::Configuration) => self.adopt(body),
+            Some(Kind::Rejoin) if *body == *self.record.isolation.as_bytes() => {
+                (self.record.isolated, self.record.isolation) = (0, Isolation::default());
+            }
+            _ => return CommandResult::Refused,
         }
-        self.update_counter = head.counter.get();
-        self.adopt(configuration);
+        self.order_counter = order.counter.get();
         self.chunks.clear();
         self.short = 0;
         CommandResult::Done

@@ -37,12 +37,14 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (2, 0),
             (3, 0),
             (4, 0),
-            (5, size_of::<UpdateHead>()),
+            (5, size_of::<OrderRequest>()),
             (6, size_of::<SealBlockRequest>()),
             (7, size_of::<OpenBlockRequest>()),
             (8, 0),
-            (9, size_of::<UpdateHead>()),
+            (9, size_of::<OrderRequest>()),
             (10, size_of::<Title>()),
+            (11, size_of::<AuthorityRecord>()),
+            (12, 0),
         ],
         Channel::Lifecycle,
     ),
@@ -76,7 +78,9 @@ fn every_operation_on_every_channel_is_done_only_as_the_table_says() {
             };
             assert_eq!(listed.is_some(), of_interface);
             let lengths: &[u64] = match op {
-                0..60 => &[0, 1, 16, 31, 32, 33, 64, 96, 104, 144, 176, 192, 568, 1232, 1233, 2088, 2128, u64::MAX],
+                0..60 => {
+                    &[0, 1, 16, 31, 32, 33, 64, 96, 104, 144, 176, 192, 600, 912, 1936, 1937, 2088, 2128, u64::MAX]
+                }
                 _ => &[0, 32],
             };
             for len in lengths.iter().copied() {
@@ -110,7 +114,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
     const FORGED: Option<Refusal> = Some(Forged);
-    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT];
+    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT, NOT, NOT];
     let without_keys = [&lifecycle[..], &[NOT; 16]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
@@ -122,7 +126,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let mut rig = Rig::new(Board::anchored());
     let beacon = [FORGED, OK, FORGED, OK];
     let ready = [
-        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce)],
+        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce), NOT, NOT],
         &beacon[..],
         &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK],
         &[NOT; 6],
@@ -133,7 +137,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let record = rig.commit(&title).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
-    let lifecycle = [OK, OK, OK, Some(Store), Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN];
+    let lifecycle = [OK, OK, OK, Some(Store), NOT, OK, FORGED, OK, NOT, TAKEN, NOT, NOT];
     let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine)];
     let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
@@ -142,7 +146,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
     let fresh_is_gone = [
-        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT],
+        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT, NOT, NOT],
         &[NOT; 4][..],
         &[FORGED, OK, NOT, NOT, NOT, NOT],
         &[OK, NOT, FORGED, FORGED, NOT, NOT],
@@ -151,7 +155,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
     let claimed = [
-        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN],
+        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN, FORGED, NOT],
         &[TAKEN, TAKEN, TAKEN, OK][..],
         &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
         &mesh,

@@ -1,6 +1,6 @@
-//! What an authority may do with an owned node: commands, updates; and what ends the claim.
+//! What an authority may do alone with an owned node; and what ends the claim.
 
-use calls::keystore::{AnchorKind, for_lifecycle::Settle, for_lifecycle::Update, for_mesh::CheckCommand};
+use calls::keystore::{AnchorKind, for_lifecycle::Settle, for_mesh::CheckCommand};
 use wire::command;
 
 use super::{disk::Fault, mesh::owned, *};
@@ -10,21 +10,8 @@ pub fn key_of(authority: &AnchorSecret, title: &Title, rig: &Rig) -> Secret {
     command::key(&authority.dh, &Keys::derive(&rig.root).public.claim, title).unwrap()
 }
 
-/// An update for a node, without its signatures.
-pub fn head(title: &Title, counter: u64, configuration: u8) -> UpdateHead {
-    let mut head = UpdateHead::new_zeroed();
-    (head.fleet, head.fiduciary, head.epoch) = (title.warrant.fleet, title.warrant.fiduciary, title.warrant.epoch);
-    head.counter = U64::new(counter);
-    head.configuration = [configuration; 32];
-    head
-}
-
-fn signed(title: &Title, counter: u64, configuration: u8) -> UpdateHead {
-    head(title, counter, configuration).sign(&authority(), 0)
-}
-
 /// A node that is bound to three authorities of which so many sign.
-fn of_three(needed: u8) -> (Rig, Title, [AnchorSecret; 3]) {
+pub fn of_three(needed: u8) -> (Rig, Title, [AnchorSecret; 3]) {
     let authorities = [1, 2, 3].map(|byte| AnchorSecret::from_seed(&[byte; 32]));
     let mut rig = Rig::new(Board::anchored());
     let mut title = unsigned(&rig.identify().unwrap(), 10);
@@ -71,22 +58,23 @@ fn isolation_is_committed_and_lifecycle_hears_of_it() {
     let key = key_of(&authority(), &title, &rig);
     let before = rig.status();
     let mut counter = 0;
-    for (operation, isolated, news) in [
-        (command::Operation::Rejoin as u8, 0, false),
-        (command::Operation::Isolate as u8, 1, true),
-        (command::Operation::Isolate as u8, 1, false),
-        (command::Operation::Status as u8, 1, false),
-        (99, 1, false),
-        (command::Operation::Rejoin as u8, 0, true),
-        (command::Operation::Isolate as u8, 1, true),
+    // Operation 3 is none: one authority alone ends no isolation. What isolated the node first is what is to be ended.
+    for (operation, isolation, news) in [
+        (3, None, false),
+        (command::Operation::Isolate as u8, Some(130), true),
+        (command::Operation::Isolate as u8, Some(130), false),
+        (command::Operation::Status as u8, Some(130), false),
+        (99, Some(130), false),
+        (3, Some(130), false),
     ] {
         counter += 65;
         rig.lifecycle.nudged();
         rig.command(&Command::new(&key, &title.warrant.fiduciary, operation, 0, counter)).unwrap();
         assert_eq!(rig.lifecycle.nudged(), news);
-        assert_eq!(rig.status(), StatusReply { isolated, ..before });
+        let (isolated, isolation) = (isolation.is_some().into(), [0, isolation.unwrap_or(0)]);
+        assert_eq!(rig.status(), StatusReply { isolated, isolation, ..before });
         rig.power_cycle();
-        assert_eq!(rig.status(), StatusReply { isolated, ..before });
+        assert_eq!(rig.status(), StatusReply { isolated, isolation, ..before });
     }
 }
 
@@ -186,103 +174,6 @@ fn the_keys_of_empty_places_command_nothing() {
 }
 
 #[test]
-fn an_update_raises_the_counter_and_is_in_force() {
-    let (mut rig, title) = owned(Board::anchored());
-    assert_eq!(rig.status().configuration, CONFIGURATION);
-    for claimed in [false, true] {
-        if claimed {
-            rig.settle().unwrap();
-        }
-        let before = rig.status();
-        let counter = if claimed { 30 } else { 20 };
-        let update = signed(&title, counter, counter as u8);
-        for _ in 0..2 {
-            rig.disk.fail(Fault::Refused);
-            assert_eq!(rig.update(&update), Err(Refusal::Store));
-            assert_eq!(rig.status(), before);
-        }
-        rig.lifecycle.nudged();
-        assert_eq!(rig.update(&update), Ok(()));
-        assert!(rig.lifecycle.nudged());
-        let after = StatusReply { configuration: update.configuration, ..before };
-        for _ in 0..2 {
-            let writes = rig.disk.writes();
-            assert_eq!(rig.status(), after);
-            // Again, as lifecycle asks after its restart: the same, and nothing is written.
-            assert_eq!(rig.update(&update), Ok(()));
-            // What is not signed is not in force either.
-            let mut forged = update;
-            forged.signatures[0][0] ^= 1;
-            assert_eq!(rig.update(&forged), Err(Refusal::Forged));
-            assert_eq!(rig.update(&head(&title, counter, counter as u8)), Err(Refusal::Forged));
-            // Another with its counter, and any before it.
-            for (counter, configuration) in [(counter, 1), (counter - 1, 2), (counter - 1, counter as u8), (0, 3)] {
-                assert_eq!(rig.update(&signed(&title, counter, configuration)), Err(Refusal::Stale));
-            }
-            assert_eq!(rig.disk.writes(), writes);
-            rig.power_cycle();
-        }
-    }
-    assert_eq!(rig.update(&signed(&title, u64::MAX, 9)), Ok(()));
-    assert_eq!(rig.update(&signed(&title, u64::MAX, 8)), Err(Refusal::Stale));
-}
-
-#[test]
-fn an_update_of_another_node_fleet_epoch_or_signer_is_refused() {
-    let (mut rig, title) = owned(Board::anchored());
-    let writes = rig.disk.writes();
-    type Change = fn(&mut UpdateHead);
-    let changes: [(Refusal, Change); 6] = [
-        (Refusal::NotMine, |head| head.fleet[0] ^= 1),
-        (Refusal::NotMine, |head| head.fiduciary[31] ^= 1),
-        (Refusal::Stale, |head| head.epoch = U64::new(0)),
-        (Refusal::Stale, |head| head.epoch = U64::new(2)),
-        (Refusal::Stale, |head| head.counter = U64::new(10)),
-        (Refusal::Forged, |head| head.zero[3] = 1),
-    ];
-    for (refusal, change) in changes {
-        let mut changed = head(&title, 20, 1);
-        change(&mut changed);
-        assert_eq!(rig.update(&changed.sign(&authority(), 0)), Err(refusal));
-    }
-    for forged in [head(&title, 20, 1).sign(&admin(), 0), head(&title, 20, 1).sign(&authority(), 1)] {
-        assert_eq!(rig.update(&forged), Err(Refusal::Forged));
-    }
-    let good = signed(&title, 20, 1);
-    for at in 0..size_of::<UpdateHead>() {
-        let mut changed = good;
-        changed.as_mut_bytes()[at] ^= 0x20;
-        assert!(rig.update(&changed).is_err(), "byte {at}");
-    }
-    assert_eq!((rig.disk.writes(), rig.status().configuration), (writes, CONFIGURATION));
-    assert_eq!(rig.update(&good), Ok(()));
-}
-
-#[test]
-fn an_update_is_signed_by_as_many_as_the_binding_says() {
-    for needed in 2..=3usize {
-        let (mut rig, title, authorities) = of_three(needed as u8);
-        let mut counter = 10;
-        for signers in 0..8usize {
-            counter += 1;
-            let mut update = head(&title, counter, counter as u8);
-            for (place, authority) in authorities.iter().enumerate().filter(|(place, _)| signers >> place & 1 == 1) {
-                update = update.sign(authority, place);
-            }
-            let enough = signers.count_ones() as usize >= needed;
-            assert_eq!(rig.update(&update).is_ok(), enough, "{needed} of {signers:b}");
-            // One key fills one place, and a false signature spoils the others.
-            let twice = head(&title, counter + 1, 0).sign(&authorities[0], 0).sign(&authorities[0], 1);
-            assert_eq!(rig.update(&twice), Err(Refusal::Forged));
-            let mut spoilt = update.sign(&authorities[2], 2);
-            spoilt.counter = U64::new(counter + 1);
-            assert_eq!(rig.update(&spoilt), Err(Refusal::Forged));
-            counter += 1;
-        }
-    }
-}
-
-#[test]
 fn the_first_handshake_of_the_authority_ends_the_claim_as_the_acknowledgement_does() {
     for (board, anchor) in
         [(Board::anchored(), admin()), (Board::ticket(), AnchorSecret::from_seed(&ticket_seed(&Board::ticket())))]
@@ -328,7 +219,7 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
     fn isolate(rig: &Rig, title: &Title) -> Command {
         Command::new(&key_of(&authority(), title, rig), &title.warrant.fiduciary, command::Operation::Isolate, 0, 5)
     }
-    let cases: [Case; 3] = [
+    let cases: [Case; 2] = [
         (
             |rig, title| rig.mesh.call::<CheckCommand>(&isolate(rig, title), 0, Patience::ENDLESS),
             |rig| rig.status().isolated == 1,
@@ -339,11 +230,6 @@ fn the_power_may_go_in_the_middle_of_any_commit() {
                 let isolate = Command::new(&key, &title.warrant.fiduciary, command::Operation::Isolate, 0, 65);
                 assert_eq!(rig.command(&isolate).map(|_| ()), Ok(()));
             },
-        ),
-        (
-            |rig, title| rig.lifecycle.call::<Update>(&signed(title, 20, 1), 0, Patience::ENDLESS),
-            |rig| rig.status().configuration == [1; 32],
-            |rig, title| assert_eq!(rig.update(&signed(title, 20, 1)), Ok(())),
         ),
         (
             |rig, _| rig.lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS),

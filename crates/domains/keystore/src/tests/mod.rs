@@ -8,7 +8,9 @@ mod hostile;
 mod memory;
 mod mesh;
 mod model;
+mod orders;
 mod records;
+mod release;
 mod renewal;
 mod source_loss;
 mod store;
@@ -21,7 +23,7 @@ use std::{boxed::Box, vec::Vec};
 
 use calls::{
     entropy::{BLOCK, Samples},
-    keystore::{CommandReply, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
+    keystore::{CommandReply, OrderRequest, StatusReply, for_beacon, for_claim, for_lifecycle, for_mesh},
     store::Record,
 };
 use crypto::{AnchorSecret, Secret, label};
@@ -36,9 +38,10 @@ use wire::{
     claim::prologue,
     command::Command,
     link::{Find, HelloBody, Open, OpenFor},
+    order::Order,
+    record::AuthorityRecord,
     set::{Authority, AuthoritySet},
     title::Title,
-    update::UpdateHead,
 };
 
 pub use std::{format, vec};
@@ -354,14 +357,23 @@ impl Rig {
         self.ask::<for_lifecycle::Settle>(Channel::Lifecycle, &())
     }
 
-    /// As lifecycle does it: what is said of an update before is what becomes of it, but for the store, and commits nothing.
-    pub fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
+    /// As lifecycle does it: what is said of an order before is what becomes of it, but for the store, and commits nothing.
+    pub fn order(&mut self, order: &Order, body: &[u8]) -> Result<(), Refusal> {
+        let request = OrderRequest::new(order, body).unwrap();
         let (writes, before) = (self.disk.writes(), self.status());
-        let said = self.ask::<for_lifecycle::CheckUpdate>(Channel::Lifecycle, head);
+        let said = self.ask::<for_lifecycle::CheckOrder>(Channel::Lifecycle, &request);
         assert_eq!((self.disk.writes(), self.status()), (writes, before));
-        let done = self.ask::<for_lifecycle::Update>(Channel::Lifecycle, head);
+        let done = self.ask::<for_lifecycle::Order>(Channel::Lifecycle, &request);
         assert!(said == done || (said, done) == (Ok(()), Err(Refusal::Store)), "{said:?}, then {done:?}");
         done
+    }
+
+    pub fn adopt(&mut self, record: &AuthorityRecord) -> Result<(), Refusal> {
+        self.ask::<for_lifecycle::Adopt>(Channel::Lifecycle, record)
+    }
+
+    pub fn receipt(&mut self) -> Result<wire::receipt::Receipt, Refusal> {
+        self.ask::<for_lifecycle::Receipt>(Channel::Lifecycle, &())
     }
 
     pub fn command(&mut self, command: &Command) -> Result<CommandReply, Refusal> {

@@ -1,16 +1,14 @@
 //! Random lives against a model of a few lines: at most one owner, only by a valid binding, nothing ever
-//! rolled back, claimable until claimed, a cut claim resumable by the same bytes; then commands and updates of its
-//! authority only, each once, and timestamps that rise.
+//! rolled back, claimable until claimed, a cut claim resumable by the same bytes; then commands, orders and records of the
+//! set that is in force only, each once, and timestamps that rise; and the next owner's when it was let go.
 
-use calls::keystore::{
-    for_beacon::CheckOpen,
-    for_lifecycle::{Settle, Update},
-    for_mesh::CheckCommand,
-};
+use calls::keystore::{for_beacon::CheckOpen, for_lifecycle::Settle, for_mesh::CheckCommand};
 use proptest::prelude::*;
 use wire::{binding::PairingRecord, command};
 
-use super::{command::head, disk::Fault, *};
+use super::{disk::Fault, *};
+
+mod owners;
 
 #[derive(Debug, Clone, Copy)]
 enum Flaw {
@@ -46,11 +44,26 @@ enum Action {
         right: bool,
     },
     Settle,
-    Update {
+    Configure {
         ahead: i8,
         right_key: bool,
         /// `None`: the one that is in force.
         configuration: Option<u8>,
+    },
+    Rejoin {
+        right_key: bool,
+        right_isolation: bool,
+    },
+    /// The next set, of which this is a number; or one after a step that was left out; or after another record.
+    Adopt {
+        set: u8,
+        step: u64,
+        right_record: bool,
+        right_key: bool,
+    },
+    Release {
+        right_key: bool,
+        ticket: bool,
     },
     Command {
         ahead: i8,
@@ -90,7 +103,12 @@ fn action() -> impl Strategy<Value = Action> {
         2 => any::<bool>().prop_map(|right| Acknowledge { right }),
         1 => Just(Settle),
         3 => (-1i8..3, any::<bool>(), prop::option::of(0u8..3))
-            .prop_map(|(ahead, right_key, configuration)| Update { ahead, right_key, configuration }),
+            .prop_map(|(ahead, right_key, configuration)| Configure { ahead, right_key, configuration }),
+        2 => (any::<bool>(), any::<bool>())
+            .prop_map(|(right_key, right_isolation)| Rejoin { right_key, right_isolation }),
+        3 => (0u8..3, 0u64..3, prop::bool::weighted(0.8), prop::bool::weighted(0.8))
+            .prop_map(|(set, step, right_record, right_key)| Adopt { set, step, right_record, right_key }),
+        1 => (prop::bool::weighted(0.8), any::<bool>()).prop_map(|(right_key, ticket)| Release { right_key, ticket }),
         3 => (-1i8..3, any::<bool>(), prop::sample::select(OPERATIONS))
             .prop_map(|(ahead, right_key, operation)| Command { ahead, right_key, operation }),
         2 => Just(Handshake),
@@ -119,6 +137,17 @@ struct Stored {
     configuration: [u8; 32],
     command: u32,
     isolated: bool,
+    /// By which command.
+    isolation: u32,
+    /// Which of [`owner`] is the set.
+    set: u8,
+    /// The epoch that ended when it was let go last.
+    released: u64,
+}
+
+/// The one authority of a set.
+fn owner(set: u8) -> AnchorSecret {
+    AnchorSecret::from_seed(&[0xa1 + set; 32])
 }
 
 struct Life {
@@ -260,6 +289,10 @@ impl Life {
                 assert!(identity.verify(&[7; 32]).is_some());
                 assert_eq!((identity.epoch.get(), identity.forked == 1), (stored.epoch, stored.forked));
                 assert_eq!(identity.committed == 1, stored.title.is_some());
+                assert_eq!(
+                    (identity.released.number.get(), identity.released.verify().is_some()),
+                    (stored.released, stored.released > 0)
+                );
                 match stored.title {
                     Some(title) => assert_eq!(identity.nonce, title.binding.nonce),
                     None => self.live = Some(identity.nonce),
@@ -301,7 +334,10 @@ impl Life {
                 let claimed = owned.map(|_| Stored { claimed: true, ..stored });
                 let _ = self.store::<Settle>(Channel::Lifecycle, &(), claimed, claimed.ok());
             }
-            Action::Update { ahead, right_key, configuration } => self.update(ahead, right_key, configuration),
+            Action::Configure { ahead, right_key, configuration } => self.configure(ahead, right_key, configuration),
+            Action::Rejoin { right_key, right_isolation } => self.rejoin(right_key, right_isolation),
+            Action::Adopt { set, step, right_record, right_key } => self.adopt(set, step, right_record, right_key),
+            Action::Release { right_key, ticket } => self.release(right_key, ticket),
             Action::Command { ahead, right_key, operation } => self.command(ahead, right_key, operation),
             Action::Handshake => self.handshake(),
             Action::TicketShown => {
@@ -366,7 +402,9 @@ impl Life {
             Err(Refusal::Forged)
         } else {
             let (epoch, counter) = (title.warrant.epoch.get(), title.binding.counter.get());
-            Ok(Stored { epoch, counter, title: Some(title), configuration: title.warrant.configuration, ..stored })
+            let configuration = title.warrant.configuration;
+            let (command, command_floor) = (0, 0);
+            Ok(Stored { epoch, counter, title: Some(title), configuration, command, command_floor, set: 0, ..stored })
         };
         if let Ok(record) = self.store::<Commit>(Channel::Claim, &title, expected, expected.ok()) {
             assert!(record.verify(&title).is_some());
@@ -374,35 +412,11 @@ impl Life {
         }
     }
 
-    fn update(&mut self, ahead: i8, right_key: bool, configuration: Option<u8>) {
-        let stored = self.stored;
-        let title = stored.title.unwrap_or(Title::new_zeroed());
-        let mut update = head(&title, stored.counter.saturating_add_signed(ahead.into()), 0);
-        update.configuration = configuration.map_or(stored.configuration, |byte| [byte; 32]);
-        let update = update.sign(&if right_key { authority() } else { stranger() }, 0);
-        let (counter, configuration) = (update.counter.get(), update.configuration);
-        let in_force = (counter, configuration) == (stored.counter, stored.configuration);
-        let expected = if stored.title.is_none() {
-            Err(Refusal::NotReady)
-        } else if counter <= stored.counter && !in_force {
-            Err(Refusal::Stale)
-        } else if !right_key {
-            Err(Refusal::Forged)
-        } else {
-            Ok(Stored { counter, configuration, ..stored })
-        };
-        if in_force && expected.is_ok() {
-            assert_eq!(self.rig.update(&update), Ok(()));
-            return;
-        }
-        let _ = self.store::<Update>(Channel::Lifecycle, &update, expected, expected.ok());
-    }
-
     fn command(&mut self, ahead: i8, right_key: bool, operation: u8) {
         let stored = self.stored;
         let title = stored.title.unwrap_or(Title::new_zeroed());
         let keys = Keys::derive(&self.rig.root);
-        let author = if right_key { authority() } else { stranger() };
+        let author = if right_key { owner(stored.set) } else { stranger() };
         let key = command::key(&author.dh, &keys.public.claim, &title).unwrap();
         let counter = stored.command.saturating_add_signed(ahead.into());
         let command = Command::new(&key, &keys.public.fiduciary, operation, 7, counter);
@@ -414,19 +428,17 @@ impl Life {
         } else if counter <= stored.command {
             Err(Refusal::Stale)
         } else {
-            let isolated = match command.operation() {
-                Some(command::Operation::Isolate) => true,
-                Some(command::Operation::Rejoin) => false,
-                _ => stored.isolated,
-            };
-            Ok(Stored { command: counter, command_floor, isolated, ..stored })
+            let isolates = command.operation() == Some(command::Operation::Isolate) && !stored.isolated;
+            let isolation = if isolates { counter } else { stored.isolation };
+            let isolated = stored.isolated || isolates;
+            Ok(Stored { command: counter, command_floor, isolated, isolation, ..stored })
         };
         // First its counter, if it is not stored ahead; then what the node is by it.
-        let isolated = expected.map_or(stored.isolated, |next| next.isolated);
+        let Stored { isolated, isolation, .. } = expected.unwrap_or(stored);
         let written = if counter > stored.command_floor {
             Some(Stored { command_floor, ..stored })
         } else {
-            (isolated != stored.isolated).then_some(Stored { isolated, ..stored })
+            (isolated != stored.isolated).then_some(Stored { isolated, isolation, ..stored })
         };
         if let Ok(reply) = self.store::<CheckCommand>(Channel::Mesh, &command, expected, written) {
             assert_eq!((reply.operation, reply.argument, reply.counter), (operation.into(), 7, counter));
@@ -470,6 +482,8 @@ impl Life {
         assert_eq!((status.state, status.ownership), (State::Ready as u8, expected));
         assert_eq!((status.forked == 1, status.epoch), (stored.forked, stored.epoch));
         assert_eq!((status.isolated == 1, status.configuration), (stored.isolated, stored.configuration));
+        assert_eq!(status.isolation, [0, stored.isolation]);
+        assert_eq!(status.sequence, stored.title.map_or(0, |title| title.warrant.sequence.get()));
     }
 
     /// Whatever has happened, the owner, and only the owner, can end it well.

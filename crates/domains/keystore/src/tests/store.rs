@@ -6,7 +6,7 @@ use calls::{
         OpenBlockRequest, SealBlockRequest,
         for_beacon::{BeaconRandom, CheckFind, MakeHello},
         for_claim::ClaimKey,
-        for_lifecycle::{OpenBlock, SealBlock, Settle, Status, StoreDown, Update},
+        for_lifecycle::{Adopt, OpenBlock, Order as CallOrder, SealBlock, Settle, Status, StoreDown},
         for_mesh::{CheckCommand, MeshKey, StartMeshHandshake},
     },
     store::{BLOCK, Finding, MAX_BLOCKS},
@@ -14,8 +14,9 @@ use calls::{
 use wire::{command::Operation, handshake::StartHandshake};
 
 use super::{
-    command::{head, key_of},
+    command::key_of,
     disk::Fault,
+    orders::{configure, follow},
     *,
 };
 
@@ -27,13 +28,23 @@ enum Flow {
     Commit,
     Acknowledge,
     Settle,
-    Update,
+    Order,
+    Adopt,
     Command,
     Isolate,
 }
 
-const FLOWS: [Flow; 8] =
-    [Flow::Fork, Flow::Find, Flow::Commit, Flow::Acknowledge, Flow::Settle, Flow::Update, Flow::Command, Flow::Isolate];
+const FLOWS: [Flow; 9] = [
+    Flow::Fork,
+    Flow::Find,
+    Flow::Commit,
+    Flow::Acknowledge,
+    Flow::Settle,
+    Flow::Order,
+    Flow::Adopt,
+    Flow::Command,
+    Flow::Isolate,
+];
 
 struct Life {
     rig: Rig,
@@ -53,6 +64,9 @@ impl Life {
         if !matches!(flow, Flow::Fork | Flow::Find | Flow::Commit) {
             record = rig.commit(&title).unwrap().hash();
             rig.guard_command_keys(&title);
+            if matches!(flow, Flow::Order | Flow::Adopt) {
+                rig.settle().unwrap();
+            }
         } else if flow == Flow::Commit {
             title = bind(&rig.identify().unwrap(), &anchor, 10);
         }
@@ -67,7 +81,8 @@ impl Life {
 
     fn ask(&mut self) {
         let (find, command) = (Find::sign(&self.anchor, 7, SENDER.0, SENDER.1), self.command());
-        let update = head(&self.title, 20, 9).sign(&authority(), 0);
+        let order = OrderRequest::new(&configure(&self.title, 20, 9).sign(&authority(), 0), &[]).unwrap();
+        let record = follow(&self.title, 0, &[0; 32], &authority(), &stranger());
         let Rig { lifecycle, beacon, claim, mesh, .. } = &mut self.rig;
         match self.flow {
             Flow::Fork => lifecycle.call::<Fork>(&(), 0, Patience::ENDLESS),
@@ -75,7 +90,8 @@ impl Life {
             Flow::Commit => claim.call::<Commit>(&self.title, 0, Patience::ENDLESS),
             Flow::Acknowledge => claim.call::<Acknowledge>(&self.record, 0, Patience::ENDLESS),
             Flow::Settle => lifecycle.call::<Settle>(&(), 0, Patience::ENDLESS),
-            Flow::Update => lifecycle.call::<Update>(&update, 0, Patience::ENDLESS),
+            Flow::Order => lifecycle.call::<CallOrder>(&order, 0, Patience::ENDLESS),
+            Flow::Adopt => lifecycle.call::<Adopt>(&record, 0, Patience::ENDLESS),
             Flow::Command | Flow::Isolate => mesh.call::<CheckCommand>(&command, 0, Patience::ENDLESS),
         }
     }
@@ -88,7 +104,8 @@ impl Life {
             Flow::Commit => rig.outcome::<Commit>(Channel::Claim).map(|outcome| outcome.map(drop)),
             Flow::Acknowledge => rig.outcome::<Acknowledge>(Channel::Claim),
             Flow::Settle => rig.outcome::<Settle>(Channel::Lifecycle),
-            Flow::Update => rig.outcome::<Update>(Channel::Lifecycle),
+            Flow::Order => rig.outcome::<CallOrder>(Channel::Lifecycle),
+            Flow::Adopt => rig.outcome::<Adopt>(Channel::Lifecycle),
             Flow::Command | Flow::Isolate => {
                 rig.outcome::<CheckCommand>(Channel::Mesh).map(|outcome| outcome.map(drop))
             }
@@ -248,7 +265,7 @@ fn a_store_that_is_out_between_commits_is_asked_for_nothing_until_it_starts_agai
     assert_eq!(down.store, Store::Down as u8);
     let writes = rig.disk.writes();
     assert_eq!(rig.settle(), Err(Refusal::Store));
-    assert_eq!(rig.update(&head(&title, 20, 1).sign(&authority(), 0)), Err(Refusal::Store));
+    assert_eq!(rig.order(&configure(&title, 20, 1).sign(&authority(), 0), &[]), Err(Refusal::NotReady));
     assert_eq!(rig.find(1 << 40), Err(Refusal::Store));
     // What needs no commit goes on: handshakes have their block of timestamps.
     assert!(rig.timestamp().is_ok());

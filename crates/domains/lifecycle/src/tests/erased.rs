@@ -68,7 +68,7 @@ fn what_a_cut_or_a_failure_left_of_it_is_erased_at_the_next_boot_or_within_the_h
 fn nothing_is_erased_while_a_commit_is_in_doubt() {
     let (old, new) = (configuration(1), configuration(2));
     let mut rig = booted(Ownership::Claimed, &old, flash_of(&old));
-    rig.refuses = Some((for_lifecycle::Update::OP, KeystoreRefusal::Store));
+    rig.refuses = Some((for_lifecycle::Order::OP, KeystoreRefusal::Store));
     rig.kept.status.store = calls::keystore::Store::Doubtful as u8;
     assert_eq!(apply(&mut rig, &new), CommandResult::Store);
     assert_eq!(erased(&rig), 0);

@@ -2,7 +2,7 @@
 //! one does: `sim/tests/fakes` compares the two.
 
 use calls::{
-    keystore::{Ownership, Refusal, State, StatusReply, for_lifecycle::*},
+    keystore::{OrderRequest, Ownership, Refusal, State, StatusReply, for_lifecycle::*},
     store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
 use crypto::AnchorSecret;
@@ -10,19 +10,22 @@ use shm::mailbox::{Incoming, Operation, Server};
 use wire::{
     Hash,
     binding::{ForkRecord, Identity},
+    order::{Isolation, Kind},
+    record::{AuthorityRecord, Wrong},
     set::{Authority, AuthoritySet},
     title::Title,
-    update::UpdateHead,
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 pub struct Keystore {
     /// What it says of itself. Fleet and epoch are those of the binding.
     pub status: StatusReply,
-    /// Of the binding, or the last update.
+    /// Of the binding, or the last order.
     pub counter: u64,
     /// What it has shown to `claim` last, whose nonce is live while it has no owner.
     pub identity: Option<Identity>,
+    /// The hash of the record by which its set is in force.
+    pub record: Hash,
     /// What is committed. Of a binding that a test only says to be, the configuration is all that is known.
     pub bound: Option<Title>,
 }
@@ -40,22 +43,24 @@ impl Keystore {
                 self.identity = None;
                 Ok(())
             }
-            Fork::OP | Settle::OP | CheckBinding::OP | CheckUpdate::OP | Update::OP
+            Fork::OP | Settle::OP | CheckBinding::OP | CheckOrder::OP | Order::OP | Adopt::OP
                 if self.status.state() != Some(State::Ready) =>
             {
                 Err(Refusal::NotReady)
             }
             Fork::OP => self.fork(),
             CheckBinding::OP => self.check_binding(&call.parse::<CheckBinding>().unwrap()),
-            Settle::OP | CheckUpdate::OP | Update::OP if self.status.ownership() == Ownership::Unclaimed => {
+            Settle::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
+            CheckOrder::OP | Order::OP | Adopt::OP if self.status.ownership() != Ownership::Claimed => {
                 Err(Refusal::NotReady)
             }
             Settle::OP => {
                 self.status.ownership = Ownership::Claimed as u8;
                 Ok(())
             }
-            CheckUpdate::OP => self.check(&call.parse::<CheckUpdate>().unwrap()),
-            Update::OP => self.update(&call.parse::<Update>().unwrap()),
+            CheckOrder::OP => self.check(&call.parse::<CheckOrder>().unwrap()),
+            Order::OP => self.order(&call.parse::<Order>().unwrap()),
+            Adopt::OP => self.adopt(&call.parse::<Adopt>().unwrap()),
             OpenBlock::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
             SealBlock::OP | OpenBlock::OP if !self.status.has_keys() => Err(Refusal::NotReady),
             SealBlock::OP => {
@@ -80,8 +85,9 @@ impl Keystore {
             (Ok(()), Fork::OP) => server.reply::<Fork>(&()),
             (Ok(()), Settle::OP) => server.reply::<Settle>(&()),
             (Ok(()), CheckBinding::OP) => server.reply::<CheckBinding>(&()),
-            (Ok(()), CheckUpdate::OP) => server.reply::<CheckUpdate>(&()),
-            (Ok(()), Update::OP) => server.reply::<Update>(&()),
+            (Ok(()), CheckOrder::OP) => server.reply::<CheckOrder>(&()),
+            (Ok(()), Order::OP) => server.reply::<Order>(&()),
+            (Ok(()), Adopt::OP) => server.reply::<Adopt>(&()),
             (Ok(()), _) => server.reply::<CloseGate>(&()),
         }
     }
@@ -141,22 +147,59 @@ impl Keystore {
         title.sign(&authority())
     }
 
-    fn check(&self, head: &UpdateHead) -> Result<(), Refusal> {
-        if head.fleet != self.status.fleet || head.fiduciary != self.status.fiduciary {
-            return Err(Refusal::NotMine);
-        }
-        let in_force = head.counter.get() == self.counter && head.configuration == self.status.configuration;
-        if head.epoch.get() != self.status.epoch || (head.counter.get() <= self.counter && !in_force) {
-            return Err(Refusal::Stale);
-        }
-        let set = AuthoritySet::alone(Authority::signer(&authority().public()));
-        head.verify(&set).map(drop).ok_or(Refusal::Forged)
+    fn set(&self) -> AuthoritySet {
+        AuthoritySet::alone(Authority::signer(&authority().public()))
     }
 
-    fn update(&mut self, head: &UpdateHead) -> Result<(), Refusal> {
-        self.check(head)?;
-        self.counter = head.counter.get();
-        self.status.configuration = head.configuration;
+    fn check(&self, OrderRequest { order, body }: &OrderRequest) -> Result<(), Refusal> {
+        if order.fleet != self.status.fleet || !order.is_for(&self.status.fiduciary) {
+            return Err(Refusal::NotMine);
+        }
+        let (kind, isolation) = (order.kind().ok_or(Refusal::Forged)?, self.status.isolation);
+        let done = order.counter.get() == self.counter
+            && match kind {
+                Kind::Configuration => order.body == self.status.configuration,
+                Kind::Rejoin => self.status.isolated == 0,
+                Kind::Release => false,
+            };
+        if !order.is_of_epoch(self.status.epoch.into()) || (order.counter.get() <= self.counter && !done) {
+            return Err(Refusal::Stale);
+        }
+        order.verify(&self.set()).ok_or(Refusal::Forged)?;
+        if kind == Kind::Rejoin && !done {
+            let isolation = Isolation { authority: isolation[0].into(), counter: isolation[1].into() };
+            if !order.carries(&body[..8]) {
+                return Err(Refusal::Forged);
+            }
+            if self.status.isolated == 0 || body[..8] != *isolation.as_bytes() {
+                return Err(Refusal::Stale);
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, request: &OrderRequest) -> Result<(), Refusal> {
+        self.check(request)?;
+        self.counter = request.order.counter.get();
+        match request.order.kind() {
+            Some(Kind::Configuration) => self.status.configuration = request.order.body,
+            _ => (self.status.isolated, self.status.isolation) = (0, [0; 2]),
+        }
+        Ok(())
+    }
+
+    /// Its set stays the one authority, whatever a record says: that is enough for what lifecycle does by it.
+    fn adopt(&mut self, record: &AuthorityRecord) -> Result<(), Refusal> {
+        let (fleet, sequence) = (self.status.fleet, self.status.sequence);
+        if (record.fleet, record.sequence.get(), record.hash()) == (fleet, sequence, self.record) {
+            return Ok(());
+        }
+        record.verify(&self.set(), &fleet, sequence, &self.record).map_err(|wrong| match wrong {
+            Wrong::Fleet => Refusal::NotMine,
+            Wrong::Sequence => Refusal::Stale,
+            _ => Refusal::Forged,
+        })?;
+        (self.status.sequence, self.record) = (record.sequence.get(), record.hash());
         Ok(())
     }
 }

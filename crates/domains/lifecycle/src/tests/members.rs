@@ -2,27 +2,42 @@
 
 use core::{mem::offset_of, sync::atomic::Ordering};
 
-use wire::{telemetry::CommandResult, update::UpdateHead};
+use wire::{
+    order::{Isolation, Kind, Order},
+    record::AuthorityRecord,
+    set::{Authority, AuthoritySet},
+    telemetry::CommandResult,
+};
 use zerocopy::IntoBytes;
 
 use shm::mailbox::Operation as _;
 
 use super::*;
 
-/// As mesh has staged it, the next that the authority has signed.
-pub fn update(configuration: &[u8]) -> ApplyRequest {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let mut head = UpdateHead::new_zeroed();
-    head.fiduciary = [0xf0; 32];
-    head.counter = (COUNTER.fetch_add(1, Ordering::Relaxed) + 1).into();
-    head.configuration = wire::binding::configuration_hash(configuration);
-    head.length = (configuration.len() as u32).into();
-    let head = head.sign(&keystore::authority(), 0);
-    let bytes = [head.as_bytes(), configuration].concat();
+/// As mesh has staged it.
+fn staged(bytes: &[u8]) -> ApplyRequest {
     let mut request = ApplyRequest::new_zeroed();
     request.length = bytes.len() as u64;
-    request.update[..bytes.len()].copy_from_slice(&bytes);
+    request.staged[..bytes.len()].copy_from_slice(bytes);
     request
+}
+
+/// The next that the authority has signed.
+fn order(kind: Kind, body: &[u8]) -> ApplyRequest {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut order = Order::new(kind, body);
+    order.fiduciary = [0xf0; 32];
+    order.set = set().hash();
+    order.counter = (COUNTER.fetch_add(1, Ordering::Relaxed) + 1).into();
+    staged(&[order.sign(&keystore::authority(), 0).as_bytes(), body].concat())
+}
+
+fn set() -> AuthoritySet {
+    AuthoritySet::alone(Authority::signer(&keystore::authority().public()))
+}
+
+pub fn update(configuration: &[u8]) -> ApplyRequest {
+    order(Kind::Configuration, configuration)
 }
 
 fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<CommandResult, CallError> {
@@ -215,7 +230,7 @@ fn an_update_is_in_force_when_the_reply_is_there() {
 fn an_update_that_does_not_hold_changes_nothing() {
     let mut rig = Rig::claimed(&configuration(80));
     let mut other_hash = update(&configuration(81));
-    other_hash.update[offset_of!(UpdateHead, configuration)] ^= 1;
+    other_hash.staged[offset_of!(Order, body)] ^= 1;
     let mut longer = update(&configuration(81));
     longer.length += 1;
     let mut endless = update(&configuration(81));
@@ -239,7 +254,7 @@ fn an_update_that_does_not_hold_changes_nothing() {
         // The update may be good.
         (KeystoreRefusal::NotReady, CommandResult::Store),
     ] {
-        rig.refuses = Some((for_lifecycle::Update::OP, refusal));
+        rig.refuses = Some((for_lifecycle::Order::OP, refusal));
         assert_eq!(apply(&mut rig, &update(&configuration(81))), Ok(expected));
     }
     assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
@@ -251,11 +266,11 @@ fn an_update_that_does_not_hold_changes_nothing() {
 #[test]
 fn a_keystore_that_does_not_commit_what_it_said_is_not_believed() {
     let mut rig = Rig::claimed(&configuration(80));
-    rig.holds = Some(for_lifecycle::Update::OP);
+    rig.holds = Some(for_lifecycle::Order::OP);
     rig.mesh.call::<for_mesh::Apply>(&update(&configuration(81)), 0, Patience::ENDLESS);
     rig.run();
-    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Update>().unwrap();
-    rig.keystore.reply::<for_lifecycle::Update>(&());
+    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Order>().unwrap();
+    rig.keystore.reply::<for_lifecycle::Order>(&());
     rig.keystore_answers = true;
     rig.run();
     assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Store as u32)));
@@ -308,6 +323,63 @@ fn isolation_is_told_when_it_changes() {
         assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
     }
     assert_eq!((count(&rig, (Code::Isolated, 1)), count(&rig, (Code::Isolated, 0))), (2, 1));
+}
+
+#[test]
+fn an_isolation_ends_by_an_order_about_it() {
+    let mut rig = Rig::claimed(&configuration(80));
+    (rig.kept.status.isolated, rig.kept.status.isolation) = (1, [2, 77]);
+    rig.change();
+    assert_eq!((rig.member.isolated, rig.member.isolation), (1, [2, 77]));
+    let rejoin = |authority: u32, counter: u32| {
+        let isolation = Isolation { authority: authority.into(), counter: counter.into() };
+        order(Kind::Rejoin, isolation.as_bytes())
+    };
+    let mut other_body = rejoin(2, 77);
+    other_body.staged[size_of::<Order>()] ^= 1;
+    rig.asked.clear();
+    assert_eq!(apply(&mut rig, &other_body), Ok(CommandResult::Refused));
+    assert_eq!(rig.asked, []);
+    assert_eq!(apply(&mut rig, &rejoin(2, 76)), Ok(CommandResult::Refused));
+    assert_eq!(rig.member.isolated, 1);
+    let good = rejoin(2, 77);
+    for _ in 0..2 {
+        rig.asked.clear();
+        assert_eq!(apply(&mut rig, &good), Ok(CommandResult::Done));
+        assert_eq!((rig.member.isolated, rig.member.isolation), (0, [0, 0]));
+        assert_eq!(rig.asked, [5, 1], "nothing is written first");
+    }
+    assert_eq!(rig.member.configuration(), Some(&*configuration(80)));
+    assert_eq!(count(&rig, (Code::Isolated, 0)), 1);
+}
+
+#[test]
+fn a_record_is_in_force_when_the_reply_is_there() {
+    let mut rig = Rig::claimed(&configuration(80));
+    let record = |sequence, previous: &wire::Hash| {
+        let record = AuthorityRecord::new(&[0; 32], sequence, previous, &set());
+        record.sign_as_old(&keystore::authority(), 0).sign_as_new(&keystore::authority(), 0)
+    };
+    let first = record(1, &[0; 32]);
+    assert_eq!(apply(&mut rig, &staged(record(2, &first.hash()).as_bytes())), Ok(CommandResult::Refused));
+    let told = rig.told;
+    for _ in 0..2 {
+        assert_eq!(apply(&mut rig, &staged(first.as_bytes())), Ok(CommandResult::Done));
+        assert_eq!(rig.member.sequence, 1);
+    }
+    assert!(rig.told > told);
+    assert_eq!(apply(&mut rig, &staged(record(2, &first.hash()).as_bytes())), Ok(CommandResult::Done));
+    assert_eq!((rig.member.sequence, rig.member.configuration()), (2, Some(&*configuration(80))));
+    // A keystore that says so and does not is not believed.
+    rig.holds = Some(for_lifecycle::Adopt::OP);
+    rig.mesh.call::<for_mesh::Apply>(&staged(record(3, &[0; 32]).as_bytes()), 0, Patience::ENDLESS);
+    rig.run();
+    rig.keystore.take().unwrap().unwrap().parse::<for_lifecycle::Adopt>().unwrap();
+    rig.keystore.reply::<for_lifecycle::Adopt>(&());
+    rig.keystore_answers = true;
+    rig.run();
+    assert_eq!(rig.mesh.poll::<for_mesh::Apply>(0), Some(Ok(CommandResult::Store as u32)));
+    assert_eq!(rig.member.sequence, 2);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Rig {
             refuses: None,
             keystore_answers: true,
             holds: None,
-            kept: keystore::Keystore { status, counter: 0, identity: None, bound: None },
+            kept: keystore::Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None },
             store: mailbox::Server::new(ro(16), rw(17)).unwrap(),
             store_answers: true,
             flash,

@@ -111,11 +111,11 @@ fn the_slot_of_what_is_committed_is_never_touched() {
         }
         // The keystore refuses it now and then: what was written goes again, and not what is in force.
         if port % 4 == 0 {
-            rig.refuses = Some((for_lifecycle::Update::OP, KeystoreRefusal::Stale));
+            rig.refuses = Some((for_lifecycle::Order::OP, KeystoreRefusal::Stale));
             assert_eq!(apply(&mut rig, &configuration(1000 + port)), CommandResult::Refused);
             rig.refuses = None;
         }
-        rig.holds = Some(for_lifecycle::Update::OP);
+        rig.holds = Some(for_lifecycle::Order::OP);
         rig.mesh.call::<for_mesh::Apply>(&update(&new), 0, Patience::ENDLESS);
         rig.run();
         // Both are there until the keystore has decided.
@@ -154,7 +154,7 @@ fn a_cut_while_a_configuration_is_written_leaves_the_one_before() {
         assert_eq!(rig.core.configuration(), Some(&**in_force));
         assert_eq!(said(&rig, Rest::NotKept), usize::from(cut < whole));
         // The keystore has not heard of what is not at rest.
-        assert_eq!(rig.asked.contains(&for_lifecycle::Update::OP), cut == whole);
+        assert_eq!(rig.asked.contains(&for_lifecycle::Order::OP), cut == whole);
         rig.flash.fails_at = None;
         let mut rig = booted(Ownership::Claimed, in_force, rig.flash);
         assert_eq!(rig.core.configuration(), Some(&**in_force));
@@ -372,8 +372,8 @@ fn an_update_that_would_not_be_committed_costs_no_erase_and_no_write() {
         let old = &brought[number % brought.len()];
         assert_eq!(rig.apply(old), CommandResult::Refused);
         let mut unsigned = update(&configuration(100 + number as u16));
-        let signature = core::mem::offset_of!(wire::update::UpdateHead, signatures);
-        unsigned.update[signature + number] ^= 1;
+        let signature = core::mem::offset_of!(wire::order::Order, signatures);
+        unsigned.staged[signature + number] ^= 1;
         assert_eq!(rig.apply(&unsigned), CommandResult::Refused);
         assert_eq!(rig.apply(&in_force), CommandResult::Done);
     }
@@ -431,7 +431,7 @@ fn the_answer_to_one_binding_is_none_to_another() {
 #[test]
 fn an_update_is_committed_even_if_mesh_dies_of_it() {
     let mut rig = Rig::claimed(&configuration(1));
-    let steps = [for_lifecycle::CheckUpdate::OP, for_lifecycle::SealBlock::OP, for_lifecycle::Update::OP];
+    let steps = [for_lifecycle::CheckOrder::OP, for_lifecycle::SealBlock::OP, for_lifecycle::Order::OP];
     for (port, step) in (2..).zip(steps) {
         let (next, changes) = (update(&configuration(port)), rig.flash.changes);
         rig.holds = Some(step);

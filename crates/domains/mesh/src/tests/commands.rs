@@ -12,6 +12,7 @@ use shm::mailbox::Operation as _;
 use wire::{
     COMMAND_PORT,
     command::{Command, Operation},
+    record::AuthorityRecord,
     telemetry::{CommandResult, Reason},
 };
 use zerocopy::IntoBytes;
@@ -194,10 +195,10 @@ fn chunks_come_in_any_order_and_more_than_once() {
         let mut world = quiet();
         let mut update = update(&another(&world, 60));
         update.resize(4096, 7);
-        let head: &mut wire::update::UpdateHead = zerocopy::FromBytes::mut_from_prefix(&mut update).unwrap().0;
-        head.length.set((4096 - size_of::<wire::update::UpdateHead>()) as u32);
+        let head: &mut wire::order::Order = zerocopy::FromBytes::mut_from_prefix(&mut update).unwrap().0;
+        head.length.set((4096 - size_of::<wire::order::Order>()) as u32);
         world.node.lifecycle.result = CommandResult::Refused;
-        let short = wire::update::parse(&update).unwrap().0.short();
+        let short = wire::staged::parse(&update).unwrap().short();
         let parts = chunks(&update);
         assert_eq!(parts.len(), 4);
         for (at, number) in order.into_iter().enumerate() {
@@ -224,7 +225,7 @@ fn two_updates_are_never_put_together() {
     let mut world = quiet();
     world.node.lifecycle.result = CommandResult::Refused;
     let updates = [update(&noise(2000)), update(&noise(2001)[1..])];
-    let shorts = updates.clone().map(|update| wire::update::parse(&update).unwrap().0.short());
+    let shorts = updates.clone().map(|update| wire::staged::parse(&update).unwrap().short());
     let [one, two] = updates.clone().map(|update| chunks(&update));
     assert!(one.len() > 1 && one.len() == two.len());
     for (a, b) in one.iter().zip(&two) {
@@ -253,7 +254,7 @@ fn an_applied_update_is_in_force_when_the_record_says_so() {
     let mut world = quiet();
     let configuration = another(&world, 2);
     let update = update(&configuration);
-    let short = wire::update::parse(&update).unwrap().0.short();
+    let short = wire::staged::parse(&update).unwrap().short();
     world.update(&update);
     world.command(Operation::Apply, short, 1);
     world.run_for(50);
@@ -266,11 +267,27 @@ fn an_applied_update_is_in_force_when_the_record_says_so() {
 }
 
 #[test]
+fn a_record_is_staged_as_an_order_is_and_telemetry_shows_its_set() {
+    let mut world = quiet();
+    let record = AuthorityRecord::new(&[1; 32], 7, &[2; 32], &zerocopy::FromZeros::new_zeroed());
+    let bytes = record.as_bytes().to_vec();
+    let short = wire::staged::parse(&bytes).unwrap().short();
+    world.update(&bytes);
+    world.node.lifecycle.membership.isolation = [3, 99];
+    world.command(Operation::Apply, short, 1);
+    world.run_for(50);
+    let shown = world.telemetry().pop().unwrap();
+    assert_eq!((shown.result(), shown.set.get()), (Some(CommandResult::Done), 7));
+    assert_eq!((shown.isolation.authority.get(), shown.isolation.counter.get()), (3, 99));
+    assert_eq!(world.node.lifecycle.applied(), [bytes]);
+}
+
+#[test]
 fn lifecycle_may_be_slow_refuse_or_restart() {
     let staged = || {
         let mut world = quiet();
         let update = update(&another(&world, 2));
-        let short = wire::update::parse(&update).unwrap().0.short();
+        let short = wire::staged::parse(&update).unwrap().short();
         world.update(&update);
         world.telemetry();
         (world, short)

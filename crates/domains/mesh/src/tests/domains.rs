@@ -2,7 +2,7 @@
 //! Without them they answer and refuse what the real ones do: `sim/tests/fakes` compares them. What comes of an update the
 //! test says.
 
-use std::{vec, vec::Vec};
+use std::vec::Vec;
 
 use calls::{
     keystore::{CommandReply, Refusal, for_mesh as ops},
@@ -18,6 +18,8 @@ use wire::{
     Key, Phase,
     command::{Command, Operation, target},
     handshake::{self, Started, Timestamps},
+    order::Kind,
+    staged::Staged,
     telemetry::CommandResult,
 };
 
@@ -127,10 +129,8 @@ impl Keystore {
             return Err(Refusal::Stale);
         }
         self.counter = command.counter.get();
-        match command.operation() {
-            Some(Operation::Isolate) => self.isolated = true,
-            Some(Operation::Rejoin) => self.isolated = false,
-            _ => {}
+        if command.operation() == Some(Operation::Isolate) {
+            self.isolated = true;
         }
         Ok(CommandReply {
             operation: command.operation.into(),
@@ -190,10 +190,15 @@ impl Lifecycle {
                 }
                 _ => {
                     let request: ApplyRequest = call.parse::<asked::Apply>().unwrap();
-                    let update = request.update[..request.length as usize].to_vec();
+                    let update = request.staged[..request.length as usize].to_vec();
                     if self.result == CommandResult::Done {
-                        let (_, configuration) = wire::update::parse(&update).unwrap();
-                        self.configure(configuration);
+                        match wire::staged::parse(&update).unwrap() {
+                            Staged::Order(order, configuration) if order.kind() == Some(Kind::Configuration) => {
+                                self.configure(configuration);
+                            }
+                            Staged::Order(..) => {}
+                            Staged::Record(record) => self.membership.sequence = record.sequence.get(),
+                        }
                         self.publish();
                     }
                     self.told.push(Told::Apply(update));
@@ -217,13 +222,12 @@ impl Lifecycle {
     }
 }
 
-/// A signed update is nothing but its head and configuration to mesh.
+/// A signed order is nothing but its head and body to mesh.
+pub fn order(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let order = wire::order::Order::new(kind, body);
+    [zerocopy::IntoBytes::as_bytes(&order), body].concat()
+}
+
 pub fn update(configuration: &[u8]) -> Vec<u8> {
-    let mut head: wire::update::UpdateHead = zerocopy::FromZeros::new_zeroed();
-    head.length.set(configuration.len() as u32);
-    head.configuration = wire::binding::configuration_hash(configuration);
-    let mut bytes = vec![];
-    bytes.extend(zerocopy::IntoBytes::as_bytes(&head));
-    bytes.extend(configuration);
-    bytes
+    order(Kind::Configuration, configuration)
 }

@@ -524,10 +524,10 @@ impl World {
 
 /// The datagrams of an update.
 pub fn chunks(update: &[u8]) -> Vec<Vec<u8>> {
-    use wire::update::{CHUNK, ChunkHead, parse};
-    let short = parse(update).unwrap().0.short();
+    use wire::staged::{CHUNK, ChunkHead, parse};
+    let short = parse(update).unwrap().short();
     let chunks = update.chunks(CHUNK).zip(0u8..).map(|(part, number)| {
-        let head = ChunkHead { update: short.into(), length: (update.len() as u16).into(), number, zero: [0; 17] };
+        let head = ChunkHead { short: short.into(), length: (update.len() as u16).into(), number, zero: [0; 17] };
         [head.as_bytes(), part].concat()
     });
     chunks.collect()

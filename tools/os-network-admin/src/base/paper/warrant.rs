@@ -8,9 +8,9 @@ use wire::{
     Fingerprint, Hex, Ip, U16, U64,
     anchor::{Anchor, AnchorFile, AnchorIn},
     binding::configuration_hash,
+    order::MAX_CONFIGURATION,
     set::{Authority, AuthoritySet, MAX_AUTHORITIES},
     title::{Prefix, Warrant},
-    update::MAX_CONFIGURATION,
 };
 use zerocopy::IntoBytes;
 

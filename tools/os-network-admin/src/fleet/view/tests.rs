@@ -4,8 +4,8 @@ use wire::{
     U16, U64,
     binding::PairingRecord,
     claim::{GrantHead, kind},
+    order::MAX_CONFIGURATION,
     set::{Authority, AuthoritySet},
-    update::MAX_CONFIGURATION,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
