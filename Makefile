@@ -144,7 +144,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	for board in $(SEL4_BOARDS); do \
 	    echo "== the system tests on $$board"; \
 	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests $(addprefix --test ,$(SYSTEM_TESTS)) -- --test-threads=2; \
-	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults --test leaks -- --ignored --test-threads=2; \
+	    GENESIS_BOARD=$$board $(CARGO) test --locked --package genesis-tests --test faults --test leaks --test stacks -- --ignored --test-threads=2; \
 	done
 
 # The test prints what was cut where, and what it left.

@@ -10,9 +10,9 @@ pub const LIT: u64 = 2;
 pub const STARTED: u64 = 4;
 /// When it began to hang.
 pub const BEGAN: u64 = 5;
-/// What [`PLANT`] plants.
+/// What [`PLANT`] plants; what [`MEASURE`] has found.
 pub const WORD: u64 = 6;
-/// And before the end of which region besides; 0: none.
+/// And before the end of which region besides; 0: none. For [`MEASURE`]: the size of the stack.
 pub const END: u64 = 7;
 
 /// What a lit fuse does: writes to address zero.
@@ -31,6 +31,8 @@ pub const HANGS: u64 = 7;
 /// another number is there.
 pub const PLANT: u64 = 8;
 pub const PLANTED: u64 = 9;
+/// Says from now on, each time that the domain is woken, how many bytes of its stack it has ever used.
+pub const MEASURE: u64 = 11;
 /// One of the first three is being done. Whoever is started anew has a new fuse.
 pub const BURNT: u64 = 10;
 

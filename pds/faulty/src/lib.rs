@@ -7,6 +7,7 @@
 
 pub mod fuse;
 mod plant;
+mod stack;
 
 use core::{
     hint::black_box,
@@ -71,6 +72,10 @@ fn burn() {
         });
     }
     let lit = black_box(&FUSE).lit.load(Ordering::Relaxed);
+    if lit == fuse::MEASURE {
+        let [used, size] = [&black_box(&FUSE).word, &black_box(&FUSE).end];
+        used.store(stack::used(size.load(Ordering::Relaxed), used.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
     if [fuse::NULL_WRITE, fuse::PANIC, fuse::JUMP_INTO_DATA].contains(&lit) {
         black_box(&FUSE).lit.store(fuse::BURNT, Ordering::Relaxed);
     }

@@ -15,6 +15,7 @@ pub use parent::Parent;
 use pd::Wake;
 pub use pd::{Child, Watch, fits};
 pub use region::{place, words};
+pub use reset::STACK_END;
 pub use sel4_microkit::Handler;
 use sel4_microkit::{ChannelSet, Infallible, MessageInfo};
 #[doc(hidden)]

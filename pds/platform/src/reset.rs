@@ -13,6 +13,8 @@ use sel4::sys::{seL4_PageBits, seL4_UserVSpaceTop};
 
 const PAGE: u64 = 1 << seL4_PageBits;
 const IPC_BUFFER: u64 = seL4_UserVSpaceTop & !(PAGE - 1);
+/// Where every domain's stack ends, which the SDK chooses too: a page is between the two.
+pub const STACK_END: u64 = IPC_BUFFER - PAGE;
 
 // Its place, for both instruction sets.
 global_asm!(
