@@ -4,6 +4,7 @@ use genesis_tests::{
     bed::{Bed, image, ticket},
     tool::{Tool, json, said},
 };
+use lab::NodeOptions;
 
 #[test]
 fn a_node_is_claimed_by_the_ticket_on_its_console() {
@@ -105,4 +106,44 @@ fn a_stranger_with_the_same_tool_gets_nothing() {
     let output = owner.on_segment(&["claim", "--fingerprint", &node.fingerprint()]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     node.wait_phase("claimed");
+}
+
+/// Two of three sign, each with the tool and a key of his own, and are away when the node is claimed.
+#[test]
+fn a_node_is_claimed_by_a_warrant_that_several_have_signed() {
+    let bed = Bed::new();
+    let receiver = Tool::new(&bed, "receiver");
+    let signers = ["ada", "bob", "eve"].map(|name| Tool::new(&bed, name));
+    let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let done = |tool: &Tool, words: &[&str]| {
+        let output = tool.here(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", said(&output));
+    };
+    let keys = signers.each_ref().map(|signer| {
+        signer.anchor();
+        text(signer.file("anchor.bin"))
+    });
+    let anchor = text(receiver.file("image.bin"));
+    let authorities = ["--authority", &keys[0], "--authority", &keys[1], "--authority", &keys[2]];
+    done(&receiver, &[&["anchor", "--out", &anchor, "--needed", "2"], &authorities[..]].concat());
+    let options = NodeOptions { anchor: Some(std::fs::read(&anchor).expect("the anchor")), ..ticket() };
+    let node = bed.node(options);
+    node.wait_phase("hold");
+    let (fiduciary, proposal) = (wire::Hex(&node.fiduciary()).to_string(), text(receiver.file("proposal")));
+    done(&receiver, &["warrant", "propose", "--node", &fiduciary, "--anchor", &anchor, "--out", &proposal]);
+    let approvals = [0, 2].map(|at: usize| {
+        let out = text(signers[at].file("approval"));
+        done(&signers[at], &["warrant", "sign", &proposal, "--out", &out, "--yes"]);
+        out
+    });
+    // Without a warrant the key that finds the node does not own it.
+    let alone = receiver.on_segment(&["claim", "--fingerprint", &node.fingerprint(), "--wait", "3"]);
+    assert_eq!(alone.status.code(), Some(6), "{}", said(&alone));
+    let one = receiver.on_segment(&["claim", "--warrant", &proposal, "--warrant", &approvals[0]]);
+    assert_eq!(one.status.code(), Some(15), "{}", said(&one));
+    let files = ["--warrant", &proposal, "--warrant", &approvals[0], "--warrant", &approvals[1]];
+    let claimed = receiver.on_segment(&[&["claim"], &files[..]].concat());
+    assert_eq!(claimed.status.code(), Some(0), "{}\n{}", said(&claimed), node.console());
+    node.wait_phase("claimed");
+    assert_eq!(json(&claimed)["node"]["mesh"]["v4"], "10.8.0.2");
 }
