@@ -132,6 +132,7 @@ enum Initiation {
 enum Call {
     MeshKey,
     Random,
+    Prove,
     /// To a peer with a good key, or one of small order.
     Start(bool),
     Finish(bool),
@@ -184,6 +185,7 @@ impl<K: Owned> Side<K> {
     fn make(&mut self, call: Call) -> Result<Facts, Refusal> {
         match call {
             Call::MeshKey => Ok(vec![("the key", self.keystore.ask::<MeshKey>(&())? == self.mesh_key)]),
+            Call::Prove => self.keystore.ask::<Prove>(&()).map(|_| vec![]),
             Call::Random => {
                 let random = self.keystore.ask::<MeshRandom>(&())?;
                 let fresh = !self.drawn.contains(&random);
@@ -284,7 +286,7 @@ const INITIATIONS: [Initiation; 4] =
 
 #[test]
 fn the_keystore_of_meshs_tests_is_the_keystore_before_and_after_a_claim() {
-    let mut calls = vec![Call::MeshKey, Call::Random, Call::Random];
+    let mut calls = vec![Call::MeshKey, Call::Random, Call::Random, Call::Prove];
     calls.extend([true, false, true].into_iter().flat_map(|good| [Call::Start(good), Call::Finish(good)]));
     calls.extend(INITIATIONS.map(Call::Read));
     for operation in 0..=8 {
@@ -357,6 +359,7 @@ fn call() -> impl Strategy<Value = Call> {
         .prop_map(|(operation, counter, genuine, ours)| Call::Command { operation, counter, genuine, ours });
     prop_oneof![
         1 => Just(Call::MeshKey),
+        1 => Just(Call::Prove),
         1 => Just(Call::Random),
         2 => any::<bool>().prop_map(Call::Start),
         1 => any::<bool>().prop_map(Call::Finish),

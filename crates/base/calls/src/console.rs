@@ -53,7 +53,7 @@ wire::numbers! {
         Configured = 15, "configured";
         /// An update was refused: `number`, a [`wire::telemetry::CommandResult`].
         UpdateRefused = 16, "update refused";
-        /// The authority has isolated the node: 1, or let it rejoin: 0.
+        /// An authority has isolated the node: 1, or an order has ended that: 0.
         Isolated = 17, "isolated";
         /// The network card has an address that no station may have: its MAC `data[16..22]`.
         BadLink = 18, "bad link";
@@ -65,6 +65,8 @@ wire::numbers! {
         Store = 21, "store";
         /// The configuration at rest: `number`, a [`Rest`].
         Rest = 22, "rest";
+        /// The owners have let the node go.
+        Released = 23, "released";
     }
 }
 

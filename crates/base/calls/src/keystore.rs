@@ -236,8 +236,6 @@ pub mod for_lifecycle {
         /// Verifies an authority record and commits its set. The one that is in force already is committed again without a
         /// change.
         Adopt = 11, repeatable true: AuthorityRecord => ();
-        /// Signs that the set in force was committed by its record; of a node that was let go, that. The same bytes each time.
-        Receipt = 12, repeatable true: () => super::Receipt;
     }
 }
 
@@ -338,7 +336,7 @@ impl CommandReply {
 pub mod for_mesh {
     use wire::handshake::{FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply};
 
-    use super::{Command, CommandReply, Key};
+    use super::{Command, CommandReply, Key, Receipt};
 
     operations! {
         /// W's public half.
@@ -353,6 +351,8 @@ pub mod for_mesh {
         MeshRandom = 52, repeatable true: () => [u8; 32];
         /// MAC, target and counter of a command; counter and isolation are committed before the reply.
         CheckCommand = 53, repeatable false: Command => CommandReply;
+        /// Signs that the set in force was committed by its record; of a node that was let go, that. The same bytes each time.
+        Prove = 54, repeatable true: () => Receipt;
     }
 }
 

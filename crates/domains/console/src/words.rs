@@ -66,6 +66,7 @@ pub fn write(out: &mut impl Write, event: &Event) -> Result {
             line(out, format_args!("update refused: {why}"))
         }
         Code::Isolated => line(out, format_args!("{}", if *number == 1 { "isolated" } else { "rejoined" })),
+        Code::Released => line(out, format_args!("released")),
         Code::BadLink => {
             let mac = Mac(mac(data));
             line(out, format_args!("fault the network card's address {mac} is no station's; give it another"))

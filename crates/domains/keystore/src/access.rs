@@ -71,7 +71,6 @@ access! { Lifecycle, for_lifecycle {
     CheckOrder: Fresh, Claimed;
     CheckBinding: Fresh, Unclaimed;
     Adopt: Fresh, Claimed;
-    Receipt: Keys, Always;
 } }
 
 access! { Beacon, for_beacon {
@@ -97,6 +96,7 @@ access! { Mesh, for_mesh {
     ReadMeshHandshake: Keys, Owned;
     MeshRandom: Renewed, Owned;
     CheckCommand: Fresh, Owned;
+    Prove: Keys, Always;
 } }
 
 /// The next request on a channel, and the node if it may be done now. What is no operation of the channel's is refused

@@ -41,10 +41,11 @@ use calls::keystore::{
     for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
     for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
     for_lifecycle::{
-        self, Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, Receipt, SealBlock, Settle, Status,
-        StoreDown,
+        self, Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, SealBlock, Settle, Status, StoreDown,
     },
-    for_mesh::{self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
+    for_mesh::{
+        self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, Prove, ReadMeshHandshake, StartMeshHandshake,
+    },
 };
 use crypto::Secret;
 use shm::{
@@ -420,7 +421,6 @@ impl Keystore {
                 answer::<CheckOrder, _>(server, &request, |order| node?.check_order(&order).map(drop).map(Some));
             }
             Op::Adopt => answer::<Adopt, _>(server, &request, |record| node?.adopt_set(&record, at)),
-            Op::Receipt => answer::<Receipt, _>(server, &request, |()| node?.receipt()),
             Op::CheckBinding => answer::<CheckBinding, _>(server, &request, |binding| node?.check_binding(&binding)),
             Op::SealBlock => answer::<SealBlock, _>(server, &request, |block| node?.seal_block(&block)),
             Op::OpenBlock => answer::<OpenBlock, _>(server, &request, |block| node?.open_block(&block)),
@@ -475,6 +475,7 @@ impl Keystore {
                 answer::<ReadMeshHandshake, _>(server, &request, |handshake| node?.read_handshake(&handshake));
             }
             Op::MeshRandom => answer::<MeshRandom, _>(server, &request, |()| node?.random()),
+            Op::Prove => answer::<Prove, _>(server, &request, |()| node?.receipt()),
             Op::CheckCommand => {
                 answer::<CheckCommand, _>(server, &request, |command| node?.check_command(&command, at));
             }

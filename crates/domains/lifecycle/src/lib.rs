@@ -23,6 +23,7 @@ mod gate;
 mod keystore;
 mod mesh;
 mod ports;
+mod release;
 mod rest;
 mod restart;
 pub mod shell;
@@ -93,6 +94,8 @@ pub struct Lifecycle {
     anew: Anew,
     /// It is sealed for want of a child: if that lives again, it goes on.
     suspended: bool,
+    /// Its owners have let it go: until this time it is a member all the same, to send the receipt.
+    leaving: Option<Micros>,
     /// When the first step was.
     since: Option<Micros>,
     events: Events,
@@ -121,6 +124,7 @@ impl Lifecycle {
             watch: Watch::new(),
             anew: Anew::new(),
             suspended: false,
+            leaving: None,
             since: None,
             events,
         }
@@ -167,7 +171,7 @@ impl Lifecycle {
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
         let calls = [self.keystore.deadline(&ports.keystore), ports.store.deadline(), self.looks_again()];
-        let own = [blind, scan, self.gate.until(), self.children.deadline(), self.watch.deadline()];
+        let own = [blind, scan, self.leaving, self.gate.until(), self.children.deadline(), self.watch.deadline()];
         own.into_iter().chain(calls).flatten().min()
     }
 
@@ -268,6 +272,7 @@ impl Lifecycle {
         if let Some(outcome) = self.archive.shown(&status, now) {
             self.take_outcome(outcome, ports);
         }
+        self.notice_release(&status, now);
         self.confirm_claim(&status, ports);
         self.confirm_mesh(&status, ports);
         if status.store != before.map_or(0, |before| before.store) {
@@ -296,6 +301,7 @@ impl Lifecycle {
         if let Some(reason) = self.gate.expired(now) {
             self.close_gate(reason, ports);
         }
+        self.leave_mesh(now, ports);
         match self.phase {
             Phase::Blind => self.leave_blind(now, ports),
             Phase::Scan if !self.gate.is_open() && now >= self.scan_until => self.enter(Phase::Fork, ports),
@@ -344,7 +350,7 @@ impl Lifecycle {
     fn seal(&mut self, ports: &mut Ports<'_>) {
         // Its preshared keys are of no use any more.
         self.kept = Kept::nothing();
-        self.suspended = false;
+        (self.suspended, self.leaving) = (false, None);
         self.close_down(ports);
     }
 
@@ -563,7 +569,7 @@ impl Lifecycle {
     fn in_force(&self) -> Option<&Kept> {
         let status = self.status?;
         let committed = status.ownership() != Ownership::Unclaimed && status.configuration == self.kept.hash;
-        committed.then_some(&self.kept)
+        (committed || self.is_leaving()).then_some(&self.kept)
     }
 
     /// The link of a member; without a mesh nobody is one.
@@ -576,6 +582,9 @@ impl Lifecycle {
         // A sealed node has no mesh, whatever it was sealed for: with the membership mesh's keys go.
         let has_news = |status: &StatusReply| status.has_keys() || self.phase == Phase::Sealed;
         let Some(status) = self.status.filter(has_news) else { return };
+        if self.is_leaving() {
+            return;
+        }
         let in_force = self.phase.has_mesh() && self.in_force().is_some();
         let kept = in_force.then_some(&self.kept);
         let StatusReply { isolated, isolation, sequence, epoch, fiduciary, .. } = status;

@@ -185,6 +185,9 @@ impl Mesh {
                 return Some(Shown::InForce(next));
             }
             Call::Configure(_) => false,
+            Call::Order(OrderRequest { order, .. }) if order.kind() == Some(Kind::Release) => {
+                status.ownership() == Ownership::Unclaimed
+            }
             Call::Order(_) => status.isolated == 0,
             Call::Adopt(record) => status.sequence == record.sequence.get(),
         };
@@ -271,9 +274,7 @@ fn read(request: &ApplyRequest) -> Result<Call, CommandResult> {
     let kind = order.kind().ok_or(CommandResult::Unreadable)?;
     let next = match kind {
         Kind::Configuration => Some(Kept::read(body).ok_or(CommandResult::Unreadable)?),
-        Kind::Rejoin => None,
-        // The keystore could; but nobody leads a node out of its mesh and back to hold yet.
-        Kind::Release => return Err(CommandResult::Refused),
+        Kind::Rejoin | Kind::Release => None,
     };
     if !order.carries(body) {
         return Err(CommandResult::Refused);

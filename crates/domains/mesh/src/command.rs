@@ -6,8 +6,9 @@ use calls::keystore::CommandReply;
 use heapless::Deque;
 use wire::{
     command::Command,
+    order::Kind,
     set::MAX_AUTHORITIES,
-    staged::{CHUNK, ChunkHead, MAX_STAGED, parse, parse_chunk},
+    staged::{CHUNK, ChunkHead, MAX_STAGED, Staged, parse, parse_chunk},
     telemetry::CommandResult,
 };
 use zerocopy::FromBytes;
@@ -151,6 +152,15 @@ impl Staging {
             self.short == short && self.chunks == all && parse(bytes).is_some_and(|staged| staged.short() == short);
         self.locked = whole;
         whole.then_some(bytes)
+    }
+
+    /// Whether what is locked is something that the node gives a receipt for.
+    pub fn proves(&self) -> bool {
+        match self.locked().and_then(parse) {
+            Some(Staged::Order(order, _)) => order.kind() == Some(Kind::Release),
+            Some(Staged::Record(_)) => true,
+            None => false,
+        }
     }
 
     /// What is locked, if anything is.

@@ -3,14 +3,14 @@
 
 use calls::keystore::{
     CommandReply,
-    for_mesh::{CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
+    for_mesh::{CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, Prove, ReadMeshHandshake, StartMeshHandshake},
 };
 use crypto::Secret;
 use shm::{
     Micros,
     mailbox::{CallError, Client, Patience},
 };
-use wire::{Key, command::Command};
+use wire::{Key, command::Command, receipt::Receipt};
 use wireguard::{StaticReply, StaticRequest};
 
 /// The keystore has so many microseconds to answer.
@@ -21,6 +21,7 @@ pub enum Question {
     Random,
     Static(StaticRequest),
     Command(Command),
+    Receipt,
 }
 
 impl Question {
@@ -34,6 +35,7 @@ impl Question {
             }
             Self::Static(StaticRequest::Read(request)) => keystore.call::<ReadMeshHandshake>(request, now, PATIENCE),
             Self::Command(command) => keystore.call::<CheckCommand>(command, now, PATIENCE),
+            Self::Receipt => keystore.call::<Prove>(&(), now, PATIENCE),
         }
     }
 
@@ -51,6 +53,7 @@ impl Question {
                 keystore.poll::<ReadMeshHandshake>(now)?.map(|reply| Answer::Static(StaticReply::Read(reply)))
             }
             Self::Command(_) => keystore.poll::<CheckCommand>(now)?.map(Answer::Command),
+            Self::Receipt => keystore.poll::<Prove>(now)?.map(Answer::Receipt),
         })
     }
 }
@@ -61,6 +64,7 @@ pub enum Answer {
     Random(Secret),
     Static(StaticReply),
     Command(CommandReply),
+    Receipt(Receipt),
     /// Refused, or no answer came.
     Failed(Question),
 }

@@ -20,6 +20,7 @@ mod inner;
 mod keys;
 mod member;
 mod outer;
+mod receipts;
 pub mod shell;
 mod telemetry;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use zeroize::Zeroize;
 use inner::Inner;
 use keys::{Answer, Keys, Question};
 use member::Member;
+use receipts::Receipts;
 use telemetry::{Beats, Path, Report};
 use tunnel::Tunnel;
 
@@ -167,6 +169,7 @@ pub struct Mesh<'a> {
     joined: Joined,
     started: Option<Micros>,
     report_at: Micros,
+    receipts: Receipts,
     sequence: u32,
     beats: Beats,
     drops: Drops,
@@ -188,6 +191,7 @@ impl<'a> Mesh<'a> {
             joined: Joined::NotYet,
             started: None,
             report_at: 0,
+            receipts: Receipts::none(),
             sequence: 0,
             beats: Beats::new(params),
             drops: Drops::NONE,
@@ -238,8 +242,9 @@ impl<'a> Mesh<'a> {
             _ => None,
         };
         let report = up.then_some(self.report_at);
+        let receipt = self.receipts.deadline().filter(|_| up && !self.keys.is_busy());
         let calls = [ports.keystore.deadline(), ports.lifecycle.deadline()];
-        [ask, tell, report, tunnel].into_iter().chain(calls).flatten().min()
+        [ask, tell, report, receipt, tunnel].into_iter().chain(calls).flatten().min()
     }
 
     // --- membership
@@ -324,9 +329,13 @@ impl<'a> Mesh<'a> {
                 }
                 (now >= self.ask_at && tunnel.has_question(now)).then_some(Question::Random)
             };
-            owed.or_else(handshake).or_else(command)
+            let receipt = || self.receipts.is_due(now).then_some(Question::Receipt);
+            owed.or_else(handshake).or_else(command).or_else(receipt)
         };
         if let Some(question) = question {
+            if matches!(question, Question::Receipt) {
+                self.receipts.take(now);
+            }
             self.keys.ask(now, &mut ports.keystore, question);
         }
     }
@@ -360,10 +369,13 @@ impl<'a> Mesh<'a> {
                 self.joined.confirm(now, confirmed, inner);
             }
             Answer::Command(command) => self.obey(now, command, ports),
+            Answer::Receipt(receipt) => tell(now, tunnel, inner, ports, |path| Report::receipt(path, &receipt)),
             Answer::Failed(Question::Static(_)) => {
                 tunnel.static_reply(now, Err(Refused), &mut ports.stations);
             }
             Answer::Failed(Question::Command(_)) => inner.commands.drop_one(),
+            // There is none to show.
+            Answer::Failed(Question::Receipt) => self.receipts = Receipts::none(),
             Answer::Failed(Question::Key | Question::Random) => self.ask_at = now.saturating_add(RETRY_MICROS),
         }
     }
@@ -375,7 +387,13 @@ impl<'a> Mesh<'a> {
         commands.accept(&command);
         let result = match command.operation() {
             // The keystore has committed isolation; it takes effect when lifecycle says so.
-            Some(Operation::Status | Operation::Isolate) => CommandResult::Done,
+            Some(Operation::Status) => {
+                if command.argument == 1 {
+                    self.receipts.asked(now);
+                }
+                CommandResult::Done
+            }
+            Some(Operation::Isolate) => CommandResult::Done,
             Some(Operation::Rotate) => {
                 tunnel.rotate(now);
                 CommandResult::Done
@@ -443,6 +461,9 @@ impl<'a> Mesh<'a> {
                 self.asking = Asking::Nothing;
                 let staging = &mut self.memory.inner.commands.staging;
                 if result == CommandResult::Done {
+                    if staging.proves() {
+                        self.receipts.made(now);
+                    }
                     staging.clear()
                 } else {
                     staging.unlock()
@@ -502,12 +523,8 @@ impl<'a> Mesh<'a> {
         }
         self.memory.inner.count_workload();
         let record = self.record(now, &member);
-        let Memory { tunnel, inner: Inner { configuration, .. }, .. } = &mut *self.memory;
-        for (place, peer) in configuration.peers.iter().enumerate() {
-            if let Some(path) = Path::to(configuration, peer) {
-                tunnel.send(now, place, Report::new(&path, &record).packet(), &mut ports.perimeter);
-            }
-        }
+        let Memory { tunnel, inner, .. } = &mut *self.memory;
+        tell(now, tunnel, inner, ports, |path| Report::new(path, &record));
     }
 
     fn record(&self, now: Micros, member: &Member) -> Telemetry {
@@ -563,5 +580,14 @@ impl<'a> Mesh<'a> {
             record.drop_for(reason, count);
         }
         record
+    }
+}
+
+/// Tells every authority.
+fn tell(now: Micros, tunnel: &mut Tunnel, inner: &Inner, ports: &mut Ports<'_>, report: impl Fn(&Path) -> Report) {
+    for (place, peer) in inner.configuration.peers.iter().enumerate() {
+        if let Some(path) = Path::to(&inner.configuration, peer) {
+            tunnel.send(now, place, report(&path).packet(), &mut ports.perimeter);
+        }
     }
 }

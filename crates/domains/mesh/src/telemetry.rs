@@ -1,4 +1,4 @@
-//! Telemetry as an inner packet. What is made here is a [`Telemetry`] record from [`TELEMETRY_PORT`] to
+//! Telemetry as an inner packet. What is made here is a [`Telemetry`] record or a [`Receipt`] from [`TELEMETRY_PORT`] to
 //! [`TELEMETRY_PORT`] of an authority, and there is no way to make it anything else.
 
 use calls::{
@@ -11,7 +11,7 @@ use smoltcp::{
     phy::ChecksumCapabilities,
     wire::{IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr},
 };
-use wire::{TELEMETRY_PORT, telemetry::Telemetry};
+use wire::{TELEMETRY_PORT, receipt::Receipt, telemetry::Telemetry};
 use zerocopy::IntoBytes;
 
 /// The workload's beats, as a record says them. What the workload writes is any number that it likes: counted here is only
@@ -72,13 +72,22 @@ pub struct Report {
 
 impl Report {
     pub fn new(path: &Path, record: &Telemetry) -> Self {
+        Self::of(path, record.as_bytes())
+    }
+
+    pub fn receipt(path: &Path, receipt: &Receipt) -> Self {
+        const { assert!(size_of::<Receipt>() <= RECORD) };
+        Self::of(path, receipt.as_bytes())
+    }
+
+    fn of(path: &Path, record: &[u8]) -> Self {
         let mut bytes = [0; V6 + UDP + RECORD];
-        let payload_len = UDP + RECORD;
+        let payload_len = UDP + record.len();
         let checks = ChecksumCapabilities::default();
         let len = match *path {
             Path::V4(from, to) => {
                 let (src_addr, dst_addr) = (Ipv4Address::from(from), Ipv4Address::from(to));
-                let mut ip = Ipv4Packet::new_unchecked(&mut bytes[..V4 + UDP + RECORD]);
+                let mut ip = Ipv4Packet::new_unchecked(&mut bytes[..V4 + payload_len]);
                 Ipv4Repr { src_addr, dst_addr, next_header: IpProtocol::Udp, payload_len, hop_limit: HOP_LIMIT }
                     .emit(&mut ip, &checks);
                 datagram(ip.payload_mut(), src_addr.into(), dst_addr.into(), record);
@@ -86,7 +95,7 @@ impl Report {
             }
             Path::V6(from, to) => {
                 let (src_addr, dst_addr) = (from.into(), to.into());
-                let mut ip = Ipv6Packet::new_unchecked(&mut bytes[..]);
+                let mut ip = Ipv6Packet::new_unchecked(&mut bytes[..V6 + payload_len]);
                 Ipv6Repr { src_addr, dst_addr, next_header: IpProtocol::Udp, payload_len, hop_limit: HOP_LIMIT }
                     .emit(&mut ip);
                 datagram(ip.payload_mut(), src_addr.into(), dst_addr.into(), record);
@@ -101,9 +110,9 @@ impl Report {
     }
 }
 
-fn datagram(payload: &mut [u8], source: IpAddress, destination: IpAddress, record: &Telemetry) {
+fn datagram(payload: &mut [u8], source: IpAddress, destination: IpAddress, record: &[u8]) {
     let ports = UdpRepr { src_port: TELEMETRY_PORT, dst_port: TELEMETRY_PORT };
-    let fill = |to: &mut [u8]| to.copy_from_slice(record.as_bytes());
+    let fill = |to: &mut [u8]| to.copy_from_slice(record);
     let mut udp = UdpPacket::new_unchecked(payload);
-    ports.emit(&mut udp, &source, &destination, RECORD, fill, &ChecksumCapabilities::default());
+    ports.emit(&mut udp, &source, &destination, record.len(), fill, &ChecksumCapabilities::default());
 }

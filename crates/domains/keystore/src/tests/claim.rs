@@ -44,7 +44,6 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (9, size_of::<OrderRequest>()),
             (10, size_of::<Title>()),
             (11, size_of::<AuthorityRecord>()),
-            (12, 0),
         ],
         Channel::Lifecycle,
     ),
@@ -58,6 +57,7 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (51, size_of::<ReadHandshake>()),
             (52, 0),
             (53, size_of::<Command>()),
+            (54, 0),
         ],
         Channel::Mesh,
     ),
@@ -114,8 +114,8 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
     const FORGED: Option<Refusal> = Some(Forged);
-    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT, NOT, NOT];
-    let without_keys = [&lifecycle[..], &[NOT; 16]].concat();
+    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT, NOT];
+    let without_keys = [&lifecycle[..], &[NOT; 17]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
     rig.source = Box::new(source::Stuck(1));
@@ -126,10 +126,10 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let mut rig = Rig::new(Board::anchored());
     let beacon = [FORGED, OK, FORGED, OK];
     let ready = [
-        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce), NOT, NOT],
+        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce), NOT],
         &beacon[..],
         &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK],
-        &[NOT; 6],
+        &[NOT; 7],
     ]
     .concat();
     assert_eq!(refusals(&mut rig), ready);
@@ -137,8 +137,8 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let record = rig.commit(&title).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
-    let lifecycle = [OK, OK, OK, Some(Store), NOT, OK, FORGED, OK, NOT, TAKEN, NOT, NOT];
-    let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine)];
+    let lifecycle = [OK, OK, OK, Some(Store), NOT, OK, FORGED, OK, NOT, TAKEN, NOT];
+    let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine), NOT];
     let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
 
@@ -146,16 +146,16 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
     let fresh_is_gone = [
-        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT, NOT, NOT],
+        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT, NOT],
         &[NOT; 4][..],
         &[FORGED, OK, NOT, NOT, NOT, NOT],
-        &[OK, NOT, FORGED, FORGED, NOT, NOT],
+        &[OK, NOT, FORGED, FORGED, NOT, NOT, NOT],
     ];
     assert_eq!(refusals(&mut lost), fresh_is_gone.concat());
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
     let claimed = [
-        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN, FORGED, NOT],
+        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN, FORGED],
         &[TAKEN, TAKEN, TAKEN, OK][..],
         &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
         &mesh,

@@ -373,7 +373,7 @@ impl Rig {
     }
 
     pub fn receipt(&mut self) -> Result<wire::receipt::Receipt, Refusal> {
-        self.ask::<for_lifecycle::Receipt>(Channel::Lifecycle, &())
+        self.ask::<for_mesh::Prove>(Channel::Mesh, &())
     }
 
     pub fn command(&mut self, command: &Command) -> Result<CommandReply, Refusal> {

@@ -166,6 +166,9 @@ impl Keystore {
             return Err(Refusal::Stale);
         }
         order.verify(&self.set()).ok_or(Refusal::Forged)?;
+        if kind == Kind::Release && !order.carries(body) {
+            return Err(Refusal::Forged);
+        }
         if kind == Kind::Rejoin && !done {
             let isolation = Isolation { authority: isolation[0].into(), counter: isolation[1].into() };
             if !order.carries(&body[..8]) {
@@ -181,11 +184,31 @@ impl Keystore {
     fn order(&mut self, request: &OrderRequest) -> Result<(), Refusal> {
         self.check(request)?;
         self.counter = request.order.counter.get();
+        if request.order.kind() == Some(Kind::Release) {
+            self.let_go();
+            return Ok(());
+        }
         match request.order.kind() {
             Some(Kind::Configuration) => self.status.configuration = request.order.body,
             _ => (self.status.isolated, self.status.isolation) = (0, [0; 2]),
         }
         Ok(())
+    }
+
+    /// Whoever is next: lifecycle does not care.
+    pub fn let_go(&mut self) {
+        (self.counter, self.record, self.bound) = (0, [0; 32], None);
+        let StatusReply { epoch, .. } = self.status;
+        self.status = StatusReply {
+            ownership: Ownership::Unclaimed as u8,
+            epoch: epoch + 1,
+            fleet: [0; 32],
+            configuration: [0; 32],
+            sequence: 0,
+            isolated: 0,
+            isolation: [0; 2],
+            ..self.status
+        };
     }
 
     /// Its set stays the one authority, whatever a record says: that is enough for what lifecycle does by it.

@@ -23,7 +23,7 @@ fn staged(bytes: &[u8]) -> ApplyRequest {
 }
 
 /// The next that the authority has signed.
-fn order(kind: Kind, body: &[u8]) -> ApplyRequest {
+pub fn order(kind: Kind, body: &[u8]) -> ApplyRequest {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut order = Order::new(kind, body);
     order.fiduciary = [0xf0; 32];
@@ -40,11 +40,11 @@ pub fn update(configuration: &[u8]) -> ApplyRequest {
     order(Kind::Configuration, configuration)
 }
 
-fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<CommandResult, CallError> {
+pub fn apply(rig: &mut Rig, request: &ApplyRequest) -> Result<CommandResult, CallError> {
     rig.tell::<for_mesh::Apply>(request).map(|result| CommandResult::from_number(result.into()).unwrap())
 }
 
-fn count(rig: &Rig, what: (Code, u32)) -> usize {
+pub fn count(rig: &Rig, what: (Code, u32)) -> usize {
     rig.said.iter().filter(|said| **said == what).count()
 }
 

@@ -3,6 +3,7 @@ mod erased;
 mod keystore;
 mod members;
 mod refusals;
+mod release;
 mod rest;
 mod restarts;
 mod store;

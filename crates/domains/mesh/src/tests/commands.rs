@@ -10,15 +10,17 @@ use crypto::Secret;
 use policy::{Direction, Protocol, Role};
 use shm::mailbox::Operation as _;
 use wire::{
-    COMMAND_PORT,
+    COMMAND_PORT, TELEMETRY_PORT,
     command::{Command, Operation},
+    order::{Isolation, Kind, Release},
+    receipt::{self, Receipt},
     record::AuthorityRecord,
     telemetry::{CommandResult, Reason},
 };
 use zerocopy::IntoBytes;
 
 use super::{
-    domains::{Trouble, update},
+    domains::{Trouble, order, update},
     packets::{self, V4, V6},
     world::*,
 };
@@ -280,6 +282,51 @@ fn a_record_is_staged_as_an_order_is_and_telemetry_shows_its_set() {
     assert_eq!((shown.result(), shown.set.get()), (Some(CommandResult::Done), 7));
     assert_eq!((shown.isolation.authority.get(), shown.isolation.counter.get()), (3, 99));
     assert_eq!(world.node.lifecycle.applied(), [bytes]);
+}
+
+#[test]
+fn a_receipt_is_sent_three_times_after_its_act_and_once_when_it_is_asked_for() {
+    let mut world = quiet();
+    let receipt = Receipt::sign(&Secret::new([4; 32]), &[5; 32], receipt::Kind::Record, &[1; 32], 7, &[2; 32]);
+    let sent = |world: &mut World, ms| {
+        world.run_for(ms);
+        let got = world.authority.take();
+        let is_it = |packet: &&Vec<u8>| {
+            packets::read_udp(packet).is_some_and(|(ports, payload)| {
+                ports == (TELEMETRY_PORT, TELEMETRY_PORT) && payload == receipt.as_bytes()
+            })
+        };
+        got.iter().filter(is_it).count()
+    };
+    world.command(Operation::Status, 1, 1);
+    assert_eq!(sent(&mut world, 5000), 0, "there is none");
+    world.node.keystore.receipt = Some(receipt);
+    world.command(Operation::Status, 0, 2);
+    assert_eq!(sent(&mut world, 5000), 0, "nobody asks");
+    world.command(Operation::Status, 1, 3);
+    assert_eq!(sent(&mut world, 5000), 1);
+    let record = AuthorityRecord::new(&[1; 32], 7, &[2; 32], &zerocopy::FromZeros::new_zeroed());
+    let staged = [
+        (record.as_bytes().to_vec(), 3),
+        (order(Kind::Release, Release::to_ticket().as_bytes()), 3),
+        (update(&another(&world, 2)), 0),
+        (order(Kind::Rejoin, Isolation::default().as_bytes()), 0),
+    ];
+    for (counter, (bytes, times)) in (4..).zip(staged) {
+        let short = wire::staged::parse(&bytes).unwrap().short();
+        world.update(&bytes);
+        world.command(Operation::Apply, short, counter);
+        assert_eq!(sent(&mut world, 500), times.min(1));
+        assert_eq!(sent(&mut world, 1000), times.min(1));
+        assert_eq!(sent(&mut world, 5000), times.min(1));
+        // Not what is refused.
+        world.node.lifecycle.result = CommandResult::Refused;
+        world.update(&bytes);
+        world.command(Operation::Apply, short, counter + 10);
+        assert_eq!(sent(&mut world, 5000), 0);
+        world.node.lifecycle.result = CommandResult::Done;
+        world.node.keystore.counter = counter;
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use wire::{
     command::{Command, Operation, target},
     handshake::{self, Started, Timestamps},
     order::Kind,
+    receipt::Receipt,
     staged::Staged,
     telemetry::CommandResult,
 };
@@ -40,6 +41,7 @@ pub struct Keystore {
     pub owned: bool,
     pub counter: u32,
     pub isolated: bool,
+    pub receipt: Option<Receipt>,
     pub trouble: Option<(u32, Trouble)>,
     /// Every call taken.
     pub log: Vec<u32>,
@@ -57,6 +59,7 @@ impl Keystore {
             owned: false,
             counter: 0,
             isolated: false,
+            receipt: None,
             trouble: None,
             log: Vec::new(),
             stamps: Timestamps::of(1),
@@ -76,6 +79,9 @@ impl Keystore {
                 Some((op, Trouble::Refuse)) if op == call.op => self.server.refuse(Refusal::NotReady.code()),
                 Some((op, Trouble::Silent(times))) if op == call.op && times > 0 => {
                     self.trouble = Some((op, Trouble::Silent(times - 1)));
+                }
+                _ if call.op == ops::Prove::OP => {
+                    self.answer::<ops::Prove>(self.receipt.ok_or(Refusal::NotReady));
                 }
                 _ if !self.owned => self.server.refuse(Refusal::NotReady.code()),
                 _ if call.op == ops::MeshKey::OP => {
