@@ -149,7 +149,7 @@ fn a_member_without_lifecycle_goes_on_as_it_is() {
     fleet.ping(&at);
     fleet.admin(&format!("command {at} rotate"));
     let said = fleet.try_admin("policy set 'in authority icmp' 'in authority tcp 80'");
-    assert!(said.code == 11 && said.text.contains("refused: the update could not be stored"), "{said:?}");
+    assert!(said.code == 11 && said.text.contains("refused: it could not be stored"), "{said:?}");
     fleet.ping(&at);
     comes_back_a_member(node, &mut fleet, &at);
 }

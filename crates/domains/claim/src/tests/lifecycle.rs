@@ -71,6 +71,7 @@ impl Lifecycle {
         } else if let Some(end) = call.parse::<Ended>() {
             self.check(end.gate).map(|()| {
                 self.close();
+                self.erase(status);
                 Told::Ended(end.reason())
             })
         } else {
@@ -137,6 +138,16 @@ impl Lifecycle {
         }
         self.staged = Some(hash);
         Ok(Told::Staged(configuration.to_vec()))
+    }
+
+    /// What a claim that was given up has left at rest goes; the keystore is asked what is committed before.
+    fn erase(&mut self, status: Status) {
+        if self.status.0 == Ownership::Unclaimed && !self.at_rest.is_empty() {
+            self.learn(status);
+            if status.0 == Ownership::Unclaimed {
+                self.at_rest.clear();
+            }
+        }
     }
 
     /// What is committed; lifecycle follows the keystore's word.
