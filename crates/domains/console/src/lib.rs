@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(lines[2], format!("genesis: committed fleet {} epoch 7 rivals 2", "ab".repeat(32)));
         assert_eq!(lines[3], "genesis: joined");
         assert_eq!(lines[4], format!("genesis: configuration {} epoch 7 peers 3", "cd".repeat(32)));
-        assert!(lines[5].starts_with("genesis: update refused: the update's signature"));
+        assert!(lines[5].starts_with("genesis: update refused: a signature of it"));
         assert_eq!(lines[6], "genesis: update refused: unknown");
         assert_eq!(lines[7], "genesis: isolated");
         assert_eq!(lines[8], "genesis: rejoined");
