@@ -190,7 +190,7 @@ impl<F: Flash> Store<F> {
                 let Some(block) = incoming.parse::<EraseSlot>().and_then(slot) else {
                     return refused(server, Refusal::NotAllowed);
                 };
-                self.log.clear(block);
+                self.log.clear(block, MAX_BLOCKS * STRIDE);
                 self.asked = Some(Asked::EraseSlot);
             }
             Some(Op::ReadAccount) if incoming.parse::<ReadAccount>().is_some() => {

@@ -122,9 +122,10 @@ impl<const BODY: usize> Log<BODY> {
         self.plain(Act::Bytes(at, len));
     }
 
-    /// Erases a block that is no record's, if it is not erased.
-    pub fn clear(&mut self, block: usize) {
-        self.plain(Act::Clear(block));
+    /// Erases a block that is no record's, if the bytes that are ever written of it, so many at its beginning, are not erased:
+    /// a boot has no time to look at a whole one.
+    pub fn clear(&mut self, block: usize, used: usize) {
+        self.plain(Act::Clear(block, used.min(self.geometry.block)));
     }
 
     fn plain(&mut self, act: Act) {

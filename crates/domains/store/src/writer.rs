@@ -17,8 +17,8 @@ pub enum Act {
     Confirm(usize, usize),
     /// A block of the record, whatever is in it.
     Erase(usize),
-    /// A block of the flash, unless it is erased.
-    Clear(usize),
+    /// A block of the flash, unless so many bytes at its beginning, which are all that is ever written of it, are erased.
+    Clear(usize, usize),
     Header(usize, u32),
     /// What is to be written, as an entry of this generation in this place.
     Entry(usize, u32, usize),
@@ -164,7 +164,7 @@ impl Writer {
         };
         self.stage = match self.stage {
             Stage::Piece(0) if matches!(act, Act::Erase(_)) => self.erase(flash, act, account),
-            Stage::Piece(0) if matches!(act, Act::Clear(_)) => Stage::Look(0),
+            Stage::Piece(0) if matches!(act, Act::Clear(..)) => Stage::Look(0),
             Stage::Piece(number) => match self.piece(act, number, body) {
                 Some(piece) => {
                     let mut stands = Page::default();
@@ -193,7 +193,7 @@ impl Writer {
                 _ => return Err(Failed),
             },
             Stage::Look(at) => {
-                let len = LOOK.min(self.geometry.block - at);
+                let len = LOOK.min(self.used(act) - at);
                 if len == 0 {
                     self.at += 1;
                     Stage::Piece(0)
@@ -209,7 +209,7 @@ impl Writer {
                 Progress::Failed => return Err(Failed),
             },
             Stage::Verify(at) => {
-                let len = LOOK.min(self.geometry.block - at);
+                let len = LOOK.min(self.used(act) - at);
                 if len == 0 {
                     self.at += 1;
                     Stage::Piece(0)
@@ -237,9 +237,14 @@ impl Writer {
             | Act::Erase(which)
             | Act::Header(which, _)
             | Act::Entry(which, ..) => self.geometry.at(self.record, which),
-            Act::Clear(block) => block * self.geometry.block,
+            Act::Clear(block, _) => block * self.geometry.block,
             Act::Bytes(at, _) => at,
         }
+    }
+
+    /// How much of its block an act is about.
+    fn used(&self, act: Act) -> usize {
+        if let Act::Clear(_, used) = act { used } else { self.geometry.block }
     }
 
     /// The piece of this number of an act that programs. An entry's last one is the word that makes it valid.
