@@ -15,7 +15,11 @@ use crypto::{Secret, dh_public};
 use link::{DATAGRAM, HOP_LIMIT, UdpPorts};
 use os_network_admin::{
     base::error::Error,
-    fleet::{View, delivery::Lane, endpoint},
+    fleet::{
+        View,
+        delivery::{Lane, News},
+        endpoint,
+    },
     registry::{AUTHORITY, Member, between},
 };
 use shm::Micros;
@@ -23,11 +27,13 @@ use smoltcp::wire::{IpProtocol, Ipv6Packet, UdpPacket};
 use wire::{
     COMMAND_PORT, Ip, Key, MESH_PORT, Mac, TELEMETRY_PORT,
     handshake::{self, Started, Timestamps},
+    receipt::Receipt,
     telemetry::Telemetry,
 };
 use wireguard::{
     Endpoint, Engine, MAX_DATAGRAM, MAX_MTU, PeerConfig, Received, Refused, Sent, StaticReply, StaticRequest,
 };
+use zerocopy::FromBytes;
 
 use crate::{
     probe::{Answer, Probes},
@@ -47,9 +53,9 @@ pub struct Authority {
     inner: Ip,
     /// By the registry's number of the member.
     peers: BTreeMap<i64, Peer>,
-    heard: VecDeque<(i64, Telemetry)>,
+    heard: VecDeque<(i64, News)>,
     /// What has been heard since that was last asked.
-    said: Vec<(i64, Telemetry)>,
+    said: Vec<(i64, News)>,
     now: Micros,
 }
 
@@ -147,7 +153,7 @@ impl Authority {
     }
 
     /// What members have said since this was last asked.
-    pub fn take_said(&mut self) -> Vec<(i64, Telemetry)> {
+    pub fn take_said(&mut self) -> Vec<(i64, News)> {
         std::mem::take(&mut self.said)
     }
 
@@ -212,9 +218,9 @@ impl Authority {
             let mut said = None;
             match peer.engine.receive(self.now, from, &mut datagram.payload) {
                 Received::Packet { packet, .. } => {
-                    if let Some(record) = telemetry(packet, peer.inner, self.inner) {
-                        self.heard.push_back((member, record));
-                        self.said.push((member, record));
+                    if let Some(news) = telemetry(packet, peer.inner, self.inner) {
+                        self.heard.push_back((member, news.clone()));
+                        self.said.push((member, news));
                     } else if let Some(probes) = &mut peer.probes {
                         said = probes.take(self.now, packet, peer.inner, self.inner);
                     }
@@ -232,13 +238,15 @@ impl Authority {
 
 const MESH: UdpPorts = UdpPorts { source: MESH_PORT, destination: MESH_PORT };
 
-/// The record in an inner packet from a node's own address.
-fn telemetry(packet: &[u8], from: Ip, to: Ip) -> Option<Telemetry> {
+/// The record or the receipt in an inner packet from a node's own address.
+fn telemetry(packet: &[u8], from: Ip, to: Ip) -> Option<News> {
     let packet = Ipv6Packet::new_checked(packet).ok()?;
     let right = packet.src_addr().octets() == from && packet.dst_addr().octets() == to;
     let udp =
         UdpPacket::new_checked(packet.payload()).ok().filter(|_| right && packet.next_header() == IpProtocol::Udp)?;
-    (udp.dst_port() == TELEMETRY_PORT).then(|| Telemetry::parse(udp.payload()))?
+    let payload = (udp.dst_port() == TELEMETRY_PORT).then(|| udp.payload())?;
+    let record = Telemetry::parse(payload).map(|record| News::Record(Box::new(record)));
+    record.or_else(|| Receipt::read_from_bytes(payload).ok().map(News::Receipt))
 }
 
 impl Host for Authority {
@@ -278,7 +286,7 @@ impl Lane for Mesh {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+    async fn next(&mut self) -> Result<(i64, News), Error> {
         let heard = &self.0;
         Ok(poll_fn(|_| heard.borrow_mut().heard.pop_front().map_or(Poll::Pending, Poll::Ready)).await)
     }

@@ -10,7 +10,7 @@ use os_network_admin::{
     fleet::{
         View,
         account::settle,
-        delivery::{self, Outcome, Task},
+        delivery::{self, News, Outcome, Task},
     },
     registry::{AnchorKind, Member, NewMember, Registry, Rules, Who},
 };
@@ -161,7 +161,10 @@ impl<'w> Administrator<'w> {
     /// Notes what members have said, as the daemon does.
     pub fn store_said(&self) -> Result<(), Error> {
         let said = self.mesh.borrow_mut().take_said();
-        said.iter().try_for_each(|(member, record)| self.registry.store_shown(*member, record))
+        said.iter().try_for_each(|(member, news)| match news {
+            News::Record(record) => self.registry.store_shown(*member, record),
+            News::Receipt(receipt) => self.registry.store_receipts([receipt]).map(|_| ()),
+        })
     }
 
     /// One command to every live member.

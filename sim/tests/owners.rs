@@ -4,7 +4,10 @@
 use std::{cell::RefCell, time::Duration};
 
 use crypto::AnchorSecret;
-use os_network_admin::fleet::delivery::{Lane, Outcome};
+use os_network_admin::fleet::{
+    delivery::{Lane, News, Outcome},
+    parting,
+};
 use sim::{
     Administrator, World,
     admin::{pass, run as within, simulate},
@@ -117,7 +120,8 @@ impl<'w> Rig<'w> {
                 let command = Command::new(&key, &self.title.warrant.fiduciary, Operation::Apply, short, counter);
                 lane.send(member, at, command.as_bytes()).await.expect("a lane");
                 let until = Instant::now() + Duration::from_secs(1);
-                while let Ok(Ok((_, record))) = timeout_at(until, lane.next()).await {
+                while let Ok(Ok((_, news))) = timeout_at(until, lane.next()).await {
+                    let News::Record(record) = news else { continue };
                     floor = floor.max(record.counter.get()).max(record.command_floors[0].get());
                     let ours = record.counter.get() == counter && record.operation() == Some(Operation::Apply);
                     if ours && record.result() != Some(CommandResult::NotStaged) {
@@ -246,5 +250,29 @@ fn a_release_to_ones_own_anchor_is_none_unless_that_is_said() {
         again.claim(None, WAIT).await.expect("a claim");
         pass(&world, SOON).await;
         assert_eq!(rig.phase(), "claimed");
+    });
+}
+
+#[test]
+fn the_tool_lets_a_node_go_has_its_word_and_may_claim_it_anew() {
+    let world = RefCell::new(World::new(35));
+    simulate(async {
+        let rig = Rig::new(&world).await;
+        let release = parting::release(Some(&Anchor::alone(&rig.admin.anchor.public())), true);
+        let view = rig.admin.view().expect("a view");
+        let members = || view.live().expect("members").into_iter().map(|node| node.member).collect::<Vec<_>>();
+        let mut lane = Mesh(rig.admin.mesh.clone());
+        let released = parting::run(&mut lane, &view, &rig.admin.anchor, members(), &release, WAIT);
+        let account = within(&world, released).await;
+        assert_eq!(account.error(), None);
+        assert!(members().is_empty(), "it is a member still");
+        pass(&world, SOON).await;
+        assert_eq!(rig.phase(), "hold");
+        // It was not revoked: nobody has to readmit it.
+        let claimed = rig.admin.claim(None, WAIT).await.expect("a claim");
+        // A release is an epoch too.
+        assert_eq!(claimed.node.title.warrant.epoch.get(), rig.title.warrant.epoch.get() + 2);
+        assert_eq!(members().len(), 1);
+        assert_eq!(rig.admin.registry.has_left(&claimed.node), Ok(false));
     });
 }

@@ -3,6 +3,8 @@
 mod fake;
 #[path = "fake/member.rs"]
 mod member;
+#[path = "fleet/owners.rs"]
+mod owners;
 #[path = "fake/segment.rs"]
 mod segment;
 
@@ -24,7 +26,7 @@ use os_network_admin::{
     fleet::{
         View,
         account::{Account, Entry, settle},
-        delivery::{self, Lane, Outcome, Task},
+        delivery::{self, Lane, News, Outcome, Task},
         peer,
         rules::explain,
     },
@@ -32,22 +34,18 @@ use os_network_admin::{
     registry::{self, Registry, Rules},
 };
 use policy::{Configuration, Role};
-use wire::{
-    command::Operation,
-    order::Order,
-    staged::CHUNK,
-    telemetry::{CommandResult, Telemetry},
-};
+use wire::{command::Operation, order::Order, staged::CHUNK, telemetry::CommandResult};
 
 const WAIT: Duration = Duration::from_secs(30);
 
 /// Nodes by the registry's number of their member.
 struct Nodes {
     nodes: HashMap<i64, Member>,
-    records: VecDeque<(i64, Telemetry)>,
+    records: VecDeque<(i64, News)>,
     /// Of the datagrams to come, and of the records: which are lost.
     lose: Box<dyn FnMut(usize) -> bool>,
     lose_records: Box<dyn FnMut(usize) -> bool>,
+    lose_receipts: bool,
     sent: usize,
     told: usize,
 }
@@ -59,16 +57,23 @@ impl Lane for Nodes {
             return Ok(());
         }
         let Some(node) = self.nodes.get_mut(&to.id) else { return Ok(()) };
-        if let Some(record) = node.hear(datagram) {
+        let heard = node.hear(datagram);
+        if std::mem::take(&mut node.sends)
+            && let Some(receipt) = node.receipt
+            && !self.lose_receipts
+        {
+            self.records.push_back((to.id, News::Receipt(receipt)));
+        }
+        if let Some(record) = heard {
             self.told += 1;
             if !(self.lose_records)(self.told) {
-                self.records.push_back((to.id, record));
+                self.records.push_back((to.id, News::Record(Box::new(record))));
             }
         }
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+    async fn next(&mut self) -> Result<(i64, News), Error> {
         match self.records.pop_front() {
             Some(record) => Ok(record),
             None => pending().await,
@@ -93,7 +98,8 @@ impl Lab {
         let nodes = members.iter().zip(numbers.iter().zip(&grants));
         let nodes = nodes.map(|(member, (number, grant))| (member.id, Member::new(*number, grant))).collect();
         let never = || Box::new(|_| false);
-        let nodes = Nodes { nodes, records: VecDeque::new(), lose: never(), lose_records: never(), sent: 0, told: 0 };
+        let (records, lose, lose_records) = (VecDeque::new(), never(), never());
+        let nodes = Nodes { nodes, records, lose, lose_records, lose_receipts: false, sent: 0, told: 0 };
         Self { folder, registry, nodes }
     }
 
@@ -203,7 +209,7 @@ async fn a_node_that_has_obeyed_a_higher_counter_shows_it_and_is_told_above_it()
     lab.node(0).counter = ahead;
     lab.node(0).record.counter = ahead.into();
     let (id, record) = (lab.member(0).id, lab.node(0).record);
-    lab.nodes.records.push_back((id, record));
+    lab.nodes.records.push_back((id, News::Record(Box::new(record))));
     assert!(is_done(&lab.command(Operation::Status).await));
     assert!(lab.node(0).counter > ahead);
 }
@@ -222,7 +228,7 @@ async fn a_node_that_was_switched_off_and_remembers_its_counters_rounded_up_is_t
         if known {
             lab.registry.store_shown(id, &record).unwrap();
         } else {
-            lab.nodes.records.push_back((id, record));
+            lab.nodes.records.push_back((id, News::Record(Box::new(record))));
         }
         lab.nodes.sent = 0;
         assert!(is_done(&lab.command(Operation::Status).await));
@@ -355,7 +361,7 @@ impl Lane for Broken {
         if to.id == self.1 { Err(Error::network("unknown")) } else { self.0.send(to, at, datagram).await }
     }
 
-    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+    async fn next(&mut self) -> Result<(i64, News), Error> {
         self.0.records.pop_front().ok_or_else(|| Error::network("it broke"))
     }
 }

@@ -254,7 +254,7 @@ async fn claimed_already(common: &Common, print: Print, fleet: &str) -> Result<O
     let Some(registry) = Registry::open_existing(&path)? else { return Ok(None) };
     let Some(mut node) = registry.node_with(&Fingerprint(print))? else { return Ok(None) };
     let fiduciary = node.title.warrant.fiduciary;
-    if node.state != State::Paired || registry.is_revoked(&fiduciary)? {
+    if node.state != State::Paired || registry.is_revoked(&fiduciary)? || registry.has_left(&node)? {
         return Ok(None);
     }
     if !node.acknowledged && has_session(&path, &Fingerprint(print)).await {

@@ -68,7 +68,8 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
             Err(Error::new(why.exit, format!("{why}; whether {} has done it is not known", member.who)))
         }
         Outcome::NotComputable(why) => Err(Error::new(Exit::NotComputable, why.message)),
-        Outcome::NoAnswer => Err(Error::new(
+        // Of a command there is no receipt.
+        Outcome::NoAnswer | Outcome::Proved { .. } | Outcome::Otherwise(_) => Err(Error::new(
             Exit::NotShown,
             format!(
                 "{} did not show within {} s that it has done it: is it there? See `os-network-admin mesh status`",

@@ -3,11 +3,10 @@
 use std::{io, net::Ipv6Addr};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wire::telemetry::Telemetry;
 
 use crate::{
     base::error::{Error, Exit},
-    fleet::delivery::Lane,
+    fleet::delivery::{Lane, News},
     registry::Member,
 };
 
@@ -46,7 +45,7 @@ impl<L: Lane> Lane for Interruptible<L> {
         self.lane.send(to, at, datagram).await
     }
 
-    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
+    async fn next(&mut self) -> Result<(i64, News), Error> {
         tokio::select! {
             next = self.lane.next() => next,
             () = self.interrupt.came() => Err(Error::new(Exit::Interrupted, "interrupted")),

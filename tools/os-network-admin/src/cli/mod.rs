@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod nodes;
 pub mod policy;
 mod push;
+pub mod release;
 pub mod revoke;
 pub mod telemetry;
 pub mod warrant;
@@ -34,6 +35,7 @@ use self::{
     mesh::MeshVerb,
     nodes::NodesVerb,
     policy::PolicyVerb,
+    release::To,
     warrant::WarrantVerb,
 };
 use crate::base::{error::Error, host, input};
@@ -179,6 +181,38 @@ pub enum Command {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Let nodes go, each to a ticket that it makes and shows; each signs that it has gone
+    Release {
+        /// The nodes: fingerprints or beginnings of them, or inner addresses
+        #[arg(value_name = "NODE", required = true)]
+        nodes: Vec<String>,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Hand nodes over to those whom an anchor names; each signs that it has gone
+    Transfer {
+        /// The nodes: fingerprints or beginnings of them, or inner addresses
+        #[arg(value_name = "NODE", required = true)]
+        nodes: Vec<String>,
+        /// Anchor of who may own them next
+        #[arg(long, value_name = "ANCHOR.bin")]
+        to: PathBuf,
+        /// The anchor may have keys of those who own them now
+        #[arg(long)]
+        same_owner: bool,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        fleet: InFleet,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Make a peer (a laptop, a server), and print its WireGuard configuration for wg-quick
     Export {
         /// What the peer is to be called
@@ -205,6 +239,7 @@ impl Command {
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
             Self::Discover { .. } | Self::Claim(_) | Self::Beacon { .. } | Self::Command { .. } => true,
             Self::Restore { .. } | Self::Telemetry { .. } | Self::Revoke { .. } | Self::Export { .. } => true,
+            Self::Release { .. } | Self::Transfer { .. } => true,
         }
     }
 }
@@ -234,6 +269,12 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Restore { file } => backup::restore(common, &file),
         Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,
         Command::Revoke { member, yes, fleet, wait } => revoke::run(common, &member, &fleet, &wait, yes).await,
+        Command::Release { nodes, yes, fleet, wait } => {
+            release::run(common, &nodes, &To::Ticket, &fleet, &wait, yes).await
+        }
+        Command::Transfer { nodes, to, same_owner, yes, fleet, wait } => {
+            release::run(common, &nodes, &To::Anchor(&to, same_owner), &fleet, &wait, yes).await
+        }
         Command::Export { name, public_key, fleet, wait } => {
             export::run(common, &name, public_key, &fleet, &wait).await
         }

@@ -46,9 +46,13 @@ pub fn run(common: &Common, command: NodesVerb) -> Result<(), Error> {
 }
 
 fn list(common: &Common) -> Result<(), Error> {
-    let nodes = open(common)?.nodes_and_addresses()?;
-    let nodes = nodes.iter().map(|(node, inner)| output::Node::new(node, inner.as_ref())).collect();
-    print(common, &output::Nodes { nodes })
+    let registry = open(common)?;
+    let nodes = registry.nodes_and_addresses()?;
+    let nodes = nodes.iter().map(|(node, inner)| {
+        let parting = registry.parting(node)?;
+        Ok(output::Node::new(node, inner.as_ref()).parting(parting.as_ref()))
+    });
+    print(common, &output::Nodes { nodes: nodes.collect::<Result<_, Error>>()? })
 }
 
 fn check(common: &Common) -> Result<(), Error> {
@@ -67,7 +71,8 @@ fn check(common: &Common) -> Result<(), Error> {
 
 fn show(common: &Common, registry: &Registry, text: &str) -> Result<(), Error> {
     let (node, inner) = one(registry, text)?;
-    print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()) })
+    let parting = registry.parting(&node)?;
+    print(common, &output::OneNode { node: output::Node::new(&node, inner.as_ref()).parting(parting.as_ref()) })
 }
 
 /// The one node that is meant.

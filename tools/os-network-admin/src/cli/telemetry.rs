@@ -11,7 +11,7 @@ use crate::{
         host::{Host, System},
         terminal,
     },
-    fleet::{View, show},
+    fleet::{View, delivery::News, show},
     mesh::control::DaemonLane,
     output,
 };
@@ -46,7 +46,7 @@ pub async fn run(common: &Common, once: bool, fleet: &InFleet) -> Result<(), Err
             _ = tokio::signal::ctrl_c() => return Ok(()),
         };
         let heard = heard.ok().transpose()?;
-        if let (false, Some((id, record, ms))) = (is_table, heard)
+        if let (false, Some((id, News::Record(record), ms))) = (is_table, heard)
             && let Some(member) = registry.member(id)?
         {
             print(common, &show::record(&view, &member, &record, Some(ms)))?;

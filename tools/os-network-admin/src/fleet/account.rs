@@ -28,11 +28,19 @@ pub struct Entry {
 }
 
 /// All of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub entries: Vec<Entry>,
     /// What went wrong on this host besides.
     pub own: Option<Error>,
+    /// What is run to try it again.
+    pub again: &'static str,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { entries: Vec::new(), own: None, again: "policy push" }
+    }
 }
 
 /// Tells nodes what they should have, and notes what they have shown.
@@ -111,7 +119,7 @@ impl Account {
     }
 
     /// All at once, however many there are.
-    fn log(&mut self, registry: &Registry, events: Vec<Event>) {
+    pub(super) fn log(&mut self, registry: &Registry, events: Vec<Event>) {
         if !events.is_empty() {
             let logged = registry.whole(|registry| events.into_iter().try_for_each(|event| registry.log(event)));
             self.own = self.own.take().or(logged.err());
@@ -126,7 +134,7 @@ impl Account {
         let count = |is: fn(&Outcome) -> bool| self.entries.iter().filter(|entry| is(&entry.outcome)).count();
         let many = [
             (count(|outcome| matches!(outcome, Outcome::NotComputable(_))), "could not be told anything"),
-            (count(|outcome| matches!(outcome, Outcome::Refused(_))), "refused"),
+            (count(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Otherwise(_))), "refused"),
             (count(|outcome| matches!(outcome, Outcome::NotReached(_))), "could not be reached"),
             (count(|outcome| *outcome == Outcome::NoAnswer), "did not show in time that they have it"),
         ];
@@ -139,7 +147,7 @@ impl Account {
         let mut parts: Vec<String> = own.map(|error| error.message.clone()).into_iter().chain(many).collect();
         parts.extend(why);
         if worst.is_some() {
-            parts.push("when that is mended, run: os-network-admin policy push".into());
+            parts.push(format!("when that is mended, run: os-network-admin {}", self.again));
         }
         Some(Error::new(exit, parts.join("; ")))
     }

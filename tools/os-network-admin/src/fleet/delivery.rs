@@ -9,7 +9,8 @@ use wire::{
     Hash, U16, U32, U64,
     command::{self, Command, Operation},
     order::{Isolation, Kind as Ordered, Order},
-    set::Authority,
+    receipt::{self, Receipt},
+    set::{Authority, AuthoritySet},
     staged::{CHUNK, ChunkHead, Staged},
     telemetry::{CommandResult, Telemetry},
     title::Title,
@@ -33,8 +34,16 @@ const EFFECT: Duration = Duration::from_millis(100);
 pub trait Lane {
     /// Sends a datagram to the command port of a member, at its inner address. It may be lost.
     fn send(&mut self, to: &Member, at: Ipv6Addr, datagram: &[u8]) -> impl Future<Output = Result<(), Error>>;
-    /// The next record, and whose it is. May be dropped at any await.
-    fn next(&mut self) -> impl Future<Output = Result<(i64, Telemetry), Error>>;
+    /// What is heard next, and of whom. May be dropped at any await.
+    fn next(&mut self) -> impl Future<Output = Result<(i64, News), Error>>;
+}
+
+/// What a node says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Record(Box<Telemetry>),
+    /// Unverified.
+    Receipt(Receipt),
 }
 
 /// What one node is to do.
@@ -48,6 +57,22 @@ pub enum Task {
         signed: Signed,
         hash: Hash,
     },
+    /// Something that the node gives a receipt for, signed.
+    Receipted {
+        signed: Signed,
+        awaited: Awaited,
+    },
+    /// To show the receipt that it has.
+    Prove(Awaited),
+}
+
+/// The receipt that is waited for: of this number, or, of records, of a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    pub kind: receipt::Kind,
+    pub number: u64,
+    /// Of the record, or of the next anchor if it is known.
+    pub hash: Option<Hash>,
 }
 
 /// An order with its body, as it is delivered.
@@ -69,17 +94,24 @@ impl Task {
     /// The bytes of an update.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Update { signed, .. } => &signed.bytes,
-            Self::Command(_) | Self::Rejoin => &[],
+            Self::Update { signed, .. } | Self::Receipted { signed, .. } => &signed.bytes,
+            Self::Command(_) | Self::Rejoin | Self::Prove(_) => &[],
         }
     }
 
-    /// What the log calls it, if it is no update.
+    fn awaited(&self) -> Option<&Awaited> {
+        match self {
+            Self::Receipted { awaited, .. } | Self::Prove(awaited) => Some(awaited),
+            Self::Command(_) | Self::Rejoin | Self::Update { .. } => None,
+        }
+    }
+
+    /// What the log calls it, if it is a command.
     pub fn name(&self) -> Option<&'static str> {
         match self {
             Self::Command(operation) => Some(operation.name()),
             Self::Rejoin => Some(Ordered::Rejoin.name()),
-            Self::Update { .. } => None,
+            Self::Update { .. } | Self::Receipted { .. } | Self::Prove(_) => None,
         }
     }
 }
@@ -91,6 +123,13 @@ pub enum Outcome {
         record: Box<Telemetry>,
         after: Duration,
     },
+    /// It has signed that it did it.
+    Proved {
+        receipt: Box<Receipt>,
+        after: Duration,
+    },
+    /// It has signed that it did something else in its place.
+    Otherwise(Box<Receipt>),
     /// The node says why not; `None` is a number that is no result.
     Refused(Option<CommandResult>),
     /// It did not show in time that it did it.
@@ -105,7 +144,8 @@ impl Outcome {
     /// The same in the log.
     pub fn logged(&self, event: Event) -> Event {
         let (ended, reason) = match self {
-            Self::Done { .. } => return event,
+            Self::Done { .. } | Self::Proved { .. } => return event,
+            Self::Otherwise(_) => (Ended::Refused, OTHERWISE),
             Self::Refused(result) => (Ended::Refused, why(*result)),
             Self::NoAnswer => return event.ended(Ended::NotShown),
             Self::NotReached(error) => (Ended::NotReached, error.message.as_str()),
@@ -117,14 +157,17 @@ impl Outcome {
     /// What a command ends with for it, if not well.
     pub fn exit(&self) -> Option<Exit> {
         match self {
-            Self::Done { .. } => None,
-            Self::Refused(_) => Some(Exit::Refused),
+            Self::Done { .. } | Self::Proved { .. } => None,
+            Self::Refused(_) | Self::Otherwise(_) => Some(Exit::Refused),
             Self::NoAnswer => Some(Exit::NotShown),
             Self::NotReached(why) => Some(why.exit),
             Self::NotComputable(_) => Some(Exit::NotComputable),
         }
     }
 }
+
+/// Why a node that has signed something else is not done.
+pub const OTHERWISE: &str = "it has a receipt for something else: another order or record was first";
 
 struct Job<'a> {
     member: &'a Member,
@@ -171,9 +214,12 @@ pub async fn run<L: Lane>(
         }
         let Ok(heard) = timeout_at(next, lane.next()).await else { continue };
         match heard {
-            Ok((member, record)) => {
+            Ok((member, news)) => {
                 for job in open(&mut jobs).filter(|job| job.member.id == member) {
-                    job.hear(&record, start, registry);
+                    match &news {
+                        News::Record(record) => job.hear(record, start, registry),
+                        News::Receipt(receipt) => job.see(receipt, start),
+                    }
                 }
             }
             Err(error) => open(&mut jobs).for_each(|job| job.outcome = Some(Outcome::NotReached(error.clone()))),
@@ -203,11 +249,7 @@ impl<'a> Job<'a> {
         if matches!(task, Task::Rejoin) {
             alone(&node.title, member, "the order to rejoin")?;
         }
-        let own = authority.public();
-        let is_own = |one: &Authority| one.sign == own.sign && one.dh == own.dh;
-        let place = node.title.set.places().iter().position(is_own).ok_or_else(|| {
-            Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
-        })?;
+        let place = place_of(&node.title.set, authority, member)?;
         let claim_key = member.claim_key.unwrap_or_default();
         let key = command::key(&authority.dh, &claim_key, &node.title);
         let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
@@ -248,8 +290,10 @@ impl<'a> Job<'a> {
         self.sent += 1;
         self.due = Instant::now() + REPEAT;
         let signed = match (&self.task, &self.rejoin) {
-            (Task::Update { signed, .. }, _) | (Task::Rejoin, Some((_, signed))) => Some(signed),
-            (Task::Command(_) | Task::Rejoin, _) => None,
+            (Task::Update { signed, .. } | Task::Receipted { signed, .. }, _) | (Task::Rejoin, Some((_, signed))) => {
+                Some(signed)
+            }
+            (Task::Command(_) | Task::Rejoin | Task::Prove(_), _) => None,
         };
         let (operation, argument) = match (&self.task, signed) {
             (_, Some(Signed { bytes, short })) => {
@@ -259,7 +303,8 @@ impl<'a> Job<'a> {
                 (Operation::Apply, *short)
             }
             (Task::Command(operation), None) => (*operation, 0),
-            (Task::Rejoin | Task::Update { .. }, None) => (Operation::Status, 0),
+            (Task::Prove(_), None) => (Operation::Status, 1),
+            (Task::Rejoin | Task::Update { .. } | Task::Receipted { .. }, None) => (Operation::Status, 0),
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
         lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
@@ -283,7 +328,9 @@ impl<'a> Job<'a> {
                 }
                 self.again();
             }
-            Task::Update { .. } | Task::Rejoin if ours && record.operation() == Some(Operation::Apply) => {
+            Task::Update { .. } | Task::Rejoin | Task::Receipted { .. }
+                if ours && record.operation() == Some(Operation::Apply) =>
+            {
                 match record.result() {
                     // A chunk was lost: all of it again, with the next counter.
                     Some(CommandResult::NotStaged) => self.again(),
@@ -309,6 +356,25 @@ impl<'a> Job<'a> {
             }
             _ => {}
         }
+    }
+
+    /// A receipt counts for itself, however it came.
+    fn see(&mut self, receipt: &Receipt, start: Instant) {
+        let Some(Awaited { kind, number, hash }) = self.task.awaited() else { return };
+        let its = receipt.number.get();
+        let is_later = *kind == receipt::Kind::Record && its > *number;
+        let ours = receipt.fiduciary == self.fiduciary
+            && receipt.fleet == self.title.warrant.fleet
+            && receipt.kind() == Some(*kind)
+            && (is_later || its == *number);
+        if !ours || receipt.verify().is_none() {
+            return;
+        }
+        let receipt = Box::new(*receipt);
+        // By the chain a later record proves all before it.
+        let same = is_later || hash.is_none_or(|hash| hash == receipt.hash);
+        self.outcome =
+            Some(if same { Outcome::Proved { receipt, after: start.elapsed() } } else { Outcome::Otherwise(receipt) });
     }
 
     fn order_rejoin(&self, isolation: Isolation, registry: &Registry) -> Result<Signed, Error> {
@@ -345,10 +411,7 @@ pub fn update(
     configuration: &[u8],
 ) -> Result<Task, Error> {
     let title = view.paired(member)?.title;
-    let own = authority.public();
-    let place = title.set.places().iter().position(|one| one.sign == own.sign).ok_or_else(|| {
-        Error::input(format!("your key is no authority of {}: it was claimed with another", member.who))
-    })?;
+    let place = place_of(&title.set, authority, member)?;
     alone(&title, member, "an update")?;
     let mut order = order_for(&title, Ordered::Configuration, configuration);
     let event = update_event(&order.fiduciary, &order.body).ended(Ended::Begun);
@@ -360,8 +423,18 @@ pub fn update(
     Ok(Task::Update { signed: Signed::new(&order.sign(authority, place), configuration), hash: order.body })
 }
 
+/// The place of a key in a set.
+pub(super) fn place_of(set: &AuthoritySet, authority: &AnchorSecret, member: &Member) -> Result<usize, Error> {
+    let own = authority.public();
+    let is_own = |one: &Authority| one.sign == own.sign && one.dh == own.dh;
+    set.places()
+        .iter()
+        .position(is_own)
+        .ok_or_else(|| Error::input(format!("your key is no authority of {}: others own it", member.who)))
+}
+
 /// An order for a node, without counter and signatures.
-fn order_for(title: &Title, kind: Ordered, body: &[u8]) -> Order {
+pub(super) fn order_for(title: &Title, kind: Ordered, body: &[u8]) -> Order {
     let mut order = Order::new(kind, body);
     (order.fleet, order.fiduciary, order.epoch) = (title.warrant.fleet, title.warrant.fiduciary, title.warrant.epoch);
     order.set = title.set.hash();
@@ -369,7 +442,7 @@ fn order_for(title: &Title, kind: Ordered, body: &[u8]) -> Order {
 }
 
 /// That one signature is enough.
-fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Error> {
+pub(super) fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Error> {
     match title.set.needed {
         ..=1 => Ok(()),
         needed => Err(Error::input(format!(
@@ -380,7 +453,7 @@ fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Error> {
 }
 
 impl Signed {
-    fn new(order: &Order, body: &[u8]) -> Self {
+    pub(super) fn new(order: &Order, body: &[u8]) -> Self {
         Self { bytes: [order.as_bytes(), body].concat(), short: order.short() }
     }
 }

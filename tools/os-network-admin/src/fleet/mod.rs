@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod genesis;
 mod pairing;
 pub mod papers;
+pub mod parting;
 pub mod peer;
 pub mod rules;
 pub mod show;

@@ -27,7 +27,10 @@ impl Pairing for Registry {
     }
 
     fn is_revoked(&self, fiduciary: &Key) -> Result<bool, Error> {
-        Ok(self.mesh_address(fiduciary)?.is_some_and(|place| place.revoked_ms.is_some()))
+        let is_member = self.mesh_address(fiduciary)?.is_none_or(|place| place.revoked_ms.is_none());
+        // One that was let go was not cut off: it may come again.
+        let has_left = || self.node(fiduciary)?.map_or(Ok(false), |node| self.has_left(&node));
+        Ok(!is_member && !has_left()?)
     }
 
     fn readmit(&self, fiduciary: &Key) -> Result<(), Error> {
@@ -36,7 +39,12 @@ impl Pairing for Registry {
 
     fn paired_among(&self, named: impl Fn(&Key) -> bool) -> Result<Option<Key>, Error> {
         let paired = self.nodes()?.into_iter().filter(|node| node.record.is_some());
-        Ok(paired.map(|node| node.title.warrant.fiduciary).find(|fiduciary| named(fiduciary)))
+        for node in paired.filter(|node| named(&node.title.warrant.fiduciary)) {
+            if !self.has_left(&node)? {
+                return Ok(Some(node.title.warrant.fiduciary));
+            }
+        }
+        Ok(None)
     }
 
     fn grant(&self, grant: &Grant<'_>, bind: impl FnOnce(&Made<'_>) -> Result<Vec<u8>, Error>) -> Result<Node, Error> {

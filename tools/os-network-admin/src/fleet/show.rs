@@ -8,6 +8,8 @@ use wire::{
     telemetry::{CommandResult, Reason, Telemetry},
 };
 
+use zerocopy::IntoBytes;
+
 use super::{
     account::Entry,
     delivery::{Outcome, why},
@@ -46,6 +48,10 @@ pub fn policy(view: &View<'_>, one: Option<&Member>) -> Result<output::Policy, E
 pub fn told(entry: &Entry) -> Told {
     let outcome = match &entry.outcome {
         Outcome::Done { after, .. } => output::Outcome::Applied { after_ms: millis(*after) },
+        Outcome::Proved { receipt, after } => {
+            output::Outcome::Proved { after_ms: millis(*after), receipt: Hex(receipt.as_bytes()).to_string() }
+        }
+        Outcome::Otherwise(receipt) => output::Outcome::Otherwise { receipt: Hex(receipt.as_bytes()).to_string() },
         Outcome::Refused(code) => output::Outcome::Refused { reason: result_name(*code).into(), why: why(*code) },
         Outcome::NoAnswer => output::Outcome::NotShown,
         Outcome::NotReached(why) => output::Outcome::NotReached { reason: why.message.clone() },

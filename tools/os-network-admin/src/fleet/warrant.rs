@@ -56,7 +56,11 @@ pub fn propose(registry: &Registry, own: &Key, wish: &Wish<'_>) -> Result<Propos
         let first =
             First { host, underlay: wish.underlay, authority: wish.endpoint, preshared: None, rules: &fleet.rules };
         let configuration = first.bytes(&fleet, *own)?;
-        let known = registry.node(&wish.node)?.map_or(0, |node| node.title.warrant.epoch.get());
+        let known = match registry.node(&wish.node)? {
+            // Leaving is an epoch too.
+            Some(node) => node.title.warrant.epoch.get().saturating_add(registry.has_left(&node)?.into()),
+            None => 0,
+        };
         let mut warrant = Warrant::new_zeroed();
         (warrant.fiduciary, warrant.fleet, warrant.set) = (wish.node, wish.fleet_id, set.hash());
         warrant.epoch = U64::new(wish.epoch.unwrap_or(known.saturating_add(1)));

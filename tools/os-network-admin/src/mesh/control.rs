@@ -14,11 +14,16 @@ use tokio::{
     },
     time::{Instant, sleep},
 };
-use wire::telemetry::Telemetry;
+use wire::{receipt::Receipt, telemetry::Telemetry};
 use zerocopy::FromBytes;
 
 use super::run_files::{Condition, Paths, SocketName};
-use crate::{base::error::Error, fleet::delivery::Lane, output::Up, registry::Member};
+use crate::{
+    base::error::Error,
+    fleet::delivery::{Lane, News},
+    output::Up,
+    registry::Member,
+};
 
 /// Of the lines below. It rises when an older program would misread one.
 pub const VERSION: u32 = 2;
@@ -65,7 +70,7 @@ pub enum Reply {
     Error(String),
 }
 
-/// A record of telemetry, as watchers get it.
+/// A record of telemetry, or a receipt, as watchers get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
     pub member: i64,
@@ -192,15 +197,19 @@ impl DaemonLane {
         self.asks.ask(&Request::Reload).await.map(|_| ())
     }
 
-    /// The next record, whose it is, and when it was heard. May be dropped at any await.
-    pub async fn heard(&mut self) -> Result<(i64, Telemetry, i64), Error> {
+    /// What is heard next, of whom, and when. May be dropped at any await.
+    pub async fn heard(&mut self) -> Result<(i64, News, i64), Error> {
         loop {
             let line = self.heard.lines.next_line().await.map_err(|error| lost(&error))?;
             let line = line.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
             let heard: Line<Heard> = serde_json::from_str(&line).map_err(|error| lost(&error.into()))?;
             let bytes = base16ct::lower::decode_vec(&heard.body.record).unwrap_or_default();
-            if let Ok(record) = Telemetry::read_from_bytes(&bytes) {
-                return Ok((heard.body.member, record, heard.body.heard_ms));
+            let news = match Telemetry::read_from_bytes(&bytes) {
+                Ok(record) => Some(News::Record(Box::new(record))),
+                Err(_) => Receipt::read_from_bytes(&bytes).ok().map(News::Receipt),
+            };
+            if let Some(news) = news {
+                return Ok((heard.body.member, news, heard.body.heard_ms));
             }
         }
     }
@@ -212,8 +221,8 @@ impl Lane for DaemonLane {
         self.asks.ask(&Request::Send { to, data }).await.map(|_| ())
     }
 
-    async fn next(&mut self) -> Result<(i64, Telemetry), Error> {
-        self.heard().await.map(|(member, record, _)| (member, record))
+    async fn next(&mut self) -> Result<(i64, News), Error> {
+        self.heard().await.map(|(member, news, _)| (member, news))
     }
 }
 

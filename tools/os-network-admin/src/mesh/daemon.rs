@@ -4,7 +4,6 @@
 //! So nothing here waits for a disk, a lock or a pipe: the registry and the log have threads of their own.
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     time::Duration,
@@ -19,15 +18,16 @@ use tokio::{
     sync::{broadcast, mpsc},
     time::{MissedTickBehavior, interval},
 };
-use wire::{COMMAND_PORT, Fingerprint, Hex, Key, TELEMETRY_PORT, telemetry::Telemetry};
-use zerocopy::IntoBytes;
+use wire::{COMMAND_PORT, Fingerprint, Key, TELEMETRY_PORT};
 
 use super::{
     backend::{Backend, Plan, Sink, outer, refused, remove_ours},
-    control::{self, Heard, Reply, Request},
+    control::{self, Reply, Request},
     device,
     engine::{BUFFER, Seen, Setup},
-    firewall, kernel,
+    firewall,
+    intake::Intake,
+    kernel,
     look::{self, Links},
     registry_thread::{Done, RegistryThread, Teller},
     run_files::{DaemonState, Lock, Paths},
@@ -43,7 +43,7 @@ use crate::{
         say::{self, say},
     },
     output::{self, Up},
-    registry::{AUTHORITY, Registry, Said},
+    registry::{AUTHORITY, Registry},
 };
 
 /// A clock that is behind by less was not set back.
@@ -59,8 +59,8 @@ const BEHIND: usize = 256;
 struct Daemon {
     registry: RegistryThread,
     snapshot: Snapshot,
-    /// The last record of each member that is not on its way to the disk.
-    said: HashMap<i64, Said>,
+    /// What members have said that is not on its way to the disk.
+    intake: Intake,
     /// Some are.
     is_writing: bool,
     /// Why the last could not be written.
@@ -201,7 +201,7 @@ impl Daemon {
         let mut daemon = Self {
             registry,
             snapshot,
-            said: HashMap::new(),
+            intake: Intake::default(),
             is_writing: false,
             unwritten: None,
             stamp_ms: 0,
@@ -415,13 +415,10 @@ impl Daemon {
         for socket in &self.telemetry {
             for _ in 0..TURN {
                 let Ok((length, from)) = socket.try_recv_from(buffer) else { break };
-                let Some(record) = buffer.get(..length).and_then(Telemetry::parse) else { continue };
-                let Some(node) = self.snapshot.whose(&record, from.ip()) else { continue };
-                let (member, ms) = (node.member, System.now_ms());
-                self.said.insert(member, Said { member, record, ms });
-                let heard = Heard { member, heard_ms: ms, record: Hex(record.as_bytes()).to_string() };
+                let datagram = buffer.get(..length).unwrap_or_default();
+                let heard = self.intake.take(&self.snapshot, datagram, from.ip(), System.now_ms());
                 // Nobody may be watching.
-                let _ = self.heard.send(control::write(heard));
+                let _ = heard.map(|heard| self.heard.send(control::write(heard)));
             }
         }
     }
@@ -432,23 +429,21 @@ impl Daemon {
             stamps.begin(System.since_1970());
         }
         let stamp_ms = self.backend.highest_stamp_ms();
-        if !self.is_writing && (!self.said.is_empty() || stamp_ms > self.stamp_ms + stamp::BEHIND_MS) {
+        if !self.is_writing && (!self.intake.is_empty() || stamp_ms > self.stamp_ms + stamp::BEHIND_MS) {
             self.is_writing = true;
-            self.registry.write(self.said.drain().map(|(_, said)| said).collect(), stamp_ms);
+            self.registry.write(self.intake.drain(), stamp_ms);
         }
     }
 
     fn take(&mut self, done: Done) {
         match done {
-            Done::Written(Ok(stamp_ms)) => {
+            Done::Written(Ok((stamp_ms, bad))) => {
+                self.intake.bad = self.intake.bad.saturating_add(bad);
                 (self.is_writing, self.unwritten, self.stamp_ms) = (false, None, stamp_ms);
             }
             Done::Written(Err((left, error))) => {
                 (self.is_writing, self.unwritten) = (false, Some(error.message));
-                for said in left {
-                    // What came meanwhile is newer.
-                    self.said.entry(said.member).or_insert(said);
-                }
+                self.intake.put_back(left);
             }
             Done::Changed(changes) => self.change(changes),
             Done::Read(snapshot, teller) => {
@@ -553,6 +548,7 @@ impl Daemon {
         let mut all = self.trouble.clone();
         let unwritten = |why| format!("what nodes say is not written down yet: {why}");
         all.extend(self.unwritten.as_ref().map(unwritten));
+        all.extend(self.intake.trouble());
         if let Backend::Kernel(stamps, _) = &self.backend {
             all.extend(kernel::trouble(&self.interface, &self.snapshot.public));
             if stamps.highest_ms() > System.now_ms().saturating_add(TICK_MS) {
@@ -593,8 +589,9 @@ impl Daemon {
             firewall::remove(&self.state.interface)
         };
         let (gone, stamp_ms) = (gone(), self.backend.highest_stamp_ms());
-        self.registry.write(self.said.into_values().collect(), stamp_ms);
-        self.registry.end();
+        let Self { registry, mut intake, .. } = self;
+        registry.write(intake.drain(), stamp_ms);
+        registry.end();
         gone
     }
 }

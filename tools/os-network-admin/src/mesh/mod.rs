@@ -7,6 +7,7 @@ pub mod device;
 pub mod engine;
 mod filter;
 mod firewall;
+mod intake;
 mod kernel;
 mod look;
 mod registry_thread;

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc as answers, oneshot};
 
 use super::{
     control::Reply,
+    intake::Words,
     snapshot::{Change, Snapshot, changes},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         mesh_key::MeshKey,
         say::say,
     },
-    registry::{Changes, Event, Fleet, Kind, Registry, Said, Tag},
+    registry::{Changes, Event, Fleet, Kind, Registry, Tag},
 };
 
 /// How often the registry is looked at for what other processes have changed without a word.
@@ -29,8 +30,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub type Teller = oneshot::Sender<Reply>;
 
 enum Job {
-    /// The last record of each of some members, and the highest stamp.
-    Write(Vec<Said>, i64),
+    /// What members have said, and the highest stamp.
+    Write(Words, i64),
     /// Read the registry, whether or not it has changed.
     Read(Teller),
     Log(Event),
@@ -38,8 +39,8 @@ enum Job {
 
 /// What the thread has done.
 pub enum Done {
-    /// What was to be written is, or why it is not.
-    Written(Result<i64, (Vec<Said>, Error)>),
+    /// What was to be written is, with so many receipts that are none, or why it is not.
+    Written(Result<(i64, u64), (Words, Error)>),
     /// This is how the registry is now.
     Read(Box<Snapshot>, Option<Teller>),
     /// This has changed since.
@@ -81,9 +82,9 @@ impl RegistryThread {
     }
 
     /// Has this written down. Nobody waits for it.
-    pub fn write(&self, said: Vec<Said>, stamp_ms: i64) {
+    pub fn write(&self, words: Words, stamp_ms: i64) {
         // If the thread has died, `done` says it.
-        let _ = self.jobs.send(Job::Write(said, stamp_ms));
+        let _ = self.jobs.send(Job::Write(words, stamp_ms));
     }
 
     /// Has the registry read again, for somebody who waits.
@@ -118,7 +119,7 @@ impl Kept {
     fn serve(mut self, jobs: &mpsc::Receiver<Job>, tell: &answers::UnboundedSender<Done>) {
         loop {
             let told = match jobs.recv_timeout(LOOK) {
-                Ok(Job::Write(said, stamp_ms)) => tell.send(Done::Written(self.write(said, stamp_ms))),
+                Ok(Job::Write(words, stamp_ms)) => tell.send(Done::Written(self.write(words, stamp_ms))),
                 Ok(Job::Read(teller)) => match self.read() {
                     Ok(known) => tell.send(Done::Read(Box::new(known), Some(teller))),
                     Err(error) => {
@@ -152,16 +153,17 @@ impl Kept {
         }
     }
 
-    fn write(&self, said: Vec<Said>, stamp_ms: i64) -> Result<i64, (Vec<Said>, Error)> {
+    fn write(&self, words: Words, stamp_ms: i64) -> Result<(i64, u64), (Words, Error)> {
         let written = self.registry.whole(|registry| {
-            registry.store_telemetry(&said)?;
-            registry.raise_stamp(stamp_ms)
+            registry.store_telemetry(&words.said)?;
+            registry.raise_stamp(stamp_ms)?;
+            registry.store_receipts(words.receipts.iter().map(|(_, receipt)| receipt))
         });
         match written {
-            Ok(()) => Ok(stamp_ms),
+            Ok(bad) => Ok((stamp_ms, bad)),
             Err(error) => {
                 say(&error);
-                Err((said, error))
+                Err((words, error))
             }
         }
     }

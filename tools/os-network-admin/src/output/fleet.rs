@@ -23,6 +23,16 @@ pub enum Outcome {
     Applied {
         after_ms: u64,
     },
+    /// It has signed that it did it.
+    Proved {
+        after_ms: u64,
+        /// In hex, with its signature.
+        receipt: String,
+    },
+    /// It has signed that it did something else in its place.
+    Otherwise {
+        receipt: String,
+    },
     Refused {
         reason: String,
         /// The same, for people.
@@ -45,6 +55,8 @@ impl Told {
         let who = &self.node;
         match &self.outcome {
             Outcome::Applied { after_ms } => format!("{who}  applied after {}", seconds(*after_ms)),
+            Outcome::Proved { after_ms, .. } => format!("{who}  receipt after {}", seconds(*after_ms)),
+            Outcome::Otherwise { .. } => format!("{who}  has a receipt for something else: another was first"),
             Outcome::Refused { why, .. } => format!("{who}  refused: {why}"),
             Outcome::NotShown => format!("{who}  has not shown that it has it"),
             Outcome::NotReached { reason } => format!("{who}  not reached: {reason}"),

@@ -8,6 +8,7 @@ mod life;
 mod mesh;
 mod node;
 mod paper;
+mod parting;
 
 use std::{io, time::Duration};
 
@@ -26,6 +27,7 @@ pub use self::{
         Role, Said,
     },
     paper::{Founding, Signer, Warrant, Warrants},
+    parting::{Left, Parting},
 };
 pub use crate::base::host::time;
 use crate::base::{

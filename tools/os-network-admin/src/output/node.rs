@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use wire::{Fingerprint, Hex, title::Title};
 
-use super::{Document, Failure, Life, time};
+use super::{Document, Failure, Life, Parting, time};
 use crate::registry::{self, Accepted, AnchorKind, State};
 
 /// Of `init` and `anchor`.
@@ -114,6 +114,9 @@ pub struct Node {
     /// What it has said last of itself.
     pub said: Option<Said>,
     pub doubt: Option<Doubt>,
+    /// Whether and how it leaves.
+    #[serde(default)]
+    pub parting: Option<Parting>,
     pub rivals: Option<u32>,
     pub pending_ms: i64,
     pub paired_ms: Option<i64>,
@@ -250,6 +253,7 @@ impl Node {
             mesh: inner,
             said,
             doubt,
+            parting: None,
             rivals: node.rivals,
             pending_ms: node.pending_ms,
             paired_ms: node.paired_ms,
@@ -257,11 +261,22 @@ impl Node {
         }
     }
 
+    /// The same, with how it leaves.
+    pub fn parting(self, parting: Option<&registry::Parting>) -> Self {
+        Self { parting: parting.map(Parting::new), ..self }
+    }
+
+    /// When it was cut off; one that has left was not.
+    fn revoked(&self) -> Option<i64> {
+        let has_left = self.parting.as_ref().is_some_and(Parting::has_left);
+        self.mesh.as_ref().and_then(|inner| inner.revoked_ms).filter(|_| !has_left)
+    }
+
     /// One line of `nodes list`.
     fn line(&self) -> String {
         let waits = if self.state == State::Paired && !self.acknowledged { ", unconfirmed" } else { "" };
-        let is_revoked = self.mesh.as_ref().is_some_and(|inner| inner.revoked_ms.is_some());
-        let revoked = if is_revoked { ", revoked" } else { "" };
+        let revoked = if self.revoked().is_some() { ", revoked" } else { "" };
+        let leaves = self.parting.as_ref().map(|parting| format!(", {}", parting.word())).unwrap_or_default();
         let boots = self.said.as_ref().and_then(|said| said.life.boots);
         let boots = boots.map(|boots| format!(", boots {boots}")).unwrap_or_default();
         let restarts = self
@@ -273,7 +288,9 @@ impl Node {
         let at = self.mesh.as_ref().map_or("no mesh".into(), |inner| inner.v4.to_string());
         let since = time(self.paired_ms.unwrap_or(self.pending_ms));
         let (print, state, fleet, epoch) = (&self.fingerprint, self.state.word(), &self.fleet.name, self.epoch);
-        format!("{print}  {state}{waits}{revoked}{doubt}  {at}  fleet {fleet}, epoch {epoch}{boots}{restarts}  {since}")
+        format!(
+            "{print}  {state}{waits}{revoked}{leaves}{doubt}  {at}  fleet {fleet}, epoch {epoch}{boots}{restarts}  {since}"
+        )
     }
 
     /// All of a node, a line each.
@@ -298,7 +315,9 @@ impl Node {
             ("address", format!("{}%{}", self.address, self.interface)),
             ("pending", time(self.pending_ms)),
         ];
-        lines.extend(self.mesh.as_ref().and_then(|inner| inner.revoked_ms).map(|ms| ("revoked", time(ms))));
+        lines.extend(self.revoked().map(|ms| ("revoked", time(ms))));
+        lines.extend(self.parting.as_ref().map(|parting| ("leaves", parting.text())));
+        lines.extend(self.parting.as_ref().and_then(|parting| Some(("receipt", parting.receipt.clone()?))));
         lines.extend(self.paired_ms.map(|ms| ("paired", time(ms))));
         lines.extend(self.acknowledged_ms.map(|ms| ("acknowledged", time(ms))));
         if paired && !self.acknowledged {

@@ -240,6 +240,10 @@ fn merge(connection: &Connection) -> rusqlite::Result<u64> {
             FROM held h WHERE h.fleet = member.fleet AND h.host = member.host
             AND h.telemetry_ms > ifnull(member.telemetry_ms, -1);
         INSERT OR IGNORE INTO main.promised SELECT * FROM copy.promised;
+        INSERT OR IGNORE INTO main.parting SELECT * FROM copy.parting;
+        INSERT OR IGNORE INTO main.receipt SELECT * FROM copy.receipt;
+        INSERT OR IGNORE INTO main.record SELECT * FROM copy.record;
+        INSERT OR IGNORE INTO main.approved SELECT * FROM copy.approved;
         DELETE FROM main.promised WHERE EXISTS (SELECT 1 FROM main.member m WHERE m.fleet = promised.fleet
             AND (m.host = promised.host OR m.fiduciary = promised.fiduciary));
         DELETE FROM main.free_host WHERE EXISTS (SELECT 1 FROM main.promised p WHERE p.fleet = free_host.fleet

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transactio
 use super::{
     audit::{self, Event, Kind, Signer, Tag},
     carry,
-    schema::{APPLICATION, FIFTH, FIRST, FOURTH, NINTH, SCHEMA, SECOND, SIXTH, THIRD},
+    schema::{APPLICATION, FIFTH, FIRST, FOURTH, NINTH, SCHEMA, SECOND, SIXTH, TENTH, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
@@ -164,6 +164,10 @@ impl Registry {
             }
             if schema == 8 {
                 transaction.execute_batch(NINTH)?;
+                schema = 9;
+            }
+            if schema == 9 {
+                transaction.execute_batch(TENTH)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }

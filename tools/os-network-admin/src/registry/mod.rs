@@ -15,6 +15,7 @@ mod node;
 mod nodes;
 mod pack;
 mod places;
+mod receipts;
 mod revision;
 mod schema;
 mod seen;
@@ -30,6 +31,7 @@ pub use fleets::Changed;
 pub use list::{Changes, ClaimedAt, NodeMember};
 pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
+pub use receipts::{MAX_RECEIPTS, Parting};
 pub use seen::{Doubt, Fallen, Twice};
 pub use wanted::{First, Other, between, rules};
 

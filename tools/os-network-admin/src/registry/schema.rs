@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 9;
+pub const SCHEMA: i32 = 10;
 /// The first that has a log.
 pub const LOGGED: i32 = 6;
 
@@ -159,5 +159,42 @@ pub const NINTH: &str = "
         host INTEGER NOT NULL,
         PRIMARY KEY (fleet, fiduciary),
         UNIQUE (fleet, host)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Schema 10 adds to schema 9 what the owners of nodes decide together: how each node is to leave, authority records with their
+/// signatures, to which of them this registry's people have given theirs, and nodes' receipts.
+pub const TENTH: &str = "
+    CREATE TABLE parting (
+        fiduciary BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        told_ms INTEGER NOT NULL,
+        PRIMARY KEY (fiduciary, epoch)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE receipt (
+        fiduciary BLOB NOT NULL,
+        fleet BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        bytes BLOB NOT NULL,
+        heard_ms INTEGER NOT NULL,
+        PRIMARY KEY (fiduciary, fleet, kind, number, hash)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX receipt_fleet ON receipt (fleet, kind);
+    CREATE TABLE record (
+        fleet BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        bytes BLOB NOT NULL,
+        PRIMARY KEY (fleet, sequence, hash)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE approved (
+        fleet BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        signer BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (fleet, sequence, signer)
     ) STRICT, WITHOUT ROWID;
 ";

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crypto::Secret;
+use crypto::{AnchorSecret, Secret};
 use os_network_admin::{
     base::{host::system, progress::Progress},
     claim::{Chooser, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
@@ -11,15 +11,17 @@ use os_network_admin::{
 };
 use policy::Configuration;
 use wire::{
-    U16, U32, U64,
+    Hash, U16, U32, U64,
+    anchor::{Anchor, AnchorFile, AnchorIn},
     binding::configuration_hash,
     claim::parse_grant,
     command::{self, Command, Operation},
-    order::{Isolation, Kind},
+    order::{Isolation, Kind, Release},
+    receipt::{self, Receipt},
     set::{Authority, AuthoritySet},
     staged::{self, CHUNK, MAX_STAGED, Staged, parse_chunk},
     telemetry::{CommandResult, SCHEMA, Telemetry},
-    title::Title,
+    title::{Title, Warrant},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -65,8 +67,8 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
 
 /// As the keystore, lifecycle and mesh of a node do it.
 pub struct Member {
-    seed: Secret,
-    command_key: Secret,
+    pub seed: Secret,
+    pub command_key: Secret,
     pub title: Title,
     pub configuration: Vec<u8>,
     pub counter: u32,
@@ -81,6 +83,11 @@ pub struct Member {
     pub late: bool,
     /// What `apply` says in place of what it should.
     pub broken: Option<CommandResult>,
+    /// What it has last signed of its own doing, and whether it is yet to be sent.
+    pub receipt: Option<Receipt>,
+    pub sends: bool,
+    /// It has left, and hears nobody.
+    pub left: bool,
 }
 
 impl Member {
@@ -106,6 +113,9 @@ impl Member {
             dropped: 0,
             late: false,
             broken: None,
+            receipt: None,
+            sends: false,
+            left: false,
         };
         this.adopt(configuration);
         this
@@ -122,6 +132,9 @@ impl Member {
 
     /// A datagram on the command port, and the record that follows.
     pub fn hear(&mut self, datagram: &[u8]) -> Option<Telemetry> {
+        if self.left {
+            return None;
+        }
         if let Some((head, part)) = parse_chunk(datagram) {
             if head.short.get() != self.short {
                 (self.short, self.chunks) = (head.short.get(), vec![0; 4]);
@@ -136,6 +149,11 @@ impl Member {
         let command = Command::read_from_bytes(datagram).expect("neither chunk nor command");
         let fiduciary = crypto::sign_public(&self.seed);
         assert_eq!(command.target, command::target(&fiduciary));
+        // Of a set that is no more.
+        if self.title.warrant.sequence.get() > 0 && !command.check(&self.command_key) {
+            self.dropped += 1;
+            return None;
+        }
         assert!(command.check(&self.command_key), "a command with a wrong MAC");
         if command.counter.get() <= self.counter {
             self.dropped += 1;
@@ -144,7 +162,10 @@ impl Member {
         self.counter = command.counter.get();
         let isolated = self.record.isolated;
         let result = match command.operation() {
-            Some(Operation::Status | Operation::Rotate) => CommandResult::Done,
+            Some(Operation::Status | Operation::Rotate) => {
+                self.sends |= command.argument.get() == 1 && self.receipt.is_some();
+                CommandResult::Done
+            }
             Some(Operation::Isolate) => {
                 if self.record.isolated == 0 {
                     self.record.isolation = Isolation { authority: U32::new(0), counter: command.counter };
@@ -171,7 +192,7 @@ impl Member {
         let bytes = self.staged[..length].to_vec();
         let staged = staged::parse(&bytes).unwrap();
         assert_eq!(staged.short(), short);
-        let Staged::Order(order, body) = staged else { return CommandResult::Unreadable };
+        let Staged::Order(order, body) = staged else { return self.follow(&bytes) };
         let good = order.verify(&self.title.set).is_some()
             && order.fleet == self.title.warrant.fleet
             && order.fiduciary == self.title.warrant.fiduciary
@@ -187,11 +208,40 @@ impl Member {
             Some(Kind::Rejoin) if *body == *self.record.isolation.as_bytes() => {
                 (self.record.isolated, self.record.isolation) = (0, Isolation::default());
             }
+            Some(Kind::Release) => {
+                let release = Release::read_from_bytes(body).unwrap();
+                let Some(next) = release.next(&self.title.set, &AnchorFile::new_zeroed()) else {
+                    return CommandResult::Refused;
+                };
+                let ticket = AnchorFile::new(&Anchor::alone(&AnchorSecret::from_seed(&[200; 32]).public()));
+                let hash = if next == AnchorIn::None { ticket.hash() } else { release.anchor.hash() };
+                self.sign(receipt::Kind::Release, self.title.warrant.epoch.get(), &hash);
+                self.left = true;
+            }
             _ => return CommandResult::Refused,
         }
         self.order_counter = order.counter.get();
         self.chunks.clear();
         self.short = 0;
         CommandResult::Done
+    }
+
+    /// Another set takes over, if it may.
+    fn follow(&mut self, bytes: &[u8]) -> CommandResult {
+        let Some(Staged::Record(record)) = staged::parse(bytes) else { return CommandResult::Unreadable };
+        let Warrant { fleet, sequence, record: before, .. } = self.title.warrant;
+        if record.verify(&self.title.set, &fleet, sequence.get(), &before).is_err() {
+            return CommandResult::Refused;
+        }
+        self.title = self.title.under(record);
+        self.record.set = record.sequence;
+        self.sign(receipt::Kind::Record, record.sequence.get(), &record.hash());
+        CommandResult::Done
+    }
+
+    fn sign(&mut self, kind: receipt::Kind, number: u64, hash: &Hash) {
+        let fleet = self.title.warrant.fleet;
+        let receipt = Receipt::sign(&self.seed, &crypto::sign_public(&self.seed), kind, &fleet, number, hash);
+        (self.receipt, self.sends) = (Some(receipt), true);
     }
 }

@@ -60,6 +60,10 @@ numbers! {
         Approved = 25, "approved";
         /// A fleet whose genesis all its authorities have accepted.
         Founded = 26, "founded";
+        /// Telling a node to leave: to a ticket, or to somebody else's anchor.
+        Released = 27, "released";
+        /// A node's signed word that it did what its owners decided.
+        Receipt = 28, "receipt";
     }
 }
 
@@ -92,6 +96,8 @@ numbers! {
         Branch = 0x07, "branch";
         /// The hash of what is to be signed.
         Proposal = 0x08, "proposal";
+        /// Of the next anchor, or of an authority record.
+        Hash = 0x09, "hash";
         Counter = 0x41, "counter";
         Epoch = 0x42, "epoch";
         Schema = 0x43, "schema";
@@ -109,6 +115,8 @@ numbers! {
         /// Claims that failed.
         Failed = 0x4b, "failed";
         Port = 0x4c, "port";
+        /// The sequence of an authority record, or the epoch that ends.
+        Number = 0x4d, "number";
         /// A member that is no node.
         Peer = 0x81, "peer";
         /// A fleet's name.
