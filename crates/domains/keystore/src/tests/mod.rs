@@ -12,6 +12,7 @@ mod orders;
 mod records;
 mod release;
 mod renewal;
+mod seven;
 mod source_loss;
 mod store;
 mod warrant;
