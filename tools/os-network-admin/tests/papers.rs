@@ -1,6 +1,8 @@
 //! What several people sign, each with the program in a directory of his own: warrants, and the claim of a node in memory by
 //! them; a fleet that they found.
 
+#[path = "papers/authority.rs"]
+mod authority;
 mod fake;
 #[path = "papers/founding.rs"]
 mod founding;
@@ -156,6 +158,17 @@ impl Ceremony {
             *own = self.founder.registry().mesh_key().unwrap().map(|key| key.public());
         }
         Ok(terms)
+    }
+
+    /// The node is claimed, and owned by two of the founder and the first two signers.
+    async fn claimed(&mut self) -> Segment {
+        self.propose("proposal", &[]);
+        let mut files = vec![self.file("proposal")];
+        files.extend([0, 2, 4].map(|at| self.sign(at, "proposal", &format!("warrant-{at}"))));
+        let terms = self.terms(&files.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let segment = Segment::with([std::mem::replace(&mut self.node, Node::new(1, admin().public()))]);
+        self.claim(&segment, &terms).await.unwrap();
+        segment
     }
 
     async fn claim(&self, segment: &Segment, terms: &Terms) -> Result<Claimed, Error> {

@@ -81,6 +81,16 @@ impl Order {
         signed_by(authorities.iter().map(|one| &one.sign), set.needed, label::ORDER, self.signed(), &self.signatures)
     }
 
+    /// That this signature of it is the key's, at whatever place.
+    pub fn is_signed_by(&self, key: &Key, signature: &Signature) -> Option<Verified> {
+        crypto::verify(key, label::ORDER, &[self.signed()], signature)
+    }
+
+    /// Of what is signed: whoever has signed it, it is the same order.
+    pub fn hash(&self) -> Hash {
+        crypto::hash(label::ORDER, &[self.signed()])
+    }
+
     /// What the `apply` command names.
     pub fn short(&self) -> u32 {
         short(self.as_bytes())

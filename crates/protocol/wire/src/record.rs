@@ -7,7 +7,7 @@ use crypto::{AnchorSecret, Verified, label};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
-    Hash, Signature, U64,
+    Hash, Key, Signature, U64,
     set::{Authority, AuthoritySet, MAX_AUTHORITIES, Unsound, signed_by},
 };
 
@@ -94,6 +94,11 @@ impl AuthorityRecord {
             *to = signature;
         }
         self
+    }
+
+    /// That this signature of it is the key's, at whatever place of either set.
+    pub fn is_signed_by(&self, key: &Key, signature: &Signature) -> Option<Verified> {
+        crypto::verify(key, label::RECORD, &[self.signed()], signature)
     }
 
     fn signature(&self, authority: &AnchorSecret) -> Signature {

@@ -44,7 +44,7 @@ impl Authority {
     }
 
     /// Whether it is the same as another by all of its keys, wherever it is in the mesh.
-    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+    pub fn has_keys_of(&self, other: &Self) -> bool {
         (self.sign, self.dh, self.mesh) == (other.sign, other.dh, other.mesh)
     }
 

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::common::{Common, confirm, key_path, optional, passphrase};
+use wire::{Hex, Key};
+
+use super::common::{Common, confirm, key_path, optional, passphrase, registry_path};
 use crate::{
     base::{
         error::Error,
@@ -23,6 +25,8 @@ pub struct Approving<'a> {
     pub which: fn(&Papers) -> Vec<Paper>,
     pub none: &'a str,
     pub differences: fn(&Registry, &Paper) -> Result<Vec<String>, Error>,
+    /// What was approved is remembered for good: there must be a registry for it.
+    pub durable: bool,
 }
 
 /// Everything that was read, the new approvals among it.
@@ -35,7 +39,7 @@ pub fn approve(
 ) -> Result<(Papers, Option<Registry>), Error> {
     let key = KeyFile::load(&key_path(common)?)?;
     free(out)?;
-    let registry = optional(common)?;
+    let registry = if about.durable { Some(Registry::open(&registry_path(common)?)?) } else { optional(common)? };
     let (mut all, mut papers) = (Papers::default(), Vec::new());
     let approved = (|| {
         all = Papers::read(files)?;
@@ -46,6 +50,9 @@ pub fn approve(
         let mut shown = String::new();
         for paper in &papers {
             paper.current(System.now_ms()).map_err(Error::input)?;
+            if let Some(registry) = &registry {
+                promised(registry, &key.public().sign, paper)?;
+            }
             if !paper.is_signer(&key.public().sign) {
                 let message =
                     format!("your key is none of those who must sign for {}: nothing was written", paper.about());
@@ -82,8 +89,10 @@ pub fn approve(
         Some(registry) => {
             registry.sign_with(&signer);
             registry.whole(|registry| {
-                let mut both = papers.iter().zip(&approvals);
-                both.try_for_each(|(paper, approval)| log_approved(registry, paper, approval))?;
+                for (paper, approval) in papers.iter().zip(&approvals) {
+                    promise(registry, &approval.signer, paper)?;
+                    log_approved(registry, paper, approval)?;
+                }
                 write()
             })?;
         }
@@ -91,6 +100,26 @@ pub fn approve(
     }
     all.approvals.extend(approvals);
     Ok((all, registry))
+}
+
+/// An error if this key has signed another record of the same sequence.
+fn promised(registry: &Registry, signer: &Key, paper: &Paper) -> Result<(), Error> {
+    registry.trial(|registry| promise(registry, signer, paper))
+}
+
+/// From now on this key signs no other record of this sequence.
+pub fn promise(registry: &Registry, signer: &Key, paper: &Paper) -> Result<(), Error> {
+    let Paper::Record(change) = paper else { return Ok(()) };
+    registry.promise_record(signer, &change.record)?.map_err(|other| {
+        Error::input(format!(
+            "your key has approved another record for set {} of {}: {}, and this is {}. Of one number it approves one, so that \
+             the fleet has one set: nothing was written",
+            change.record.sequence,
+            change.fleet,
+            Hex(&other),
+            Hex(&change.record.hash())
+        ))
+    })
 }
 
 /// Nothing that somebody may have signed is overwritten.

@@ -69,7 +69,7 @@ pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFl
         }
         Outcome::NotComputable(why) => Err(Error::new(Exit::NotComputable, why.message)),
         // Of a command there is no receipt.
-        Outcome::NoAnswer | Outcome::Proved { .. } | Outcome::Otherwise(_) => Err(Error::new(
+        Outcome::NoAnswer | Outcome::Proved { .. } | Outcome::Current | Outcome::Otherwise(_) => Err(Error::new(
             Exit::NotShown,
             format!(
                 "{} did not show within {} s that it has done it: is it there? See `os-network-admin mesh status`",

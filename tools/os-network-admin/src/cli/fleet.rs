@@ -117,6 +117,7 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
                 which: |papers| papers.foundings.iter().map(|one| Paper::Genesis(Box::new(one.clone()))).collect(),
                 none: "there is no genesis of a fleet in this file that could be accepted",
                 differences: |_, _| Ok(Vec::new()),
+                durable: false,
             };
             let (papers, registry) = approve(common, &[file], &out, yes, &about)?;
             print(common, &document(Some(&out), &papers, one(&papers)?, registry.as_ref())?)

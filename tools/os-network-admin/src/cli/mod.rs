@@ -3,6 +3,7 @@
 
 mod approve;
 pub mod audit;
+pub mod authority;
 pub mod backup;
 pub mod claim;
 pub mod command;
@@ -26,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use self::{
     audit::AuditVerb,
+    authority::AuthorityVerb,
     claim::{ClaimArguments, ExpectedArguments, FindArguments, TermsArguments},
     command::Operation,
     common::{Common, InFleet, Wait},
@@ -55,10 +57,11 @@ Exit codes:
  10  a node did not show in time that it did what it was told
  11  a node says that it did not do what it was told
  12  there is nothing that a node could be told: it can have no configuration, or no command can be made for it
- 13  a node may have been rolled back, or be there twice (nodes check)
+ 13  a node may have been rolled back, or be there twice (nodes check), or follows another record of a set than others
+     (authority status)
  14  the log of acts and refusals is not as it was written (audit verify)
- 15  fewer have approved than must (warrant check, claim --warrant, fleet close, fleet verify), or fewer nodes are
-     claimed (fleet activate)
+ 15  fewer have approved than must (warrant check, claim --warrant, fleet close, fleet verify, authority push), or fewer
+     nodes are claimed (fleet activate)
 130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
@@ -100,6 +103,11 @@ pub enum Command {
     Fleet {
         #[command(subcommand)]
         command: FleetVerb,
+    },
+    /// Who owns the fleet: another set, signed by both
+    Authority {
+        #[command(subcommand)]
+        command: AuthorityVerb,
     },
     /// Leave to own a node, given beforehand by those whom its image names
     Warrant {
@@ -233,7 +241,7 @@ impl Command {
     fn counts_time(&self) -> bool {
         match self {
             Self::Init { .. } | Self::Anchor { .. } | Self::Nodes { .. } | Self::Backup { .. } => false,
-            Self::Warrant { .. } | Self::Fleet { .. } => true,
+            Self::Warrant { .. } | Self::Fleet { .. } | Self::Authority { .. } => true,
             Self::Audit { command } => matches!(command, AuditVerb::Sign),
             Self::Mesh { command } => matches!(command, MeshVerb::Up { .. }),
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
@@ -257,6 +265,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Claim(arguments) => claim::claim(common, *arguments).await,
         Command::Beacon { find, terms, expected, once } => claim::beacon(common, &find, &terms, &expected, once).await,
         Command::Fleet { command } => fleet::run(common, command).await,
+        Command::Authority { command } => authority::run(common, command).await,
         Command::Warrant { command } => warrant::run(common, command),
         Command::Nodes { command } => nodes::run(common, command),
         Command::Mesh { command } => mesh::run(common, command).await,

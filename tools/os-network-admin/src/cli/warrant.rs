@@ -174,6 +174,7 @@ fn sign(common: &Common, files: &[PathBuf], out: &Path, yes: bool) -> Result<(),
             Paper::Warrant(proposal) => warrant::differences(registry, proposal),
             _ => Ok(Vec::new()),
         },
+        durable: false,
     };
     let (papers, registry) = approve(common, files, out, yes, &about)?;
     print(common, &document(Some(out), &papers, registry.as_ref())?)

@@ -10,6 +10,7 @@ use wire::{
     command::{self, Command, Operation},
     order::{Isolation, Kind as Ordered, Order},
     receipt::{self, Receipt},
+    record::AuthorityRecord,
     set::{Authority, AuthoritySet},
     staged::{CHUNK, ChunkHead, Staged},
     telemetry::{CommandResult, Telemetry},
@@ -128,6 +129,8 @@ pub enum Outcome {
         receipt: Box<Receipt>,
         after: Duration,
     },
+    /// It had it already.
+    Current,
     /// It has signed that it did something else in its place.
     Otherwise(Box<Receipt>),
     /// The node says why not; `None` is a number that is no result.
@@ -144,7 +147,7 @@ impl Outcome {
     /// The same in the log.
     pub fn logged(&self, event: Event) -> Event {
         let (ended, reason) = match self {
-            Self::Done { .. } | Self::Proved { .. } => return event,
+            Self::Done { .. } | Self::Proved { .. } | Self::Current => return event,
             Self::Otherwise(_) => (Ended::Refused, OTHERWISE),
             Self::Refused(result) => (Ended::Refused, why(*result)),
             Self::NoAnswer => return event.ended(Ended::NotShown),
@@ -157,7 +160,7 @@ impl Outcome {
     /// What a command ends with for it, if not well.
     pub fn exit(&self) -> Option<Exit> {
         match self {
-            Self::Done { .. } | Self::Proved { .. } => None,
+            Self::Done { .. } | Self::Proved { .. } | Self::Current => None,
             Self::Refused(_) | Self::Otherwise(_) => Some(Exit::Refused),
             Self::NoAnswer => Some(Exit::NotShown),
             Self::NotReached(why) => Some(why.exit),
@@ -455,6 +458,10 @@ pub(super) fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Er
 impl Signed {
     pub(super) fn new(order: &Order, body: &[u8]) -> Self {
         Self { bytes: [order.as_bytes(), body].concat(), short: order.short() }
+    }
+
+    pub(super) fn record(record: &AuthorityRecord) -> Self {
+        Self { bytes: record.as_bytes().to_vec(), short: Staged::Record(record).short() }
     }
 }
 

@@ -2,6 +2,8 @@
 //! telemetry, revocation.
 
 pub mod account;
+pub mod authority;
+pub mod chain;
 pub mod delivery;
 pub mod genesis;
 mod pairing;

@@ -27,6 +27,18 @@ pub fn told(kind: Kind, paper: &Paper) -> Event {
                 .text(Tag::Name, &genesis.name)
                 .number(Tag::Nodes, nodes)
         }
+        Paper::Record(change) => event
+            .bytes(Tag::Fleet, &change.record.fleet)
+            .bytes(Tag::Proposal, &change.subject().hash())
+            .text(Tag::Name, &change.fleet)
+            .number(Tag::Number, change.record.sequence.get()),
+        Paper::Order(decree) => event
+            .node(&decree.order.fiduciary)
+            .bytes(Tag::Fleet, &decree.order.fleet)
+            .bytes(Tag::Proposal, &decree.subject().hash())
+            .text(Tag::Operation, &decree.what())
+            .number(Tag::Counter, decree.order.counter.get()),
+        Paper::Authority(card) => event.bytes(Tag::Key, &card.0.sign),
         Paper::Approval(approval) => {
             event.bytes(Tag::Proposal, &approval.subject.hash()).bytes(Tag::Key, &approval.signer)
         }

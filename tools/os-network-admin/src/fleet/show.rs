@@ -51,6 +51,7 @@ pub fn told(entry: &Entry) -> Told {
         Outcome::Proved { receipt, after } => {
             output::Outcome::Proved { after_ms: millis(*after), receipt: Hex(receipt.as_bytes()).to_string() }
         }
+        Outcome::Current => output::Outcome::Applied { after_ms: 0 },
         Outcome::Otherwise(receipt) => output::Outcome::Otherwise { receipt: Hex(receipt.as_bytes()).to_string() },
         Outcome::Refused(code) => output::Outcome::Refused { reason: result_name(*code).into(), why: why(*code) },
         Outcome::NoAnswer => output::Outcome::NotShown,

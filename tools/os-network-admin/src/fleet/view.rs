@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddrV6};
 use policy::{Endpoint, Role};
 use wire::{Key, MESH_PORT};
 
+use super::chain::in_force;
 use crate::{
     base::{
         error::{Error, Exit},
@@ -58,13 +59,15 @@ impl<'r> View<'r> {
         member.fiduciary().map_or(Ok(None), |fiduciary| self.registry.node(fiduciary))
     }
 
-    /// The pairing of a member that can be told something.
+    /// The pairing of a member that can be told something, with the set that it has now.
     pub fn paired(&self, member: &Member) -> Result<Node, Error> {
         if member.revoked_ms.is_some() {
             return Err(Error::new(Exit::Other, format!("{} is revoked: it has no key of ours any more", member.who)));
         }
         let node = self.node(member)?.filter(|node| node.record.is_some());
-        node.ok_or_else(|| Error::new(Exit::Other, format!("{} is no claimed node of this fleet", member.who)))
+        let node =
+            node.ok_or_else(|| Error::new(Exit::Other, format!("{} is no claimed node of this fleet", member.who)))?;
+        Ok(Node { title: in_force(self.registry, member, &node)?, ..node })
     }
 
     /// Its nodes, whether or not they are live.

@@ -2,6 +2,7 @@
 //! the same values. `docs/os-network-admin.md` has the fields; a field is never removed or given another meaning.
 
 mod audit;
+mod authority;
 mod backup;
 mod fleet;
 mod life;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     audit::{AuditEntry, AuditExported, AuditHead, AuditLog, AuditSigner, AuditValue, Verified},
+    authority::{AuthorityKey, AuthorityStatus, BehindSet, Fork, Named, Record as SetRecord, Records, SetPushed},
     backup::{BackedUp, Part, Restored},
     fleet::{
         Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,

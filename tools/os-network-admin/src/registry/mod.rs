@@ -16,6 +16,7 @@ mod nodes;
 mod pack;
 mod places;
 mod receipts;
+mod records;
 mod revision;
 mod schema;
 mod seen;

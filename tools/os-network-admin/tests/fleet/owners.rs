@@ -1,8 +1,17 @@
-//! What the owners of nodes decide: letting them go.
+//! What the owners of nodes decide: letting them go, and another set in their place.
 
+use crypto::AnchorSecret;
 use os_network_admin::{
-    base::error::Exit,
-    fleet::{account::Account, delivery::Outcome, parting},
+    base::{
+        error::{Error, Exit},
+        paper::{Approval, Change, Papers},
+    },
+    fleet::{
+        account::Account,
+        authority::{self, Wish},
+        delivery::Outcome,
+        parting,
+    },
     output::{Document, Left},
 };
 use wire::{
@@ -10,6 +19,8 @@ use wire::{
     anchor::{Anchor, AnchorFile},
     order::Release,
     receipt::{Kind as Proof, Receipt},
+    record::AuthorityRecord,
+    set::{Authority, AuthoritySet},
 };
 
 use super::{FLEET, Lab, Member, WAIT, admin, logged};
@@ -118,4 +129,204 @@ async fn an_anchor_of_those_who_let_a_node_go_is_refused_before_anything_is_sign
     let account = lab.release(&[0], &Release::to_ticket()).await;
     assert_eq!(account.error().unwrap().exit, Exit::Refused);
     assert_eq!(lab.view().live().unwrap().len(), 1);
+}
+
+fn person(n: u8) -> AnchorSecret {
+    AnchorSecret::from_seed(&[n; 32])
+}
+
+/// The record, with the approvals of these.
+fn approved(change: &Change, by: &[&AnchorSecret]) -> Papers {
+    let approvals: Vec<Approval> = by.iter().map(|key| change.approve(key).unwrap()).collect();
+    Papers { records: vec![change.clone()], approvals, ..Papers::default() }
+}
+
+impl Lab {
+    fn propose(&self, add: &[&AnchorSecret], remove: &[usize], needed: u8) -> Result<Change, Error> {
+        let add = add.iter().map(|key| Authority::signer(&key.public())).collect();
+        let wish = Wish { add, remove: remove.into(), lost: Vec::new(), needed: Some(needed) };
+        authority::propose(&self.view(), &wish)
+    }
+
+    /// All nodes are told, by this authority.
+    async fn push(&mut self, by: &AnchorSecret) -> Account {
+        let view = self.view();
+        let members = view.live().unwrap().into_iter().map(|node| node.member).collect();
+        authority::push(&mut self.nodes, &view, by, members, WAIT).await.unwrap()
+    }
+
+    /// The sets that nodes have, by their places.
+    fn sets(&mut self) -> Vec<u64> {
+        let members = self.registry.members(&FLEET).unwrap();
+        members.iter().map(|member| self.nodes.nodes[&member.id].title.warrant.sequence.get()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_founder_hands_over_to_two_of_three_and_a_node_that_was_away_walks_every_step() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    let (ada, bob, eve) = (person(61), person(62), person(63));
+    let first = lab.propose(&[&ada, &bob], &[], 2).unwrap();
+    // Two of the new must sign, and both that are new; one of the old is all of it.
+    let lacking = authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada])).unwrap_err();
+    assert!(lacking.exit == Exit::Unapproved && lacking.message.contains("1 of those whose keys are new"), "{lacking}");
+    authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada, &bob])).unwrap();
+    // One is away.
+    let away = lab.member(2).id;
+    let gone = lab.nodes.nodes.remove(&away).unwrap();
+    let account = lab.push(&admin()).await;
+    assert_eq!(account.error().unwrap().exit, Exit::NotShown);
+    assert!(matches!(account.entries[0].outcome, Outcome::Proved { .. }), "{account:?}");
+    let status = authority::status(&lab.view()).unwrap();
+    assert_eq!((status.set, status.has, status.of, status.needed), (1, 2, 3, 2));
+    assert_eq!((status.behind.len(), status.behind[0].set, status.behind[0].state.as_str()), (1, 0, "behind"));
+    assert!(
+        status.text().ends_with("os-network-admin authority push`") && status.text().contains("set 1: 2 of 3 nodes")
+    );
+    // The next set has no founder; who is there obeys the new one, and the founder cannot speak to them any more.
+    // This program refuses to propose that while somebody knows nobody but him; they do it all the same.
+    assert!(lab.propose(&[&eve], &[0], 2).is_err());
+    let set = AuthoritySet::new(2, &[&ada, &bob, &eve].map(|key| Authority::signer(&key.public()))).unwrap();
+    let record = AuthorityRecord::new(&FLEET, 2, &first.record.hash(), &set);
+    let second = Change { before: first.record.set, record, ..first };
+    authority::adopt(&lab.view(), &approved(&second, &[&ada, &bob, &eve])).unwrap();
+    for at in [0, 1] {
+        obey(lab.node(at), at as u8 + 1, &ada);
+    }
+    let account = lab.push(&ada).await;
+    assert!(matches!(account.entries[1].outcome, Outcome::Proved { .. }), "{account:?}");
+    assert!(matches!(account.entries[2].outcome, Outcome::NotComputable(_)), "{account:?}");
+    let status = authority::status(&lab.view()).unwrap();
+    assert_eq!((status.set, status.has, status.behind[0].state.as_str()), (2, 2, "left"));
+    assert!(status.behind[0].what.contains("a person at the device"), "{}", status.behind[0].what);
+    let refused = lab.push(&admin()).await;
+    assert!(refused.entries.iter().take(2).all(|entry| matches!(entry.outcome, Outcome::Proved { .. })));
+    // It is back: the founder can tell it the first step, and from there the others do.
+    lab.nodes.nodes.insert(away, gone);
+    assert_eq!(lab.push(&admin()).await.error().unwrap().exit, Exit::NotShown);
+    assert_eq!(lab.sets(), [2, 2, 1]);
+    obey(lab.node(2), 3, &bob);
+    let account = lab.push(&bob).await;
+    assert!(account.error().is_none(), "{account:?}");
+    assert_eq!(lab.sets(), [2, 2, 2]);
+    let status = authority::status(&lab.view()).unwrap();
+    assert_eq!((status.has, status.behind.len(), status.forks.len()), (3, 0, 0));
+    assert_eq!(logged(lab.registry, "record_adopted", "done"), 2);
+}
+
+/// From now on it obeys this authority of its set.
+fn obey(node: &mut Member, number: u8, authority: &AnchorSecret) {
+    let keys = super::fake::Node::new(number, admin().public());
+    node.command_key = wire::command::key(&keys.claim_key, &authority.public().dh, &node.title).unwrap();
+    node.counter = 0;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_receipt_is_asked_for_and_two_steps_are_one_push() {
+    let mut lab = Lab::with(&[1]).await;
+    let ada = person(61);
+    let first = lab.propose(&[&ada], &[], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada])).unwrap();
+    lab.nodes.lose_receipts = true;
+    assert_eq!(lab.push(&admin()).await.error().unwrap().exit, Exit::NotShown);
+    assert_eq!((lab.sets(), authority::status(&lab.view()).unwrap().has), (vec![1], 0), "no receipt, no set");
+    lab.nodes.lose_receipts = false;
+    obey(lab.node(0), 1, &admin());
+    // What it says of itself is no proof, but shows under which set it hears.
+    let (id, record) = (lab.member(0).id, lab.node(0).record);
+    lab.registry.store_shown(id, &record).unwrap();
+    assert!(lab.push(&admin()).await.error().is_none());
+    assert_eq!(authority::status(&lab.view()).unwrap().has, 1);
+    // A node that is claimed now walks both of these in one push.
+    let second = lab.propose(&[], &[1], 1).unwrap();
+    authority::adopt(&lab.view(), &approved(&second, &[&admin(), &ada])).unwrap();
+    lab.nodes.nodes.get_mut(&id).unwrap().commands_any = true;
+    let account = lab.push(&admin()).await;
+    assert!(account.error().is_none() && lab.sets() == [2], "{account:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_leave_nodes_to_nobody_is_refused_before_anybody_signs() {
+    let mut lab = Lab::with(&[1, 2]).await;
+    let (ada, bob) = (person(61), person(62));
+    let says = |wish: Result<Change, Error>, what: &str| {
+        let error = wish.unwrap_err();
+        assert!(error.exit == Exit::Input && error.message.contains(what), "{error}");
+    };
+    says(lab.propose(&[&ada, &bob], &[], 1), "no majority");
+    says(lab.propose(&[&admin()], &[], 2), "one key twice");
+    says(lab.propose(&[], &[0], 1), "it has no authority");
+    says(lab.propose(&[], &[], 1), "is the one before");
+    let lost = Wish { lost: vec![0], add: vec![Authority::signer(&ada.public())], ..Wish::default() };
+    says(authority::propose(&lab.view(), &lost), "only a person at each device helps");
+    // Nodes know the founder's place in the mesh. One was not told yet that he is one of two.
+    let first = lab.propose(&[&ada], &[], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada])).unwrap();
+    let lost = Wish { lost: vec![1], needed: Some(2), add: vec![Authority::signer(&bob.public())], ..Wish::default() };
+    says(authority::propose(&lab.view(), &lost), "only a person");
+    let gone = lab.member(1).id;
+    lab.nodes.nodes.remove(&gone);
+    assert!(lab.push(&admin()).await.error().is_some());
+    says(lab.propose(&[&bob], &[0], 2), "the last authority that nodes which were not told yet can be reached by");
+    // Who knows him stays: that is another matter.
+    lab.propose(&[&bob], &[1], 2).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_records_of_one_number_are_a_fork_that_names_who_signed_both() {
+    let mut lab = Lab::with(&[1, 2]).await;
+    let (ada, bob) = (person(61), person(62));
+    let [one, other] = [&ada, &bob].map(|new| lab.propose(&[new], &[], 2).unwrap());
+    authority::adopt(&lab.view(), &approved(&one, &[&admin(), &ada])).unwrap();
+    assert!(lab.push(&admin()).await.error().is_none());
+    // A liar has signed both, and somebody else's node follows the other.
+    authority::adopt(&lab.view(), &approved(&other, &[&admin(), &bob])).unwrap();
+    let status = authority::status(&lab.view()).unwrap();
+    let [fork] = &status.forks[..] else { panic!("{status:?}") };
+    assert_eq!((fork.set, fork.hashes.len()), (1, 2));
+    let founder = os_network_admin::base::key::fingerprint(&admin().public()).to_string();
+    assert_eq!(fork.both.iter().map(|one| one.name.clone()).collect::<Vec<_>>(), [founder]);
+    assert!(status.text().contains("FORK"));
+    assert!(lab.propose(&[&person(64)], &[], 2).unwrap_err().message.contains("two records for set 1"));
+    // From receipts alone it is seen as well: here only one of the records is known.
+    let mut lab = Lab::with(&[1, 2]).await;
+    authority::adopt(&lab.view(), &approved(&one, &[&admin(), &ada])).unwrap();
+    let strange = signs(lab.node(1), Proof::Record, &FLEET, 1);
+    assert_eq!(lab.registry.store_receipts([&strange]).unwrap(), 0);
+    let account = lab.push(&admin()).await;
+    assert!(matches!(account.entries[1].outcome, Outcome::NotComputable(_)), "{account:?}");
+    let status = authority::status(&lab.view()).unwrap();
+    assert_eq!((status.forks.len(), status.forks[0].both.len()), (1, 0));
+    assert_eq!(status.behind[0].state, "unknown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_no_node_would_take_is_not_kept() {
+    let lab = Lab::with(&[1]).await;
+    let ada = person(61);
+    let good = lab.propose(&[&ada], &[], 2).unwrap();
+    let view = lab.view();
+    type Edit = fn(&mut Change);
+    let edits: [(Edit, AnchorSecret, &str); 3] = [
+        (|change| change.record.fleet = [9; 32], admin(), "for another fleet"),
+        (
+            |change| (change.record.sequence, change.record.previous) = (2.into(), [7; 32]),
+            admin(),
+            "follows one that is not here",
+        ),
+        // Somebody says that he was the set before.
+        (
+            |change| change.before = AuthoritySet::alone(Authority::signer(&person(63).public())),
+            person(63),
+            "no node would take",
+        ),
+    ];
+    for (edit, signer, why) in edits {
+        let mut wrong = good.clone();
+        edit(&mut wrong);
+        let by: &[&AnchorSecret] = if why.starts_with("no") { &[&signer, &ada, &admin()] } else { &[&signer, &ada] };
+        let error = authority::adopt(&view, &approved(&wrong, by)).unwrap_err();
+        assert!(error.message.contains(why), "{error}");
+    }
+    assert!(view.registry.records(&FLEET).unwrap().is_empty());
 }

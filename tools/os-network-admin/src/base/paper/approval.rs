@@ -15,12 +15,14 @@ const LENGTH: usize = 8 + 1 + 7 + 32 + 32 + 64;
 pub enum Subject {
     Warrant(Hash),
     Fleet(Hash),
+    Record(Hash),
+    Order(Hash),
 }
 
 impl Subject {
     pub fn hash(&self) -> Hash {
         match self {
-            Self::Warrant(hash) | Self::Fleet(hash) => *hash,
+            Self::Warrant(hash) | Self::Fleet(hash) | Self::Record(hash) | Self::Order(hash) => *hash,
         }
     }
 
@@ -28,6 +30,8 @@ impl Subject {
         match self {
             Self::Warrant(_) => 1,
             Self::Fleet(_) => 2,
+            Self::Record(_) => 3,
+            Self::Order(_) => 4,
         }
     }
 
@@ -35,6 +39,8 @@ impl Subject {
         match self {
             Self::Warrant(_) => "a warrant",
             Self::Fleet(_) => "a fleet's genesis",
+            Self::Record(_) => "an authority record",
+            Self::Order(_) => "an order",
         }
     }
 }
@@ -68,11 +74,18 @@ impl Form for Approval {
             let (kind, rest) = rest.split_first_chunk::<8>()?;
             let (hash, rest) = Hash::read_from_prefix(rest).ok()?;
             let (signer, rest) = Key::read_from_prefix(rest).ok()?;
-            let subject = match kind {
-                [1, 0, 0, 0, 0, 0, 0, 0] if *magic == MAGIC => Subject::Warrant(hash),
-                [2, 0, 0, 0, 0, 0, 0, 0] if *magic == MAGIC => Subject::Fleet(hash),
+            let (number, zeros) = kind.split_first()?;
+            let make = match number {
+                1 => Subject::Warrant,
+                2 => Subject::Fleet,
+                3 => Subject::Record,
+                4 => Subject::Order,
                 _ => return None,
             };
+            if *magic != MAGIC || *zeros != [0; 7] {
+                return None;
+            }
+            let subject = make(hash);
             Some(Self { subject, signer, signature: rest.try_into().ok()? })
         };
         whole().ok_or_else(|| "its approval is damaged, or of another version of this program".into())

@@ -5,6 +5,9 @@
 //! too. Several papers may stand in one file, in any order.
 
 mod approval;
+mod card;
+mod change;
+mod decree;
 mod fields;
 mod genesis;
 mod warrant;
@@ -16,6 +19,9 @@ use wire::{Hash, Hex, Key};
 
 pub use self::{
     approval::{Approval, Subject},
+    card::Card,
+    change::{Change, Signed, name_of},
+    decree::{Decided, Decree},
     genesis::{Genesis, Listed, MAX_MEMBERS, inner},
     warrant::{Proposal, Standing, place},
 };
@@ -54,6 +60,9 @@ trait Form: Sized {
 pub enum Paper {
     Warrant(Box<Proposal>),
     Genesis(Box<Genesis>),
+    Record(Box<Change>),
+    Order(Box<Decree>),
+    Authority(Box<Card>),
     Approval(Approval),
 }
 
@@ -62,6 +71,9 @@ impl Paper {
         match label {
             Proposal::LABEL => Proposal::parse(bytes).map(|proposal| Self::Warrant(Box::new(proposal))),
             Genesis::LABEL => Genesis::parse(bytes).map(|genesis| Self::Genesis(Box::new(genesis))),
+            Change::LABEL => Change::parse(bytes).map(|change| Self::Record(Box::new(change))),
+            Decree::LABEL => Decree::parse(bytes).map(|decree| Self::Order(Box::new(decree))),
+            Card::LABEL => Card::parse(bytes).map(|card| Self::Authority(Box::new(card))),
             Approval::LABEL => Approval::parse(bytes).map(Self::Approval),
             label => Err(format!("it has a block {label:?}, which is none of this program's")),
         }
@@ -74,6 +86,9 @@ impl Paper {
         match self {
             Self::Warrant(proposal) => proposal.text(),
             Self::Genesis(genesis) => genesis.text(),
+            Self::Record(change) => change.text(),
+            Self::Order(decree) => decree.text(),
+            Self::Authority(card) => card.text(),
             Self::Approval(approval) => approval.text(),
         }
     }
@@ -84,7 +99,8 @@ impl Paper {
     pub fn current(&self, now_ms: i64) -> Result<(), String> {
         match self {
             Self::Warrant(proposal) => proposal.current(now_ms),
-            Self::Genesis(_) | Self::Approval(_) => Ok(()),
+            Self::Order(decree) => decree.current(now_ms),
+            Self::Genesis(_) | Self::Record(_) | Self::Authority(_) | Self::Approval(_) => Ok(()),
         }
     }
 
@@ -93,7 +109,9 @@ impl Paper {
         match self {
             Self::Warrant(proposal) => proposal.approve(key),
             Self::Genesis(genesis) => genesis.accept(key),
-            Self::Approval(_) => None,
+            Self::Record(change) => change.approve(key),
+            Self::Order(decree) => decree.approve(key),
+            Self::Authority(_) | Self::Approval(_) => None,
         }
     }
 
@@ -102,7 +120,9 @@ impl Paper {
         match self {
             Self::Warrant(proposal) => proposal.is_signer(key),
             Self::Genesis(genesis) => genesis.authorities.iter().any(|one| one.sign == *key),
-            Self::Approval(_) => false,
+            Self::Record(change) => change.is_signer(key),
+            Self::Order(decree) => decree.is_signer(key),
+            Self::Authority(_) | Self::Approval(_) => false,
         }
     }
 
@@ -111,6 +131,9 @@ impl Paper {
         match self {
             Self::Warrant(proposal) => proposal.node().to_string(),
             Self::Genesis(genesis) => format!("the fleet {}", genesis.name),
+            Self::Record(change) => format!("set {} of the fleet {}", change.record.sequence, change.fleet),
+            Self::Order(decree) => format!("the order for {} {}", decree.node(), decree.what()),
+            Self::Authority(card) => format!("the authority {}", name_of(&card.0)),
             Self::Approval(approval) => approval.to_string(),
         }
     }
@@ -121,6 +144,9 @@ impl std::fmt::Display for Paper {
         f.write_str(&match self {
             Self::Warrant(proposal) => proposal.write(),
             Self::Genesis(genesis) => genesis.write(),
+            Self::Record(change) => change.write(),
+            Self::Order(decree) => decree.write(),
+            Self::Authority(card) => card.write(),
             Self::Approval(approval) => approval.write(),
         })
     }
@@ -166,6 +192,9 @@ pub fn parse(text: &str) -> Result<Vec<Paper>, String> {
 pub struct Papers {
     pub warrants: Vec<Proposal>,
     pub foundings: Vec<Genesis>,
+    pub records: Vec<Change>,
+    pub orders: Vec<Decree>,
+    pub authorities: Vec<Card>,
     pub approvals: Vec<Approval>,
 }
 
@@ -187,6 +216,9 @@ impl Papers {
         match paper {
             Paper::Warrant(proposal) if !self.warrants.contains(&proposal) => self.warrants.push(*proposal),
             Paper::Genesis(genesis) if !self.foundings.contains(&genesis) => self.foundings.push(*genesis),
+            Paper::Record(change) if !self.records.contains(&change) => self.records.push(*change),
+            Paper::Order(decree) if !self.orders.contains(&decree) => self.orders.push(*decree),
+            Paper::Authority(card) if !self.authorities.contains(&card) => self.authorities.push(*card),
             Paper::Approval(approval) if !self.approvals.contains(&approval) => self.approvals.push(approval),
             _ => {}
         }
@@ -205,16 +237,22 @@ impl Papers {
                 ));
             }
         }
-        self.approvals.iter().try_for_each(|approval| {
-            let warrant = self.warrants.iter().find(|proposal| proposal.subject() == approval.subject);
-            let founding = self.foundings.iter().find(|genesis| genesis.subject() == approval.subject);
-            match (warrant, founding) {
-                (Some(proposal), _) => proposal.check(approval),
-                (None, Some(genesis)) => genesis.check(approval),
-                (None, None) => Err(format!(
-                    "{approval} is of nothing that was named here: it belongs to another file, or what it approves was changed since"
-                )),
+        for (at, decree) in self.orders.iter().enumerate() {
+            if self.orders[..at].iter().any(|other| other.order.fiduciary == decree.order.fiduciary) {
+                return Err(format!("there are two orders for {}: name one", decree.node()));
             }
+        }
+        self.approvals.iter().try_for_each(|approval| {
+            let subject = approval.subject;
+            let warrants = self.warrants.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
+            let foundings = self.foundings.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
+            let records = self.records.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
+            let orders = self.orders.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
+            warrants.chain(foundings).chain(records).chain(orders).next().unwrap_or_else(|| {
+                Err(format!(
+                    "{approval} is of nothing that was named here: it belongs to another file, or what it approves was changed since"
+                ))
+            })
         })
     }
 

@@ -203,7 +203,6 @@ impl Form for Proposal {
 
     fn text(&self) -> String {
         let Self { expires_s, anchor, warrant, set, fleet, configuration } = self;
-        let granted = Configuration::parse(configuration).unwrap_or_default();
         let prefix =
             |prefix: &Prefix| if prefix.ip == [0; 16] { "none".into() } else { subnet(&prefix.ip, prefix.length) };
         let mut text = String::from("Proposal of a warrant: leave to own one node\n\n");
@@ -229,21 +228,7 @@ impl Form for Proposal {
         if warrant.gateway != [0; 16] {
             text += &line("gateway", Ipv6Addr::from(warrant.gateway));
         }
-        text += &line("configured", format_args!("{} bytes, {}", configuration.len(), Hex(&warrant.configuration)));
-        for peer in &granted.peers {
-            let allowed = peer.allowed.iter().map(|allowed| subnet(&allowed.ip, allowed.length));
-            let at = peer.endpoint.map_or("which speaks first".into(), |at| socket(&at.ip, at.port));
-            let role = format!("{:?}", peer.role).to_lowercase();
-            let allowed = allowed.collect::<Vec<_>>().join(" ");
-            let key = mesh_key::encode(&peer.key);
-            text += &line("peer", format_args!("{role} {} {at} {allowed}, every {} s", &*key, peer.keepalive_s));
-        }
-        if granted.rules.is_empty() {
-            text += &line("rule", "none");
-        }
-        for rule in &granted.rules {
-            text += &line("rule", rule);
-        }
+        configured(&mut text, configuration);
         text += &line(
             "received by",
             format_args!("{}, {}", key::fingerprint(&anchor.reception), key::public_text(&anchor.reception)),
@@ -257,7 +242,28 @@ impl Form for Proposal {
     }
 }
 
-fn seconds(since_1970: u64) -> String {
+/// What a configuration says, a line each.
+pub(super) fn configured(text: &mut String, configuration: &[u8]) {
+    let granted = Configuration::parse(configuration).unwrap_or_default();
+    let hash = configuration_hash(configuration);
+    *text += &line("configured", format_args!("{} bytes, {}", configuration.len(), Hex(&hash)));
+    for peer in &granted.peers {
+        let allowed = peer.allowed.iter().map(|allowed| subnet(&allowed.ip, allowed.length));
+        let at = peer.endpoint.map_or("which speaks first".into(), |at| socket(&at.ip, at.port));
+        let role = format!("{:?}", peer.role).to_lowercase();
+        let allowed = allowed.collect::<Vec<_>>().join(" ");
+        let key = mesh_key::encode(&peer.key);
+        *text += &line("peer", format_args!("{role} {} {at} {allowed}, every {} s", &*key, peer.keepalive_s));
+    }
+    if granted.rules.is_empty() {
+        *text += &line("rule", "none");
+    }
+    for rule in &granted.rules {
+        *text += &line("rule", rule);
+    }
+}
+
+pub(super) fn seconds(since_1970: u64) -> String {
     time(i64::try_from(since_1970).unwrap_or(i64::MAX).saturating_mul(1000))
 }
 
@@ -269,7 +275,7 @@ pub(super) fn where_in_mesh(one: &Authority) -> String {
     format!("in the mesh {} {}, {at}", &*mesh_key::encode(&one.mesh), Ipv6Addr::from(one.inner))
 }
 
-fn socket(ip: &Ip, port: u16) -> String {
+pub(super) fn socket(ip: &Ip, port: u16) -> String {
     SocketAddrV6::new((*ip).into(), port, 0, 0).to_string()
 }
 

@@ -64,6 +64,10 @@ numbers! {
         Released = 27, "released";
         /// A node's signed word that it did what its owners decided.
         Receipt = 28, "receipt";
+        /// An authority record that all have signed who must.
+        Adopted = 29, "record_adopted";
+        /// A node is told an authority record.
+        RecordTold = 30, "record_told";
     }
 }
 

@@ -1,0 +1,113 @@
+//! Another set takes over a fleet: who proposes, who approves, and what each of them sees.
+
+use super::*;
+
+impl Ceremony {
+    fn name(&self, at: usize) -> String {
+        os_network_admin::base::key::fingerprint(&self.signers[at].key.public()).to_string()
+    }
+
+    fn approve(&self, at: usize, files: &[&str], name: &str) -> String {
+        let out = self.file(name);
+        self.signers[at].does(&[&["authority", "approve"], files, &["--out", &out, "--yes"]].concat());
+        out
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_is_proposed_read_and_approved_apart_and_is_in_force_when_nodes_say_so() {
+    let mut ceremony = Ceremony::new();
+    let _segment = ceremony.claimed().await;
+    let founder = &ceremony.founder;
+    let before = founder.does(&["authority", "status"]);
+    assert_eq!((&before["set"], &before["needed"], &before["of"]), (&0.into(), &2.into(), &1.into()));
+    let (file, leaves) = (ceremony.file("set-1"), ceremony.name(1));
+    // One who comes has a place in the mesh.
+    let card = ceremony.file("card");
+    ceremony.signers[2].does(&["authority", "key", "--endpoint", "[2001:db8::9]:51820", "--out", &card]);
+    let proposed = founder.does(&["authority", "propose", "--add", &card, "--remove", &leaves[..9], "--out", &file]);
+    let record = &proposed["records"][0];
+    assert_eq!(
+        (&record["state"], &record["set"], &record["needed"]),
+        (&"proposed".into(), &1.into(), &serde_json::json!([2, 2]))
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    for line in
+        ["set          number 1", &format!("change       leaves: {leaves}"), "in the mesh", "[2001:db8::9]:51820"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    // It stays a proposal until all have signed who must.
+    let first = ceremony.approve(0, &[&file], "by-0");
+    founder.fails(&["authority", "push", &file, &first], 15, "approved by 1 of the 2");
+    let own = ceremony.file("by-founder");
+    founder.does(&["authority", "approve", &file, "--out", &own, "--yes"]);
+    founder.fails(&["authority", "push", &file, &first, &own], 15, "1 of those whose keys are new");
+    let last = ceremony.approve(2, &[&file], "by-2");
+    let shown = founder.does(&["authority", "show", &file, &first, &own, &last]);
+    assert_eq!((&shown["records"][0]["state"], &shown["records"][0]["has"]), (&"approved".into(), &0.into()));
+    // Nobody is there to be told, but it is kept: it is pushed again without files.
+    founder.fails(&["authority", "push", &file, &first, &own, &last], 4, "the mesh is not up");
+    founder.fails(&["authority", "push"], 4, "the mesh is not up");
+    let status = founder.does(&["authority", "status"]);
+    assert_eq!((&status["set"], &status["has"], &status["of"]), (&1.into(), &0.into(), &1.into()));
+    assert_eq!((&status["behind"][0]["state"], &status["behind"][0]["set"]), (&"behind".into(), &0.into()));
+    let log = founder.log();
+    for (kind, outcome) in
+        [("proposed", "done"), ("approved", "done"), ("approved", "refused"), ("record_adopted", "done")]
+    {
+        assert!(log.contains(&(kind.into(), outcome.into())), "{kind}, {outcome}: {log:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_number_a_key_approves_one_record_whatever_it_is_asked() {
+    let mut ceremony = Ceremony::new();
+    let _segment = ceremony.claimed().await;
+    let (one, other) = (ceremony.file("one"), ceremony.file("other"));
+    let added = [2, 3].map(|at| ceremony.signers[at].public());
+    ceremony.founder.does(&["authority", "propose", "--add", &added[0], "--out", &one]);
+    ceremony.founder.does(&["authority", "propose", "--add", &added[1], "--out", &other]);
+    let fresh = ceremony.signers[0].path("backup");
+    drop(ceremony.signers[0].registry());
+    ceremony.signers[0].does(&["backup", fresh.to_str().unwrap()]);
+    ceremony.approve(0, &[&one], "by-0");
+    // The same again is the same.
+    ceremony.approve(0, &[&one], "by-0-again");
+    let [hash, second] = [&one, &other].map(|file| {
+        let shown = ceremony.founder.does(&["authority", "show", file]);
+        shown["records"][0]["hash"].as_str().unwrap().to_owned()
+    });
+    let signer = &ceremony.signers[0];
+    for _ in 0..2 {
+        let refused = ["authority", "approve", &other, "--out", "approval", "--yes"];
+        signer.fails(&refused, 3, &format!("{hash}, and this is {second}"));
+    }
+    assert!(!signer.path("approval").exists());
+    assert_eq!(signer.log().iter().filter(|entry| entry.1 == "refused").count(), 2);
+    // Nor if the registry comes from a backup of before.
+    signer.does(&["restore", fresh.to_str().unwrap()]);
+    signer.fails(&["authority", "approve", &other, "--out", "approval", "--yes"], 3, "approved another record");
+    // Whoever is in neither set approves nothing.
+    ceremony.signers[4].fails(
+        &["authority", "approve", &one, "--out", "approval", "--yes"],
+        3,
+        "none of those who must",
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_resigns_proposes_it_and_approves_it_himself() {
+    let mut ceremony = Ceremony::new();
+    let _segment = ceremony.claimed().await;
+    let file = ceremony.file("resigned");
+    let resigned = ceremony.founder.does(&["authority", "resign", "--out", &file]);
+    let record = &resigned["records"][0];
+    assert_eq!((&record["needed"], record["then"].as_array().unwrap().len()), (&serde_json::json!([2, 2]), 2));
+    assert_eq!(record["before"][0]["approved"], true);
+    // The others need not even want it, if two of three are enough with him; both of the two who stay must sign.
+    let others = [0, 1].map(|at| ceremony.approve(at, &[&file], &format!("by-{at}")));
+    let shown = ceremony.founder.does(&["authority", "show", &file, &others[0], &others[1]]);
+    assert_eq!(shown["records"][0]["state"], "approved");
+    ceremony.signers[4].fails(&["authority", "resign", "--out", "x"], 1, "there is no registry");
+}
