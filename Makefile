@@ -33,7 +33,7 @@ PROGRAMS := --package native --package lab --package sysdesc --package os-networ
 SYSTEM_TESTS := admin claim cuts entropy export gate impostor interop leaks mesh revoke roots silence
 
 # What the native lab and its tests need besides Rust and a C compiler.
-DEPS := curl iproute2 iputils-ping nftables qemu-system-x86 tshark wireguard-go wireguard-tools
+DEPS := curl iproute2 iputils-ping nftables openssl qemu-system-x86 tshark wireguard-go wireguard-tools
 # What the seL4 images and their tests need more, besides the SDK.
 DEPS_SEL4 := ipxe-qemu libclang-14-dev opensbi qemu-system-arm qemu-system-misc
 

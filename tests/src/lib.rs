@@ -17,6 +17,7 @@ pub mod machine;
 pub mod member;
 pub mod power;
 pub mod process;
+pub mod receipt;
 pub mod regions;
 pub mod seeds;
 pub mod station;
