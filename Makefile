@@ -67,6 +67,10 @@ run: need-rust need-cc need-namespaces build ## boot a node, watch its first lif
 # Native, unless somebody names a board.
 LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(filter-out native,$(BOARD)))
 
+.PHONY: rehearse
+rehearse: need-rust need-cc need-namespaces build ## found a fleet with three founders and NODES=n nodes, and all that follows (docs/rehearsal.md)
+	$(BIN)/lab rehearse --dir target/rehearsal $(if $(filter command environment,$(origin NODES)),--nodes $(NODES))
+
 .PHONY: lab
 lab: $(if $(LAB_BOARD),have-board) build ## leave nodes running on a segment of their own (docs/lab.md)
 	$(if $(LAB_BOARD),@$(MAKE) --no-print-directory have-deps-sel4 image BOARD=$(LAB_BOARD) CONFIG=release ANCHOR=)

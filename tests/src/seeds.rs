@@ -1,7 +1,10 @@
 //! Valid inputs of the fuzz targets, for mutation.
 
+use std::collections::BTreeMap;
+
 use calls::{mesh::Membership, rules::Rules};
 use crypto::{AnchorSecret, Secret};
+use lab::rehearse::transcript::{Began, Command, Event, Hash, Program, Transcript};
 use policy::{Configuration, Endpoint, Peer, Prefix, Role};
 use wire::{
     Fingerprint, Ip, U16,
@@ -23,6 +26,37 @@ use crate::{
 /// The seed of a target's random numbers, so that a failure comes back.
 pub fn seed(name: &str) -> [u8; 32] {
     crypto::sha256(name.as_bytes())
+}
+
+/// A rehearsal that has run one command.
+fn transcript() -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("transcript");
+    let (mut transcript, _) = Transcript::open(&path).expect("a new transcript");
+    let (tool_hash, lab_hash) = (Hash::of(b"tool"), Hash::of(b"lab"));
+    let command = Command {
+        program: Program::Tool,
+        segment: None,
+        words: vec!["init".into()],
+        values: BTreeMap::new(),
+        wanted: vec![0],
+        stays: false,
+    };
+    for event in [
+        Event::Began(Began {
+            tool: "tool".into(),
+            tool_hash,
+            lab_hash,
+            nodes: 1,
+            board: "native".into(),
+            replays: None,
+        }),
+        Event::Command(command),
+        Event::Ended { of: 2, code: 0, stdout: tool_hash, stderr: lab_hash },
+    ] {
+        transcript.append(event).expect("an entry in its place");
+    }
+    std::fs::read(path).expect("what was written")
 }
 
 /// The node's inner addresses in [`crate::targets::policy_packet`].
@@ -139,6 +173,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
             assert!(head.title.verify(&several()).is_some());
             vec![unsigned, [head.as_bytes(), b"mesh data"].concat()]
         }
+        "transcript" => vec![transcript()],
         "configuration" => vec![admin::mesh(), admin::largest_mesh()],
         "policy_packet" => {
             let packets = inner_packets();

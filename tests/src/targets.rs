@@ -18,6 +18,7 @@ use calls::{
     params::Params,
     rules::{MeshLink, Rules},
 };
+use lab::rehearse::transcript::{Hash, Story};
 use perimeter::{Side, decide};
 use policy::{Configuration, Direction, Flows, Packet, Peer, Prefix, Protocol, Role, Summary};
 use shm::{ReadOnly, ReadWrite, cell, mailbox, mailbox::Patience, ring, ring::FRAME_SLOT};
@@ -48,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("anchor_file", anchor_file),
     ("staged", staged),
     ("ticket", ticket),
+    ("transcript", transcript),
     ("fingerprint", fingerprint),
     ("ring_peer", ring_peer),
     ("mailbox_peer", mailbox_peer),
@@ -181,6 +183,20 @@ pub fn ticket(data: &[u8]) {
         let again = std::str::from_utf8(&*again).expect("ASCII");
         assert!(Ticket::from_text(again).is_ok_and(|again| again.secret == ticket.secret));
     }
+}
+
+/// A transcript of a rehearsal that holds is its own lines, each with the hash of the one before.
+pub fn transcript(data: &[u8]) {
+    let Ok(story) = Story::read(data) else { return };
+    let lines: Vec<&[u8]> = data.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).collect();
+    assert_eq!((lines.len(), story.hashes.len()), (story.entries.len(), story.entries.len()));
+    assert_eq!(lines.concat().len() + story.torn, data.len());
+    let mut previous = Hash::default();
+    for (entry, line) in story.entries.iter().zip(lines) {
+        assert_eq!(entry.previous, previous);
+        previous = Hash::of(&line[..line.len() - 1]);
+    }
+    assert_eq!(previous, story.head());
 }
 
 pub fn fingerprint(data: &[u8]) {

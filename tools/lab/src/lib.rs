@@ -11,6 +11,7 @@ mod machine;
 mod native_node;
 mod node;
 mod power;
+pub mod rehearse;
 mod run;
 mod stranger;
 mod supervise;
@@ -28,6 +29,7 @@ pub use self::{
     machine::Source,
     node::{Cutter, NATIVE, Node, NodeOptions},
     power::{Power, Switch, Wipe, power},
+    rehearse::{Rehearse, rehearse},
     run::{Run, run},
     stranger::{EXIT_ANSWERED, Stranger, stranger},
     supervise::supervise,

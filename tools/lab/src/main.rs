@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use lab::{
-    AlreadyRunning, EXIT_ANSWERED, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Power, Run, Stranger, Switch, Up, Visit,
-    Wipe,
+    AlreadyRunning, EXIT_ANSWERED, EXIT_NOT_RUNNING, EXIT_RUNNING, NotRunning, Power, Rehearse, Run, Stranger, Switch,
+    Up, Visit, Wipe,
 };
 use segment::enter;
 
@@ -43,6 +43,8 @@ enum Command {
     Enter(Enter),
     /// Show a node's first life from power-on to its mesh
     Run(Run),
+    /// Rehearse the founding of a fleet and all that follows, with the tool as it is installed (docs/rehearsal.md)
+    Rehearse(Rehearse),
     /// What `up` leaves running
     #[command(hide = true)]
     Supervise(Up),
@@ -119,6 +121,7 @@ fn run(command: Command) -> Result<u8> {
             );
         }
         Command::Run(run) => lab::run(&run)?,
+        Command::Rehearse(arguments) => lab::rehearse(arguments)?,
     }
     Ok(0)
 }

@@ -26,6 +26,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 
+pub use self::plug::address;
 use crate::switch::{Port, join};
 
 /// The program's interface.

@@ -62,6 +62,11 @@ fn netlink() -> Result<Netlink> {
     Netlink::open().context("cannot open a netlink socket")
 }
 
+/// Where a program behind a port of that name is on the link.
+pub fn address(name: &str) -> Ipv6Addr {
+    link_local(mac_of(name))
+}
+
 /// The same for the same name: a host that comes back is where it was.
 fn mac_of(name: &str) -> Mac {
     let mut hasher = DefaultHasher::new();

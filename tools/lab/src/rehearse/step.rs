@@ -1,0 +1,40 @@
+//! The names of the steps, in their order.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Each founder makes his key, from a seed of his own, and hands out its public half
+    Keys,
+    /// The anchor for the nodes' image: one finds them, two of three can give them away
+    Anchor,
+    /// The nodes are switched on, and show who they are
+    Nodes,
+    /// The genesis of the fleet: proposed, accepted by each founder, closed, verified by anybody
+    Founding,
+    /// Leave to own each node, proposed by the founder and signed by two of three
+    Warrants,
+    /// Each node is claimed by its warrant, with the signers away
+    Claims,
+    /// The founder's end of the mesh, and all nodes in it
+    Mesh,
+}
+
+impl Step {
+    pub const ALL: [Self; 7] =
+        [Self::Keys, Self::Anchor, Self::Nodes, Self::Founding, Self::Warrants, Self::Claims, Self::Mesh];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Anchor => "anchor",
+            Self::Nodes => "nodes",
+            Self::Founding => "founding",
+            Self::Warrants => "warrants",
+            Self::Claims => "claims",
+            Self::Mesh => "mesh",
+        }
+    }
+}
