@@ -1,11 +1,12 @@
-//! The documents: what their links and paths name is there, and their prose is wrapped.
+//! The documents: what their links, paths and names name is there, and their prose is wrapped.
 //!
 //! A *link* is relative to its document, and its `#anchor` is a heading of the document that it leads to, worded as
-//! GitHub does. A *path* is inline code as `paths.rs` tells it from other code. Code blocks are not looked into. A
+//! GitHub does. A *path* is inline code as `paths.rs` tells it from other code. A *name*, of a test mostly, is inline code
+//! of four words or more that underscores join: some file that is no document has it. Code blocks are not looked into. A
 //! *wrapped* line has at most 120 characters, unless it is in a table, a heading or code, or has no space to break it
 //! at, as a link alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
@@ -17,11 +18,23 @@ use crate::{
 const COLUMNS: usize = 120;
 
 pub(crate) fn check(tree: &Tree) -> Vec<Breach> {
-    tree.texts(".md").flat_map(|(file, text)| Document { tree, file, text }.check()).collect()
+    let names = tree.texts("").filter(|(file, _)| !file.ends_with(".md")).flat_map(|(_, text)| names(text)).collect();
+    tree.texts(".md").flat_map(|(file, text)| Document { tree, names: &names, file, text }.check()).collect()
+}
+
+/// The names in a text.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    words.filter(|word| {
+        let parts = word.split('_');
+        parts.clone().count() >= 4
+            && parts.into_iter().all(|part| !part.is_empty() && !part.contains(|c: char| c.is_ascii_uppercase()))
+    })
 }
 
 struct Document<'a> {
     tree: &'a Tree,
+    names: &'a BTreeSet<&'a str>,
     file: &'a str,
     text: &'a str,
 }
@@ -36,7 +49,7 @@ impl Document<'_> {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => self.link(&dest_url),
                 Event::Code(code) => {
                     breaches.extend(paths::judge(self.tree, self.file, line_at(self.text, range.start), &code));
-                    None
+                    self.name(&code)
                 }
                 Event::Start(Tag::Table(_) | Tag::Heading { .. } | Tag::CodeBlock(_)) => {
                     unwrapped.push(line_at(self.text, range.start)..=line_at(self.text, range.end.saturating_sub(1)));
@@ -44,7 +57,7 @@ impl Document<'_> {
                 }
                 _ => None,
             };
-            breaches.extend(fault.map(|(what, advice)| self.breach(range.start, "links", what, advice)));
+            breaches.extend(fault.map(|(rule, what, advice)| self.breach(range.start, rule, what, advice)));
         }
         let mut offset = 0;
         for (index, line) in self.text.split_inclusive('\n').enumerate() {
@@ -64,11 +77,16 @@ impl Document<'_> {
         Breach { file: self.file.to_owned(), line: line_at(self.text, offset), rule, what, advice }
     }
 
-    fn link(&self, link: &str) -> Option<(String, String)> {
+    fn name(&self, code: &str) -> Option<(&'static str, String, String)> {
+        (names(code).next() == Some(code) && !self.names.contains(code))
+            .then(|| ("names", code.to_owned(), "no file of the tree has this name: correct it".to_owned()))
+    }
+
+    fn link(&self, link: &str) -> Option<(&'static str, String, String)> {
         if link.contains("://") || link.starts_with("mailto:") {
             return None;
         }
-        let fault = |advice: String| Some((link.to_owned(), advice));
+        let fault = |advice: String| Some(("links", link.to_owned(), advice));
         let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
         let target = if path.is_empty() { Some(self.file.to_owned()) } else { join(directory(self.file), path) };
         let Some(target) = target.filter(|target| self.tree.is_file(target) || self.tree.is_directory(target)) else {
@@ -144,7 +162,7 @@ mod tests {
             ("docs/here.md", text),
             ("docs/mesh.md", "# The mesh\n\n## Who may, and `why`?\n\n## Again\n\n## Again\n"),
             ("README.md", "# Genesis\n"),
-            ("crates/domains/mesh/src/lib.rs", ""),
+            ("crates/domains/mesh/src/lib.rs", "fn a_test_of_the_mesh() {}"),
             ("pds/mesh/src/main.rs", ""),
         ]);
         let breaches = check(&tree);
@@ -175,6 +193,13 @@ mod tests {
     fn inline_code_that_is_a_path_leads_somewhere() {
         good("`crates/domains/mesh` `README.md` `a/b`\n\n    pds/none.rs\n");
         assert_eq!(breaches("a\n`crates/none` b"), ["2 paths crates/none"]);
+    }
+
+    #[test]
+    fn a_name_of_a_test_is_one() {
+        good("`a_test_of_the_mesh` `of_three_words` `--a_b_c_d` `Not_of_this_kind`");
+        assert_eq!(breaches("a\n`a_test_of_the_claim`"), ["2 names a_test_of_the_claim"]);
+        assert_eq!(breaches("`a_test_of_the`"), ["1 names a_test_of_the"]);
     }
 
     #[test]
