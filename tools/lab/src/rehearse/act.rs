@@ -28,6 +28,15 @@ impl Act {
         Self::new(Program::Tool, files.chain(words.iter().map(|word| (*word).to_owned())).collect())
     }
 
+    /// The tool, with what a founder kept: another key file and registry, and the passphrase that he has.
+    pub fn kept(place: &str, who: &str, words: &[&str]) -> Self {
+        let mut act = Self::tool(place, words);
+        if let Some(passphrase) = act.command.words.get_mut(Self::FILES - 1) {
+            *passphrase = format!("{who}/passphrase");
+        }
+        act
+    }
+
     /// The tool, by somebody without a key.
     pub fn anybody(words: &[&str]) -> Self {
         Self::new(Program::Tool, words.iter().map(|word| (*word).to_owned()).collect())

@@ -4,7 +4,7 @@
 mod act;
 mod replay;
 mod stage;
-mod step;
+pub mod step;
 mod steps;
 mod summary;
 pub mod transcript;

@@ -129,7 +129,12 @@ impl Stage {
         self.transcript.story()
     }
 
-    /// The names of all nodes.
+    /// A node of the same image that nobody lists.
+    pub fn spare(&self) -> String {
+        format!("node-{}", self.nodes + 1)
+    }
+
+    /// The names of all nodes of the fleet.
     pub fn names(&self) -> impl Iterator<Item = String> + use<> {
         (1..=self.nodes).map(|number| format!("node-{number}"))
     }
@@ -303,6 +308,17 @@ impl Stage {
         found.with_context(|| format!("there is no {node}"))
     }
 
+    /// A founder's fingerprint, as his key was made with it.
+    fn authority(&self, who: &str) -> Result<String> {
+        let key = format!("{who}/key");
+        let is_his =
+            |command: &Command| command.words.get(1) == Some(&key) && command.words.iter().any(|w| w == "init");
+        let made = self.story().commands().filter(|(_, command, end)| end.is_some() && is_his(command)).last();
+        let (sequence, ..) = made.with_context(|| format!("{who} has no key"))?;
+        let said: serde_json::Value = serde_json::from_slice(&fs::read(self.output(sequence, "stdout"))?)?;
+        Ok(said["fingerprint"].as_str().context("a key without a fingerprint")?.to_owned())
+    }
+
     /// A value of this lab, by its name in braces.
     fn value(&self, name: &str) -> Result<String> {
         let (what, of) = name.split_once(' ').unwrap_or((name, ""));
@@ -310,6 +326,7 @@ impl Stage {
         match what {
             "fiduciary" => shown(self.record(of)?.fiduciary),
             "fingerprint" => shown(self.record(of)?.fingerprint),
+            "authority" => self.authority(of),
             "address" => Ok(enter::address(of).to_string()),
             _ => Err(anyhow!("there is no value {name}")),
         }

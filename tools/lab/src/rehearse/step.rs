@@ -20,11 +20,27 @@ pub enum Step {
     Claims,
     /// The founder's end of the mesh, and all nodes in it
     Mesh,
+    /// Another set of authorities: one leaves, one is new; signed by two of three before and after, and by who is new
+    Handover,
+    /// The founder removes himself, and tells all nodes so
+    Resignation,
+    /// What the former founder kept is used, one thing after the other, and every node refuses it
+    Refusals,
 }
 
 impl Step {
-    pub const ALL: [Self; 7] =
-        [Self::Keys, Self::Anchor, Self::Nodes, Self::Founding, Self::Warrants, Self::Claims, Self::Mesh];
+    pub const ALL: [Self; 10] = [
+        Self::Keys,
+        Self::Anchor,
+        Self::Nodes,
+        Self::Founding,
+        Self::Warrants,
+        Self::Claims,
+        Self::Mesh,
+        Self::Handover,
+        Self::Resignation,
+        Self::Refusals,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +51,9 @@ impl Step {
             Self::Warrants => "warrants",
             Self::Claims => "claims",
             Self::Mesh => "mesh",
+            Self::Handover => "handover",
+            Self::Resignation => "resignation",
+            Self::Refusals => "refusals",
         }
     }
 }

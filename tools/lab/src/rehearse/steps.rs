@@ -1,6 +1,8 @@
 //! The steps of the ceremony, in their order. Each is written as if it had all the time in the world: what it has done before
 //! it was cut is not done again.
 
+mod handover;
+
 use std::{
     thread,
     time::{Duration, Instant},
@@ -43,6 +45,9 @@ pub fn take(step: Step, stage: &mut Stage) -> Result<Vec<String>> {
         Step::Warrants => warrants(stage),
         Step::Claims => claims(stage),
         Step::Mesh => mesh(stage),
+        Step::Handover => handover::handover(stage),
+        Step::Resignation => handover::resignation(stage),
+        Step::Refusals => handover::refusals(stage),
     }
 }
 
@@ -52,10 +57,10 @@ pub fn restore(stage: &mut Stage, step: Step) -> Result<()> {
     if is_down {
         switch_on(stage)?;
     }
-    if step > Step::Mesh {
-        let is_up = !is_down && said(&status(stage)?)?["up"] == true;
+    if step > Step::Mesh && step <= Step::Resignation {
+        let is_up = !is_down && status(stage, by_founder)?["up"] == true;
         if !is_up {
-            mesh_up(stage)?;
+            mesh_up(stage, by_founder)?;
         }
     }
     Ok(())
@@ -64,7 +69,10 @@ pub fn restore(stage: &mut Stage, step: Step) -> Result<()> {
 /// Ends what runs.
 pub fn end(stage: &mut Stage) -> Result<()> {
     if stage.story().is_done(Step::Keys) {
-        mesh_down(stage)?;
+        mesh_down(stage, by_founder)?;
+    }
+    if stage.dir.join(handover::FORMER).join("registry.sqlite").exists() {
+        mesh_down(stage, handover::by_former)?;
     }
     settle(stage)?;
     stage.run(Act::lab(&["down", "--dir", LAB]).again()).map(drop)
@@ -73,15 +81,20 @@ pub fn end(stage: &mut Stage) -> Result<()> {
 fn keys(stage: &mut Stage) -> Result<Vec<String>> {
     let mut says = Vec::new();
     for who in FOUNDERS {
-        for secret in ["seed", "passphrase"] {
-            stage.file(&format!("{who}/{secret}"), None)?;
-        }
-        let init = Act::tool(who, &["--json", "init", "--seed-file", &format!("{who}/seed")]);
-        let made = said(&stage.run(init.makes(&format!("{who}/key")))?)?;
+        says.push(key(stage, who)?);
         stage.run(Act::tool(who, &["anchor", "--out", &public(who)]))?;
-        says.push(format!("{who:<5} {}", text(&made["fingerprint"])));
     }
     Ok(says)
+}
+
+/// Makes somebody's key, and says whose it is.
+fn key(stage: &mut Stage, who: &str) -> Result<String> {
+    for secret in ["seed", "passphrase"] {
+        stage.file(&format!("{who}/{secret}"), None)?;
+    }
+    let init = Act::tool(who, &["--json", "init", "--seed-file", &format!("{who}/seed")]);
+    let made = said(&stage.run(init.makes(&format!("{who}/key")))?)?;
+    Ok(format!("{who:<5} {}", text(&made["fingerprint"])))
 }
 
 /// What he hands out.
@@ -106,13 +119,13 @@ fn nodes(stage: &mut Stage) -> Result<Vec<String>> {
     }
     let records = stage.records()?;
     let ready = records.iter().filter(|record| record.fiduciary.is_some() && record.anchor.as_deref() == Some("image"));
-    let (ready, of) = (ready.count(), usize::from(stage.nodes));
+    let (ready, of) = (ready.count(), usize::from(stage.nodes) + 1);
     ensure!(ready == of, "{ready} of {of} nodes have shown who they are, and have the image's anchor");
-    Ok(vec![format!("{ready} of {of} nodes hold, each with an identity of its own")])
+    Ok(vec![format!("{ready} nodes hold, each with an identity of its own; {} is for nobody", stage.spare())])
 }
 
 fn up(stage: &Stage) -> Act {
-    let count = stage.nodes.to_string();
+    let count = (stage.nodes + 1).to_string();
     let act = Act::lab(&["up", "--dir", LAB, "--keep", "--nodes", &count, "--board", &stage.board]);
     act.more(["--anchor", ANCHOR, "--scan-ms", "0"].map(str::to_owned)).again()
 }
@@ -198,12 +211,12 @@ fn paired(stage: &mut Stage, is_like: impl Fn(&Value) -> bool) -> Result<usize> 
 }
 
 fn mesh(stage: &mut Stage) -> Result<Vec<String>> {
-    if said(&status(stage)?)?["up"] != true {
-        mesh_up(stage)?;
+    if status(stage, by_founder)?["up"] != true {
+        mesh_up(stage, by_founder)?;
     }
     let (of, deadline) = (usize::from(stage.nodes), Instant::now() + PATIENCE);
     loop {
-        let status = said(&status(stage)?)?;
+        let status = status(stage, by_founder)?;
         let peers = status["peers"].as_array().cloned().unwrap_or_default();
         let joined = peers.iter().filter(|peer| !peer["handshake_s"].is_null()).count();
         // What a node says there confirms a claim that was cut at its last word.
@@ -217,18 +230,25 @@ fn mesh(stage: &mut Stage) -> Result<Vec<String>> {
     }
 }
 
-fn status(stage: &mut Stage) -> Result<Said> {
-    stage.run(Act::tool(FOUNDER, &["--json", "mesh", "status"]).again())
+/// Whose files a command uses.
+type By = fn(&[&str]) -> Act;
+
+fn by_founder(words: &[&str]) -> Act {
+    Act::tool(FOUNDER, words)
 }
 
-fn mesh_up(stage: &mut Stage) -> Result<()> {
-    mesh_down(stage)?;
-    let words = ["--json", "mesh", "up", "--fleet", FLEET, "--foreground"];
-    stage.run(Act::tool(FOUNDER, &words).on(FOUNDER).again().stays()).map(drop)
+fn status(stage: &mut Stage, by: By) -> Result<Value> {
+    said(&stage.run(by(&["--json", "mesh", "status"]).again())?)
 }
 
-fn mesh_down(stage: &mut Stage) -> Result<()> {
-    stage.run(Act::tool(FOUNDER, &["--json", "mesh", "down"]).again()).map(drop)
+/// Brings up this end of the mesh, on the founder's host.
+fn mesh_up(stage: &mut Stage, by: By) -> Result<()> {
+    mesh_down(stage, by)?;
+    stage.run(by(&["--json", "mesh", "up", "--fleet", FLEET, "--foreground"]).on(FOUNDER).again().stays()).map(drop)
+}
+
+fn mesh_down(stage: &mut Stage, by: By) -> Result<()> {
+    stage.run(by(&["--json", "mesh", "down"]).again()).map(drop)
 }
 
 /// What a program said in JSON.
