@@ -37,6 +37,8 @@ pub struct Administrator<'w> {
     pub link: Link,
     pub mesh: Rc<RefCell<Authority>>,
     pub terms: Terms,
+    /// See [`Context::past_stored`].
+    pub past_stored: bool,
     host: Arc<dyn Host>,
     clock: Arc<VirtualHost>,
     seed: Secret,
@@ -78,7 +80,7 @@ impl<'w> Administrator<'w> {
             anchor: AnchorKind::Image,
             warrant: None,
         };
-        Ok(Self { world, anchor, registry, link, mesh, terms, host, clock, seed })
+        Ok(Self { world, anchor, registry, link, mesh, terms, past_stored: false, host, clock, seed })
     }
 
     pub fn host(&self) -> Arc<dyn Host> {
@@ -110,6 +112,7 @@ impl<'w> Administrator<'w> {
             registry: &self.registry,
             anchor: &self.anchor,
             ahead: 0,
+            past_stored: self.past_stored,
             host: &self.host,
             progress: &progress,
         };

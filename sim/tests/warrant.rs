@@ -1,10 +1,14 @@
 //! Claims by a warrant of three of five, whose signers are not there when the node is claimed.
+#![allow(
+    clippy::print_stdout,
+    reason = "the harness of tests captures what these macros print, and shows it of a test that failed"
+)]
 
 use std::{cell::RefCell, time::Duration};
 
 use crypto::AnchorSecret;
 use os_network_admin::{
-    base::paper::Papers,
+    base::{link::Net, paper::Papers},
     claim::Configure,
     fleet::{
         delivery::Outcome,
@@ -21,6 +25,7 @@ use wire::{
     anchor::{Anchor, AnchorFile},
     binding::configuration_hash,
     command::Operation,
+    link::{Find, UNSTORED},
     set::{Authority, AuthoritySet},
     title::Warrant,
 };
@@ -116,6 +121,53 @@ fn whoever_holds_the_reception_key_alone_owns_nothing() {
         }
         // None of that was in the way of those who may.
         admin.terms.warrant = Some(warrant(&admin, fiduciary, 1, &[1, 2, 3]));
+        admin.claim(Some(&fiduciary), WAIT).await.expect("a claim");
+        pass(&world, Duration::from_secs(5)).await;
+        assert_eq!(world.borrow().phase(node), Some("claimed"));
+    });
+}
+
+/// Finds by the thousand, each beyond all that the node stores ahead, and one that leaves none above it; opens, and no claim.
+#[test]
+fn whoever_holds_the_reception_key_alone_does_not_brick_a_node() {
+    let world = RefCell::new(World::new(8));
+    simulate(async {
+        let mut admin = Administrator::new(&world, 0, 1).expect("an administrator");
+        let (node, fiduciary) = hold(&world, &mut admin);
+        admin.terms.warrant = Some(warrant(&admin, fiduciary, 1, &[0, 2, 4]));
+        let written = |world: &RefCell<World>| {
+            let flash = world.borrow().flash(node);
+            let nor = flash.nor();
+            (nor.programs().iter().sum::<u64>(), nor.erases().iter().sum::<u64>())
+        };
+        let before = written(&world);
+        let thief = admin.rival(0, 3).expect("the same key");
+        for _ in 0..3 {
+            assert!(thief.claim(Some(&fiduciary), Duration::from_secs(10)).await.is_err());
+        }
+        let (ip, mac) = thief.link.address();
+        for number in 1..=3000 {
+            let find = Find::sign(&thief.anchor, (1 << 50) + (number << 17), ip, mac);
+            thief.link.broadcast(find.as_bytes()).await.expect("a link");
+            pass(&world, Duration::from_millis(100)).await;
+        }
+        for last in [UNSTORED - 1, u64::MAX] {
+            let find = Find::sign(&thief.anchor, last, ip, mac);
+            thief.link.broadcast(find.as_bytes()).await.expect("a link");
+            pass(&world, Duration::from_secs(1)).await;
+        }
+        let after = written(&world);
+        println!("3,005 finds of a holder of A: {} programs, {} erases", after.0 - before.0, after.1 - before.1);
+        assert!((1000..400_000).contains(&(after.0 - before.0)) && after.1 - before.1 < 200, "{before:?}, {after:?}");
+        // It hears nobody; and then somebody goes there and switches it off and on.
+        pass(&world, Duration::from_secs(60)).await;
+        admin.past_stored = true;
+        assert!(admin.claim(Some(&fiduciary), Duration::from_secs(15)).await.is_err());
+        world.borrow_mut().power_off(node);
+        world.borrow_mut().power_on(node);
+        admin.past_stored = false;
+        assert!(admin.claim(Some(&fiduciary), Duration::from_secs(15)).await.is_err(), "what is stored is used up");
+        admin.past_stored = true;
         admin.claim(Some(&fiduciary), WAIT).await.expect("a claim");
         pass(&world, Duration::from_secs(5)).await;
         assert_eq!(world.borrow().phase(node), Some("claimed"));

@@ -90,7 +90,7 @@ impl Lab {
     /// What one run of the program works with.
     fn context<'a>(&'a self, registry: &'a Registry, progress: &'a Progress) -> Context<'a, Segment, Registry> {
         let Self { segment, anchor, host, .. } = self;
-        Context { net: segment, registry, anchor, ahead: 0, host, progress }
+        Context { net: segment, registry, anchor, ahead: 0, past_stored: false, host, progress }
     }
 
     /// A claim as one run of the program makes it: the registry is opened anew.

@@ -174,7 +174,15 @@ impl Ceremony {
     async fn claim(&self, segment: &Segment, terms: &Terms) -> Result<Claimed, Error> {
         let (registry, progress, host) = (self.founder.registry(), Progress::silent(), system());
         let anchor = &self.founder.key;
-        let context = Context { net: segment, registry: &registry, anchor, ahead: 0, host: &host, progress: &progress };
+        let context = Context {
+            net: segment,
+            registry: &registry,
+            anchor,
+            ahead: 0,
+            past_stored: false,
+            host: &host,
+            progress: &progress,
+        };
         let print = self.node.print();
         let mut chooser = Chooser::listed([print].into(), Unlisted::Ignore);
         Claimer::new(&context, terms, &mut chooser).claim(Duration::from_secs(60)).await

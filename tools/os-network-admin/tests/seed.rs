@@ -41,8 +41,15 @@ fn run(seed: u8) -> Told {
             anchor: AnchorKind::Image,
             warrant: None,
         };
-        let context =
-            Context { net: &segment, registry: &registry, anchor: &anchor, ahead: 0, host: &host, progress: &progress };
+        let context = Context {
+            net: &segment,
+            registry: &registry,
+            anchor: &anchor,
+            ahead: 0,
+            past_stored: false,
+            host: &host,
+            progress: &progress,
+        };
         for _ in 0..2 {
             let mut chooser = Chooser::listed([].into(), Unlisted::Take);
             Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();

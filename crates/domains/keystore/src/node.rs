@@ -24,7 +24,7 @@ use wire::{
         self, FinishHandshake, ReadHandshake, ReadHandshakeReply, StartHandshake, StartHandshakeReply, Started,
         Timestamps,
     },
-    link::{Answer, Datagram, Find, Hello, HelloBody, Open, open_target},
+    link::{Answer, Datagram, Find, Hello, HelloBody, Open, UNSTORED, open_target},
     order::Isolation,
     set::MAX_AUTHORITIES,
     title::Title,
@@ -241,7 +241,7 @@ impl Node {
         }
         find.verify(&self.anchor()?.keys.reception).ok_or(Refusal::Forged)?;
         let random = self.source.bytes();
-        if counter > self.counters.find_floor(&self.owner) {
+        if counter > self.counters.find_floor(&self.owner) && counter < UNSTORED {
             let next = self.counters.with_find(&self.owner, counter);
             return self.commit_counters(next, Work::Find { random, counter }, at);
         }

@@ -99,6 +99,10 @@ fn hello_key(shared: &Secret, ephemeral: &Key, anchor: &Key) -> Secret {
     crypto::derive(&[], &**shared, label::HELLO, &[ephemeral, anchor])
 }
 
+/// A node stores no find's counter that is this or above: it counts until the node is switched off, and then the stored one
+/// does. So nobody who can sign finds can use them up for good.
+pub const UNSTORED: u64 = 1 << 62;
+
 /// Administrator to ff02::1. Draws one hello, opens nothing.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

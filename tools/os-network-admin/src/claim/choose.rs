@@ -193,7 +193,8 @@ impl<'a> Chooser<'a> {
                 Exit::NoAnswer,
                 "no node answered: is it powered, on this segment, unclaimed, and anchored to this key? Another's open \
                  gate lasts up to a minute: try again, with a longer --wait. If this key was used with another registry, or under \
-                 a clock ahead of this host's, nodes know a higher counter and are silent: add --counter-ahead MS",
+                 a clock ahead of this host's, nodes know a higher counter and are silent: add --counter-ahead MS, or switch the node off and on and add \
+                 --past-stored",
             )
         } else {
             self.refusal()

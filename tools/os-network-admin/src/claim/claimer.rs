@@ -15,7 +15,7 @@ use crypto::{AnchorSecret, Secret};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::{
     Ip, Key,
-    link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor},
+    link::{Answer, Datagram, Find, Hello, HelloBody, Open, OpenFor, UNSTORED},
 };
 use zerocopy::IntoBytes;
 
@@ -69,6 +69,8 @@ pub struct Context<'a, N, P> {
     pub anchor: &'a AnchorSecret,
     /// See [`Pairing::next_counter`].
     pub ahead: u64,
+    /// Finds are above all that nodes store.
+    pub past_stored: bool,
     pub host: &'a Arc<dyn Host>,
     pub progress: &'a Progress,
 }
@@ -131,6 +133,7 @@ impl Finder {
                 // The first may well be answered. Each that goes past costs a minute of the counter's distance to the clock.
                 let past = self.last.is_some() && self.past.is_none_or(|past| past.elapsed() >= PAST);
                 let counter = context.registry.next_find(context.ahead, past)?;
+                let counter = if context.past_stored { counter | UNSTORED } else { counter };
                 if past {
                     self.past = Some(Instant::now());
                 }
@@ -479,7 +482,7 @@ impl<'a, 'c, N: Net, P: Pairing> Claimer<'a, 'c, N, P> {
 
     /// Connects and claims; true if the acknowledgement is confirmed.
     async fn attempt(&mut self, answered: &Answered) -> Result<(Claimed, bool), Failure> {
-        let Context { net, registry, anchor, ahead, host, progress } = *self.context;
+        let Context { net, registry, anchor, ahead, host, progress, .. } = *self.context;
         let mut stream = self.connect(&answered.hello).await?;
         let session = Session {
             anchor,

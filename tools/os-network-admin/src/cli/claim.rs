@@ -107,8 +107,11 @@ pub struct ExpectedArguments {
 #[derive(Args)]
 pub struct FindArguments {
     /// Skip the counter so many milliseconds ahead, if another holder of the key has used higher ones
-    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1 << 62))]
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1 << 61))]
     pub counter_ahead: u64,
+    /// For nodes that are silent because somebody with the key has used up their finds: switch them off and on first
+    #[arg(long)]
+    pub past_stored: bool,
 }
 
 #[derive(Args)]
@@ -144,6 +147,7 @@ pub async fn discover(common: &Common, find: &FindArguments, wait: Duration) -> 
         registry: &registry,
         anchor: &anchor,
         ahead: find.counter_ahead,
+        past_stored: find.past_stored,
         host: &host::system(),
         progress: &progress,
     };
@@ -229,6 +233,7 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         registry: &registry,
         anchor: &anchor,
         ahead: arguments.find.counter_ahead,
+        past_stored: arguments.find.past_stored,
         host: &host::system(),
         progress: &progress,
     };
@@ -331,6 +336,7 @@ pub async fn beacon(
         registry: &registry,
         anchor: &anchor,
         ahead: find.counter_ahead,
+        past_stored: find.past_stored,
         host: &host::system(),
         progress: &progress,
     };

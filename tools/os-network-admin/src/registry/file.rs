@@ -201,8 +201,8 @@ impl Registry {
 
     fn count_on(&self, sql: &str, ahead: u64) -> Result<u64, Error> {
         let floor = self.host.now_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX));
-        // Above this there is no multiple to round up to.
-        let bound = i64::MAX - (1 << 16);
+        // Above this there is no multiple to round up to that nodes store.
+        let bound = wire::link::UNSTORED.cast_signed() - (1 << 16);
         let next: Option<i64> =
             self.run(|transaction| transaction.query_row(sql, params![floor, bound], |row| row.get(0)).optional())?;
         next.and_then(|next| u64::try_from(next).ok())

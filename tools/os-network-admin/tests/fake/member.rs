@@ -55,6 +55,7 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u
             registry: &registry,
             anchor: &anchor,
             ahead: 0,
+            past_stored: false,
             host: &system(),
             progress: &progress,
         };

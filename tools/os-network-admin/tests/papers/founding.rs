@@ -179,6 +179,7 @@ async fn a_claim_under_a_document_takes_only_its_nodes_and_each_once() {
         registry: &registry,
         anchor: &founder.key,
         ahead: 0,
+        past_stored: false,
         host: &host,
         progress: &progress,
     };

@@ -5,6 +5,8 @@ use core::sync::atomic::Ordering;
 use calls::keystore::AnchorKind;
 use proptest::prelude::*;
 
+use wire::link::UNSTORED;
+
 use super::{claim::ask_raw, *};
 
 /// Mostly operations that exist, at lengths that fit: the rest is refused at the door.
@@ -82,4 +84,23 @@ proptest! {
             rig.run();
         }
     }
+}
+
+#[test]
+fn who_uses_up_all_numbers_of_finds_is_heard_and_nobody_after_him_until_the_node_is_switched_off() {
+    let mut rig = Rig::new(Board::anchored());
+    let writes = rig.disk.writes();
+    for last in [UNSTORED, UNSTORED + 1, u64::MAX] {
+        assert!(rig.find(last).is_ok());
+        assert_eq!(rig.find(last), Err(Refusal::Stale));
+    }
+    assert_eq!(rig.find(100_000_000), Err(Refusal::Stale));
+    assert_eq!(rig.disk.writes(), writes);
+    rig.power_cycle();
+    assert!(rig.find(100_000_000).is_ok());
+    // The largest that is stored leaves room above it.
+    assert!(rig.find(UNSTORED - 1).is_ok());
+    rig.power_cycle();
+    assert_eq!(rig.find(UNSTORED - 1), Err(Refusal::Stale));
+    assert!(rig.find(UNSTORED + 1_800_000_000_000).is_ok());
 }
