@@ -34,7 +34,13 @@ use os_network_admin::{
     registry::{self, Registry, Rules},
 };
 use policy::{Configuration, Role};
-use wire::{command::Operation, order::Order, staged::CHUNK, telemetry::CommandResult};
+use wire::{
+    command::Operation,
+    order::Order,
+    set::{Authority, AuthoritySet},
+    staged::CHUNK,
+    telemetry::CommandResult,
+};
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -90,9 +96,13 @@ struct Lab {
 
 impl Lab {
     async fn with(numbers: &[u8]) -> Self {
+        Self::of(numbers, AuthoritySet::alone(Authority::signer(&admin().public()))).await
+    }
+
+    async fn of(numbers: &[u8], set: AuthoritySet) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registry");
-        let grants = member::claim(&path, numbers).await;
+        let grants = member::claim(&path, numbers, set).await;
         let registry: &'static Registry = Box::leak(Box::new(Registry::open(&path).unwrap()));
         let members = registry.members(&FLEET).unwrap();
         let nodes = members.iter().zip(numbers.iter().zip(&grants));

@@ -36,7 +36,10 @@ use rusqlite::Connection;
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, time::interval};
-use wire::{COMMAND_PORT, TELEMETRY_PORT};
+use wire::{
+    COMMAND_PORT, TELEMETRY_PORT,
+    set::{Authority, AuthoritySet},
+};
 use zerocopy::IntoBytes;
 
 /// The name that nodes are claimed on, so that the authority finds them on it.
@@ -250,7 +253,8 @@ impl Admin {
     fn claim(&self, numbers: &[u8]) {
         let registry = self.path("registry");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let grants = runtime.block_on(member::claim(&registry, numbers));
+        let set = AuthoritySet::alone(Authority::signer(&fake::admin().public()));
+        let grants = runtime.block_on(member::claim(&registry, numbers, set));
         for (number, grant) in numbers.iter().zip(grants) {
             fs::write(self.path(&format!("grant-{number}")), grant).unwrap();
         }

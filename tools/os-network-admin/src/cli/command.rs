@@ -8,10 +8,15 @@ use wire::command;
 use super::{
     common::{Common, InFleet, Wait, open, print, registry_path, unlock, view},
     interrupt::{Interrupt, Interruptible},
+    order::{self, Proposing},
 };
 use crate::{
-    base::error::{Error, Exit},
+    base::{
+        error::{Error, Exit},
+        paper::Papers,
+    },
     fleet::{
+        decree::Wish,
         delivery::{self, Outcome, Task},
         show,
     },
@@ -31,10 +36,28 @@ pub enum Operation {
     Rotate,
 }
 
-pub async fn run(common: &Common, node: &str, operation: Operation, fleet: &InFleet, wait: &Wait) -> Result<(), Error> {
+pub async fn run(
+    common: &Common,
+    node: &str,
+    operation: Operation,
+    proposing: &Proposing,
+    fleet: &InFleet,
+    wait: &Wait,
+) -> Result<(), Error> {
+    proposing.check()?;
     let registry = open(common)?;
     let view = view(common, &registry, fleet)?;
     let member = view.find(node)?;
+    if let Some(out) = &proposing.out {
+        if operation != Operation::Rejoin {
+            return Err(Error::new(
+                Exit::Usage,
+                "one authority is enough for this command: there is nothing to sign with --out",
+            ));
+        }
+        let orders = proposing.write(&view, out, &[(member, Wish::Rejoin)])?;
+        return order::show(common, Some(out), &Papers { orders, ..Papers::default() }, Some(&registry));
+    }
     let node = view.paired(&member)?;
     let authority = unlock(common, &registry)?;
     let lane = DaemonLane::connect(&registry_path(common)?).await?;

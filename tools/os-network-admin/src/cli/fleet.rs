@@ -12,6 +12,7 @@ use wire::{Fingerprint, Key, U16, set::Authority};
 use super::{
     approve::{Approving, approve, free, write},
     common::{Common, InFleet, Wait, fleet_name, key_path, open, optional, print, registry_path},
+    order::Proposing,
     policy,
 };
 use crate::{
@@ -70,6 +71,8 @@ pub enum FleetVerb {
     Activate {
         /// The genesis
         file: PathBuf,
+        #[command(flatten)]
+        proposing: Proposing,
         #[command(flatten)]
         wait: Wait,
     },
@@ -133,7 +136,7 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
             let told = |error| Error { told: common.json, ..error };
             founded(&papers).map(|_| ()).map_err(told)
         }
-        FleetVerb::Activate { file, wait } => activate(common, file, &wait).await,
+        FleetVerb::Activate { file, proposing, wait } => activate(common, file, &proposing, &wait).await,
     }
 }
 
@@ -241,7 +244,7 @@ fn found(common: &Common, files: &[PathBuf], out: &Path) -> Result<(), Error> {
     }
 }
 
-async fn activate(common: &Common, file: PathBuf, wait: &Wait) -> Result<(), Error> {
+async fn activate(common: &Common, file: PathBuf, proposing: &Proposing, wait: &Wait) -> Result<(), Error> {
     let papers = Papers::read(&[file])?;
     let genesis = founded(&papers)?;
     let registry = open(common)?;
@@ -258,7 +261,7 @@ async fn activate(common: &Common, file: PathBuf, wait: &Wait) -> Result<(), Err
         ));
     }
     let rules = genesis.rules.iter().copied().collect();
-    policy::set(common, Some(rules), None, &InFleet { fleet: genesis.name.clone() }, wait).await
+    policy::set(common, Some(rules), None, proposing, &InFleet { fleet: genesis.name.clone() }, wait).await
 }
 
 fn document(

@@ -14,6 +14,7 @@ mod interrupt;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;
+pub mod order;
 pub mod policy;
 mod push;
 pub mod release;
@@ -36,6 +37,7 @@ use self::{
     keys::AnchorArguments,
     mesh::MeshVerb,
     nodes::NodesVerb,
+    order::{OrderVerb, Proposing},
     policy::PolicyVerb,
     release::To,
     warrant::WarrantVerb,
@@ -60,8 +62,8 @@ Exit codes:
  13  a node may have been rolled back, or be there twice (nodes check), or follows another record of a set than others
      (authority status)
  14  the log of acts and refusals is not as it was written (audit verify)
- 15  fewer have approved than must (warrant check, claim --warrant, fleet close, fleet verify, authority push), or fewer
-     nodes are claimed (fleet activate)
+ 15  fewer have approved than must (warrant check, claim --warrant, fleet close, fleet verify, authority push, order
+     deliver), or fewer nodes are claimed (fleet activate)
 130  interrupted; the message says what is stored
 
 With --json the result, or {\"error\":{\"code\":N,\"message\":TEXT}}, is on standard output.";
@@ -141,11 +143,18 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyVerb,
     },
+    /// Orders that several authorities must sign
+    Order {
+        #[command(subcommand)]
+        command: OrderVerb,
+    },
     /// Tell a node to do something, and wait until it shows that it has
     Command {
         /// The node: its fingerprint or the beginning of it, or an inner address
         node: String,
         operation: Operation,
+        #[command(flatten)]
+        proposing: Proposing,
         #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
@@ -198,6 +207,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
+        proposing: Proposing,
+        #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
         wait: Wait,
@@ -216,6 +227,8 @@ pub enum Command {
         /// Do it without asking
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        proposing: Proposing,
         #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
@@ -247,7 +260,7 @@ impl Command {
             Self::Policy { command } => matches!(command, PolicyVerb::Set { .. } | PolicyVerb::Push { .. }),
             Self::Discover { .. } | Self::Claim(_) | Self::Beacon { .. } | Self::Command { .. } => true,
             Self::Restore { .. } | Self::Telemetry { .. } | Self::Revoke { .. } | Self::Export { .. } => true,
-            Self::Release { .. } | Self::Transfer { .. } => true,
+            Self::Release { .. } | Self::Transfer { .. } | Self::Order { .. } => true,
         }
     }
 }
@@ -270,20 +283,21 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Nodes { command } => nodes::run(common, command),
         Command::Mesh { command } => mesh::run(common, command).await,
         Command::Policy { command } => policy::run(common, command).await,
-        Command::Command { node, operation, fleet, wait } => {
-            command::run(common, &node, operation, &fleet, &wait).await
+        Command::Command { node, operation, proposing, fleet, wait } => {
+            command::run(common, &node, operation, &proposing, &fleet, &wait).await
         }
         Command::Audit { command } => audit::run(common, command),
         Command::Backup { file, force } => backup::backup(common, &file, force),
         Command::Restore { file } => backup::restore(common, &file),
         Command::Telemetry { once, fleet } => telemetry::run(common, once, &fleet).await,
         Command::Revoke { member, yes, fleet, wait } => revoke::run(common, &member, &fleet, &wait, yes).await,
-        Command::Release { nodes, yes, fleet, wait } => {
-            release::run(common, &nodes, &To::Ticket, &fleet, &wait, yes).await
+        Command::Release { nodes, yes, proposing, fleet, wait } => {
+            release::run(common, &nodes, &To::Ticket, &proposing, &fleet, &wait, yes).await
         }
-        Command::Transfer { nodes, to, same_owner, yes, fleet, wait } => {
-            release::run(common, &nodes, &To::Anchor(&to, same_owner), &fleet, &wait, yes).await
+        Command::Transfer { nodes, to, same_owner, yes, proposing, fleet, wait } => {
+            release::run(common, &nodes, &To::Anchor(&to, same_owner), &proposing, &fleet, &wait, yes).await
         }
+        Command::Order { command } => order::run(common, command).await,
         Command::Export { name, public_key, fleet, wait } => {
             export::run(common, &name, public_key, &fleet, &wait).await
         }

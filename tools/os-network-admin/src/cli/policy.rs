@@ -5,13 +5,14 @@ use policy::Flow;
 
 use super::{
     common::{Common, InFleet, Wait, open, print, view},
+    order::{self, Proposing},
     push::{prepare, push, report, tell},
 };
 use crate::{
-    base::error::Error,
-    fleet::{rules, show},
+    base::{error::Error, paper::Papers},
+    fleet::{Owed, View, decree::Wish, rules, show},
     output::Pushed,
-    registry::{Registry, Rules},
+    registry::{Member, Registry, Rules},
 };
 
 #[derive(Subcommand)]
@@ -31,12 +32,16 @@ pub enum PolicyVerb {
         #[arg(long, requires = "node", conflicts_with_all = ["rules", "none"])]
         inherit: bool,
         #[command(flatten)]
+        proposing: Proposing,
+        #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
         wait: Wait,
     },
     /// Tell every node that lacks its configuration what it should have
     Push {
+        #[command(flatten)]
+        proposing: Proposing,
         #[command(flatten)]
         fleet: InFleet,
         #[command(flatten)]
@@ -62,12 +67,18 @@ pub enum PolicyVerb {
 
 pub async fn run(common: &Common, command: PolicyVerb) -> Result<(), Error> {
     match command {
-        PolicyVerb::Set { rules, none: _, node, inherit, fleet, wait } => {
+        PolicyVerb::Set { rules, none: _, node, inherit, proposing, fleet, wait } => {
             let rules = if inherit { None } else { Some(rules::read(&rules)?) };
-            set(common, rules, node.as_deref(), &fleet, &wait).await
+            set(common, rules, node.as_deref(), &proposing, &fleet, &wait).await
         }
-        PolicyVerb::Push { fleet, wait } => {
+        PolicyVerb::Push { proposing, fleet, wait } => {
+            proposing.check()?;
             let registry = open(common)?;
+            if let Some(out) = &proposing.out {
+                let view = view(common, &registry, &fleet)?;
+                let orders = proposing.write(&view, out, &owed(&view)?)?;
+                return order::show(common, Some(out), &Papers { orders, ..Papers::default() }, Some(&registry));
+            }
             let account = push(common, &view(common, &registry, &fleet)?, &wait).await?;
             report(common, Pushed {}, &account)
         }
@@ -91,9 +102,11 @@ pub(super) async fn set(
     common: &Common,
     rules: Option<Rules>,
     node: Option<&str>,
+    proposing: &Proposing,
     fleet: &InFleet,
     wait: &Wait,
 ) -> Result<(), Error> {
+    proposing.check()?;
     let registry = open(common)?;
     let view = view(common, &registry, fleet)?;
     let member = node.map(|text| view.find(text)).transpose()?.map(|member| member.id);
@@ -101,6 +114,16 @@ pub(super) async fn set(
         Some(id) => registry.set_member_rules(id, rules.as_ref()),
         None => registry.set_fleet_rules(&view.fleet.id, &rules.clone().unwrap_or_default()),
     };
+    if let Some(out) = &proposing.out {
+        let before = view.unworkable()?;
+        let orders = registry.whole(|registry| {
+            change(registry)?;
+            let view = view.again()?;
+            view.check(&before)?;
+            proposing.write(&view, out, &owed(&view)?)
+        })?;
+        return order::show(common, Some(out), &Papers { orders, ..Papers::default() }, Some(&registry));
+    }
     // What would be refused is refused before anything is stored.
     let teller = prepare(common, &view, change).await?;
     change(&registry)?;
@@ -108,4 +131,13 @@ pub(super) async fn set(
     let account = tell(teller, &view, wait).await?;
     let one = node.map(|text| view.find(text)).transpose()?;
     report(common, show::policy(&view, one.as_ref())?, &account)
+}
+
+/// What each node lacks; an error if one can have nothing.
+fn owed(view: &View<'_>) -> Result<Vec<(Member, Wish)>, Error> {
+    let owed = view.behind()?.into_iter().map(|behind| {
+        let Owed { member, configuration } = behind.owed?;
+        Ok((member, Wish::Configuration(configuration)))
+    });
+    owed.collect()
 }

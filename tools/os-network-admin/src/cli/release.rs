@@ -7,10 +7,11 @@ use wire::{Hex, anchor::Anchor, order::Release};
 use super::{
     common::{Common, InFleet, Wait, confirm, open, print, registry_path, unlock, view},
     interrupt::{Interrupt, Interruptible},
+    order::{self, Proposing},
 };
 use crate::{
-    base::{error::Error, input},
-    fleet::{View, parting},
+    base::{error::Error, input, paper::Papers},
+    fleet::{View, decree::Wish, parting},
     mesh::control::DaemonLane,
     output::{Failure, Left},
     registry::Member,
@@ -28,6 +29,7 @@ pub async fn run(
     common: &Common,
     nodes: &[String],
     to: &To<'_>,
+    proposing: &Proposing,
     fleet: &InFleet,
     wait: &Wait,
     yes: bool,
@@ -36,11 +38,19 @@ pub async fn run(
         To::Ticket => (None, false),
         To::Anchor(file, same_owner) => (Some(input::anchor(file)?), *same_owner),
     };
+    proposing.check()?;
     let release = parting::release(anchor.as_ref(), same_owner);
     let registry = open(common)?;
     let view = view(common, &registry, fleet)?;
     let members = named(&view, nodes)?;
     parting::check(&view, &members, &release)?;
+    if let Some(out) = &proposing.out {
+        let wish = Wish::Release(Box::new(release));
+        let wishes: Vec<_> = members.into_iter().map(|member| (member, wish.clone())).collect();
+        let orders = proposing.write(&view, out, &wishes)?;
+        return order::show(common, Some(out), &Papers { orders, ..Papers::default() }, Some(&registry));
+    }
+    parting::alone(&view, &members)?;
     confirm(
         yes,
         &consequences(&view, &members, anchor.as_ref()),

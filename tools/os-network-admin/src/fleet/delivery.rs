@@ -58,6 +58,8 @@ pub enum Task {
         signed: Signed,
         hash: Hash,
     },
+    /// The order that ends an isolation, signed.
+    Ended(Signed),
     /// Something that the node gives a receipt for, signed.
     Receipted {
         signed: Signed,
@@ -95,7 +97,7 @@ impl Task {
     /// The bytes of an update.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Update { signed, .. } | Self::Receipted { signed, .. } => &signed.bytes,
+            Self::Update { signed, .. } | Self::Receipted { signed, .. } | Self::Ended(signed) => &signed.bytes,
             Self::Command(_) | Self::Rejoin | Self::Prove(_) => &[],
         }
     }
@@ -103,7 +105,7 @@ impl Task {
     fn awaited(&self) -> Option<&Awaited> {
         match self {
             Self::Receipted { awaited, .. } | Self::Prove(awaited) => Some(awaited),
-            Self::Command(_) | Self::Rejoin | Self::Update { .. } => None,
+            Self::Command(_) | Self::Rejoin | Self::Ended(_) | Self::Update { .. } => None,
         }
     }
 
@@ -112,7 +114,7 @@ impl Task {
         match self {
             Self::Command(operation) => Some(operation.name()),
             Self::Rejoin => Some(Ordered::Rejoin.name()),
-            Self::Update { .. } | Self::Receipted { .. } | Self::Prove(_) => None,
+            Self::Update { .. } | Self::Ended(_) | Self::Receipted { .. } | Self::Prove(_) => None,
         }
     }
 }
@@ -293,9 +295,8 @@ impl<'a> Job<'a> {
         self.sent += 1;
         self.due = Instant::now() + REPEAT;
         let signed = match (&self.task, &self.rejoin) {
-            (Task::Update { signed, .. } | Task::Receipted { signed, .. }, _) | (Task::Rejoin, Some((_, signed))) => {
-                Some(signed)
-            }
+            (Task::Update { signed, .. } | Task::Receipted { signed, .. } | Task::Ended(signed), _)
+            | (Task::Rejoin, Some((_, signed))) => Some(signed),
             (Task::Command(_) | Task::Rejoin | Task::Prove(_), _) => None,
         };
         let (operation, argument) = match (&self.task, signed) {
@@ -307,7 +308,9 @@ impl<'a> Job<'a> {
             }
             (Task::Command(operation), None) => (*operation, 0),
             (Task::Prove(_), None) => (Operation::Status, 1),
-            (Task::Rejoin | Task::Update { .. } | Task::Receipted { .. }, None) => (Operation::Status, 0),
+            (Task::Rejoin | Task::Update { .. } | Task::Receipted { .. } | Task::Ended(_), None) => {
+                (Operation::Status, 0)
+            }
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
         lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
@@ -321,7 +324,7 @@ impl<'a> Job<'a> {
         match &self.task {
             Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
             // It has said so after we asked it, or it has done it.
-            Task::Rejoin if ours && record.isolated == 0 => self.outcome = Some(done),
+            Task::Rejoin | Task::Ended(_) if ours && record.isolated == 0 => self.outcome = Some(done),
             Task::Rejoin
                 if record.isolated != 0 && self.rejoin.as_ref().is_none_or(|(of, _)| *of != record.isolation) =>
             {
@@ -449,7 +452,8 @@ pub(super) fn alone(title: &Title, member: &Member, what: &str) -> Result<(), Er
     match title.set.needed {
         ..=1 => Ok(()),
         needed => Err(Error::input(format!(
-            "{what} of {} needs the signatures of {needed} authorities, and this program makes one",
+            "{what} of {} needs the signatures of {needed} authorities: have it written as a proposal, with --out FILE, which each of \
+             them signs with `os-network-admin order sign`",
             member.who
         ))),
     }

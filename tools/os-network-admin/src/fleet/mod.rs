@@ -4,6 +4,7 @@
 pub mod account;
 pub mod authority;
 pub mod chain;
+pub mod decree;
 pub mod delivery;
 pub mod genesis;
 mod pairing;

@@ -38,6 +38,14 @@ pub fn check(view: &View<'_>, members: &[Member], release: &Release) -> Result<(
     })
 }
 
+/// An error if more than one must sign for a member that has not left.
+pub fn alone(view: &View<'_>, members: &[Member]) -> Result<(), Error> {
+    members.iter().try_for_each(|member| match receipt(view, member)? {
+        Some(_) => Ok(()),
+        None => delivery::alone(&view.paired(member)?.title, member, "the release"),
+    })
+}
+
 /// An anchor with a key of those who let it go leaves them its owners: that is to be said.
 fn sound(title: &Title, member: &Member, release: &Release) -> Result<(), Error> {
     let AnchorIn::Some(next) = release.anchor.read() else { return Ok(()) };
@@ -92,7 +100,7 @@ pub fn begin(view: &View<'_>, member: &Member, release: &Release) -> Result<(), 
     })
 }
 
-fn event(title: &Title, release: &Release) -> Event {
+pub(super) fn event(title: &Title, release: &Release) -> Event {
     let event = Event::new(Kind::Released).node(&title.warrant.fiduciary).number(Tag::Epoch, title.warrant.epoch.get());
     match release.anchor.read() {
         AnchorIn::Some(_) => event.text(Tag::Anchor, "anchor").bytes(Tag::Hash, &release.anchor.hash()),

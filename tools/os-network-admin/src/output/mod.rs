@@ -28,7 +28,7 @@ pub use self::{
         Authority, Claimed, Configuration, Doubt, Event, Fleet, Found, KeyFile, MeshAddress, Node, Nodes, OneNode,
         Role, Said,
     },
-    paper::{Founding, Signer, Warrant, Warrants},
+    paper::{Delivered, Founding, Order, Orders, Signer, Warrant, Warrants},
     parting::{Left, Parting},
 };
 pub use crate::base::host::time;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wire::{Fingerprint, Hex, Key};
 
 use super::{Document, time};
-use crate::base::paper::{Genesis, Listed, Paper, Proposal, Standing};
+use crate::base::paper::{Decided, Decree, Genesis, Listed, Paper, Proposal, Standing};
 
 /// Of `warrant propose`, `sign` and `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,5 +144,92 @@ impl Document for Founding {
         lines.extend(self.authorities.iter().map(|one| format!("{}  {}", word(one), one.key)));
         lines.push(format!("claimed      {claimed} of {}, as this registry knows them", self.nodes.len()));
         lines.join("\n")
+    }
+}
+
+/// Of `order sign` and `show`, and of what writes proposals of orders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// The file that was written, if one was.
+    pub path: Option<String>,
+    /// So many nodes have shown that they did it, of so many.
+    pub delivered: usize,
+    pub of: usize,
+    pub orders: Vec<Order>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The node's fingerprint, and F.
+    pub node: String,
+    pub fiduciary: String,
+    pub fleet: String,
+    /// In words.
+    pub what: String,
+    /// What is signed.
+    pub hash: String,
+    /// `proposed`, `approved` or `delivered`.
+    pub state: String,
+    pub needed: usize,
+    pub expires_ms: u64,
+    pub signers: Vec<Signer>,
+    pub differences: Vec<String>,
+}
+
+impl Order {
+    pub fn new(decree: &Decree, decided: &Decided, state: &str, differences: Vec<String>) -> Self {
+        let signer = |(key, approved): &(Key, bool)| Signer { key: Hex(key).to_string(), approved: *approved };
+        Self {
+            node: decree.node().to_string(),
+            fiduciary: Hex(&decree.order.fiduciary).to_string(),
+            fleet: decree.fleet.clone(),
+            what: decree.what(),
+            hash: Hex(&decree.subject().hash()).to_string(),
+            state: state.into(),
+            needed: decided.needed,
+            expires_ms: decree.expires_s.saturating_mul(1000),
+            signers: decided.signed.iter().map(signer).collect(),
+            differences,
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { node, what, hash, state, needed, expires_ms, signers, differences, .. } = self;
+        let approved = signers.iter().filter(|one| one.approved).count();
+        let expires = time(i64::try_from(*expires_ms).unwrap_or(i64::MAX));
+        let mut lines = vec![format!("{node}  {what}: {state}, approved by {approved} of {needed}; expires {expires}")];
+        lines.push(format!("             {hash}"));
+        lines.extend(differences.iter().map(|line| format!("             {line}")));
+        let word = |one: &Signer| if one.approved { "approved   " } else { "not yet    " };
+        lines.extend(signers.iter().map(|one| format!("{}  {}", word(one), one.key)));
+        lines.join("\n")
+    }
+}
+
+impl Orders {
+    pub fn new(path: Option<&Path>, orders: Vec<Order>) -> Self {
+        let delivered = orders.iter().filter(|order| order.state == "delivered").count();
+        Self { path: path.map(|path| path.display().to_string()), delivered, of: orders.len(), orders }
+    }
+}
+
+impl Document for Orders {
+    fn text(&self) -> String {
+        let total = format!("delivered to {} of {} nodes", self.delivered, self.of);
+        let path = self.path.iter().map(|path| format!("file         {path}"));
+        self.orders.iter().map(Order::text).chain(path).chain([total]).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Of `order deliver`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    pub delivered: usize,
+    pub of: usize,
+}
+
+impl Document for Delivered {
+    fn text(&self) -> String {
+        format!("delivered to {} of {} nodes", self.delivered, self.of)
     }
 }

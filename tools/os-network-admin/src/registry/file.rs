@@ -286,6 +286,11 @@ impl Registry {
         Ok(rows)
     }
 
+    /// The time of day of this registry's host.
+    pub fn now_ms(&self) -> i64 {
+        self.host.now_ms()
+    }
+
     #[cfg(test)]
     pub fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection

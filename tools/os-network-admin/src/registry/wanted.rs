@@ -132,6 +132,12 @@ pub fn between(one: (i64, &Preshared), other: (i64, &Preshared)) -> Preshared {
     Preshared(crypto::sha256(&*text))
 }
 
+/// The same for a configuration; of two that have nothing to make one of, everybody could make it.
+fn shared(member: &Member, other: &Other) -> Option<Preshared> {
+    let is_open = [&member.preshared, &other.preshared].iter().all(|own| own.0 == NO_PRESHARED);
+    (!is_open).then(|| between((member.id, &member.preshared), (other.id, &other.preshared)))
+}
+
 /// A member's rules, the fleet's if it has none of its own.
 pub fn rules<'a>(fleet: &'a Fleet, member: &'a Member) -> &'a Rules {
     member.rules.as_ref().unwrap_or(&fleet.rules)
@@ -159,7 +165,7 @@ pub(super) fn configuration(
     let others = others.iter().map(|other| Peer {
         key: other.key,
         role: if other.is_node { Role::Node } else { Role::Peer },
-        preshared: Some(between((member.id, &member.preshared), (other.id, &other.preshared))),
+        preshared: shared(member, other),
         endpoint: other.endpoint,
         allowed: allowed(fleet, other.host),
         keepalive_s: 0,

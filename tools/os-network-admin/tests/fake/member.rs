@@ -18,7 +18,7 @@ use wire::{
     command::{self, Command, Operation},
     order::{Isolation, Kind, Release},
     receipt::{self, Receipt},
-    set::{Authority, AuthoritySet},
+    set::AuthoritySet,
     staged::{self, CHUNK, MAX_STAGED, Staged, parse_chunk},
     telemetry::{CommandResult, SCHEMA, Telemetry},
     title::{Title, Warrant},
@@ -33,15 +33,14 @@ use crate::{
 pub const FLEET: [u8; 32] = [5; 32];
 
 /// Claims nodes of these numbers, and returns what each was granted.
-pub async fn claim(registry_path: &std::path::Path, numbers: &[u8]) -> Vec<Vec<u8>> {
+pub async fn claim(registry_path: &std::path::Path, numbers: &[u8], set: AuthoritySet) -> Vec<Vec<u8>> {
     let segment = Segment::with(numbers.iter().map(|number| Node::new(*number, admin().public())));
     let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
-    let own = anchor.public();
     let authority = registry.make_mesh_key().unwrap().public();
     let terms = Terms {
         fleet: "default".into(),
         fleet_id: FLEET,
-        set: AuthoritySet::alone(Authority::signer(&own)),
+        set,
         configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
         anchor: AnchorKind::Image,
         warrant: None,

@@ -4,11 +4,12 @@ use crypto::AnchorSecret;
 use os_network_admin::{
     base::{
         error::{Error, Exit},
-        paper::{Approval, Change, Papers},
+        paper::{Approval, Change, Decree, Papers},
     },
     fleet::{
         account::Account,
         authority::{self, Wish},
+        decree,
         delivery::Outcome,
         parting,
     },
@@ -329,4 +330,103 @@ async fn a_record_that_no_node_would_take_is_not_kept() {
         assert!(error.message.contains(why), "{error}");
     }
     assert!(view.registry.records(&FLEET).unwrap().is_empty());
+}
+
+/// Owned by the administrator and two more, of whom two must sign.
+async fn several(numbers: &[u8]) -> (Lab, [AnchorSecret; 3]) {
+    let people = [admin(), person(61), person(62)];
+    let set = AuthoritySet::new(2, &people.each_ref().map(|key| Authority::signer(&key.public()))).unwrap();
+    (Lab::of(numbers, set).await, people)
+}
+
+impl Lab {
+    fn ordered(&self, wish: &decree::Wish) -> Vec<Decree> {
+        let members = self.registry.members(&FLEET).unwrap();
+        let view = self.view();
+        members.iter().map(|member| decree::propose(&view, member, wish, 9_000_000_000).unwrap()).collect()
+    }
+
+    async fn deliver(&mut self, papers: &Papers) -> Result<Account, Error> {
+        let view = self.view();
+        decree::deliver(&mut self.nodes, &view, &admin(), papers, WAIT).await
+    }
+
+    fn states(&self, papers: &Papers) -> Vec<decree::State> {
+        let view = self.view();
+        let state = |one: &Decree| decree::state(Some(&view), one, &one.standing(papers)).unwrap();
+        papers.orders.iter().map(state).collect()
+    }
+}
+
+fn signed(orders: &[Decree], by: &[&AnchorSecret]) -> Papers {
+    let approvals = orders.iter().flat_map(|one| by.iter().map(|key| one.approve(key).unwrap())).collect();
+    Papers { orders: orders.to_vec(), approvals, ..Papers::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_of_three_sign_an_update_and_a_release_apart_and_each_state_is_seen() {
+    use decree::State::{Approved, Delivered, Proposed};
+    let (mut lab, [founder, ada, bob]) = several(&[1, 2]).await;
+    lab.rules(&["in authority icmp"]);
+    // This program makes one signature, and says what is to be done.
+    let refused = lab.settle().await;
+    let Outcome::NotComputable(why) = &refused.entries[0].outcome else { panic!("{refused:?}") };
+    assert!(why.message.contains("--out FILE"), "{why}");
+    let bytes = lab.view().behind().unwrap().remove(0).owed.unwrap().configuration;
+    let mut orders = Vec::new();
+    for at in [0, 1] {
+        let (view, member) = (lab.view(), lab.member(at));
+        let wish = decree::Wish::Configuration(view.configuration(&member).unwrap());
+        orders.push(decree::propose(&view, &member, &wish, 9_000_000_000).unwrap());
+    }
+    assert_eq!(orders[0].body, bytes);
+    assert!(decree::differences(&lab.view(), &orders[0]).unwrap().contains(&"rule comes: in authority icmp".into()));
+    let one = signed(&orders, &[&ada]);
+    assert_eq!(lab.states(&one), [Proposed, Proposed]);
+    let lacking = lab.deliver(&one).await.unwrap_err();
+    assert!(lacking.exit == Exit::Unapproved && lacking.message.contains("1 of the 2"), "{lacking}");
+    let both = signed(&orders, &[&ada, &bob]);
+    assert_eq!(lab.states(&both), [Approved, Approved]);
+    // One is away: it is told later, with the same files, and the other not again.
+    let id = lab.member(1).id;
+    let gone = lab.nodes.nodes.remove(&id).unwrap();
+    assert_eq!(lab.deliver(&both).await.unwrap().error().unwrap().exit, Exit::NotShown);
+    assert_eq!(lab.states(&both), [Delivered, Approved]);
+    lab.nodes.nodes.insert(id, gone);
+    let account = lab.deliver(&both).await.unwrap();
+    assert!(account.error().is_none() && account.entries[0].outcome == Outcome::Current, "{account:?}");
+    assert_eq!(lab.states(&both), [Delivered, Delivered]);
+    assert_eq!(lab.node(1).parsed().rules.len(), 1);
+    // An isolation is one authority's, its end is not.
+    assert!(matches!(lab.command(wire::command::Operation::Isolate).await, Outcome::Done { .. }));
+    let (id, record) = (lab.member(0).id, lab.node(0).record);
+    lab.registry.store_shown(id, &record).unwrap();
+    let (view, member) = (lab.view(), lab.member(0));
+    let rejoin = [decree::propose(&view, &member, &decree::Wish::Rejoin, 9_000_000_000).unwrap()];
+    let papers = signed(&rejoin, &[&founder, &bob]);
+    assert!(lab.deliver(&papers).await.unwrap().error().is_none());
+    assert_eq!((lab.node(0).record.isolated, lab.states(&papers)), (0, vec![Delivered]));
+    // Both are let go.
+    let release = lab.ordered(&decree::Wish::Release(Box::new(Release::to_ticket())));
+    assert_eq!(lab.deliver(&signed(&release, &[&founder])).await.unwrap_err().exit, Exit::Unapproved);
+    assert_eq!(lab.word(0), None, "nothing was begun");
+    let papers = signed(&release, &[&founder, &ada]);
+    assert!(lab.deliver(&papers).await.unwrap().error().is_none());
+    assert_eq!((lab.word(0), lab.states(&papers)), (Some("released"), vec![Delivered, Delivered]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_a_set_that_is_no_more_is_told_to_nobody() {
+    let (mut lab, [founder, ada, bob]) = several(&[1]).await;
+    let release = lab.ordered(&decree::Wish::Release(Box::new(Release::to_ticket())));
+    let change = lab.propose(&[&person(63)], &[2], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&change, &[&founder, &ada, &person(63)])).unwrap();
+    assert!(lab.push(&founder).await.error().is_none());
+    let account = lab.deliver(&signed(&release, &[&ada, &bob])).await.unwrap();
+    assert_eq!(account.error().unwrap().exit, Exit::NotComputable);
+    // Nor one that is out of date.
+    let view = lab.view();
+    let old =
+        [decree::propose(&view, &lab.member(0), &decree::Wish::Release(Box::new(Release::to_ticket())), 5).unwrap()];
+    assert!(lab.deliver(&signed(&old, &[&founder, &ada])).await.unwrap_err().message.contains("has expired"));
 }

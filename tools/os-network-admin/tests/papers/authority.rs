@@ -111,3 +111,49 @@ async fn one_who_resigns_proposes_it_and_approves_it_himself() {
     assert_eq!(shown["records"][0]["state"], "approved");
     ceremony.signers[4].fails(&["authority", "resign", "--out", "x"], 1, "there is no registry");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_written_for_all_who_must_sign_and_is_delivered_when_enough_have() {
+    let mut ceremony = Ceremony::new();
+    let _segment = ceremony.claimed().await;
+    let (order, founder) = (ceremony.file("order"), &ceremony.founder);
+    let node = founder.does(&["nodes", "list"])["nodes"][0]["fingerprint"].as_str().unwrap().to_owned();
+    founder.fails(&["release", &node, "--yes"], 3, "needs the signatures of 2 authorities");
+    let proposed = founder.does(&["release", &node, "--out", &order]);
+    assert_eq!((&proposed["orders"][0]["state"], &proposed["orders"][0]["needed"]), (&"proposed".into(), &2.into()));
+    founder.fails(&["release", &node, "--out", &order], 3, "is not overwritten");
+    founder.fails(&["command", &node, "status", "--out", "x"], 2, "one authority is enough");
+    founder.fails(&["command", &node, "rejoin", "--out", "x"], 3, "has not said that it is isolated");
+    let text = fs::read_to_string(&order).unwrap();
+    assert!(
+        text.contains("order        to be released to a ticket") && text.contains("whoever has the ticket"),
+        "{text}"
+    );
+    // What a signer reads is what he signs.
+    let edited = ceremony.file("edited");
+    fs::write(&edited, text.replace("whoever has the ticket", "nobody but us with a ticket")).unwrap();
+    ceremony.signers[0].fails(&["order", "sign", &edited, "--out", "approval", "--yes"], 3, "was edited");
+    ceremony.signers[4].fails(
+        &["order", "sign", &order, "--out", "approval", "--yes"],
+        3,
+        "none of those who must sign",
+    );
+    let approvals = [0, 1].map(|at| {
+        let out = ceremony.file(&format!("order-by-{at}"));
+        ceremony.signers[at].does(&["order", "sign", &order, "--out", &out, "--yes"]);
+        out
+    });
+    founder.fails(&["order", "deliver", &order, &approvals[0]], 15, "1 of the 2 who must sign");
+    let shown = founder.does(&["order", "show", &order, &approvals[0], &approvals[1]]);
+    assert_eq!((&shown["orders"][0]["state"], &shown["delivered"]), (&"approved".into(), &0.into()));
+    founder.fails(&["order", "deliver", &order, &approvals[0], &approvals[1]], 4, "the mesh is not up");
+    // Rules that nobody has signed yet are written too, and the registry has them.
+    let rules = ceremony.file("rules");
+    let written = founder.does(&["policy", "set", "in authority tcp 80", "--out", &rules]);
+    assert_eq!(written["orders"][0]["differences"], serde_json::json!(["rule comes: in authority tcp 80"]));
+    founder.fails(&["policy", "set", "in authority tcp 80", "--out", &rules], 3, "is not overwritten");
+    let kinds = founder.log();
+    assert!(
+        kinds.contains(&("approved".into(), "refused".into())) && kinds.contains(&("proposed".into(), "done".into()))
+    );
+}
