@@ -30,6 +30,22 @@ impl Fleet {
         self.host.run(&command(words))
     }
 
+    /// Runs the program as somebody else on the same host, with a key of his own. `third` has a registry of his own too.
+    pub fn person(&mut self, name: &str, words: &str) -> String {
+        let registry = if name == "third" { "registry-third/r" } else { "registry" };
+        let program = program_dir().join("os-network-admin");
+        let files = format!("--key /run/admin/key-{name} --passphrase-file /run/admin/passphrase");
+        self.host
+            .ok(&format!("{} {files} --registry /run/admin/{registry} --interface lab0 {words}", program.display()))
+    }
+
+    /// Has the administrator and the other approve this file. Returns it with both approvals.
+    pub fn both(&mut self, verb: &str, file: &str) -> String {
+        self.admin(&format!("{verb} {file} --out {file}-one --yes"));
+        self.person("other", &format!("{verb} {file} --out {file}-two --yes"));
+        format!("{file} {file}-one {file}-two")
+    }
+
     /// Runs the program for so many seconds at most.
     pub fn try_admin_for(&mut self, seconds: u32, words: &str) -> Said {
         self.host.run(&format!("timeout {seconds} {}", command(words)))

@@ -2,6 +2,7 @@
 
 use genesis_tests::{
     bed::{Bed, image, ticket},
+    fleet::Fleet,
     tool::{Tool, json, said},
 };
 use lab::NodeOptions;
@@ -146,4 +147,50 @@ fn a_node_is_claimed_by_a_warrant_that_several_have_signed() {
     assert_eq!(claimed.status.code(), Some(0), "{}\n{}", said(&claimed), node.console());
     node.wait_phase("claimed");
     assert_eq!(json(&claimed)["node"]["mesh"]["v4"], "10.8.0.2");
+}
+
+/// A founder shares his power with another; then both let one node go, and hand one over. Each node's own word says so.
+#[test]
+fn a_set_is_handed_over_and_two_let_nodes_go() {
+    let bed = Bed::new();
+    let mut fleet = Fleet::new(&bed);
+    let (first, at) = fleet.node(&bed);
+    let (second, to) = fleet.node(&bed);
+    fleet.admin("mesh up");
+    fleet.admin("policy push");
+    // The other has a key of his own; the third is another owner.
+    fleet.person("other", "init");
+    fleet.person("other", "anchor --out /run/admin/other.bin");
+    fleet.person("third", "init");
+    fleet.person("third", "anchor --out /run/admin/third.bin");
+    fleet.admin("authority propose --add /run/admin/other.bin --out /run/admin/set");
+    let approved = fleet.both("authority approve", "/run/admin/set");
+    let pushed = fleet.admin(&format!("authority push {approved}"));
+    assert!(pushed.ends_with("set 1: 2 of 2 nodes"), "{pushed}");
+    let status = fleet.admin("authority status");
+    assert!(status.contains("2 of 2 must sign") && status.ends_with("set 1: 2 of 2 nodes"), "{status}");
+    // The other commands as well from now on, and alone neither lets a node go.
+    fleet.person("other", &format!("command {at} status"));
+    let alone = fleet.try_admin(&format!("release --yes {at}"));
+    assert_eq!(alone.code, 3, "{alone:?}");
+    first.forget_lines();
+    second.forget_lines();
+    fleet.admin(&format!("release {at} --out /run/admin/release"));
+    fleet.admin(&format!("transfer {to} --to /run/admin/third.bin --out /run/admin/transfer"));
+    for order in ["/run/admin/release", "/run/admin/transfer"] {
+        let signed = fleet.both("order sign", order);
+        let delivered = fleet.admin(&format!("order deliver {signed}"));
+        assert!(delivered.starts_with("delivered to 1 of 1 nodes"), "{delivered}");
+    }
+    let nodes = fleet.admin("nodes list");
+    assert!(nodes.contains(", released") && nodes.contains(", transferred"), "{nodes}");
+    for node in [&first, &second] {
+        node.wait_line(|line| line == "genesis: phase hold");
+    }
+    // The one shows another ticket; the other is the third's, and nobody else's.
+    first.wait_line(|line| line.starts_with("genesis: ticket "));
+    let claim = format!("claim --fingerprint {}", second.fingerprint());
+    assert_eq!(fleet.try_admin(&format!("{claim} --wait 2")).code, 5, "who let it go finds it");
+    fleet.person("third", &claim);
+    second.wait_line(|line| line == "genesis: phase claimed");
 }
