@@ -252,11 +252,15 @@ impl Stage {
         Ok(Said { code: code.unwrap_or(-1), stdout: output.stdout, stderr: output.stderr })
     }
 
+    /// The lock of a mesh that runs, if none does. One that ends has its port until it has ended.
+    pub fn mesh_place(&self) -> Result<Option<File>> {
+        let lock = lock_file(&self.dir.join(LOCKS[2]))?;
+        Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(lock))
+    }
+
     /// Starts it, and returns with its first line, or with its end if it has none.
     fn leave(&self, command: &Command, words: &[String]) -> Result<Said> {
-        let mesh = lock_file(&self.dir.join(LOCKS[2]))?;
-        // That of before may be ending: its port is free when it has.
-        flock(&mesh, FlockOperation::LockExclusive)?;
+        let mesh = self.mesh_place()?.context("another mesh of this rehearsal runs")?;
         let log = self.dir.join(OUTPUT).join("mesh.stderr");
         let log_file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log)?;
         let mut process = self.process(command, words)?;

@@ -243,7 +243,14 @@ fn status(stage: &mut Stage, by: By) -> Result<Value> {
 
 /// Brings up this end of the mesh, on the founder's host.
 fn mesh_up(stage: &mut Stage, by: By) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
     mesh_down(stage, by)?;
+    // One that was coming up when the rehearsal was killed is up only now.
+    while stage.mesh_place()?.is_none() {
+        ensure!(Instant::now() < deadline, "the mesh of before does not end");
+        thread::sleep(LOOK);
+        mesh_down(stage, by)?;
+    }
     stage.run(by(&["--json", "mesh", "up", "--fleet", FLEET, "--foreground"]).on(FOUNDER).again().stays()).map(drop)
 }
 
