@@ -61,7 +61,7 @@ impl Home {
     /// Kills the rehearsal as soon as it has written what is looked for.
     fn killed_at(&self, what: impl Fn(&Event) -> bool) {
         let before = self.story().entries.len();
-        let mut child = self.command(&["--nodes", "2"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = self.command(&["--nodes", "3"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !self.story().entries.iter().skip(before).any(|entry| what(&entry.event)) {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it does not come to that");
@@ -98,14 +98,15 @@ fn a_rehearsal_that_is_killed_goes_on_and_can_be_verified_and_replayed() {
     }
     home.killed_at(|event| begins(event, "claim"));
     let lab: serde_json::Value = serde_json::from_slice(&fs::read(home.dir().join("lab/nodes.json")).unwrap()).unwrap();
-    let identities = |lab: &serde_json::Value| [0, 1].map(|node: usize| lab[node]["fiduciary"].clone());
+    let identities = |lab: &serde_json::Value| [0, 1, 2].map(|node: usize| lab[node]["fiduciary"].clone());
     // All that runs is ended, in the midst of the claims, and the nodes are those of before.
     home.does(&["end"]);
     home.killed_at(|event| matches!(event, Event::Ended { .. }));
     home.killed_at(|event| begins(event, "push"));
     // What follows is refused by the nodes, which takes its time: `make rehearse` does all.
-    let told = home.does(&["handover"]) + &home.does(&["resignation"]);
-    assert!(told.contains("set 1: 2 of 2 nodes") && told.contains("set 2: 2 of 2 nodes"), "{told}");
+    let steps = ["handover", "release", "transfer", "resignation"];
+    let told: String = steps.iter().map(|step| home.does(&[step])).collect();
+    assert!(told.contains("set 1: 3 of 3 nodes") && told.contains("set 2: 1 of 1 nodes"), "{told}");
     let now = serde_json::from_slice(&fs::read(home.dir().join("lab/nodes.json")).unwrap()).unwrap();
     assert_eq!(identities(&lab), identities(&now));
 
@@ -113,7 +114,7 @@ fn a_rehearsal_that_is_killed_goes_on_and_can_be_verified_and_replayed() {
     home.does(&["stop", "node-2"]);
     home.does(&["start", "node-2"]);
     assert!(home.does(&["claims"]).contains("done already"));
-    home.fails(&["--nodes", "3"], "has 2 nodes");
+    home.fails(&["--nodes", "4"], "has 3 nodes");
     home.does(&["end"]);
     let summary = home.does(&["summary"]);
     assert!(summary.contains("claims       done") && summary.contains("resumed"), "{summary}");
@@ -148,7 +149,7 @@ fn a_rehearsal_that_is_killed_goes_on_and_can_be_verified_and_replayed() {
 fn what_cannot_be_rehearsed_is_said_before_anything_is_done() {
     let home = Home::new();
     home.fails(&["--tool", "/none"], "make build");
-    home.fails(&["claims", "--nodes", "1"], "claims comes after keys, which is not done");
+    home.fails(&["claims", "--nodes", "3"], "claims comes after keys, which is not done");
     assert_eq!(home.story().entries.len(), 1);
     home.fails(&["verify", "/none"], "/none");
     home.fails(&["replay", home.transcript().to_str().unwrap()], "no command in the transcript");

@@ -29,6 +29,8 @@ use self::{
 pub const NODES: u16 = 30;
 /// As many as the inner network has room for, and each is a dozen processes.
 const MOST: i64 = 200;
+/// Two leave the fleet, and one stays.
+const LEAST: i64 = 3;
 
 #[derive(Args)]
 pub struct Rehearse {
@@ -38,7 +40,7 @@ pub struct Rehearse {
     #[arg(long, global = true, default_value = "target/rehearsal")]
     dir: PathBuf,
     /// How many nodes [default: 30]
-    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=MOST))]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(LEAST..=MOST))]
     nodes: Option<u16>,
     /// What the nodes are, as of `lab up` [default: native]
     #[arg(long, global = true, value_name = "BOARD")]

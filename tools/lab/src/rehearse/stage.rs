@@ -204,6 +204,11 @@ impl Stage {
         matches!(self.done(command), Ok(Some(_)))
     }
 
+    /// Whether this step has begun to run it, whatever has come of that.
+    pub fn has_begun(&self, command: &Command) -> bool {
+        self.story().commands().any(|(sequence, other, _)| sequence > self.since as u64 && is_same(other, command))
+    }
+
     /// What the same command said when this step ran it to a good end.
     fn done(&self, command: &Command) -> Result<Option<Said>> {
         let begin = self.since as u64;

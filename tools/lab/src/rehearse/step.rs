@@ -20,8 +20,14 @@ pub enum Step {
     Claims,
     /// The founder's end of the mesh, and all nodes in it
     Mesh,
+    /// The policy of the genesis for all nodes: an order that two of three sign
+    Activation,
     /// Another set of authorities: one leaves, one is new; signed by two of three before and after, and by who is new
     Handover,
+    /// One node is let go: an order that two of three sign; who finds its ticket claims it
+    Release,
+    /// Another is handed over to whom an anchor names, who claims it
+    Transfer,
     /// The founder removes himself, and tells all nodes so
     Resignation,
     /// What the former founder kept is used, one thing after the other, and every node refuses it
@@ -29,7 +35,7 @@ pub enum Step {
 }
 
 impl Step {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Keys,
         Self::Anchor,
         Self::Nodes,
@@ -37,7 +43,10 @@ impl Step {
         Self::Warrants,
         Self::Claims,
         Self::Mesh,
+        Self::Activation,
         Self::Handover,
+        Self::Release,
+        Self::Transfer,
         Self::Resignation,
         Self::Refusals,
     ];
@@ -51,7 +60,10 @@ impl Step {
             Self::Warrants => "warrants",
             Self::Claims => "claims",
             Self::Mesh => "mesh",
+            Self::Activation => "activation",
             Self::Handover => "handover",
+            Self::Release => "release",
+            Self::Transfer => "transfer",
             Self::Resignation => "resignation",
             Self::Refusals => "refusals",
         }

@@ -2,6 +2,7 @@
 //! it was cut is not done again.
 
 mod handover;
+mod orders;
 
 use std::{
     thread,
@@ -45,6 +46,9 @@ pub fn take(step: Step, stage: &mut Stage) -> Result<Vec<String>> {
         Step::Warrants => warrants(stage),
         Step::Claims => claims(stage),
         Step::Mesh => mesh(stage),
+        Step::Activation => orders::activation(stage),
+        Step::Release => orders::release(stage),
+        Step::Transfer => orders::transfer(stage),
         Step::Handover => handover::handover(stage),
         Step::Resignation => handover::resignation(stage),
         Step::Refusals => handover::refusals(stage),
