@@ -20,7 +20,7 @@ use crate::{
     registry::{AUTHORITY, AnchorKind, Entry, First, Kind, Node, Outcome, Registry, Tag, Value},
 };
 
-use super::papers::told;
+use super::{chain::Chain, papers::told};
 
 /// What a warrant is to say.
 pub struct Wish<'a> {
@@ -48,10 +48,18 @@ pub fn propose(registry: &Registry, own: &Key, wish: &Wish<'_>) -> Result<Propos
         let fleet = registry.make_fleet(&wish.fleet_id, wish.fleet)?;
         let host = registry.promise(&fleet, &wish.node)?;
         let mut set = wish.set;
-        let place_of_own = &mut set.authorities[0];
-        (place_of_own.mesh, place_of_own.inner) = (*own, fleet.addresses(AUTHORITY).1.octets());
-        if let Some(Endpoint { ip, port }) = wish.endpoint {
-            (place_of_own.endpoint, place_of_own.port) = (ip, U16::new(port));
+        // Once records have been adopted, nodes that come join the set that is in force.
+        let chain = Chain::of(registry, &fleet.id)?;
+        let in_force = if chain.0.iter().any(|link| link.record.is_some()) { Some(chain.head()?) } else { None };
+        match in_force {
+            Some(link) => set = link.set,
+            None => {
+                let place_of_own = &mut set.authorities[0];
+                (place_of_own.mesh, place_of_own.inner) = (*own, fleet.addresses(AUTHORITY).1.octets());
+                if let Some(Endpoint { ip, port }) = wish.endpoint {
+                    (place_of_own.endpoint, place_of_own.port) = (ip, U16::new(port));
+                }
+            }
         }
         let first =
             First { host, underlay: wish.underlay, authority: wish.endpoint, preshared: None, rules: &fleet.rules };
@@ -63,6 +71,9 @@ pub fn propose(registry: &Registry, own: &Key, wish: &Wish<'_>) -> Result<Propos
         };
         let mut warrant = Warrant::new_zeroed();
         (warrant.fiduciary, warrant.fleet, warrant.set) = (wish.node, wish.fleet_id, set.hash());
+        if let Some(link) = in_force {
+            (warrant.sequence, warrant.record) = (U64::new(link.sequence), link.hash);
+        }
         warrant.epoch = U64::new(wish.epoch.unwrap_or(known.saturating_add(1)));
         warrant.configuration = configuration_hash(&configuration);
         place(&mut warrant, &configuration);

@@ -52,6 +52,12 @@ async fn a_set_is_proposed_read_and_approved_apart_and_is_in_force_when_nodes_sa
     let status = founder.does(&["authority", "status"]);
     assert_eq!((&status["set"], &status["has"], &status["of"]), (&1.into(), &0.into(), &1.into()));
     assert_eq!((&status["behind"][0]["state"], &status["behind"][0]["set"]), (&"behind".into(), &0.into()));
+    // A node that comes later joins the set that is in force.
+    let (later, newcomer) = (ceremony.file("later"), Hex(&Node::new(7, admin().public()).fiduciary()).to_string());
+    founder.does(&["warrant", "propose", "--node", &newcomer, "--anchor", "anchor.bin", "--out", &later]);
+    let text = fs::read_to_string(&later).unwrap();
+    let by = format!("by record    {}", record["hash"].as_str().unwrap());
+    assert!(text.contains("set          number 1, 2 of 3 must sign") && text.contains(&by), "{text}");
     let log = founder.log();
     for (kind, outcome) in
         [("proposed", "done"), ("approved", "done"), ("approved", "refused"), ("record_adopted", "done")]
