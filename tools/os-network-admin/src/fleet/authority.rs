@@ -20,7 +20,7 @@ use crate::{
 use crypto::AnchorSecret;
 use wire::{
     Hex,
-    receipt::Kind as Proof,
+    receipt::{Kind as Proof, Receipt},
     record::AuthorityRecord,
     set::{Authority, AuthoritySet},
 };
@@ -183,33 +183,35 @@ pub async fn push(
     while !left.is_empty() {
         let mut round = Vec::new();
         for (at, member) in std::mem::take(&mut left) {
-            match step(view, &chain, &head, &member) {
-                Ok(Step::Task(task)) => round.push((at, member, task)),
-                Ok(Step::Ended(outcome)) => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
-                Err(error) => {
-                    let outcome = Outcome::NotComputable(error);
-                    ends.insert(at, Entry { who: member.who.to_string(), outcome });
-                }
+            let step =
+                step(view, &chain, &head, &member).unwrap_or_else(|error| Step::Ended(Outcome::NotComputable(error)));
+            match step {
+                Step::Task { task, from } => round.push((at, member, task, from)),
+                Step::Ended(outcome) => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
             }
         }
-        let tasks = round.iter().map(|(_, member, task)| (member, task.clone())).collect();
+        let tasks = round.iter().map(|(_, member, task, _)| (member, task.clone())).collect();
         let outcomes = delivery::run(lane, registry, view, authority, tasks, wait).await;
-        for ((at, member, task), outcome) in round.into_iter().zip(outcomes) {
+        for ((at, member, task, from), outcome) in round.into_iter().zip(outcomes) {
             if let Outcome::Proved { receipt, .. } | Outcome::Otherwise(receipt) = &outcome {
                 account.own = account.own.or(registry.store_receipts([&**receipt]).err());
             }
+            let (outcome, further) = match outcome {
+                Outcome::Proved { receipt, after } if account.own.is_none() => {
+                    came(view, &chain, &head, &member, from, (receipt, after))
+                        .unwrap_or_else(|error| (Outcome::NotComputable(error), None))
+                }
+                other => (other, None),
+            };
             let event = task.sequence().map(|sequence| {
                 let event =
                     Event::new(Kind::RecordTold).bytes(Tag::Fleet, &view.fleet.id).number(Tag::Number, sequence);
                 outcome.logged(member.fiduciary().into_iter().fold(event, Event::node))
             });
             account.log(registry, event.into_iter().collect());
-            // What it says of itself may have changed by it.
-            match registry.member(member.id)?.filter(|_| matches!(outcome, Outcome::Proved { .. })) {
-                Some(member) if account.own.is_none() && is_behind(view, &chain, &head, &member)? => {
-                    left.push((at, member));
-                }
-                _ => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
+            match further {
+                Some(member) => left.push((at, member)),
+                None => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
             }
         }
     }
@@ -218,13 +220,40 @@ pub async fn push(
 }
 
 enum Step {
-    Task(Task),
+    /// It has proved the set of this sequence so far.
+    Task {
+        task: Task,
+        from: u64,
+    },
     Ended(Outcome),
 }
 
-fn is_behind(view: &View<'_>, chain: &Chain, head: &Link, member: &Member) -> Result<bool, Error> {
-    let Some(node) = view.node(member)? else { return Ok(false) };
-    Ok(matches!(proved(chain, view.registry, &node)?, Has::Set(link) if link.sequence < head.sequence))
+/// What a receipt has brought of a member that had proved the set `from`; and the member, if it is to be told more. It may sign
+/// what it likes: what does not bring it further on this chain ends with it.
+fn came(
+    view: &View<'_>,
+    chain: &Chain,
+    head: &Link,
+    member: &Member,
+    from: u64,
+    (receipt, after): (Box<Receipt>, Duration),
+) -> Result<(Outcome, Option<Member>), Error> {
+    let node = view.node(member)?.ok_or_else(|| Error::new(Exit::Other, format!("{} is no node", member.who)))?;
+    Ok(match proved(chain, view.registry, &node)? {
+        Has::Set(link) if link.sequence <= from => {
+            let message = format!(
+                "{} has signed so many receipts that this one could not be kept: it may not be what it was",
+                member.who
+            );
+            (Outcome::NotComputable(Error::input(message)), None)
+        }
+        // What it says of itself may have changed by it.
+        Has::Set(link) if link.sequence < head.sequence => {
+            (Outcome::Proved { receipt, after }, view.registry.member(member.id)?)
+        }
+        Has::Set(_) => (Outcome::Proved { receipt, after }, None),
+        Has::Unknown(..) => (Outcome::Otherwise(receipt), None),
+    })
 }
 
 /// What a member is to be told next.
@@ -254,7 +283,7 @@ fn step(view: &View<'_>, chain: &Chain, head: &Link, member: &Member) -> Result<
     let title = in_force(view.registry, member, &node)?;
     if title.warrant.sequence.get() > link.sequence {
         let said = chain.at(title.warrant.sequence.get(), &title.warrant.record).unwrap_or(link);
-        return Ok(Step::Task(Task::Prove(awaited(said))));
+        return Ok(Step::Task { task: Task::Prove(awaited(said)), from: link.sequence });
     }
     let next = chain.after(link).ok_or_else(|| {
         Error::input(format!("{} has set {}, and what follows it is not here", member.who, link.sequence))
@@ -262,7 +291,8 @@ fn step(view: &View<'_>, chain: &Chain, head: &Link, member: &Member) -> Result<
     let record = next.record.as_ref().ok_or_else(|| {
         Error::input(format!("{} has set {}, and the record that follows it is not here", member.who, link.sequence))
     })?;
-    Ok(Step::Task(Task::Receipted { signed: Signed::record(record), awaited: awaited(next) }))
+    let task = Task::Receipted { signed: Signed::record(record), awaited: awaited(next) };
+    Ok(Step::Task { task, from: link.sequence })
 }
 
 impl Task {

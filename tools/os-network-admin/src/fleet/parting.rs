@@ -117,6 +117,7 @@ pub async fn run(
     release: &Release,
     wait: Duration,
 ) -> Account {
+    let registry = view.registry;
     let mut prepared = Vec::new();
     for member in members {
         let task = match receipt(view, &member) {
@@ -126,24 +127,10 @@ pub async fn run(
         };
         prepared.push((member, task));
     }
-    deliver(lane, view, authority, prepared, release, wait).await
-}
-
-/// Delivers what is signed, and keeps the receipts.
-pub async fn deliver(
-    lane: &mut impl Lane,
-    view: &View<'_>,
-    authority: &AnchorSecret,
-    prepared: Vec<(Member, Result<Task, Outcome>)>,
-    release: &Release,
-    wait: Duration,
-) -> Account {
-    let registry = view.registry;
     let tasks = prepared.iter().filter_map(|(member, task)| Some((member, task.as_ref().ok()?.clone())));
     let mut outcomes = delivery::run(lane, registry, view, authority, tasks.collect(), wait).await.into_iter();
     let (mut account, mut events) = (Account { again: AGAIN, ..Account::default() }, Vec::new());
     for (member, task) in prepared {
-        let title = view.node(&member).ok().flatten().map(|node| node.title);
         let outcome = match task {
             Ok(_) => outcomes.next().unwrap_or(Outcome::NoAnswer),
             Err(outcome) => outcome,
@@ -152,7 +139,10 @@ pub async fn deliver(
             // The mesh's daemon writes it too, but not at once.
             account.own = account.own.or(registry.store_receipts([&**receipt]).err());
         }
-        events.extend(title.map(|title| outcome.logged(event(&title, release))));
+        match view.node(&member) {
+            Ok(node) => events.extend(node.map(|node| outcome.logged(event(&node.title, release)))),
+            Err(error) => account.own = account.own.or(Some(error)),
+        }
         account.entries.push(Entry { who: member.who.to_string(), outcome });
     }
     account.log(registry, events);

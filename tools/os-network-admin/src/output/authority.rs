@@ -200,7 +200,7 @@ impl Document for AuthorityStatus {
         for Fork { set, hashes, both } in forks {
             lines.push(format!("FORK         of set {set} there are {} records: {}", hashes.len(), hashes.join(", ")));
             lines.push(match both.as_slice() {
-                [] => "             who signed both is not known here: ask for the files of both".into(),
+                [] => "             one is known by the word of a node, which may lie: ask for its file".into(),
                 both => {
                     let names: Vec<&str> = both.iter().map(|one| one.name.as_str()).collect();
                     format!("             both are signed by {}", names.join(", "))

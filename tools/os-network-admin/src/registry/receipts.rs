@@ -18,7 +18,7 @@ use super::{
 use crate::base::error::Error;
 
 /// Receipts that are kept of one node: whatever it signs, it fills no disk.
-pub const MAX_RECEIPTS: i64 = 64;
+pub const MAX_RECEIPTS: usize = 64;
 
 /// How a node was told to leave, and whether it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Registry {
         Ok(self.parting(node)?.is_some_and(|parting| parting.receipt.is_some()))
     }
 
-    /// Keeps receipts. One that is none, of no node of ours, or of another fleet or claim is not kept: how many those were. A
-    /// node that has left is no member any more.
+    /// Keeps receipts. One that is none, of no node of ours, of another fleet or claim, or too many, is not kept: how many those
+    /// were. A node that has left is no member any more.
     pub fn store_receipts<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) -> Result<u64, Error> {
         let mut bad = 0;
         self.whole(|registry| {
@@ -87,6 +87,10 @@ impl Registry {
         if !ours || receipt.verify().is_none() {
             return Ok(false);
         }
+        // Its last word is kept whatever it has said before.
+        if kind != Proof::Release && self.is_full(receipt)? {
+            return Ok(false);
+        }
         // Whoever was cut off comes back by no word of his own.
         let place = self.mesh_address(&receipt.fiduciary)?;
         let is_revoked = place.is_some_and(|place| place.revoked_ms.is_some());
@@ -94,25 +98,27 @@ impl Registry {
             return Ok(false);
         }
         self.run(|connection| {
-            let many = "SELECT count(*) FROM receipt WHERE fiduciary = ?1";
-            let many: i64 =
-                connection.prepare_cached(many)?.query_row([receipt.fiduciary.as_slice()], |row| row.get(0))?;
-            // Its last word is kept whatever it has said before.
-            if many >= MAX_RECEIPTS && kind != Proof::Release || !insert(connection, receipt, self.host.now_ms())? {
-                return Ok(());
+            if !insert(connection, receipt, self.host.now_ms())? {
+                return Ok(true);
             }
             let event = Event::new(Kind::Receipt).node(&receipt.fiduciary).bytes(Tag::Fleet, &receipt.fleet);
             let event = event.text(Tag::What, kind.name()).number(Tag::Number, receipt.number.get());
             self.note(connection, event.bytes(Tag::Hash, &receipt.hash))?;
-            match id_of(connection, &receipt.fiduciary)? {
-                Some(member) if kind == Proof::Release => wanted::changing(connection, member, || {
+            if let Some(member) = id_of(connection, &receipt.fiduciary)?.filter(|_| kind == Proof::Release) {
+                wanted::changing(connection, member, || {
                     let sql = "UPDATE member SET revoked_ms = ifnull(revoked_ms, ?2) WHERE id = ?1";
                     connection.prepare_cached(sql)?.execute(params![member, self.host.now_ms()]).map(|_| ())
-                }),
-                _ => Ok(()),
+                })?;
             }
-        })?;
-        Ok(true)
+            Ok(true)
+        })
+    }
+
+    /// Whether there is no room for another receipt of its node; one that is here needs none.
+    fn is_full(&self, receipt: &Receipt) -> Result<bool, Error> {
+        let sql = "SELECT bytes FROM receipt WHERE fiduciary = ?1";
+        let kept: Vec<Vec<u8>> = self.list(sql, [receipt.fiduciary.as_slice()], |row| row.get(0).map(Some))?;
+        Ok(kept.len() >= MAX_RECEIPTS && !kept.iter().any(|bytes| bytes == receipt.as_bytes()))
     }
 
     /// What a node has proved of authority records: sequences and hashes, the last first.

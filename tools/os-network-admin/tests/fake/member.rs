@@ -86,6 +86,8 @@ pub struct Member {
     /// What it has last signed of its own doing, and whether it is yet to be sent.
     pub receipt: Option<Receipt>,
     pub sends: bool,
+    /// It signs for a number so far above the true one.
+    pub ahead: u64,
     /// It has left, and hears nobody.
     pub left: bool,
     /// It hears every command, whoever sends it.
@@ -116,6 +118,7 @@ impl Member {
             late: false,
             broken: None,
             receipt: None,
+            ahead: 0,
             sends: false,
             left: false,
             commands_any: false,
@@ -247,7 +250,8 @@ impl Member {
 
     fn sign(&mut self, kind: receipt::Kind, number: u64, hash: &Hash) {
         let fleet = self.title.warrant.fleet;
-        let receipt = Receipt::sign(&self.seed, &crypto::sign_public(&self.seed), kind, &fleet, number, hash);
+        let receipt =
+            Receipt::sign(&self.seed, &crypto::sign_public(&self.seed), kind, &fleet, number + self.ahead, hash);
         (self.receipt, self.sends) = (Some(receipt), true);
     }
 }

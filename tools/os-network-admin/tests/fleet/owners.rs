@@ -14,6 +14,7 @@ use os_network_admin::{
         parting,
     },
     output::{Document, Left},
+    registry::MAX_RECEIPTS,
 };
 use wire::{
     Hash,
@@ -299,6 +300,32 @@ async fn two_records_of_one_number_are_a_fork_that_names_who_signed_both() {
     let status = authority::status(&lab.view()).unwrap();
     assert_eq!((status.forks.len(), status.forks[0].both.len()), (1, 0));
     assert_eq!(status.behind[0].state, "unknown");
+}
+
+/// What a member signs beside the truth neither holds the others up nor passes for it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_signs_what_it_likes_ends_its_own_walk_and_nobody_elses() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    let ada = person(61);
+    let first = lab.propose(&[&ada], &[], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada])).unwrap();
+    // One has filled its room with receipts that say nothing; no more are kept, and that is said.
+    let seed = &lab.nodes.nodes[&lab.member(0).id].seed;
+    let of = |hash: u8| Receipt::sign(seed, &crypto::sign_public(seed), Proof::Record, &FLEET, 0, &[hash; 32]);
+    let junk: Vec<Receipt> = (0..70).map(of).collect();
+    assert_eq!(lab.registry.store_receipts(&junk).unwrap(), 70 - MAX_RECEIPTS as u64);
+    assert_eq!(lab.registry.store_receipts(&junk[..MAX_RECEIPTS]).unwrap(), 0, "those are here");
+    // Another signs for a record that nobody knows here.
+    lab.node(1).ahead = 7;
+    let account = lab.push(&admin()).await;
+    let Outcome::NotComputable(error) = &account.entries[0].outcome else { panic!("{account:?}") };
+    assert!(error.message.contains("could not be kept"), "{error}");
+    assert!(matches!(account.entries[1].outcome, Outcome::Otherwise(_)), "{account:?}");
+    assert!(matches!(account.entries[2].outcome, Outcome::Proved { .. }), "{account:?}");
+    assert!(account.error().is_some());
+    let status = authority::status(&lab.view()).unwrap();
+    assert_eq!((status.has, status.of), (1, 3));
+    assert!(logged(lab.registry, "record_told", "done") == 1 && logged(lab.registry, "record_told", "refused") == 1);
 }
 
 #[tokio::test(start_paused = true)]
