@@ -30,7 +30,7 @@ pub enum Step {
     Transfer,
     /// The founder removes himself, and tells all nodes so
     Resignation,
-    /// What the former founder kept is used, one thing after the other, and every node refuses it
+    /// What the former founder kept is used, one thing after the other, and refused
     Refusals,
 }
 

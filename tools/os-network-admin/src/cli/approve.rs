@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use clap::Args;
 use wire::{Hex, Key};
 
 use super::common::{Common, confirm, key_path, optional, passphrase, registry_path};
@@ -20,6 +21,20 @@ use crate::{
     registry::Registry,
 };
 
+/// What is signed, and where to.
+#[derive(Args)]
+pub struct Signing {
+    /// Files with proposals; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Do it without asking
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// Which papers are meant, and what else there is to say of one: a line each.
 pub struct Approving<'a> {
     pub which: fn(&Papers) -> Vec<Paper>,
@@ -32,9 +47,7 @@ pub struct Approving<'a> {
 /// Everything that was read, the new approvals among it.
 pub fn approve(
     common: &Common,
-    files: &[PathBuf],
-    out: &Path,
-    yes: bool,
+    Signing { files, out, yes }: &Signing,
     about: &Approving<'_>,
 ) -> Result<(Papers, Option<Registry>), Error> {
     let key = KeyFile::load(&key_path(common)?)?;
@@ -65,7 +78,7 @@ pub fn approve(
         }
         let many = papers.len();
         confirm(
-            yes,
+            *yes,
             &shown,
             &format!("approve {}", if many == 1 { "it".into() } else { format!("all {many} of them") }),
         )

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use wire::{U16, set::Authority};
 
 use super::{
-    approve::{Approving, approve, free, promise, write},
+    approve::{Approving, Signing, approve, free, promise, write},
     common::{Common, InFleet, Wait, key_path, open, optional, passphrase, print, registry_path, unlock, view},
     interrupt::{Interrupt, Interruptible},
 };
@@ -58,17 +58,7 @@ pub enum AuthorityVerb {
         out: PathBuf,
     },
     /// Approve it: shows it, asks, and writes the approval into a file of its own; of one number you approve one
-    Approve {
-        /// File of `authority propose`; - is standard input
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// File to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Do it without asking
-        #[arg(long)]
-        yes: bool,
-    },
+    Approve(Signing),
     /// What a record changes, who has approved it, and which nodes have it
     Show {
         #[arg(value_name = "FILE", required = true)]
@@ -117,15 +107,15 @@ pub async fn run(common: &Common, verb: AuthorityVerb) -> Result<(), Error> {
         AuthorityVerb::Key { endpoint, out } => key(common, endpoint, &out),
         AuthorityVerb::Propose(arguments) => propose(common, &arguments),
         AuthorityVerb::Resign { needed, fleet, out } => resign(common, needed, &fleet, &out),
-        AuthorityVerb::Approve { files, out, yes } => {
+        AuthorityVerb::Approve(signing) => {
             let about = Approving {
                 which: |papers| papers.records.iter().map(|one| Paper::Record(Box::new(one.clone()))).collect(),
                 none: "there is no authority record in these files that could be approved",
                 differences,
                 durable: true,
             };
-            let (papers, registry) = approve(common, &files, &out, yes, &about)?;
-            print(common, &document(Some(&out), &papers, registry.as_ref())?)
+            let (papers, registry) = approve(common, &signing, &about)?;
+            print(common, &document(Some(&signing.out), &papers, registry.as_ref())?)
         }
         AuthorityVerb::Show { files } => {
             print(common, &document(None, &Papers::read(&files)?, optional(common)?.as_ref())?)
@@ -138,7 +128,11 @@ pub async fn run(common: &Common, verb: AuthorityVerb) -> Result<(), Error> {
             if status.forks.is_empty() {
                 return Ok(());
             }
-            let message = "there are two records of one set: more authorities lie than the set bears";
+            let message = if status.forks.iter().all(|fork| fork.both.is_empty()) {
+                "nodes have signed for records that are not here, in place of those that are"
+            } else {
+                "there are two records of one set: more authorities lie than the set bears"
+            };
             Err(Error { told: common.json, ..Error::new(Exit::Doubted, message) })
         }
     }
@@ -183,17 +177,14 @@ fn propose(common: &Common, arguments: &ProposeArguments) -> Result<(), Error> {
         let paper = Paper::Record(Box::new(change.clone()));
         registry.log(told(Kind::Proposed, &paper))?;
         write(&arguments.out, [paper])?;
-        Ok(change)
+        Ok(Papers { records: vec![change], ..Papers::default() })
     });
     proposed(common, &registry, &arguments.out, made)
 }
 
-fn proposed(common: &Common, registry: &Registry, out: &Path, made: Result<Change, Error>) -> Result<(), Error> {
+fn proposed(common: &Common, registry: &Registry, out: &Path, made: Result<Papers, Error>) -> Result<(), Error> {
     match made {
-        Ok(change) => {
-            let papers = Papers { records: vec![change], ..Papers::default() };
-            print(common, &document(Some(out), &papers, Some(registry))?)
-        }
+        Ok(papers) => print(common, &document(Some(out), &papers, Some(registry))?),
         Err(why) => {
             log_refused(registry, &[], &why)?;
             Err(why)
@@ -224,15 +215,9 @@ fn resign(common: &Common, needed: Option<u8>, fleet: &InFleet, out: &Path) -> R
             log_approved(registry, &paper, &approval)?;
             write(out, [paper, Paper::Approval(approval)])
         })?;
-        Ok(change)
+        Ok(Papers { records: vec![change], approvals: vec![approval], ..Papers::default() })
     });
-    let change = match made {
-        Ok(change) => change,
-        Err(why) => return proposed(common, &registry, out, Err(why)),
-    };
-    let papers = Papers::read(&[out.to_owned()])?;
-    debug_assert_eq!(papers.records, [change]);
-    print(common, &document(Some(out), &papers, Some(&registry))?)
+    proposed(common, &registry, out, made)
 }
 
 fn differences(registry: &Registry, paper: &Paper) -> Result<Vec<String>, Error> {

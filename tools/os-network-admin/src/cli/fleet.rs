@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use wire::{Fingerprint, Key, U16, set::Authority};
 
 use super::{
-    approve::{Approving, approve, free, write},
+    approve::{Approving, Signing, approve, free, write},
     common::{Common, InFleet, Wait, fleet_name, key_path, open, optional, print, registry_path},
     order::Proposing,
     policy,
@@ -122,7 +122,7 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
                 differences: |_, _| Ok(Vec::new()),
                 durable: false,
             };
-            let (papers, registry) = approve(common, &[file], &out, yes, &about)?;
+            let (papers, registry) = approve(common, &Signing { files: vec![file], out: out.clone(), yes }, &about)?;
             print(common, &document(Some(&out), &papers, one(&papers)?, registry.as_ref())?)
         }
         FleetVerb::Close { files, out } => found(common, &files, &out),

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{
-    approve::{Approving, approve, free, write},
+    approve::{Approving, Signing, approve, free, write},
     common::{Common, Wait, open, optional, print, registry_path, unlock},
     interrupt::{Interrupt, Interruptible},
     push::report,
@@ -32,17 +32,7 @@ use crate::{
 #[derive(Subcommand)]
 pub enum OrderVerb {
     /// Approve orders: shows them, asks, and writes the approvals into a file of their own
-    Sign {
-        /// Files with proposals; - is standard input
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// File to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Do it without asking
-        #[arg(long)]
-        yes: bool,
-    },
+    Sign(Signing),
     /// Who has approved, and which nodes have shown that they did it
     Show {
         /// Files with proposals and approvals, in any order
@@ -93,7 +83,7 @@ impl Proposing {
 
 pub async fn run(common: &Common, verb: OrderVerb) -> Result<(), Error> {
     match verb {
-        OrderVerb::Sign { files, out, yes } => {
+        OrderVerb::Sign(signing) => {
             let about = Approving {
                 which: |papers| papers.orders.iter().map(|one| Paper::Order(Box::new(one.clone()))).collect(),
                 none: "there is no order in these files that could be approved",
@@ -103,8 +93,8 @@ pub async fn run(common: &Common, verb: OrderVerb) -> Result<(), Error> {
                 },
                 durable: false,
             };
-            let (papers, registry) = approve(common, &files, &out, yes, &about)?;
-            show(common, Some(&out), &papers, registry.as_ref())
+            let (papers, registry) = approve(common, &signing, &about)?;
+            show(common, Some(&signing.out), &papers, registry.as_ref())
         }
         OrderVerb::Show { files } => show(common, None, &Papers::read(&files)?, optional(common)?.as_ref()),
         OrderVerb::Deliver { files, wait } => deliver(common, &files, &wait).await,

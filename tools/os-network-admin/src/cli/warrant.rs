@@ -11,7 +11,7 @@ use policy::{Endpoint, Prefix};
 use wire::{Fingerprint, Key, anchor::Anchor};
 
 use super::{
-    approve::{Approving, approve, free, write},
+    approve::{Approving, Signing, approve, free, write},
     common::{Common, DEFAULT_FLEET, fleet_id, fleet_name, key_path, optional, print, registry_path},
 };
 use crate::{
@@ -35,17 +35,7 @@ pub enum WarrantVerb {
     /// Write proposals of warrants, which those whom the nodes' image names are to sign
     Propose(Box<ProposeArguments>),
     /// Approve warrants: shows them, asks, and writes the approvals into a file of their own
-    Sign {
-        /// Files with proposals; - is standard input
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// File to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Do it without asking
-        #[arg(long)]
-        yes: bool,
-    },
+    Sign(Signing),
     /// Who has approved; exit code 15 if those are fewer than must
     Check {
         /// Files with proposals and approvals, in any order
@@ -107,7 +97,7 @@ fn node(text: &str) -> Result<Key, String> {
 pub fn run(common: &Common, verb: WarrantVerb) -> Result<(), Error> {
     match verb {
         WarrantVerb::Propose(arguments) => propose(common, &arguments),
-        WarrantVerb::Sign { files, out, yes } => sign(common, &files, &out, yes),
+        WarrantVerb::Sign(signing) => sign(common, &signing),
         WarrantVerb::Check { files } => check(common, &files),
     }
 }
@@ -166,7 +156,7 @@ fn propose(common: &Common, arguments: &ProposeArguments) -> Result<(), Error> {
     print(common, &document(Some(&arguments.out), &papers, Some(&registry))?)
 }
 
-fn sign(common: &Common, files: &[PathBuf], out: &Path, yes: bool) -> Result<(), Error> {
+fn sign(common: &Common, signing: &Signing) -> Result<(), Error> {
     let about = Approving {
         which: |papers| papers.warrants.iter().map(|one| Paper::Warrant(Box::new(one.clone()))).collect(),
         none: "there is no warrant in these files that could be approved",
@@ -176,8 +166,8 @@ fn sign(common: &Common, files: &[PathBuf], out: &Path, yes: bool) -> Result<(),
         },
         durable: false,
     };
-    let (papers, registry) = approve(common, files, out, yes, &about)?;
-    print(common, &document(Some(out), &papers, registry.as_ref())?)
+    let (papers, registry) = approve(common, signing, &about)?;
+    print(common, &document(Some(&signing.out), &papers, registry.as_ref())?)
 }
 
 fn check(common: &Common, files: &[PathBuf]) -> Result<(), Error> {
