@@ -43,7 +43,7 @@ help: ## print this
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  lab:   BOARD=name NODES=n KEEP=1 ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
+	@echo "  lab:   BOARD=name[,name...] NODES=n KEEP=1 ANCHOR=anchor.bin SCAN_MS=ms ENTROPY=good|stuck|biased|fails-after:N"
 	@echo "  bench: SECTIONS=\"name ...\""
 	@echo "  fuzz:  FUZZ_SECONDS=s for each target"
 	@echo "  sim:   SEEDS=n, or SEED=n to see one"
@@ -64,16 +64,27 @@ build: need-rust need-cc ## build every native program
 run: need-rust need-cc need-namespaces build ## boot a node, watch its first life, let a stranger fail, claim it
 	$(BIN)/lab run
 
-# Native, unless somebody names a board.
-LAB_BOARD = $(if $(filter file default undefined,$(origin BOARD)),,$(filter-out native,$(BOARD)))
+# Native, unless somebody names a board, or several with commas between them.
+comma     := ,
+LAB_BOARD  = $(if $(filter file default undefined,$(origin BOARD)),,$(BOARD))
+LAB_IMAGES = $(filter-out native,$(subst $(comma), ,$(LAB_BOARD)))
+
+.PHONY: have-boards lab-images
+have-boards:
+	@for board in $(LAB_IMAGES); do $(MAKE) --no-print-directory have-board BOARD=$$board; done
+
+lab-images: have-boards
+	@for board in $(LAB_IMAGES); do \
+	    $(MAKE) --no-print-directory have-deps-sel4 image BOARD=$$board CONFIG=release ANCHOR=; \
+	done
 
 .PHONY: rehearse
-rehearse: need-rust need-cc need-namespaces build ## found a fleet with three founders and NODES=n nodes, and all that follows (docs/rehearsal.md)
-	$(BIN)/lab rehearse --dir target/rehearsal $(if $(filter command environment,$(origin NODES)),--nodes $(NODES))
+rehearse: need-rust need-cc need-namespaces have-boards build lab-images ## found a fleet with three founders and NODES=n nodes, and all that follows (docs/rehearsal.md)
+	$(BIN)/lab rehearse --dir target/rehearsal $(if $(filter command environment,$(origin NODES)),--nodes $(NODES)) \
+	    $(if $(LAB_BOARD),--board $(LAB_BOARD))
 
 .PHONY: lab
-lab: $(if $(LAB_BOARD),have-board) build ## leave nodes running on a segment of their own (docs/lab.md)
-	$(if $(LAB_BOARD),@$(MAKE) --no-print-directory have-deps-sel4 image BOARD=$(LAB_BOARD) CONFIG=release ANCHOR=)
+lab: have-boards build lab-images ## leave nodes running on a segment of their own (docs/lab.md)
 	$(BIN)/lab up --dir $(LAB) --nodes $(NODES) --entropy $(ENTROPY) $(if $(LAB_BOARD),--board $(LAB_BOARD)) \
 	    $(if $(ANCHOR),--anchor $(ANCHOR)) $(if $(SCAN_MS),--scan-ms $(SCAN_MS)) $(if $(filter-out 0,$(KEEP)),--keep)
 
@@ -142,7 +153,7 @@ test-sel4: have-sel4 have-deps-sel4 ## the system tests on both seL4 boards unde
 	for board in $(SEL4_BOARDS); do $(MAKE) --no-print-directory image faulty tenant BOARD=$$board CONFIG=release; done
 	$(CARGO) test --locked --package sysdesc --test images -- --ignored
 	$(CARGO) test --locked --package qemu -- --ignored
-	$(CARGO) test --locked --package lab --test board -- --ignored
+	$(CARGO) test --locked --package lab --test board --test rehearse -- --ignored
 	$(CARGO) test --locked --package genesis-tests --test image --test mixed --test snapshot -- --ignored
 	$(call test_linux,$(firstword $(SEL4_BOARDS)))
 	for board in $(SEL4_BOARDS); do \

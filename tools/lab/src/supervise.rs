@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::FlockOperation;
+use sysdesc::image::assemble;
 
 use crate::{
     Lab, Node, NodeOptions, SYSTEM, Up,
@@ -62,6 +63,8 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
         Some(path) => String::from_utf8(read(path)?).with_context(|| path.display().to_string())?,
         None => SYSTEM.to_owned(),
     };
+    // Also those of a list that no node comes to.
+    up.board.iter().try_for_each(|name| assemble::board(name).map(drop))?;
     tidy(&dir)?;
     dir.clear()?;
     if up.keep {
@@ -74,11 +77,11 @@ fn supervised(up: &Up, words: &mut Option<std::io::Stdout>) -> Result<()> {
     let mut nodes = Vec::new();
     for index in 0..usize::from(up.nodes) {
         let tell = tell.clone();
-        let name = format!("node-{}", index + 1);
+        let (name, board) = (format!("node-{}", index + 1), up.board_of(index));
         nodes.push(lab.node(NodeOptions {
             // Each board has a flash of its own size.
-            device: up.keep.then(|| dir.path(&name).join(&up.board)),
-            board: up.board.clone(),
+            device: up.keep.then(|| dir.path(&name).join(board)),
+            board: board.to_owned(),
             anchor: anchor.clone(),
             params: up.params(),
             entropy: up.entropy,

@@ -50,9 +50,10 @@ pub struct Up {
     /// Return as soon as every node's scan has started
     #[arg(long)]
     pub no_wait: bool,
-    /// What the nodes are: native, or a board whose image `make image CONFIG=release` has built, under QEMU
-    #[arg(long, value_name = "BOARD", default_value = NATIVE)]
-    pub board: String,
+    /// What the nodes are: native, or a board whose image `make image CONFIG=release` has built, under QEMU; a list with
+    /// commas goes round the nodes
+    #[arg(long, value_name = "BOARD", value_delimiter = ',', default_value = NATIVE)]
+    pub board: Vec<String>,
     /// Each node is the device that it was when the lab was last started with this: its flash, its device secret, its MAC,
     /// and the image's anchor, if no other is given
     #[arg(long)]
@@ -73,6 +74,11 @@ impl Up {
             }
         }
         params
+    }
+
+    /// What a node is, by its number from 0.
+    pub(super) fn board_of(&self, index: usize) -> &str {
+        self.board.iter().cycle().nth(index).map_or(NATIVE, String::as_str)
     }
 }
 

@@ -253,7 +253,9 @@ fn what_cannot_be_is_said() {
     refused(&["status"], 4, "no lab runs in");
     refused(&["up", "--anchor", "/no/such/anchor.bin"], 1, "/no/such/anchor.bin: No such file");
     refused(&["up", "--system", "/dev/null"], 1, "node-1");
-    refused(&["up", "--board", "no_such_board"], 1, "there is no board no_such_board");
+    for list in ["no_such_board", "native,no_such_board"] {
+        refused(&["up", "--board", list], 1, "there is no board no_such_board");
+    }
     assert_eq!(code(&home.lab(&["status"])), 4);
     let entered = Command::new(env!("CARGO_BIN_EXE_lab")).args(["enter", "--lab"]).arg(home.dir()).arg("true").output();
     let entered = entered.unwrap();

@@ -3,6 +3,8 @@
 #[path = "cli/anchor.rs"]
 mod anchor;
 mod listing;
+#[path = "cli/rehearse.rs"]
+mod rehearse;
 
 use std::{
     fs::{self, Permissions},

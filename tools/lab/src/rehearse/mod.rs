@@ -42,7 +42,7 @@ pub struct Rehearse {
     /// How many nodes [default: 30]
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(LEAST..=MOST))]
     nodes: Option<u16>,
-    /// What the nodes are, as of `lab up` [default: native]
+    /// What the nodes are, one board or several with commas between them, as of `lab up` [default: native]
     #[arg(long, global = true, value_name = "BOARD")]
     board: Option<String>,
     /// The tool [default: os-network-admin beside this program]

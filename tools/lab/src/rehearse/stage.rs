@@ -10,7 +10,8 @@ use std::{
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
-    process::{self, Stdio},
+    process::{self, Child, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -35,11 +36,46 @@ pub const FOUNDER: &str = "ada";
 /// Held while a rehearsal runs; by each command that it runs, also where the rehearsal was killed; by the mesh.
 const LOCKS: [&str; 3] = ["rehearsal.lock", "command.lock", "mesh.lock"];
 
+/// Each may need as much memory as a passphrase costs.
+const AT_ONCE: usize = 8;
+
 /// What a command has said, and how it ended.
 pub struct Said {
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+}
+
+/// A command that runs, or has no need to.
+enum Begun {
+    /// This step has run it to a good end before.
+    Before(Said),
+    Now(Run, Running),
+}
+
+struct Run {
+    sequence: u64,
+    command: Command,
+    line: String,
+    started: Instant,
+}
+
+enum Running {
+    On(Child),
+    /// It is left running, or did not come to that.
+    Left(Said),
+}
+
+impl Running {
+    fn wait(self) -> Result<Said> {
+        match self {
+            Self::Left(said) => Ok(said),
+            Self::On(child) => {
+                let output = child.wait_with_output()?;
+                Ok(Said { code: code(output.status), stdout: output.stdout, stderr: output.stderr })
+            }
+        }
+    }
 }
 
 pub struct Stage {
@@ -129,9 +165,9 @@ impl Stage {
         self.transcript.story()
     }
 
-    /// A node of the same image that nobody lists.
-    pub fn spare(&self) -> String {
-        format!("node-{}", self.nodes + 1)
+    /// Nodes of the same image that nobody lists, one of each board.
+    pub fn spares(&self) -> Vec<String> {
+        (1..).zip(self.board.split(',')).map(|(more, _)| format!("node-{}", self.nodes + more)).collect()
     }
 
     /// The names of all nodes of the fleet.
@@ -160,10 +196,48 @@ impl Stage {
 
     /// Runs a command to its end, unless this step has done it before. An exit code that is not wanted is an error.
     pub fn run(&mut self, act: Act) -> Result<Said> {
+        self.run_all(vec![act])?.pop().context("a command without an end")
+    }
+
+    /// The same of several that need not wait for each other.
+    pub fn run_all(&mut self, acts: Vec<Act>) -> Result<Vec<Said>> {
+        let (tell, ends) = mpsc::channel();
+        let (mut left, mut runs) = (acts.into_iter(), BTreeMap::new());
+        let (mut all, mut wrong) = (Vec::new(), None);
+        // Whatever comes of one, the end of each other is written down.
+        loop {
+            while runs.len() < AT_ONCE
+                && wrong.is_none()
+                && let Some(act) = left.next()
+            {
+                match self.start(act) {
+                    Ok(Begun::Before(said)) => all.push(said),
+                    Ok(Begun::Now(run, child)) => {
+                        let (sequence, tell) = (run.sequence, tell.clone());
+                        runs.insert(sequence, run);
+                        // Nobody listens any more: the rehearsal has ended.
+                        thread::spawn(move || drop(tell.send((sequence, child.wait()))));
+                    }
+                    Err(error) => wrong = Some(error),
+                }
+            }
+            if runs.is_empty() {
+                return wrong.map_or(Ok(all), Err);
+            }
+            let (sequence, said) = ends.recv()?;
+            let run = runs.remove(&sequence).context("a command that does not run has ended")?;
+            match said.and_then(|said| self.finish(run, said)) {
+                Ok(said) => all.push(said),
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
+        }
+    }
+
+    fn start(&mut self, act: Act) -> Result<Begun> {
         let made = act.made();
         let Act { mut command, again, .. } = act;
         if !again && let Some(said) = self.done(&command)? {
-            return Ok(said);
+            return Ok(Begun::Before(said));
         }
         let was_cut = self.story().commands().any(|(_, other, end)| end.is_none() && is_same(other, &command));
         if was_cut
@@ -180,8 +254,13 @@ impl Stage {
         say::show!("   {line}");
         let sequence = self.transcript.append(Event::Command(command.clone()))?;
         let started = Instant::now();
-        let said = if command.stays { self.leave(&command, &words) } else { self.wait(&command, &words) };
-        let said = said.with_context(|| line.clone())?;
+        let child = if command.stays { self.leave(&command, &words) } else { self.spawn(&command, &words) };
+        let child = child.with_context(|| line.clone())?;
+        Ok(Begun::Now(Run { sequence, command, line, started }, child))
+    }
+
+    fn finish(&mut self, run: Run, said: Said) -> Result<Said> {
+        let Run { sequence, command, line, started } = run;
         for (kind, bytes) in [("stdout", &said.stdout), ("stderr", &said.stderr)] {
             write(&self.output(sequence, kind), bytes)?;
         }
@@ -248,13 +327,12 @@ impl Stage {
         Ok(process)
     }
 
-    fn wait(&self, command: &Command, words: &[String]) -> Result<Said> {
+    fn spawn(&self, command: &Command, words: &[String]) -> Result<Running> {
         let mut process = self.process(command, words)?;
         // `lab up` leaves a lab running, which must not be waited for.
         let stdin = if command.program == Program::Tool { self.busy.try_clone()?.into() } else { Stdio::null() };
-        let output = process.stdin(stdin).output()?;
-        let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
-        Ok(Said { code: code.unwrap_or(-1), stdout: output.stdout, stderr: output.stderr })
+        let child = process.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Ok(Running::On(child))
     }
 
     /// The lock of a mesh that runs, if none does. One that ends has its port until it has ended.
@@ -264,7 +342,7 @@ impl Stage {
     }
 
     /// Starts it, and returns with its first line, or with its end if it has none.
-    fn leave(&self, command: &Command, words: &[String]) -> Result<Said> {
+    fn leave(&self, command: &Command, words: &[String]) -> Result<Running> {
         let mesh = self.mesh_place()?.context("another mesh of this rehearsal runs")?;
         let log = self.dir.join(OUTPUT).join("mesh.stderr");
         let log_file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log)?;
@@ -274,11 +352,9 @@ impl Stage {
         let stdout = child.stdout.take().context("it has no output")?;
         BufReader::new(stdout).read_until(b'\n', &mut line)?;
         if !line.is_empty() {
-            return Ok(Said { code: 0, stdout: line, stderr: Vec::new() });
+            return Ok(Running::Left(Said { code: 0, stdout: line, stderr: Vec::new() }));
         }
-        let status = child.wait()?;
-        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-        Ok(Said { code: code.unwrap_or(-1), stdout: line, stderr: fs::read(log)? })
+        Ok(Running::Left(Said { code: code(child.wait()?), stdout: line, stderr: fs::read(log)? }))
     }
 
     /// Writes a file whose text may have values of this lab in it; without a text, a secret one, which stays if it is there.
@@ -340,6 +416,10 @@ impl Stage {
             _ => Err(anyhow!("there is no value {name}")),
         }
     }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 /// The same command line, whatever its values are.

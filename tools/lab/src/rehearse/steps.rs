@@ -123,13 +123,13 @@ fn nodes(stage: &mut Stage) -> Result<Vec<String>> {
     }
     let records = stage.records()?;
     let ready = records.iter().filter(|record| record.fiduciary.is_some() && record.anchor.as_deref() == Some("image"));
-    let (ready, of) = (ready.count(), usize::from(stage.nodes) + 1);
+    let (ready, of, spares) = (ready.count(), usize::from(stage.nodes) + stage.spares().len(), stage.spares());
     ensure!(ready == of, "{ready} of {of} nodes have shown who they are, and have the image's anchor");
-    Ok(vec![format!("{ready} nodes hold, each with an identity of its own; {} is for nobody", stage.spare())])
+    Ok(vec![format!("{ready} nodes hold, each with an identity of its own; for nobody: {}", spares.join(", "))])
 }
 
 fn up(stage: &Stage) -> Act {
-    let count = (stage.nodes + 1).to_string();
+    let count = (usize::from(stage.nodes) + stage.spares().len()).to_string();
     let act = Act::lab(&["up", "--dir", LAB, "--keep", "--nodes", &count, "--board", &stage.board]);
     act.more(["--anchor", ANCHOR, "--scan-ms", "0"].map(str::to_owned)).again()
 }

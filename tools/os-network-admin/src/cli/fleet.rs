@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,7 @@ use super::{
     approve::{Approving, Signing, approve, free, write},
     common::{Common, InFleet, Wait, fleet_name, key_path, open, optional, print, registry_path},
     order::Proposing,
-    policy,
+    policy, rehearse,
 };
 use crate::{
     base::{
@@ -76,6 +77,12 @@ pub enum FleetVerb {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Go through all of it on a lab of this machine, from the keys to the resignation, with the program `lab`
+    Rehearse {
+        /// As of `lab rehearse`: --nodes N, --dir DIR, a step, ... (docs/rehearsal.md)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Args)]
@@ -137,6 +144,7 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
             founded(&papers).map(|_| ()).map_err(told)
         }
         FleetVerb::Activate { file, proposing, wait } => activate(common, file, &proposing, &wait).await,
+        FleetVerb::Rehearse { arguments } => rehearse::run(common, &arguments),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod nodes;
 pub mod order;
 pub mod policy;
 mod push;
+mod rehearse;
 pub mod release;
 pub mod revoke;
 pub mod telemetry;
