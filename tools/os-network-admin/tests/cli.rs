@@ -327,6 +327,7 @@ fn names_out_of_somebodys_registry_reach_no_terminal_as_they_are() {
         accepted: Accepted::Asked,
         address: [3; 16],
         interface: name,
+        fork: None,
     };
     registry.store_pending(&grant).unwrap();
     fleet(&home, &["in peer tcp 22"], &["laptop".into(), name.into()]);
@@ -367,6 +368,7 @@ fn a_node_whose_boots_fall_is_named_until_the_operator_clears_it() {
         accepted: Accepted::Asked,
         address: [3; 16],
         interface: "eth0",
+        fork: None,
     };
     let who = Who::Node([7; 32]);
     let new = NewMember { who: &who, key: [9; 32], claim_key: None, underlay: None, authority: None };

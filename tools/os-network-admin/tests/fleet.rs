@@ -7,6 +7,8 @@ mod member;
 mod owners;
 #[path = "fake/segment.rs"]
 mod segment;
+#[path = "fleet/shared.rs"]
+mod shared;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -66,6 +66,8 @@ labels! {
     BINDING = "genesis/1 binding";
     /// Signatures of a fleet's founding document, and its hash, which is the fleet's id.
     FLEET = "genesis/1 fleet";
+    /// Signature of what an authority hands on to the others of a fleet, and its hash.
+    EXPORT = "genesis/1 export";
     /// Hash of an authority set.
     SET = "genesis/1 authority set";
     /// Hash of a grant's configuration.

@@ -205,6 +205,7 @@ fn grant<P: Pairing>(session: &Session<'_, P>, identity: &Identity) -> Result<(N
         fiduciary: identity.fiduciary,
         claim_key: session.hello.claim_key,
         mesh_key: identity.mesh_key,
+        fork: identity.fork(),
         terms: session.terms,
         accepted: session.accepted,
         address: session.hello.address,
@@ -248,6 +249,9 @@ fn bind(anchor: &AnchorSecret, terms: &Terms, identity: &Identity, made: &Made<'
     warrant.fork = ForkRecord::hash(identity.fork());
     warrant.fleet = terms.fleet_id;
     warrant.epoch = U64::new(epoch);
+    if let Some((sequence, record)) = made.under {
+        (warrant.sequence, warrant.record) = (U64::new(sequence), record);
+    }
     warrant.configuration = configuration_hash(made.configuration);
     place(warrant, made.configuration);
     Ok(title.sign(anchor))

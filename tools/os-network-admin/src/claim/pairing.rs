@@ -1,7 +1,12 @@
 //! What finding and claiming needs of whoever keeps what was claimed, and what a node is to become.
 
 use policy::{Endpoint, Underlay};
-use wire::{Ip, Key, Mac, binding::PairingRecord, set::AuthoritySet, title::Warrant};
+use wire::{
+    Hash, Ip, Key, Mac,
+    binding::{ForkRecord, PairingRecord},
+    set::AuthoritySet,
+    title::Warrant,
+};
 
 use crate::{
     base::error::Error,
@@ -54,6 +59,8 @@ pub struct Grant<'a> {
     pub mesh_key: Key,
     pub terms: &'a Terms,
     pub accepted: Accepted,
+    /// As it has signed it, if it has one.
+    pub fork: Option<&'a ForkRecord>,
     /// The node's, on its link.
     pub address: Ip,
     /// Ours, on the node's link.
@@ -95,6 +102,8 @@ pub struct Made<'a> {
     pub configuration: &'a [u8],
     /// [`Terms::set`], with where we are in the mesh.
     pub set: AuthoritySet,
+    /// The number of the set and the hash of its record; `None`: it is the fleet's first.
+    pub under: Option<(u64, Hash)>,
 }
 
 /// Whoever keeps what was claimed. All that a function stores is durable before it returns, and whole or not there, wherever the

@@ -21,7 +21,7 @@ use wire::{Fingerprint, Hex, ticket::Ticket};
 use zeroize::Zeroizing;
 
 use super::common::{
-    Common, DEFAULT_FLEET, fleet_id, fleet_name, key_path, optional, passphrase, print, registry_path,
+    Common, DEFAULT_FLEET, decided, fleet_id, fleet_name, key_path, optional, passphrase, print, registry_path,
 };
 use super::interrupt::Interrupt;
 use crate::{
@@ -216,6 +216,10 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
         let underlay = arguments.underlay.map(|address| input::static_address(address, arguments.gateway));
         mesh.underlay = underlay.transpose()?;
     }
+    if let Some(registry) = optional(common)?.filter(|_| arguments.genesis.is_none() && arguments.warrant.is_empty()) {
+        let named = !arguments.terms.authority.is_empty() || arguments.terms.needed != 1;
+        decided(&registry, &terms.fleet_id, &terms.fleet, named)?;
+    }
     // By ticket, the ticket's key signs, and of A only the public half is needed.
     let anchor = Arc::new(match &ticket {
         Some(ticket) => Locked::new(AnchorSecret::from_seed(&ticket.secret)),
@@ -326,6 +330,8 @@ pub async fn beacon(
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
     registry.sign_with(&anchor);
+    let named = !arguments.authority.is_empty() || arguments.needed != 1;
+    decided(&registry, &terms.fleet_id, &terms.fleet, named)?;
     authority(&registry, &mut terms)?;
     let progress = Progress::new(common.json);
     if !anchor.is_locked() {

@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use crypto::AnchorPublic;
+use wire::Hash;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -143,6 +144,25 @@ pub fn confirm(yes: bool, consequences: &str, what: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(Exit::Other, "nothing was done"))
+}
+
+/// An error if a fleet's authorities are named although records, or another's registry, say who they are. `named`: whether they
+/// are.
+pub fn decided(registry: &Registry, id: &Hash, fleet: &str, named: bool) -> Result<(), Error> {
+    let others = registry.fleets_named(fleet)?.into_iter().filter(|known| known.id != *id).count();
+    if others > 0 && registry.fleet(id)?.is_none() {
+        return Err(Error::input(format!(
+            "the fleet {fleet} of this registry was founded by a genesis, or taken over from another: claim its nodes with --genesis \
+             or --warrant, or name another fleet with --fleet"
+        )));
+    }
+    if !named || registry.records(id)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "records say who owns the fleet {fleet}, and nodes that are claimed join the set that is in force: leave --authority and \
+         --needed away; `os-network-admin authority propose` puts another set in force"
+    )))
 }
 
 /// The fleet of this name; if keys have made several, that of the key in use.

@@ -15,6 +15,7 @@ use super::{
     common::{Common, InFleet, Wait, fleet_name, key_path, open, optional, print, registry_path},
     order::Proposing,
     policy, rehearse,
+    share::{self, ImportArguments},
 };
 use crate::{
     base::{
@@ -23,7 +24,7 @@ use crate::{
         host::{Host, System},
         input,
         key::KeyFile,
-        paper::{Genesis, Listed, Paper, Papers},
+        paper::{Card, Genesis, Listed, Paper, Papers},
     },
     fleet::{
         genesis::{close, founded, one, paired, taken},
@@ -68,6 +69,15 @@ pub enum FleetVerb {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Write what this registry has of a fleet for its other authorities: public halves, and what nodes have signed
+    Export {
+        /// File to write
+        file: PathBuf,
+        #[command(flatten)]
+        fleet: InFleet,
+    },
+    /// Take over what another authority has exported: shows it, asks, and has the fleet here too
+    Import(Box<ImportArguments>),
     /// Give all nodes the policy of the genesis, when enough of them are claimed
     Activate {
         /// The genesis
@@ -90,8 +100,9 @@ pub struct ProposeArguments {
     /// The fleet's name
     #[arg(value_parser = fleet_name)]
     name: String,
-    /// A further authority, beside your key: a public key as `init` prints it, or its anchor.bin
-    #[arg(long, value_name = "PUBKEY")]
+    /// A further authority, beside your key: a file of `authority key`, or, of one who only signs, a public key as `init`
+    /// prints it or its anchor.bin
+    #[arg(long, value_name = "KEYFILE")]
     authority: Vec<String>,
     /// How many of the authorities must sign: a majority of them
     #[arg(long, value_name = "M", default_value_t = 1)]
@@ -143,6 +154,8 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
             let told = |error| Error { told: common.json, ..error };
             founded(&papers).map(|_| ()).map_err(told)
         }
+        FleetVerb::Export { file, fleet } => share::export(common, &file, &fleet),
+        FleetVerb::Import(arguments) => share::import(common, &arguments),
         FleetVerb::Activate { file, proposing, wait } => activate(common, file, &proposing, &wait).await,
         FleetVerb::Rehearse { arguments } => rehearse::run(common, &arguments),
     }
@@ -150,7 +163,13 @@ pub async fn run(common: &Common, verb: FleetVerb) -> Result<(), Error> {
 
 fn propose(common: &Common, arguments: &ProposeArguments) -> Result<(), Error> {
     let own = KeyFile::load(&key_path(common)?)?.public();
-    let set = input::authorities(&own, &arguments.authority, arguments.needed)?;
+    let mut authorities = vec![Authority::signer(&own)];
+    for text in &arguments.authority {
+        authorities.push(match Papers::read(&[PathBuf::from(text)]).as_ref().map(|papers| &papers.authorities[..]) {
+            Ok([Card(one)]) => *one,
+            _ => input::authority(text)?,
+        });
+    }
     let rules = if arguments.rule.is_empty() { Rules::default() } else { rules::read(&arguments.rule)? };
     let members = members(arguments)?;
     free(&arguments.out)?;
@@ -158,7 +177,6 @@ fn propose(common: &Common, arguments: &ProposeArguments) -> Result<(), Error> {
     if !registry.fleets_named(&arguments.name)?.is_empty() {
         return Err(taken(&arguments.name));
     }
-    let mut authorities: Vec<Authority> = set.places().to_vec();
     let host: &dyn Host = &System;
     let nonce = host.random()?;
     if let Some(first) = authorities.first_mut() {

@@ -96,6 +96,13 @@ fn prepare(
         Some(registry) if !registry.fleets_named(name)?.is_empty() => Some(fleet_named(common, &registry, name)?),
         _ => None,
     };
+    if let Some(known) = known.as_ref().filter(|known| known.host == 0) {
+        return Err(Error::input(format!(
+            "you have no place in the mesh of the fleet {}: its authorities give you one with `os-network-admin authority propose \
+             --add` and a file of your `os-network-admin authority key`",
+            known.name
+        )));
+    }
     let own = match &known {
         Some(_) => None,
         // A fleet's id comes from the key.

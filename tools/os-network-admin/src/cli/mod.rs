@@ -20,6 +20,7 @@ mod push;
 mod rehearse;
 pub mod release;
 pub mod revoke;
+mod share;
 pub mod telemetry;
 pub mod warrant;
 

@@ -12,7 +12,7 @@ use wire::{Fingerprint, Key, anchor::Anchor};
 
 use super::{
     approve::{Approving, Signing, approve, free, write},
-    common::{Common, DEFAULT_FLEET, fleet_id, fleet_name, key_path, optional, print, registry_path},
+    common::{Common, DEFAULT_FLEET, decided, fleet_id, fleet_name, key_path, optional, print, registry_path},
 };
 use crate::{
     base::{
@@ -129,6 +129,9 @@ fn propose(common: &Common, arguments: &ProposeArguments) -> Result<(), Error> {
     }
     free(&arguments.out)?;
     let registry = Registry::open(&registry_path(common)?)?;
+    if genesis.is_none() {
+        decided(&registry, &id, &fleet, !arguments.authority.is_empty() || arguments.needed != 1)?;
+    }
     let mesh_key = registry.make_mesh_key()?.public();
     if genesis.is_some_and(|genesis| genesis.authorities.first().is_none_or(|one| one.mesh != mesh_key)) {
         return Err(Error::input(

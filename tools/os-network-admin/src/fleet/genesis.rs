@@ -67,7 +67,12 @@ fn make(registry: &Registry, genesis: &Genesis) -> Result<(), Error> {
         let (address, length) = genesis.network;
         registry.set_network(&id, Network { address, length }, MESH_PORT)?;
     }
-    genesis.authorities.first().map_or(Ok(()), |first| registry.set_authority(&id, &first.mesh))
+    if let Some(first) = genesis.authorities.first() {
+        registry.set_authority(&id, &first.mesh)?;
+    }
+    // No node is given a place that an authority has.
+    let fleet = registry.fleet(&id)?.ok_or_else(|| registry.damaged())?;
+    registry.seat(&fleet, &genesis.set().map_err(Error::input)?)
 }
 
 pub fn taken(name: &str) -> Error {

@@ -12,6 +12,7 @@ pub mod papers;
 pub mod parting;
 pub mod peer;
 pub mod rules;
+pub mod share;
 pub mod show;
 mod view;
 pub mod warrant;

@@ -1,15 +1,23 @@
 //! The registry as the claim sees it: a node that is granted something has its place in the fleet.
 
-use std::net::Ipv6Addr;
+use std::{iter, net::Ipv6Addr};
 
 use policy::{Endpoint, Prefix, Underlay};
-use wire::{Key, Mac, U16, binding::PairingRecord, claim::parse_grant, set::Authority};
+use wire::{
+    Key, Mac, U16,
+    binding::PairingRecord,
+    claim::parse_grant,
+    set::{Authority, AuthoritySet},
+};
 use zerocopy::FromZeros;
 
-use super::view::View;
+use super::{
+    chain::{Chain, Link},
+    view::View,
+};
 use crate::{
     base::error::Error,
-    claim::{Configure, Grant, Made, MeshTerms, Pairing, Strangers, revoked},
+    claim::{Configure, Grant, Made, MeshTerms, Pairing, Strangers, Terms, revoked},
     registry::{AUTHORITY, Accepted, Event, Kind, Member, NewMember, NewNode, Node, Outcome, Registry, Tag, Who},
 };
 
@@ -53,7 +61,13 @@ impl Pairing for Registry {
                 return Err(revoked(&grant.fiduciary));
             }
             check_mesh_key(registry, grant)?;
-            let mut set = grant.terms.set;
+            let link = match &grant.terms.configuration {
+                Configure::Warranted { .. } => None,
+                Configure::Bytes(_) => in_force(registry, grant.terms, None)?,
+                Configure::Mesh(mesh) => in_force(registry, grant.terms, Some(&mesh.authority))?,
+            };
+            let under = link.as_ref().map(|link| (link.sequence, link.hash));
+            let mut set = link.map_or(grant.terms.set, |link| link.set);
             let (member, configuration) = match &grant.terms.configuration {
                 Configure::Bytes(bytes) => {
                     registry.leave(&grant.fiduciary)?;
@@ -61,13 +75,13 @@ impl Pairing for Registry {
                 }
                 Configure::Warranted { bytes, own } => (settle(registry, grant, own.as_ref())?, bytes.clone()),
                 Configure::Mesh(mesh) => {
-                    let (member, configuration) = enroll(registry, grant, mesh, &mut set.authorities[0])?;
+                    let (member, configuration) = enroll(registry, grant, mesh, &mut set, under.is_none())?;
                     (Some(member), configuration)
                 }
             };
             set.check().map_err(|why| Error::input(format!("the set of authorities cannot own a node: {why}")))?;
             let counter = registry.next_counter(grant.ahead)?;
-            let bytes = bind(&Made { counter, configuration: &configuration, set })?;
+            let bytes = bind(&Made { counter, configuration: &configuration, set, under })?;
             if let (Some(member), Some((head, _))) = (member, parse_grant(&bytes)) {
                 registry.store_configuration(member.id, &configuration, head.title.binding.counter.get())?;
             }
@@ -78,6 +92,7 @@ impl Pairing for Registry {
                 accepted: grant.accepted,
                 address: grant.address,
                 interface: grant.interface,
+                fork: grant.fork,
             })?;
             leaves_others_theirs(registry, &grant.terms.fleet_id, &node)?;
             Ok(node)
@@ -169,6 +184,7 @@ fn settle(registry: &Registry, grant: &Grant<'_>, own: Option<&Key>) -> Result<O
             fleet.network, fleet.name
         ))
     })?;
+    registry.seat(&fleet, &terms.set)?;
     registry.promise_place(&fleet, &grant.fiduciary, host)?;
     let port = place.port.get();
     let static_address = (warrant.underlay.ip != [0; 16]).then(|| Underlay {
@@ -185,21 +201,46 @@ fn settle(registry: &Registry, grant: &Grant<'_>, own: Option<&Key>) -> Result<O
     registry.enroll_in_the_open(&fleet, &new).map(Some)
 }
 
-/// Gives a node that is being claimed its place, and says what configuration it has there, and where we are.
+/// The set that nodes join which are claimed now, once there is another than the one that whoever claims names. `own` is this
+/// registry's WireGuard key.
+fn in_force(registry: &Registry, terms: &Terms, own: Option<&Key>) -> Result<Option<Link>, Error> {
+    // A claim costs the same however many nodes there are.
+    let records = registry.records(&terms.fleet_id)?;
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let chain = Chain::from(iter::empty::<&Node>(), &records, &terms.fleet_id);
+    let head = chain.head()?;
+    if own.is_some_and(|own| !head.set.places().iter().any(|one| one.mesh == *own)) {
+        return Err(Error::input(format!(
+            "set {} is in force in the fleet {}, and has no authority with this registry's mesh key: one of those who are in it claims \
+             nodes for the fleet; or name another fleet with --fleet",
+            head.sequence, terms.fleet
+        )));
+    }
+    Ok(Some(head.clone()))
+}
+
+/// Gives a node that is being claimed its place, and says what configuration it has there, and, in a first set, where we are.
 fn enroll(
     registry: &Registry,
     grant: &Grant<'_>,
     mesh: &MeshTerms,
-    own: &mut Authority,
+    set: &mut AuthoritySet,
+    is_first: bool,
 ) -> Result<(Member, Vec<u8>), Error> {
     let terms = grant.terms;
     registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
     // First, so that no node has this key.
     registry.set_authority(&terms.fleet_id, &mesh.authority)?;
     let fleet = registry.make_fleet(&terms.fleet_id, &terms.fleet)?;
+    registry.seat(&fleet, set)?;
     let authority = mesh.endpoint.unwrap_or(Endpoint { ip: grant.own, port: fleet.port });
-    (own.mesh, own.inner) = (mesh.authority, fleet.addresses(AUTHORITY).1.octets());
-    (own.endpoint, own.port) = (authority.ip, U16::new(authority.port));
+    if is_first {
+        let own = &mut set.authorities[0];
+        (own.mesh, own.inner) = (mesh.authority, fleet.addresses(AUTHORITY).1.octets());
+        (own.endpoint, own.port) = (authority.ip, U16::new(authority.port));
+    }
     let new = NewMember {
         who: &Who::Node(grant.fiduciary),
         key: grant.mesh_key,
@@ -208,7 +249,7 @@ fn enroll(
         authority: Some(authority),
     };
     // What several are to sign, several read.
-    let is_open = terms.set.needed > 1;
+    let is_open = set.needed > 1;
     let member = if is_open { registry.enroll_in_the_open(&fleet, &new) } else { registry.enroll(&fleet, &new) }?;
     let configuration = registry.configuration(&fleet, &member)?;
     Ok((member, configuration))

@@ -38,6 +38,11 @@ pub fn told(kind: Kind, paper: &Paper) -> Event {
             .bytes(Tag::Proposal, &decree.subject().hash())
             .text(Tag::Operation, &decree.what())
             .number(Tag::Counter, decree.order.counter.get()),
+        Paper::Export(export) => event
+            .bytes(Tag::Fleet, &export.id)
+            .bytes(Tag::Proposal, &export.hash())
+            .text(Tag::Name, &export.fleet)
+            .number(Tag::Nodes, export.nodes.len() as u64),
         Paper::Authority(card) => event.bytes(Tag::Key, &card.0.sign),
         Paper::Approval(approval) => {
             event.bytes(Tag::Proposal, &approval.subject.hash()).bytes(Tag::Key, &approval.signer)

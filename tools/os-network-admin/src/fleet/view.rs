@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::SocketAddrV6};
 
 use policy::{Endpoint, Role};
-use wire::{Key, MESH_PORT};
+use wire::{Key, MESH_PORT, binding::configuration_hash};
 
 use super::chain::in_force;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         input,
         interface::index_of,
     },
-    registry::{self, ClaimedAt, Fleet, Member, Node, NodeMember, Other, Registry, Rules},
+    registry::{self, Accepted, ClaimedAt, Fleet, Member, Node, NodeMember, Other, Registry, Rules},
 };
 
 /// A node that is not known to have what it should have.
@@ -87,7 +87,8 @@ impl<'r> View<'r> {
             match entry {
                 Ok(node) if node.is_live() && !node.is_current() => {
                     let (who, member) = (node.member.who.to_string(), node.member);
-                    let configuration = self.configuration(&member);
+                    let configuration =
+                        if self.is_withheld(&member)? { Err(withheld(&who)) } else { self.configuration(&member) };
                     behind
                         .push(Behind { who, owed: configuration.map(|configuration| Owed { member, configuration }) });
                 }
@@ -96,6 +97,15 @@ impl<'r> View<'r> {
             }
         }
         Ok(behind)
+    }
+
+    /// Whether another's registry has handed the node on without its configuration, which has secrets.
+    fn is_withheld(&self, member: &Member) -> Result<bool, Error> {
+        if !member.configuration.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(false);
+        }
+        let handed = self.node(member)?.filter(|node| node.accepted == Accepted::Imported);
+        Ok(handed.is_some_and(|node| node.title.warrant.configuration != configuration_hash(&[])))
     }
 
     /// What has no configuration now.
@@ -166,6 +176,13 @@ impl<'r> View<'r> {
     pub fn others(&self, member: &Member) -> Result<Vec<Other>, Error> {
         self.registry.others(&self.fleet, member)
     }
+}
+
+fn withheld(who: &str) -> Error {
+    Error::input(format!(
+        "the configuration of {who} has preshared keys of the authority who claimed it, and is not here: its updates are proposed \
+         from that registry"
+    ))
 }
 
 /// Where a node is outside the tunnel, and on which of our interfaces if it is on our link.

@@ -46,6 +46,7 @@ pub fn propose(registry: &Registry, own: &Key, wish: &Wish<'_>) -> Result<Propos
         registry.make_fleet(&wish.fleet_id, wish.fleet)?;
         registry.set_authority(&wish.fleet_id, own)?;
         let fleet = registry.make_fleet(&wish.fleet_id, wish.fleet)?;
+        registry.seat(&fleet, &wish.set)?;
         let host = registry.promise(&fleet, &wish.node)?;
         let mut set = wish.set;
         // Once records have been adopted, nodes that come join the set that is in force.

@@ -43,7 +43,7 @@ use crate::{
         say::{self, say},
     },
     output::{self, Up},
-    registry::{AUTHORITY, Registry},
+    registry::Registry,
 };
 
 /// A clock that is behind by less was not set back.
@@ -178,7 +178,7 @@ impl Daemon {
         let (interface, since_ms) = (name.clone(), System.now_ms());
         let (pid, fleet_name) = (std::process::id(), fleet.name.clone());
         let state = DaemonState { pid, fleet: fleet_name, interface, index, engine, since_ms, ended: None };
-        let (v4, v6) = fleet.addresses(AUTHORITY);
+        let (v4, v6) = fleet.addresses(fleet.host);
         let bind = |ip: IpAddr, port: u16| {
             let bound = std::net::UdpSocket::bind((ip, port)).and_then(|socket| {
                 socket.set_nonblocking(true)?;
@@ -525,7 +525,7 @@ impl Daemon {
 
     fn status(&self) -> Up {
         let Snapshot { fleet, nodes, public, .. } = &self.snapshot;
-        let (v4, v6) = fleet.addresses(AUTHORITY);
+        let (v4, v6) = fleet.addresses(fleet.host);
         let known = self.backend.known(&self.interface);
         Up {
             pid: self.state.pid,

@@ -10,7 +10,7 @@ use super::engine::{PeerSetup, Setup};
 use crate::{
     base::{error::Error, mesh_key::MeshKey},
     fleet::{View, endpoint, socket},
-    registry::{AUTHORITY, Fleet, NodeMember, Registry, Who, rules},
+    registry::{Fleet, NodeMember, Registry, Who, rules},
 };
 
 /// How often a peer hears from us, so that one that has lost its session, or where we are, has them again.
@@ -61,7 +61,7 @@ impl Snapshot {
 
     /// Those that the interface is to have.
     pub fn addresses(&self) -> [Prefix; 2] {
-        let (v4, v6) = self.fleet.addresses(AUTHORITY);
+        let (v4, v6) = self.fleet.addresses(self.fleet.host);
         [Prefix::v4(v4.octets(), self.fleet.network.length), Prefix { ip: v6.octets(), length: 64 }]
     }
 

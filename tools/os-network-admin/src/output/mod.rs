@@ -10,6 +10,7 @@ mod mesh;
 mod node;
 mod paper;
 mod parting;
+mod share;
 
 use std::{io, time::Duration};
 
@@ -30,6 +31,7 @@ pub use self::{
     },
     paper::{Delivered, Founding, Order, Orders, Signer, Warrant, Warrants},
     parting::{Left, Parting},
+    share::{HandedOn, Taken, TakenNode},
 };
 pub use crate::base::host::time;
 use crate::base::{

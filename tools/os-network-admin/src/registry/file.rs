@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transactio
 use super::{
     audit::{self, Event, Kind, Signer, Tag},
     carry,
-    schema::{APPLICATION, FIFTH, FIRST, FOURTH, NINTH, SCHEMA, SECOND, SIXTH, TENTH, THIRD},
+    schema::{APPLICATION, ELEVENTH, FIFTH, FIRST, FOURTH, NINTH, SCHEMA, SECOND, SIXTH, TENTH, THIRD},
 };
 use crate::base::{
     error::{Error, Exit},
@@ -168,6 +168,10 @@ impl Registry {
             }
             if schema == 9 {
                 transaction.execute_batch(TENTH)?;
+                schema = 10;
+            }
+            if schema == 10 {
+                transaction.execute_batch(ELEVENTH)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 schema = SCHEMA;
             }
@@ -186,6 +190,19 @@ impl Registry {
     pub fn next_counter(&self, ahead: u64) -> Result<u64, Error> {
         let sql = "UPDATE counter SET last = max(last + 1, ?1) WHERE last < ?2 RETURNING last";
         self.count_on(sql, ahead)
+    }
+
+    /// The last value of it.
+    pub fn last_counter(&self) -> Result<u64, Error> {
+        let last: i64 =
+            self.read(|connection| connection.query_row("SELECT last FROM counter", [], |row| row.get(0)))?;
+        Ok(last.cast_unsigned())
+    }
+
+    /// It goes on above this value.
+    pub fn raise_counter(&self, to: u64) -> Result<(), Error> {
+        let to = i64::try_from(to).unwrap_or(i64::MAX);
+        self.run(|connection| connection.execute("UPDATE counter SET last = max(last, ?1)", [to]).map(|_| ()))
     }
 
     /// The same for finds, which have a counter of their own. `past`: above what a node that has heard the last one may have

@@ -15,7 +15,7 @@ use crate::base::{paper::inner, say::plain};
 /// What a fleet has if nobody says otherwise.
 pub const NETWORK: Network = Network { address: Ipv4Addr::new(10, 8, 0, 0), length: 24 };
 pub(super) const BY_ID: &str = "SELECT * FROM fleet WHERE id = ?1";
-/// The authority's place.
+/// The place of the authority that makes a fleet.
 pub const AUTHORITY: u32 = 1;
 
 pub type Rules = heapless::Vec<Rule, MAX_RULES>;
@@ -65,15 +65,25 @@ pub struct Fleet {
     pub network: Network,
     /// The authority's own WireGuard port.
     pub port: u16,
-    /// The authority's WireGuard key; `None` until a node was claimed or the mesh was up.
+    /// This registry's own WireGuard key; `None` until a node was claimed or the mesh was up.
     pub authority: Option<Key>,
+    /// Its place in the mesh.
+    pub host: u32,
     /// For members that have none of their own.
     pub rules: Rules,
 }
 
 impl Fleet {
     pub fn new(id: [u8; 32], name: &str) -> Self {
-        Self { id, name: name.into(), network: NETWORK, port: MESH_PORT, authority: None, rules: Rules::new() }
+        Self {
+            id,
+            name: name.into(),
+            network: NETWORK,
+            port: MESH_PORT,
+            authority: None,
+            host: AUTHORITY,
+            rules: Rules::new(),
+        }
     }
 
     /// The addresses of the member at this place.
@@ -107,6 +117,7 @@ impl Fleet {
         let (id, network, rules): (Vec<u8>, Vec<u8>, Vec<u8>) =
             (row.get("id")?, row.get("network")?, row.get("rules")?);
         let (name, length, port): (String, _, _) = (row.get("name")?, row.get("length")?, row.get("port")?);
+        let host = row.get("host")?;
         // Whoever made the registry has named it.
         let name = plain::name(&name);
         let authority: Option<Vec<u8>> = row.get("authority")?;
@@ -116,7 +127,7 @@ impl Fleet {
             let authority = authority.map(Key::try_from).transpose().ok()?;
             let authority =
                 authority.map(|key| crypto::dh_usable(&key).then_some(key)).map_or(Some(None), |key| key.map(Some))?;
-            Some(Self { id: id.try_into().ok()?, name, network, port, authority, rules: unpack(&rules)? })
+            Some(Self { id: id.try_into().ok()?, name, network, port, authority, host, rules: unpack(&rules)? })
         };
         Ok(whole())
     }

@@ -107,6 +107,14 @@ impl Registry {
         })
     }
 
+    /// Notes where this registry's end of the fleet's mesh is.
+    pub fn set_own_place(&self, id: &[u8; 32], host: u32) -> Result<(), Error> {
+        self.run(|connection| {
+            connection.execute("UPDATE fleet SET host = ?2 WHERE id = ?1", params![id.as_slice(), host])?;
+            wanted::refresh_fleet(connection, id)
+        })
+    }
+
     /// Sets what members rely on, while there are none.
     pub fn set_network(&self, id: &[u8; 32], network: Network, port: u16) -> Result<Changed, Error> {
         let changed = self.run(|transaction| {
@@ -139,7 +147,7 @@ impl Registry {
     pub(super) fn insert_fleet(&self, connection: &Connection, fleet: &Fleet) -> rusqlite::Result<()> {
         let sql = "INSERT INTO fleet (id, name, network, length, port, rules) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                    ON CONFLICT (id) DO NOTHING";
-        let Fleet { id, name, network, port, authority: _, rules } = fleet;
+        let Fleet { id, name, network, port, authority: _, host: _, rules } = fleet;
         let address = network.address.octets();
         let mut statement = connection.prepare_cached(sql)?;
         let new =

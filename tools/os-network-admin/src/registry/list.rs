@@ -61,7 +61,8 @@ impl NodeMember {
         let Some(member) = Member::read(row)? else { return Ok(None) };
         let whole = || {
             let address = address.map(Ip::try_from).transpose().ok()?;
-            let interface = interface.map(|name| plain::name(&name));
+            // One that another's registry has claimed is on no link of ours.
+            let interface = interface.map(|name| plain::name(&name)).filter(|name| !name.is_empty());
             let claimed_at = address.zip(interface).map(|(address, interface)| ClaimedAt { address, interface });
             let is_paired = state.as_deref() == Some(State::Paired.word());
             Some(Self { member, claimed_at, is_paired, is_double })
@@ -100,6 +101,15 @@ impl Registry {
 
     pub fn member(&self, id: i64) -> Result<Option<Member>, Error> {
         self.one(&format!("SELECT {COLUMNS} FROM member m WHERE m.id = ?1"), [id], Member::read)
+    }
+
+    /// The member that a node is, in whatever fleet.
+    pub fn member_of(&self, fiduciary: &Key) -> Result<Option<Member>, Error> {
+        self.one(
+            &format!("SELECT {COLUMNS} FROM member m WHERE m.fiduciary = ?1"),
+            [fiduciary.as_slice()],
+            Member::read,
+        )
     }
 
     /// All members of a fleet by their places, the revoked among them.

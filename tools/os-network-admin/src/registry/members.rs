@@ -163,6 +163,13 @@ impl Registry {
         })
     }
 
+    /// The counter of what a node has: of its binding, or of the update since.
+    pub fn configuration_counter(&self, member: i64) -> Result<u64, Error> {
+        let sql = "SELECT configuration_counter FROM member WHERE id = ?1";
+        let counter = self.one(sql, [member], |row| row.get::<_, Option<i64>>(0).map(Some))?.flatten();
+        Ok(counter.map_or(0, i64::cast_unsigned))
+    }
+
     /// The next counter of a command to this node, stored: Unix seconds, or more than the last and than `above`, if that is
     /// likely.
     pub fn next_command_counter(&self, member: i64, above: u32) -> Result<u32, Error> {

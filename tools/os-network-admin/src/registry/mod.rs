@@ -32,6 +32,7 @@ pub use fleets::Changed;
 pub use list::{Changes, ClaimedAt, NodeMember};
 pub use member::{COUNTER_AHEAD, Member, MeshAddress, NewMember, Said, Who};
 pub use node::{Accepted, AnchorKind, NewNode, Node, State};
+pub use nodes::Handed;
 pub use receipts::{MAX_RECEIPTS, Parting};
 pub use seen::{Doubt, Fallen, Twice};
 pub use wanted::{First, Other, between, rules};

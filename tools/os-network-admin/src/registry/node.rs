@@ -7,7 +7,12 @@ use std::fmt;
 
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
-use wire::{Fingerprint, Ip, binding::PairingRecord, claim::parse_grant, title::Title};
+use wire::{
+    Fingerprint, Ip,
+    binding::{ForkRecord, PairingRecord},
+    claim::parse_grant,
+    title::Title,
+};
 use zerocopy::FromBytes;
 
 use crate::base::say::plain;
@@ -64,6 +69,8 @@ words! {
         Readmitted = "readmitted",
         /// Nobody looked: `--accept-any`.
         AcceptedAny = "accepted_any",
+        /// Another authority claimed it: `fleet import`.
+        Imported = "imported",
     }
 }
 
@@ -75,6 +82,7 @@ pub struct NewNode<'a> {
     pub accepted: Accepted,
     pub address: Ip,
     pub interface: &'a str,
+    pub fork: Option<&'a ForkRecord>,
 }
 
 /// One node as the registry has it.

@@ -1,14 +1,19 @@
 //! What is done with nodes.
 
 use rusqlite::{Connection, params};
-use wire::{Fingerprint, Hex, Key, binding::PairingRecord, claim::parse_grant};
-use zerocopy::IntoBytes;
+use wire::{
+    Fingerprint, Hex, Ip, Key,
+    binding::{ForkRecord, PairingRecord},
+    claim::parse_grant,
+    title::Title,
+};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     audit::{Event, Kind, Tag},
     file::{Registry, registry_error},
     members::id_of,
-    node::{COLUMNS, NewNode, Node},
+    node::{Accepted, AnchorKind, COLUMNS, NewNode, Node},
     pack::print,
     wanted,
 };
@@ -51,7 +56,7 @@ impl Registry {
                     self.note(connection, Event::new(Kind::Superseded).node(&fiduciary))?;
                 }
                 let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
-                           pending_ms, print) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                           pending_ms, print, fork) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
                 connection
                     .prepare_cached(sql)?
                     .execute(params![
@@ -64,6 +69,7 @@ impl Registry {
                         node.interface,
                         now,
                         print(&fiduciary),
+                        node.fork.map(ForkRecord::as_bytes),
                     ])
                     .map(|_| ())?;
                 let title = &head.title;
@@ -117,6 +123,68 @@ impl Registry {
             return Err(registry_error(&self.path, "was changed by another process while it claimed the same node"));
         }
         self.node(&node.title.warrant.fiduciary)?.ok_or_else(|| self.damaged())
+    }
+}
+
+/// A node that another authority's registry has, as the node itself has signed it.
+pub struct Handed<'a> {
+    /// A grant as it was sent, or without its configuration.
+    pub grant: &'a [u8],
+    pub record: &'a PairingRecord,
+    pub fork: Option<&'a ForkRecord>,
+    pub acknowledged: bool,
+    pub address: Ip,
+    /// Ours, on its link; empty if it is not on a link of ours.
+    pub interface: &'a str,
+    /// Who has handed it on.
+    pub by: &'a Key,
+}
+
+impl Registry {
+    /// Stores it as paired. What is known of an earlier epoch is kept as superseded.
+    pub fn store_handed(&self, fleet: &str, node: &Handed<'_>) -> Result<(), Error> {
+        let (head, _) = parse_grant(node.grant).ok_or_else(|| self.damaged())?;
+        let (fiduciary, now) = (head.title.warrant.fiduciary, self.host.now_ms());
+        self.run(|connection| {
+            touching(connection, &fiduciary, || {
+                let sql = "DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending' AND state <> 'superseded'";
+                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
+                let sql = "UPDATE node SET state = 'superseded' WHERE fiduciary = ?1 AND state <> 'superseded'";
+                if connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])? > 0 {
+                    self.note(connection, Event::new(Kind::Superseded).node(&fiduciary))?;
+                }
+                let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
+                           pending_ms, print, fork, record, rivals, paired_ms, acknowledged, acknowledged_ms) \
+                           VALUES (?1, 'paired', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?8, ?12, iif(?12, ?8, NULL))";
+                let (anchor, accepted) = (AnchorKind::Image.word(), Accepted::Imported.word());
+                connection.prepare_cached(sql)?.execute(params![
+                    fiduciary.as_slice(),
+                    node.grant,
+                    fleet,
+                    anchor,
+                    accepted,
+                    node.address.as_slice(),
+                    node.interface,
+                    now,
+                    print(&fiduciary),
+                    node.fork.map(ForkRecord::as_bytes),
+                    node.record.as_bytes(),
+                    node.acknowledged,
+                ])?;
+                let Title { binding, warrant, .. } = &head.title;
+                let event = Event::new(Kind::Imported).node(&fiduciary).bytes(Tag::Fleet, &warrant.fleet);
+                let event = event.bytes(Tag::Binding, &binding.hash()).number(Tag::Epoch, warrant.epoch.get());
+                self.note(connection, event.bytes(Tag::Key, node.by))
+            })
+        })
+    }
+
+    /// The fork record of a node, if it was seen.
+    pub fn fork(&self, fiduciary: &Key) -> Result<Option<ForkRecord>, Error> {
+        let sql = "SELECT fork FROM node WHERE fiduciary = ?1 AND state <> 'superseded'";
+        let row = self.one(sql, [fiduciary.as_slice()], |row| row.get::<_, Option<Vec<u8>>>(0).map(Some))?;
+        let bytes = row.flatten();
+        bytes.map(|bytes| ForkRecord::read_from_bytes(&bytes).map_err(|_| self.damaged())).transpose()
     }
 }
 

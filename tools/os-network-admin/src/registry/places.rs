@@ -1,14 +1,16 @@
 //! Places in the mesh: which is free, and those that a warrant gives to nodes which are not claimed yet, of which F is known and
 //! nothing else.
 
+use std::net::Ipv6Addr;
+
 use rusqlite::{Connection, OptionalExtension, params};
-use wire::Key;
+use wire::{Key, set::AuthoritySet};
 
 use super::{
     file::Registry,
     fleet::{AUTHORITY, Fleet},
 };
-use crate::base::error::Error;
+use crate::base::{error::Error, paper::name_of};
 
 impl Registry {
     /// The place of a node in the fleet, given to it now if it has none; nobody else is given it.
@@ -24,9 +26,33 @@ impl Registry {
         host.ok_or_else(|| full(fleet))
     }
 
-    /// The same, for a place that a warrant names.
-    pub fn promise_place(&self, fleet: &Fleet, fiduciary: &Key, host: u32) -> Result<(), Error> {
-        let is_its = self.run(|connection| {
+    /// Places that are promised, and to whom.
+    pub fn promised(&self, fleet: &Fleet) -> Result<Vec<(Key, u32)>, Error> {
+        let sql = "SELECT fiduciary, host FROM promised WHERE fleet = ?1 ORDER BY host";
+        self.list(sql, [fleet.id.as_slice()], |row| {
+            Ok(Key::try_from(row.get::<_, Vec<u8>>(0)?).ok().zip(row.get(1).map(Some)?))
+        })
+    }
+
+    /// The authorities of a set have their places in the mesh; an error if a node was given one of them.
+    pub fn seat(&self, fleet: &Fleet, set: &AuthoritySet) -> Result<(), Error> {
+        for one in set.places().iter().filter(|one| one.has_place()) {
+            let host = fleet.host(Ipv6Addr::from(one.inner).into()).filter(|host| *host != fleet.host);
+            let Some(host) = host else { continue };
+            if !self.place_is_its(fleet, &one.sign, host)? {
+                let (v4, _) = fleet.addresses(host);
+                return Err(Error::input(format!(
+                    "the authority {} has the address {v4} in the mesh, and in this registry that is another's",
+                    name_of(one)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a place is this one's, who is given it if it was nobody's.
+    pub fn place_is_its(&self, fleet: &Fleet, fiduciary: &Key, host: u32) -> Result<bool, Error> {
+        self.run(|connection| {
             if let Some(its) = place(connection, fleet, fiduciary)? {
                 return Ok(its == host);
             }
@@ -39,8 +65,12 @@ impl Registry {
             connection.prepare_cached(sql)?.execute(params![fleet.id.as_slice(), host])?;
             store(connection, fleet, fiduciary, host)?;
             Ok(true)
-        })?;
-        if is_its {
+        })
+    }
+
+    /// The same, for a place that a warrant names.
+    pub fn promise_place(&self, fleet: &Fleet, fiduciary: &Key, host: u32) -> Result<(), Error> {
+        if self.place_is_its(fleet, fiduciary, host)? {
             return Ok(());
         }
         let (v4, _) = fleet.addresses(host);

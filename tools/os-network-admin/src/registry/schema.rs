@@ -2,7 +2,7 @@
 
 /// "GNSR": tells a registry from other SQLite files.
 pub const APPLICATION: i32 = 0x474e_5352;
-pub const SCHEMA: i32 = 10;
+pub const SCHEMA: i32 = 11;
 /// The first that has a log.
 pub const LOGGED: i32 = 6;
 
@@ -197,4 +197,11 @@ pub const TENTH: &str = "
         hash BLOB NOT NULL,
         PRIMARY KEY (fleet, sequence, signer)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Schema 11 adds to schema 10 where this registry's end of each fleet's mesh is, since others than the one who claimed the nodes
+/// may have the fleet; and nodes' fork records, which they sign.
+pub const ELEVENTH: &str = "
+    ALTER TABLE fleet ADD COLUMN host INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE node ADD COLUMN fork BLOB;
 ";

@@ -49,6 +49,7 @@ fn new(grant: &[u8]) -> NewNode<'_> {
         accepted: Accepted::Asked,
         address: [3; 16],
         interface: "eth0",
+        fork: None,
     }
 }
 

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row, params};
 use wire::{Ip, Key, MESH_PORT, binding::configuration_hash, order::MAX_CONFIGURATION};
 
 use super::{
-    fleet::{AUTHORITY, Fleet, Rules},
+    fleet::{Fleet, Rules},
     member::{Member, NO_PRESHARED},
     pack::{maybe_unpack, pack},
     revision,
@@ -148,7 +148,10 @@ pub(super) fn configuration(
     fleet: &Fleet,
     member: &Member,
 ) -> rusqlite::Result<Result<Vec<u8>, Unworkable>> {
-    let Some(key) = fleet.authority else { return Ok(Err(Unworkable::NoAuthority)) };
+    let theirs = theirs(fleet, member);
+    let Some(key) = fleet.authority.or_else(|| theirs.first().map(|peer| peer.key)) else {
+        return Ok(Err(Unworkable::NoAuthority));
+    };
     let sql = format!("SELECT 1 FROM member m WHERE m.id = ?1 AND {IS_DOUBLE}");
     if connection.prepare_cached(&sql)?.exists([member.id])? {
         return Ok(Err(Unworkable::Double));
@@ -162,6 +165,9 @@ pub(super) fn configuration(
         rules: rules(fleet, member),
     };
     let mut made = first.configuration(fleet, key);
+    if !theirs.is_empty() {
+        made.peers = theirs;
+    }
     let others = others.iter().map(|other| Peer {
         key: other.key,
         role: if other.is_node { Role::Node } else { Role::Peer },
@@ -176,6 +182,14 @@ pub(super) fn configuration(
         }
     }
     Ok(encoded(&made))
+}
+
+/// The authorities that a node knows which another's registry has claimed: it keeps them.
+fn theirs(fleet: &Fleet, member: &Member) -> heapless::Vec<Peer, MAX_PEERS> {
+    let has = member.configuration.as_deref().and_then(|bytes| Configuration::parse(bytes).ok()).unwrap_or_default();
+    let peers: heapless::Vec<Peer, MAX_PEERS> =
+        has.peers.into_iter().filter(|peer| peer.role == Role::Authority).collect();
+    if peers.iter().any(|peer| Some(peer.key) == fleet.authority) { heapless::Vec::new() } else { peers }
 }
 
 /// What a node is told that knows nobody but the authority.
@@ -202,7 +216,7 @@ impl First<'_> {
             role: Role::Authority,
             preshared: self.preshared.clone(),
             endpoint: self.authority,
-            allowed: allowed(fleet, AUTHORITY),
+            allowed: allowed(fleet, fleet.host),
             keepalive_s: KEEPALIVE_S,
         };
         Configuration {

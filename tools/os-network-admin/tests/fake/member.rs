@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crypto::{AnchorSecret, Secret};
 use os_network_admin::{
-    base::{host::system, progress::Progress},
+    base::{error::Error, host::system, progress::Progress},
     claim::{Chooser, Claimer, Configure, Context, MeshTerms, Terms, Unlisted},
     registry::{AnchorKind, Registry},
 };
@@ -36,15 +36,7 @@ pub const FLEET: [u8; 32] = [5; 32];
 pub async fn claim(registry_path: &std::path::Path, numbers: &[u8], set: AuthoritySet) -> Vec<Vec<u8>> {
     let segment = Segment::with(numbers.iter().map(|number| Node::new(*number, admin().public())));
     let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
-    let authority = registry.make_mesh_key().unwrap().public();
-    let terms = Terms {
-        fleet: "default".into(),
-        fleet_id: FLEET,
-        set,
-        configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
-        anchor: AnchorKind::Image,
-        warrant: None,
-    };
+    let terms = terms(&registry, set);
     let mut grants = Vec::new();
     for at in 0..numbers.len() {
         let node = segment.node(at);
@@ -63,6 +55,38 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8], set: Authori
         grants.push(node.lock().unwrap().grants.last().unwrap().clone());
     }
     grants
+}
+
+/// The same of one node, which may be granted nothing.
+#[allow(dead_code, reason = "each test program uses some")]
+pub async fn try_claim(registry_path: &std::path::Path, number: u8, set: AuthoritySet) -> Result<(), Error> {
+    let segment = Segment::with([Node::new(number, admin().public())]);
+    let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
+    let print = segment.node(0).lock().unwrap().print();
+    let context = Context {
+        net: &segment,
+        registry: &registry,
+        anchor: &anchor,
+        ahead: 0,
+        past_stored: false,
+        host: &system(),
+        progress: &progress,
+    };
+    let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
+    let terms = terms(&registry, set);
+    Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.map(|_| ())
+}
+
+fn terms(registry: &Registry, set: AuthoritySet) -> Terms {
+    let authority = registry.make_mesh_key().unwrap().public();
+    Terms {
+        fleet: "default".into(),
+        fleet_id: FLEET,
+        set,
+        configuration: Configure::Mesh(MeshTerms { authority, ..MeshTerms::default() }),
+        anchor: AnchorKind::Image,
+        warrant: None,
+    }
 }
 
 /// As the keystore, lifecycle and mesh of a node do it.

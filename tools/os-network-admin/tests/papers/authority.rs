@@ -1,5 +1,7 @@
 //! Another set takes over a fleet: who proposes, who approves, and what each of them sees.
 
+use wire::receipt::{Kind as Proof, Receipt};
+
 use super::*;
 
 impl Ceremony {
@@ -55,6 +57,12 @@ async fn a_set_is_proposed_read_and_approved_apart_and_is_in_force_when_nodes_sa
     // A node that comes later joins the set that is in force.
     let (later, newcomer) = (ceremony.file("later"), Hex(&Node::new(7, admin().public()).fiduciary()).to_string());
     founder.does(&["warrant", "propose", "--node", &newcomer, "--anchor", "anchor.bin", "--out", &later]);
+    // Who that is, is not said once more.
+    let (again, key) = (ceremony.file("again"), ceremony.signers[3].public());
+    let named = ["warrant", "propose", "--node", &newcomer, "--authority", &key, "--needed", "2", "--out", &again];
+    founder.fails(&named, 3, "leave --authority and --needed away");
+    let named = ["claim", "--interface", "lo", "--accept-any", "--authority", &key, "--needed", "2"];
+    founder.fails(&named, 3, "leave --authority and --needed away");
     let text = fs::read_to_string(&later).unwrap();
     let by = format!("by record    {}", record["hash"].as_str().unwrap());
     assert!(text.contains("set          number 1, 2 of 3 must sign") && text.contains(&by), "{text}");
@@ -102,16 +110,37 @@ async fn of_one_number_a_key_approves_one_record_whatever_it_is_asked() {
     );
 }
 
+/// The node has followed the first record of its fleet, and it was heard.
+fn receipt(of: &Person, record: &str) {
+    let mut hash = [0; 32];
+    base16ct::mixed::decode(record, &mut hash).unwrap();
+    let (node, registry) = (Node::new(1, admin().public()), of.registry());
+    let fleet = registry.fleets_named("default").unwrap().remove(0).id;
+    let receipt = Receipt::sign(&node.seed, &node.fiduciary(), Proof::Record, &fleet, 1, &hash);
+    assert_eq!(registry.store_receipts([&receipt]).unwrap(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_who_resigns_proposes_it_and_approves_it_himself() {
     let mut ceremony = Ceremony::new();
     let _segment = ceremony.claimed().await;
-    let file = ceremony.file("resigned");
-    let resigned = ceremony.founder.does(&["authority", "resign", "--out", &file]);
+    let (file, first, card) = (ceremony.file("resigned"), ceremony.file("set-1"), ceremony.file("card"));
+    // He is the only one whom the node can reach.
+    let founder = &ceremony.founder;
+    founder.fails(&["authority", "resign", "--out", &file], 3, "could be reached by nobody any more");
+    ceremony.signers[2].does(&["authority", "key", "--out", &card]);
+    let added = founder.does(&["authority", "propose", "--add", &card, "--out", &first]);
+    let own = ceremony.file("by-founder");
+    founder.does(&["authority", "approve", &first, "--out", &own, "--yes"]);
+    let by = [0, 2].map(|at| ceremony.approve(at, &[&first], &format!("first-by-{at}")));
+    founder.fails(&["authority", "push", &first, &own, &by[0], &by[1]], 4, "the mesh is not up");
+    founder.fails(&["authority", "resign", "--out", &file], 3, "the last authority that nodes which were not told yet");
+    receipt(founder, added["records"][0]["hash"].as_str().unwrap());
+    let resigned = founder.does(&["authority", "resign", "--out", &file]);
     let record = &resigned["records"][0];
-    assert_eq!((&record["needed"], record["then"].as_array().unwrap().len()), (&serde_json::json!([2, 2]), 2));
+    assert_eq!((&record["needed"], record["then"].as_array().unwrap().len()), (&serde_json::json!([3, 2]), 3));
     assert_eq!(record["before"][0]["approved"], true);
-    // The others need not even want it, if two of three are enough with him; both of the two who stay must sign.
+    // The others need not even want it, if three of four are enough with him; two of those who stay must sign.
     let others = [0, 1].map(|at| ceremony.approve(at, &[&file], &format!("by-{at}")));
     let shown = ceremony.founder.does(&["authority", "show", &file, &others[0], &others[1]]);
     assert_eq!(shown["records"][0]["state"], "approved");
@@ -162,4 +191,49 @@ async fn an_order_is_written_for_all_who_must_sign_and_is_delivered_when_enough_
     assert!(
         kinds.contains(&("approved".into(), "refused".into())) && kinds.contains(&("proposed".into(), "done".into()))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_authority_takes_the_fleet_over_by_a_file_and_signs_and_proposes_from_her_own_registry() {
+    let mut ceremony = Ceremony::new();
+    let _segment = ceremony.claimed().await;
+    let (founder, ada, stranger) = (&ceremony.founder, &ceremony.signers[0], &ceremony.signers[4]);
+    let file = ceremony.file("fleet");
+    let exported = founder.does(&["fleet", "export", &file]);
+    assert_eq!(exported["nodes"], 1);
+    founder.fails(&["fleet", "export", &file], 3, "is not overwritten");
+    let text = fs::read_to_string(&file).unwrap();
+    let node = founder.does(&["nodes", "list"])["nodes"][0]["fingerprint"].as_str().unwrap().to_owned();
+    assert!(text.contains(&node) && text.contains("pairing record, fork record"), "{text}");
+    assert!(!founder.path("x").exists());
+    // Only what is said there is taken over, by whom it is for, and if he says so.
+    ada.fails(&["fleet", "import", &file], 2, "there is no terminal to ask on");
+    stranger.fails(&["fleet", "import", &file, "--yes"], 3, "no authority of set 0");
+    let edited = ceremony.file("edited");
+    fs::write(&edited, text.replacen(&node[..4], "0000", 1)).unwrap();
+    ada.fails(&["fleet", "import", &edited, "--yes"], 3, "was edited");
+    let alone = ceremony.file("unsigned");
+    fs::write(&alone, &text[..text.find("Approval of").unwrap()]).unwrap();
+    ada.fails(&["fleet", "import", &alone, "--yes"], 15, "none of its authorities has signed");
+    let taken = ada.does(&["fleet", "import", &file, "--yes"]);
+    assert_eq!((&taken["nodes"][0]["outcome"], &taken["set"]), (&"new".into(), &0.into()));
+    assert_eq!(ada.does(&["fleet", "import", &file, "--yes"])["nodes"][0]["outcome"], "same");
+    let [here, there] = [founder, ada].map(|one| one.does(&["nodes", "show", &node])["node"].clone());
+    for what in ["fiduciary", "mesh_key", "binding", "fork", "epoch", "authorities"] {
+        assert_eq!(here[what], there[what], "{what}");
+    }
+    assert_eq!((&here["mesh"]["v4"], &there["accepted"]), (&there["mesh"]["v4"], &"imported".into()));
+    // She sees and proposes what the founder can.
+    assert_eq!(ada.does(&["authority", "status"])["of"], 1);
+    let rules = ceremony.file("rules");
+    let written = ada.does(&["policy", "set", "in authority tcp 80", "--out", &rules]);
+    assert_eq!(written["orders"][0]["differences"], serde_json::json!(["rule comes: in authority tcp 80"]));
+    let own = founder.does(&["policy", "set", "in authority tcp 80", "--out", &ceremony.file("own-rules")]);
+    assert_eq!(own["orders"][0]["node"], written["orders"][0]["node"]);
+    founder.does(&["order", "sign", &rules, "--out", &ceremony.file("rules-by-founder"), "--yes"]);
+    ada.does(&["authority", "propose", "--remove", &ceremony.name(1), "--out", &ceremony.file("set-1")]);
+    ada.fails(&["mesh", "up"], 3, "you have no place in the mesh");
+    let log = ada.log();
+    assert!(log.contains(&("imported".into(), "done".into())) && log.contains(&("approved".into(), "refused".into())));
+    assert!(founder.log().contains(&("handed_on".into(), "done".into())));
 }

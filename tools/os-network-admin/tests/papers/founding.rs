@@ -203,3 +203,22 @@ async fn a_claim_under_a_document_takes_only_its_nodes_and_each_once() {
     let again = founder.does(&["claim", "--interface", "lo", "--genesis", &file, "--fingerprint", &print]);
     assert_eq!(again["already"], true);
 }
+
+#[test]
+fn whoever_founds_with_a_place_in_the_mesh_has_it_and_no_node_is_given_it() {
+    let founders = Founders::new();
+    let (card, proposal, genesis) = (founders.file("card"), founders.file("proposal"), founders.file("genesis"));
+    founders.people[1].does(&["authority", "key", "--endpoint", "[2001:db8::2]:51820", "--out", &card]);
+    let (key, node) = (founders.people[2].public(), Hex(&fiduciary(1)).to_string());
+    let words = ["fleet", "propose", "north", "--needed", "2", "--endpoint", "[2001:db8::1]:51820", "--member", &node];
+    founders.people[0].does(&[&words[..], &["--authority", &card, "--authority", &key, "--out", &proposal]].concat());
+    let text = fs::read_to_string(&proposal).unwrap();
+    assert!(text.contains("[2001:db8::2]:51820") && text.contains("signs, and has no place in the mesh"), "{text}");
+    let accepted = [0, 1, 2].map(|at| founders.accept(at));
+    let files = [&proposal, &accepted[0], &accepted[1], &accepted[2]].map(String::as_str);
+    founders.people[0].does(&[&["fleet", "close", "--out", &genesis][..], &files].concat());
+    let warrant = founders.file("warrant");
+    founders.people[0].does(&["warrant", "propose", "--genesis", &genesis, "--node", &node, "--out", &warrant]);
+    let proposed = Papers::read(&[PathBuf::from(&warrant)]).unwrap().warrants.remove(0);
+    assert_eq!((proposed.warrant.addresses[1].ip[15], proposed.set.authorities[1].inner[15]), (3, 2));
+}

@@ -17,12 +17,15 @@ pub enum Subject {
     Fleet(Hash),
     Record(Hash),
     Order(Hash),
+    Export(Hash),
 }
 
 impl Subject {
     pub fn hash(&self) -> Hash {
         match self {
-            Self::Warrant(hash) | Self::Fleet(hash) | Self::Record(hash) | Self::Order(hash) => *hash,
+            Self::Warrant(hash) | Self::Fleet(hash) | Self::Record(hash) | Self::Order(hash) | Self::Export(hash) => {
+                *hash
+            }
         }
     }
 
@@ -32,6 +35,7 @@ impl Subject {
             Self::Fleet(_) => 2,
             Self::Record(_) => 3,
             Self::Order(_) => 4,
+            Self::Export(_) => 5,
         }
     }
 
@@ -41,6 +45,7 @@ impl Subject {
             Self::Fleet(_) => "a fleet's genesis",
             Self::Record(_) => "an authority record",
             Self::Order(_) => "an order",
+            Self::Export(_) => "a fleet's registry",
         }
     }
 }
@@ -80,6 +85,7 @@ impl Form for Approval {
                 2 => Subject::Fleet,
                 3 => Subject::Record,
                 4 => Subject::Order,
+                5 => Subject::Export,
                 _ => return None,
             };
             if *magic != MAGIC || *zeros != [0; 7] {

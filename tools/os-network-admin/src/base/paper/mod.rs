@@ -8,6 +8,7 @@ mod approval;
 mod card;
 mod change;
 mod decree;
+mod export;
 mod fields;
 mod genesis;
 mod warrant;
@@ -22,13 +23,14 @@ pub use self::{
     card::Card,
     change::{Change, Signed, name_of},
     decree::{Decided, Decree},
+    export::{Export, Exported, Step, is_secret},
     genesis::{Genesis, Listed, MAX_MEMBERS, inner},
     warrant::{Proposal, Standing, place},
 };
 use super::{error::Error, files};
 
 /// The longest file that is read.
-const LIMIT: usize = 4 << 20;
+const LIMIT: usize = 64 << 20;
 /// What tells a file that holds a secret, and what it is.
 const SECRETS: [(&str, &str); 4] = [
     ("PRIVATE KEY-----", "a private key"),
@@ -63,6 +65,7 @@ pub enum Paper {
     Record(Box<Change>),
     Order(Box<Decree>),
     Authority(Box<Card>),
+    Export(Box<Export>),
     Approval(Approval),
 }
 
@@ -74,6 +77,7 @@ impl Paper {
             Change::LABEL => Change::parse(bytes).map(|change| Self::Record(Box::new(change))),
             Decree::LABEL => Decree::parse(bytes).map(|decree| Self::Order(Box::new(decree))),
             Card::LABEL => Card::parse(bytes).map(|card| Self::Authority(Box::new(card))),
+            Export::LABEL => Export::parse(bytes).map(|export| Self::Export(Box::new(export))),
             Approval::LABEL => Approval::parse(bytes).map(Self::Approval),
             label => Err(format!("it has a block {label:?}, which is none of this program's")),
         }
@@ -89,6 +93,7 @@ impl Paper {
             Self::Record(change) => change.text(),
             Self::Order(decree) => decree.text(),
             Self::Authority(card) => card.text(),
+            Self::Export(export) => export.text(),
             Self::Approval(approval) => approval.text(),
         }
     }
@@ -100,7 +105,7 @@ impl Paper {
         match self {
             Self::Warrant(proposal) => proposal.current(now_ms),
             Self::Order(decree) => decree.current(now_ms),
-            Self::Genesis(_) | Self::Record(_) | Self::Authority(_) | Self::Approval(_) => Ok(()),
+            Self::Genesis(_) | Self::Record(_) | Self::Authority(_) | Self::Export(_) | Self::Approval(_) => Ok(()),
         }
     }
 
@@ -111,6 +116,7 @@ impl Paper {
             Self::Genesis(genesis) => genesis.accept(key),
             Self::Record(change) => change.approve(key),
             Self::Order(decree) => decree.approve(key),
+            Self::Export(export) => export.approve(key),
             Self::Authority(_) | Self::Approval(_) => None,
         }
     }
@@ -122,6 +128,7 @@ impl Paper {
             Self::Genesis(genesis) => genesis.authorities.iter().any(|one| one.sign == *key),
             Self::Record(change) => change.is_signer(key),
             Self::Order(decree) => decree.is_signer(key),
+            Self::Export(export) => export.is_signer(key),
             Self::Authority(_) | Self::Approval(_) => false,
         }
     }
@@ -134,6 +141,7 @@ impl Paper {
             Self::Record(change) => format!("set {} of the fleet {}", change.record.sequence, change.fleet),
             Self::Order(decree) => format!("the order for {} {}", decree.node(), decree.what()),
             Self::Authority(card) => format!("the authority {}", name_of(&card.0)),
+            Self::Export(export) => format!("the registry of the fleet {}", export.fleet),
             Self::Approval(approval) => approval.to_string(),
         }
     }
@@ -147,6 +155,7 @@ impl std::fmt::Display for Paper {
             Self::Record(change) => change.write(),
             Self::Order(decree) => decree.write(),
             Self::Authority(card) => card.write(),
+            Self::Export(export) => export.write(),
             Self::Approval(approval) => approval.write(),
         })
     }
@@ -195,6 +204,7 @@ pub struct Papers {
     pub records: Vec<Change>,
     pub orders: Vec<Decree>,
     pub authorities: Vec<Card>,
+    pub exports: Vec<Export>,
     pub approvals: Vec<Approval>,
 }
 
@@ -219,6 +229,7 @@ impl Papers {
             Paper::Record(change) if !self.records.contains(&change) => self.records.push(*change),
             Paper::Order(decree) if !self.orders.contains(&decree) => self.orders.push(*decree),
             Paper::Authority(card) if !self.authorities.contains(&card) => self.authorities.push(*card),
+            Paper::Export(export) if !self.exports.contains(&export) => self.exports.push(*export),
             Paper::Approval(approval) if !self.approvals.contains(&approval) => self.approvals.push(approval),
             _ => {}
         }
@@ -248,7 +259,8 @@ impl Papers {
             let foundings = self.foundings.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
             let records = self.records.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
             let orders = self.orders.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
-            warrants.chain(foundings).chain(records).chain(orders).next().unwrap_or_else(|| {
+            let exports = self.exports.iter().filter(|one| one.subject() == subject).map(|one| one.check(approval));
+            warrants.chain(foundings).chain(records).chain(orders).chain(exports).next().unwrap_or_else(|| {
                 Err(format!(
                     "{approval} is of nothing that was named here: it belongs to another file, or what it approves was changed since"
                 ))

@@ -65,6 +65,7 @@ fn grant_as(registry: &Registry, fiduciary: Key, mesh_key: Key, accepted: Accept
         mesh_key,
         terms: &terms,
         accepted,
+        fork: None,
         address,
         interface: "eth0",
         own: [0xfe; 16],

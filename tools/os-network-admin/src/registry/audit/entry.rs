@@ -68,6 +68,10 @@ numbers! {
         Adopted = 29, "record_adopted";
         /// A node is told an authority record.
         RecordTold = 30, "record_told";
+        /// What is known of a fleet is handed on to its other authorities.
+        HandedOn = 31, "handed_on";
+        /// The same, taken over from one of them: the fleet, and each node that is new here or known anew.
+        Imported = 32, "imported";
     }
 }
 

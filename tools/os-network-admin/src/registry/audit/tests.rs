@@ -72,6 +72,7 @@ fn live(registry: &Registry) -> Vec<Kind> {
             accepted: Accepted::Ticket,
             address: [3; 16],
             interface: "eth0",
+            fork: None,
         };
         let node = registry.store_pending(&new).unwrap();
         let record = PairingRecord::sign(&seed, &node.title);

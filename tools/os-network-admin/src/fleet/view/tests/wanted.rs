@@ -195,6 +195,7 @@ fn a_claim_that_is_refused_leaves_nothing() {
             mesh_key: [9; 32],
             terms: &terms(),
             accepted: Accepted::Asked,
+            fork: None,
             address: [1; 16],
             interface: "eth0",
             own: [1; 16],
