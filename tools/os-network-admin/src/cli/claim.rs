@@ -17,7 +17,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use wire::{Fingerprint, Hex, ticket::Ticket};
+use wire::{Fingerprint, Hex};
 use zeroize::Zeroizing;
 
 use super::common::{
@@ -178,7 +178,11 @@ pub async fn claim(common: &Common, arguments: ClaimArguments) -> Result<(), Err
     let founding = arguments
         .genesis
         .as_ref()
-        .map(|file| founding(common, &arguments, file, ticket.as_ref(), &mut listed))
+        .map(|file| {
+            let meant = ticket.iter().map(|ticket| Fingerprint::of(&ticket.fiduciary).0).collect();
+            let anew = arguments.again || !arguments.expected.readmit.is_empty();
+            founding(common, file, &meant, anew, &mut listed)
+        })
         .transpose()?;
     if arguments.any_listed && listed.is_empty() {
         return Err(Error::new(Exit::Usage, "--any-listed needs a list: add --expect FP or --expect-file LIST"));
@@ -318,20 +322,27 @@ pub async fn beacon(
     common: &Common,
     find: &FindArguments,
     arguments: &TermsArguments,
-    listed: &ExpectedArguments,
+    named: &ExpectedArguments,
+    genesis: Option<&Path>,
     once: bool,
 ) -> Result<(), Error> {
-    let readmitted = listed.readmit.iter().copied().collect();
-    let listed = Listed { nodes: expected(listed)?, readmitted };
+    let readmitted = named.readmit.iter().copied().collect();
+    let mut nodes = expected(named)?;
     let key = KeyFile::load(&key_path(common)?)?;
-    let mut terms = terms(arguments, &key.public(), AnchorKind::Image)?;
+    let mut terms = match genesis {
+        Some(file) => founding(common, file, &BTreeSet::new(), !named.readmit.is_empty(), &mut nodes)?,
+        None => terms(arguments, &key.public(), AnchorKind::Image)?,
+    };
+    let listed = Listed { nodes, readmitted };
     let anchor = Arc::new(key.unlock(&passphrase(common, false)?)?);
     let mut interrupt = Interrupt::watch()?;
     let net = link(common).await?;
     let registry = Registry::open(&registry_path(common)?)?;
     registry.sign_with(&anchor);
-    let named = !arguments.authority.is_empty() || arguments.needed != 1;
-    decided(&registry, &terms.fleet_id, &terms.fleet, named)?;
+    if genesis.is_none() {
+        let named = !arguments.authority.is_empty() || arguments.needed != 1;
+        decided(&registry, &terms.fleet_id, &terms.fleet, named)?;
+    }
     authority(&registry, &mut terms)?;
     let progress = Progress::new(common.json);
     if !anchor.is_locked() {
@@ -432,20 +443,19 @@ fn warranted(common: &Common, arguments: &ClaimArguments, own: &AnchorPublic) ->
     terms.map(Some)
 }
 
-/// The terms of a fleet's genesis; `listed` are the nodes that are meant, all that are left if none is named.
+/// The terms of a fleet's genesis; `listed` are the nodes that are meant besides `tickets`, all that are left if none is named.
 fn founding(
     common: &Common,
-    arguments: &ClaimArguments,
     file: &Path,
-    ticket: Option<&Ticket>,
+    tickets: &BTreeSet<Print>,
+    anew: bool,
     listed: &mut BTreeSet<Print>,
 ) -> Result<Terms, Error> {
     let registry = optional(common)?;
     let terms = Papers::read(&[file.to_path_buf()]).and_then(|papers| {
         let genesis = genesis::founded(&papers)?;
         let mut meant = listed.clone();
-        meant.extend(ticket.map(|ticket| Fingerprint::of(&ticket.fiduciary).0));
-        let anew = arguments.again || !arguments.expected.readmit.is_empty();
+        meant.extend(tickets);
         genesis::check_members(registry.as_ref(), genesis, &meant, anew)?;
         if meant.is_empty() {
             let paired = registry.as_ref().map(|registry| genesis::paired(registry, genesis)).transpose()?;

@@ -126,6 +126,10 @@ pub enum Command {
         terms: TermsArguments,
         #[command(flatten)]
         expected: ExpectedArguments,
+        /// Claim only nodes that this genesis of a fleet lists, each once, and for its authorities; all that are left, if none is
+        /// named
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "authority", "endpoint"])]
+        genesis: Option<PathBuf>,
         /// End after the first node that was claimed
         #[arg(long)]
         once: bool,
@@ -278,7 +282,9 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Anchor { arguments } => keys::anchor(common, &arguments),
         Command::Discover { find, wait } => claim::discover(common, &find, Duration::from_secs(wait)).await,
         Command::Claim(arguments) => claim::claim(common, *arguments).await,
-        Command::Beacon { find, terms, expected, once } => claim::beacon(common, &find, &terms, &expected, once).await,
+        Command::Beacon { find, terms, expected, genesis, once } => {
+            claim::beacon(common, &find, &terms, &expected, genesis.as_deref(), once).await
+        }
         Command::Fleet { command } => fleet::run(common, command).await,
         Command::Authority { command } => authority::run(common, command).await,
         Command::Warrant { command } => warrant::run(common, command),

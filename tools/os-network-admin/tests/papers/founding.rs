@@ -153,6 +153,9 @@ async fn a_claim_under_a_document_takes_only_its_nodes_and_each_once() {
         founder.fails(&[&words[..], more].concat(), 8, message);
     };
     claim(3, &[], "is not listed in the genesis of the fleet");
+    let unlisted = print(3);
+    let beacon = ["beacon", "--interface", "lo", "--once", "--genesis", &file, "--expect", &unlisted];
+    founder.fails(&beacon, 8, "is not listed in the genesis of the fleet");
     let out = founders.file("warrant");
     let unlisted = Hex(&fiduciary(3)).to_string();
     let propose = ["warrant", "propose", "--genesis", &file, "--node", &unlisted, "--out", &out];
@@ -197,7 +200,7 @@ async fn a_claim_under_a_document_takes_only_its_nodes_and_each_once() {
     claim(1, &["--again"], "a document takes each node once");
     let refused: Vec<_> =
         founder.log().into_iter().filter(|(kind, outcome)| kind == "claim" && outcome == "refused").collect();
-    assert_eq!(refused.len(), 2, "{:?}", founder.log());
+    assert_eq!(refused.len(), 3, "{:?}", founder.log());
     // What the registry has of it is said at once.
     let print = print(1);
     let again = founder.does(&["claim", "--interface", "lo", "--genesis", &file, "--fingerprint", &print]);
