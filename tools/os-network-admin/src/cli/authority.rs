@@ -76,6 +76,9 @@ pub enum AuthorityVerb {
     },
     /// Which set nodes have proved, whose those are that have another, and forks; exit code 13 if there is one
     Status {
+        /// Anchor of an image: how many of its signers have left the set; repeatable
+        #[arg(long, value_name = "ANCHOR.bin")]
+        image: Vec<PathBuf>,
         #[command(flatten)]
         fleet: InFleet,
     },
@@ -121,9 +124,13 @@ pub async fn run(common: &Common, verb: AuthorityVerb) -> Result<(), Error> {
             print(common, &document(None, &Papers::read(&files)?, optional(common)?.as_ref())?)
         }
         AuthorityVerb::Push { files, fleet, wait } => push(common, &files, &fleet, &wait).await,
-        AuthorityVerb::Status { fleet } => {
+        AuthorityVerb::Status { image, fleet } => {
+            let anchors = image.iter().map(|path| Ok((path.as_path(), input::anchor(path)?)));
+            let anchors = anchors.collect::<Result<Vec<_>, Error>>()?;
             let registry = open(common)?;
-            let status = authority::status(&view(common, &registry, &fleet)?)?;
+            let view = view(common, &registry, &fleet)?;
+            let mut status = authority::status(&view)?;
+            status.images = authority::images(&view, &anchors)?;
             print(common, &status)?;
             if status.forks.is_empty() {
                 return Ok(());

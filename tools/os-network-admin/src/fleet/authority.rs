@@ -1,6 +1,6 @@
 //! Another set takes over: what is proposed, whom it would leave behind, and how nodes are told, step by step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     account::{Account, Entry},
@@ -15,12 +15,13 @@ use crate::{
         paper::{Change, Paper, Papers, name_of},
         say::say,
     },
-    output::{self, AuthorityStatus, BehindSet, Named},
+    output::{self, AuthorityStatus, BehindSet, ImageSigners, Named},
     registry::{Event, Kind, Member, Tag},
 };
 use crypto::AnchorSecret;
 use wire::{
-    Hex,
+    Hex, Key,
+    anchor::Anchor,
     receipt::{Kind as Proof, Receipt},
     record::AuthorityRecord,
     set::{Authority, AuthoritySet},
@@ -189,45 +190,57 @@ pub async fn push(
     let chain = Chain::of(view.registry, &view.fleet.id)?;
     let head = chain.head()?.clone();
     let mut account = Account { again: "authority push", ..Account::default() };
-    let mut left: Vec<(usize, Member)> = members.into_iter().enumerate().collect();
-    let mut ends: BTreeMap<usize, Entry> = BTreeMap::new();
-    while !left.is_empty() {
-        let mut round = Vec::new();
-        for (at, member) in std::mem::take(&mut left) {
-            let step =
-                step(view, &chain, &head, &member).unwrap_or_else(|error| Step::Ended(Outcome::NotComputable(error)));
-            match step {
-                Step::Task { task, from } => round.push((at, member, task, from)),
-                Step::Ended(outcome) => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
+    let (mut ends, mut walkers, mut tasks) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (at, member) in members.into_iter().enumerate() {
+        match step(view, &chain, &head, &member).unwrap_or_else(|error| Step::Ended(Outcome::NotComputable(error))) {
+            Step::Task { task, from } => {
+                walkers.push(Walker { at, member: member.clone(), sequence: task.sequence(), from });
+                tasks.push((member, task));
             }
+            Step::Ended(outcome) => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
         }
-        let tasks = round.iter().map(|(_, member, task, _)| (member, task.clone())).collect();
-        let outcomes = delivery::run(lane, registry, view, authority, tasks, wait).await;
-        for ((at, member, task, from), outcome) in round.into_iter().zip(outcomes) {
-            if let Outcome::Proved { receipt, .. } | Outcome::Otherwise(receipt) = &outcome {
-                account.own = account.own.or(registry.store_receipts([&**receipt]).err());
-            }
-            let (outcome, further) = match outcome {
-                Outcome::Proved { receipt, after } if account.own.is_none() => {
-                    came(view, &chain, &head, &member, from, (receipt, after))
-                        .unwrap_or_else(|error| (Outcome::NotComputable(error), None))
-                }
-                other => (other, None),
-            };
-            let event = task.sequence().map(|sequence| {
-                let event =
-                    Event::new(Kind::RecordTold).bytes(Tag::Fleet, &view.fleet.id).number(Tag::Number, sequence);
-                outcome.logged(member.fiduciary().into_iter().fold(event, Event::node))
-            });
-            account.log(registry, event.into_iter().collect());
-            match further {
-                Some(member) => left.push((at, member)),
-                None => drop(ends.insert(at, Entry { who: member.who.to_string(), outcome })),
-            }
+    }
+    let outcomes = delivery::walk(lane, registry, view, authority, tasks, wait, |at, outcome| {
+        let Some(walker) = walkers.get_mut(at) else { return Err(outcome) };
+        if let Outcome::Proved { receipt, .. } | Outcome::Otherwise(receipt) = &outcome {
+            account.own = account.own.take().or(registry.store_receipts([&**receipt]).err());
         }
+        let (outcome, further) = match outcome {
+            Outcome::Proved { receipt, after } if account.own.is_none() => {
+                came(view, &chain, &head, &walker.member, walker.from, (receipt, after))
+                    .unwrap_or_else(|error| (Outcome::NotComputable(error), None))
+            }
+            other => (other, None),
+        };
+        let event = walker.sequence.map(|sequence| {
+            let event = Event::new(Kind::RecordTold).bytes(Tag::Fleet, &view.fleet.id).number(Tag::Number, sequence);
+            outcome.logged(walker.member.fiduciary().into_iter().fold(event, Event::node))
+        });
+        account.log(registry, event.into_iter().collect());
+        let member = further.ok_or(outcome)?;
+        match step(view, &chain, &head, &member).unwrap_or_else(|error| Step::Ended(Outcome::NotComputable(error))) {
+            Step::Task { task, from } => {
+                (walker.member, walker.sequence, walker.from) = (member.clone(), task.sequence(), from);
+                Ok((member, task))
+            }
+            Step::Ended(outcome) => Err(outcome),
+        }
+    });
+    let outcomes = outcomes.await;
+    for (Walker { at, member, .. }, outcome) in walkers.into_iter().zip(outcomes) {
+        ends.insert(at, Entry { who: member.who.to_string(), outcome });
     }
     account.entries = ends.into_values().collect();
     Ok(account)
+}
+
+/// A member on its way to the last set, of those that were named.
+struct Walker {
+    at: usize,
+    member: Member,
+    /// Of the set that it is told now.
+    sequence: Option<u64>,
+    from: u64,
 }
 
 enum Step {
@@ -383,7 +396,24 @@ pub fn status(view: &View<'_>) -> Result<AuthorityStatus, Error> {
         of,
         behind,
         forks: forks.collect(),
+        images: Vec::new(),
     })
+}
+
+/// How many of those whom images' anchors name were authorities of the fleet and are none any more. Whoever never was one may be
+/// there all the same.
+pub fn images(view: &View<'_>, anchors: &[(&Path, Anchor)]) -> Result<Vec<ImageSigners>, Error> {
+    let chain = Chain::of(view.registry, &view.fleet.id)?;
+    let head = chain.head()?;
+    let is_in = |link: &Link, key: &Key| link.set.places().iter().any(|one| one.sign == *key);
+    let images = anchors.iter().map(|(path, anchor)| {
+        let signers = anchor.signers.iter().take(anchor.count.into());
+        let left = signers.filter(|key| !is_in(head, key) && chain.0.iter().any(|link| is_in(link, key)));
+        let left: Vec<String> = left.map(|key| Hex(key).to_string()).collect();
+        let enough = usize::from(anchor.count) >= usize::from(anchor.needed) + left.len();
+        ImageSigners { path: path.display().to_string(), needed: anchor.needed, of: anchor.count, left, enough }
+    });
+    Ok(images.collect())
 }
 
 /// Of a node that has not what is in force: whether anybody whom it knows is still there, and what to do.

@@ -45,7 +45,11 @@ impl Chain {
         Ok(Self::from(&registry.nodes()?, &registry.records(fleet)?, fleet))
     }
 
-    pub(super) fn from<'n>(nodes: impl IntoIterator<Item = &'n Node>, records: &[AuthorityRecord], fleet: &Hash) -> Self {
+    pub(super) fn from<'n>(
+        nodes: impl IntoIterator<Item = &'n Node>,
+        records: &[AuthorityRecord],
+        fleet: &Hash,
+    ) -> Self {
         let mut links: Vec<Link> = Vec::new();
         for node in nodes {
             let Title { warrant, set, .. } = &node.title;

@@ -175,7 +175,7 @@ impl Outcome {
 pub const OTHERWISE: &str = "it has a receipt for something else: another order or record was first";
 
 struct Job<'a> {
-    member: &'a Member,
+    member: Member,
     at: Ipv6Addr,
     key: Secret,
     fiduciary: wire::Key,
@@ -190,6 +190,8 @@ struct Job<'a> {
     counters: (u32, u32),
     sent: u32,
     due: Instant,
+    start: Instant,
+    end: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -202,43 +204,75 @@ pub async fn run<L: Lane>(
     tasks: Vec<(&Member, Task)>,
     wait: Duration,
 ) -> Vec<Outcome> {
-    let start = Instant::now();
-    let end = Instant::now() + wait;
-    let make = |(member, task)| Job::new(registry, view, authority, member, task);
-    let mut jobs: Vec<Result<Job<'_>, Error>> = tasks.into_iter().map(make).collect();
-    while open(&mut jobs).next().is_some() && Instant::now() < end {
-        let mut next = end;
+    let tasks = tasks.into_iter().map(|(member, task)| (member.clone(), task)).collect();
+    walk(lane, registry, view, authority, tasks, wait, |_, outcome| Err(outcome)).await
+}
+
+/// The same, step by step: whoever has ended a task is given the next one at once, with all the time for it, until nothing
+/// follows (`Err`). Nobody waits for those who are not there.
+pub async fn walk<L: Lane>(
+    lane: &mut L,
+    registry: &Registry,
+    view: &View<'_>,
+    authority: &AnchorSecret,
+    tasks: Vec<(Member, Task)>,
+    wait: Duration,
+    mut next: impl FnMut(usize, Outcome) -> Result<(Member, Task), Outcome>,
+) -> Vec<Outcome> {
+    let mut begin = |at, mut task: Result<(Member, Task), Outcome>| loop {
+        let (member, what) = match task {
+            Ok(task) => task,
+            Err(outcome) => match next(at, outcome) {
+                Ok(task) => task,
+                Err(last) => return Err(last),
+            },
+        };
+        match Job::new(registry, view, authority, member, what, wait) {
+            Ok(job) => return Ok(job),
+            Err(error) => task = Err(Outcome::NotComputable(error)),
+        }
+    };
+    let mut jobs: Vec<Result<Job<'_>, Outcome>> = Vec::new();
+    for (at, task) in tasks.into_iter().enumerate() {
+        jobs.push(begin(at, Ok(task)));
+    }
+    loop {
+        for (at, place) in jobs.iter_mut().enumerate() {
+            while let Ok(job) = place
+                && let Some(outcome) = job.outcome.take().or_else(|| job.is_late().then_some(Outcome::NoAnswer))
+            {
+                *place = begin(at, Err(outcome));
+            }
+        }
+        let Some(end) = open(&mut jobs).map(|job| job.end).min() else { break };
+        let mut until = end;
         for job in open(&mut jobs) {
             if Instant::now() >= job.due
                 && let Err(outcome) = job.send(lane, registry).await
             {
                 job.outcome = Some(outcome);
-                next = Instant::now();
+                until = Instant::now();
             }
-            next = next.min(job.due);
+            until = until.min(job.due);
         }
-        let Ok(heard) = timeout_at(next, lane.next()).await else { continue };
+        let Ok(heard) = timeout_at(until, lane.next()).await else { continue };
         match heard {
             Ok((member, news)) => {
                 for job in open(&mut jobs).filter(|job| job.member.id == member) {
                     match &news {
-                        News::Record(record) => job.hear(record, start, registry),
-                        News::Receipt(receipt) => job.see(receipt, start),
+                        News::Record(record) => job.hear(record, registry),
+                        News::Receipt(receipt) => job.see(receipt),
                     }
                 }
             }
             Err(error) => open(&mut jobs).for_each(|job| job.outcome = Some(Outcome::NotReached(error.clone()))),
         }
     }
-    let outcome = |job: Result<Job<'_>, Error>| match job {
-        Ok(job) => job.outcome.unwrap_or(Outcome::NoAnswer),
-        Err(error) => Outcome::NotComputable(error),
-    };
-    jobs.into_iter().map(outcome).collect()
+    jobs.into_iter().map(|job| job.err().unwrap_or(Outcome::NoAnswer)).collect()
 }
 
 /// Those of which nothing has come yet.
-fn open<'j, 'a>(jobs: &'j mut [Result<Job<'a>, Error>]) -> impl Iterator<Item = &'j mut Job<'a>> {
+fn open<'j, 'a>(jobs: &'j mut [Result<Job<'a>, Outcome>]) -> impl Iterator<Item = &'j mut Job<'a>> {
     jobs.iter_mut().filter_map(|job| job.as_mut().ok()).filter(|job| job.outcome.is_none())
 }
 
@@ -247,14 +281,15 @@ impl<'a> Job<'a> {
         registry: &Registry,
         view: &View<'_>,
         authority: &'a AnchorSecret,
-        member: &'a Member,
+        member: Member,
         task: Task,
+        wait: Duration,
     ) -> Result<Self, Error> {
-        let node = view.paired(member)?;
+        let node = view.paired(&member)?;
         if matches!(task, Task::Rejoin) {
-            alone(&node.title, member, "the order to rejoin")?;
+            alone(&node.title, &member, "the order to rejoin")?;
         }
-        let place = place_of(&node.title.set, authority, member)?;
+        let place = place_of(&node.title.set, authority, &member)?;
         let claim_key = member.claim_key.unwrap_or_default();
         let key = command::key(&authority.dh, &claim_key, &node.title);
         let key = key.ok_or_else(|| Error::input(format!("there is no key for commands to {}", member.who)))?;
@@ -269,9 +304,10 @@ impl<'a> Job<'a> {
             }
             Ok(counter)
         })?;
+        let start = Instant::now();
         Ok(Self {
-            member,
             at: view.fleet.addresses(member.host).1,
+            member,
             key,
             fiduciary,
             title: node.title,
@@ -281,9 +317,15 @@ impl<'a> Job<'a> {
             rejoin: None,
             counters: (counter, counter),
             sent: 0,
-            due: Instant::now(),
+            due: start,
+            start,
+            end: start + wait,
             outcome: None,
         })
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.end
     }
 
     async fn send<L: Lane>(&mut self, lane: &mut L, registry: &Registry) -> Result<(), Outcome> {
@@ -302,7 +344,7 @@ impl<'a> Job<'a> {
         let (operation, argument) = match (&self.task, signed) {
             (_, Some(Signed { bytes, short })) => {
                 for chunk in chunks(bytes, *short) {
-                    lane.send(self.member, self.at, &chunk).await.map_err(Outcome::NotReached)?;
+                    lane.send(&self.member, self.at, &chunk).await.map_err(Outcome::NotReached)?;
                 }
                 (Operation::Apply, *short)
             }
@@ -313,14 +355,14 @@ impl<'a> Job<'a> {
             }
         };
         let command = Command::new(&self.key, &self.fiduciary, operation, argument, self.counters.1);
-        lane.send(self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
+        lane.send(&self.member, self.at, command.as_bytes()).await.map_err(Outcome::NotReached)
     }
 
-    fn hear(&mut self, record: &Telemetry, start: Instant, registry: &Registry) {
+    fn hear(&mut self, record: &Telemetry, registry: &Registry) {
         let counter = record.counter.get();
         let ahead = counter.max(floor(record, self.place));
         let ours = (self.counters.0..=self.counters.1).contains(&counter);
-        let done = Outcome::Done { record: Box::new(*record), after: start.elapsed() };
+        let done = Outcome::Done { record: Box::new(*record), after: self.start.elapsed() };
         match &self.task {
             Task::Update { hash, .. } if hash.starts_with(&record.configuration) => self.outcome = Some(done),
             // It has said so after we asked it, or it has done it.
@@ -365,7 +407,7 @@ impl<'a> Job<'a> {
     }
 
     /// A receipt counts for itself, however it came.
-    fn see(&mut self, receipt: &Receipt, start: Instant) {
+    fn see(&mut self, receipt: &Receipt) {
         let Some(Awaited { kind, number, hash }) = self.task.awaited() else { return };
         let its = receipt.number.get();
         let is_later = *kind == receipt::Kind::Record && its > *number;
@@ -379,8 +421,11 @@ impl<'a> Job<'a> {
         let receipt = Box::new(*receipt);
         // By the chain a later record proves all before it.
         let same = is_later || hash.is_none_or(|hash| hash == receipt.hash);
-        self.outcome =
-            Some(if same { Outcome::Proved { receipt, after: start.elapsed() } } else { Outcome::Otherwise(receipt) });
+        self.outcome = Some(if same {
+            Outcome::Proved { receipt, after: self.start.elapsed() }
+        } else {
+            Outcome::Otherwise(receipt)
+        });
     }
 
     fn order_rejoin(&self, isolation: Isolation, registry: &Registry) -> Result<Signed, Error> {

@@ -159,6 +159,36 @@ pub struct AuthorityStatus {
     /// Those that have not proved the last set.
     pub behind: Vec<BehindSet>,
     pub forks: Vec<Fork>,
+    /// Of the anchors that were named.
+    pub images: Vec<ImageSigners>,
+}
+
+/// Who can still give nodes away that have an anchor in their image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSigners {
+    pub path: String,
+    /// So many of its signers must sign, of so many.
+    pub needed: u8,
+    pub of: u8,
+    /// Those of them who were authorities of the fleet and are none any more.
+    pub left: Vec<String>,
+    /// Whether enough are left to sign.
+    pub enough: bool,
+}
+
+impl ImageSigners {
+    fn text(&self) -> String {
+        let Self { path, needed, of, left, enough } = self;
+        let counted =
+            format!("image        {path}: {} of its {of} signers have left the set, {needed} must sign", left.len());
+        if *enough {
+            return counted;
+        }
+        format!(
+            "{counted}\n             TOO FEW ARE LEFT: give the unclaimed nodes of this image a new one, with an anchor of those who \
+             are in the set now (`os-network-admin anchor`)"
+        )
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +217,7 @@ pub struct Fork {
 
 impl Document for AuthorityStatus {
     fn text(&self) -> String {
-        let Self { fleet, set, hash, needed, authorities, has, of, behind, forks } = self;
+        let Self { fleet, set, hash, needed, authorities, has, of, behind, forks, images } = self;
         let mut lines = vec![
             format!("fleet        {fleet}"),
             format!("set          {set}, {needed} of {} must sign", authorities.len()),
@@ -207,6 +237,7 @@ impl Document for AuthorityStatus {
                 }
             });
         }
+        lines.extend(images.iter().map(ImageSigners::text));
         lines.push(format!("set {set}: {has} of {of} nodes"));
         lines.extend(behind.iter().map(|node| format!("{}  has set {}: {}", node.node, node.set, node.what)));
         lines.join("\n")

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     audit::{AuditEntry, AuditExported, AuditHead, AuditLog, AuditSigner, AuditValue, Verified},
-    authority::{AuthorityKey, AuthorityStatus, BehindSet, Fork, Named, Record as SetRecord, Records, SetPushed},
+    authority::{
+        AuthorityKey, AuthorityStatus, BehindSet, Fork, ImageSigners, Named, Record as SetRecord, Records, SetPushed,
+    },
     backup::{BackedUp, Part, Restored},
     fleet::{
         Done, Explained, Exported, MemberRules, Outcome, Policy, Pushed, Record, Report, Revoked, Table, TableRow, Told,

@@ -25,7 +25,7 @@ use wire::{
     set::{Authority, AuthoritySet},
 };
 
-use super::{FLEET, Lab, Member, WAIT, admin, logged};
+use super::{Duration, FLEET, Lab, Member, WAIT, admin, logged};
 
 impl Lab {
     async fn release(&mut self, places: &[usize], release: &Release) -> Account {
@@ -245,6 +245,27 @@ async fn a_lost_receipt_is_asked_for_and_two_steps_are_one_push() {
     lab.nodes.nodes.get_mut(&id).unwrap().commands_any = true;
     let account = lab.push(&admin()).await;
     assert!(account.error().is_none() && lab.sets() == [2], "{account:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_there_walks_all_steps_while_the_absent_are_waited_for_once() {
+    let mut lab = Lab::with(&[1, 2, 3]).await;
+    let (ada, bob) = (person(61), person(62));
+    let first = lab.propose(&[&ada], &[], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&first, &[&admin(), &ada])).unwrap();
+    let second = lab.propose(&[&bob], &[], 2).unwrap();
+    authority::adopt(&lab.view(), &approved(&second, &[&admin(), &ada, &bob])).unwrap();
+    // One obeys, one is gone after the first step, one was never there.
+    let [one, _, absent] = [0, 1, 2].map(|at| lab.member(at).id);
+    lab.nodes.nodes.get_mut(&one).unwrap().commands_any = true;
+    let gone = lab.nodes.nodes.remove(&absent).unwrap();
+    let start = tokio::time::Instant::now();
+    let account = lab.push(&admin()).await;
+    assert!(start.elapsed() < WAIT + Duration::from_secs(2), "{:?}", start.elapsed());
+    let outcomes: Vec<_> = account.entries.iter().map(|entry| &entry.outcome).collect();
+    assert!(matches!(outcomes[..], [Outcome::Proved { .. }, Outcome::NoAnswer, Outcome::NoAnswer]), "{outcomes:?}");
+    lab.nodes.nodes.insert(absent, gone);
+    assert_eq!(lab.sets(), [2, 1, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,8 @@ use wire::{U16, command::Operation, record::AuthorityRecord, set::Authority, tit
 
 use super::*;
 
+type Edit = fn(&mut Export);
+
 fn person(n: u8) -> AnchorSecret {
     AnchorSecret::from_seed(&[n; 32])
 }
@@ -213,7 +215,7 @@ async fn what_nodes_have_not_signed_is_taken_over_from_nobody() {
     let papers = handed(&lab, &founder);
     let good = papers.exports[0].clone();
     assert_eq!(good.sound(), Ok(()));
-    let changes: [(&str, fn(&mut Export)); 8] = [
+    let changes: [(&str, Edit); 8] = [
         ("what is said of it", |export| export.nodes[0].title.warrant.fork[0] ^= 1),
         ("what is said of it", |export| export.nodes[0].pairing.signature[0] ^= 1),
         ("what is said of it", |export| export.nodes[0].title = export.nodes[1].title),

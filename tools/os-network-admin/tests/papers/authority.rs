@@ -53,6 +53,15 @@ async fn a_set_is_proposed_read_and_approved_apart_and_is_in_force_when_nodes_sa
     founder.fails(&["authority", "push"], 4, "the mesh is not up");
     let status = founder.does(&["authority", "status"]);
     assert_eq!((&status["set"], &status["has"], &status["of"]), (&1.into(), &0.into(), &1.into()));
+    // Of the image's five signers one was an authority and has left; of an anchor of two, one is too many.
+    let (left, stays) = (ceremony.signers[1].public(), ceremony.signers[0].public());
+    founder.does(&["anchor", "--out", "two.bin", "--needed", "2", "--authority", &left, "--authority", &stays]);
+    let status = founder.does(&["authority", "status", "--image", "anchor.bin", "--image", "two.bin"]);
+    let images: Vec<_> =
+        status["images"].as_array().unwrap().iter().map(|one| (&one["left"][0], &one["enough"])).collect();
+    let key = Json::from(&left[..64]);
+    assert_eq!(images, [(&key, &true.into()), (&key, &false.into())]);
+    founder.fails(&["authority", "status", "--image", "pass"], 3, "is no anchor");
     assert_eq!((&status["behind"][0]["state"], &status["behind"][0]["set"]), (&"behind".into(), &0.into()));
     // A node that comes later joins the set that is in force.
     let (later, newcomer) = (ceremony.file("later"), Hex(&Node::new(7, admin().public()).fiduciary()).to_string());
