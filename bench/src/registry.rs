@@ -129,6 +129,7 @@ fn claim(registry: &Registry, number: u32) -> Result<Node, Error> {
         fiduciary: key,
         claim_key: key,
         mesh_key: key,
+        fork: None,
         terms: &terms,
         accepted: Accepted::Expected,
         address: [0xfe; 16],
