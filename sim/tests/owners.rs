@@ -71,12 +71,8 @@ impl<'w> Rig<'w> {
     /// What the owner signs.
     fn signed(&self, act: Act) -> Vec<u8> {
         let release = match act {
-            Act::Record => {
-                let set = AuthoritySet::alone(Authority::signer(&self.next.anchor.public()));
-                let record = AuthorityRecord::new(&self.title.warrant.fleet, 1, &[0; 32], &set);
-                let record = record.sign_as_old(&self.admin.anchor, 0).sign_as_new(&self.next.anchor, 0);
-                return record.as_bytes().to_vec();
-            }
+            // At the same place in the mesh, so that what becomes of it is heard there.
+            Act::Record => return self.record(&self.title.set.authorities[0]),
             Act::Transfer => Release::to_anchor(&Anchor::alone(&self.next.anchor.public()), false),
             Act::Release => Release::to_ticket(),
         };
@@ -85,6 +81,26 @@ impl<'w> Rig<'w> {
         (order.fleet, order.fiduciary, order.epoch) = (warrant.fleet, warrant.fiduciary, warrant.epoch);
         (order.set, order.counter) = (self.title.set.hash(), U64::new(self.title.binding.counter.get() + 1));
         [order.sign(&self.admin.anchor, 0).as_bytes(), release.as_bytes()].concat()
+    }
+
+    /// That the next administrator takes over, at this place in the mesh.
+    fn record(&self, Authority { mesh, inner, endpoint, port, .. }: &Authority) -> Vec<u8> {
+        let signer = Authority::signer(&self.next.anchor.public());
+        let place = Authority { mesh: *mesh, inner: *inner, endpoint: *endpoint, port: *port, ..signer };
+        let record = AuthorityRecord::new(&self.title.warrant.fleet, 1, &[0; 32], &AuthoritySet::alone(place));
+        record.sign_as_old(&self.admin.anchor, 0).sign_as_new(&self.next.anchor, 0).as_bytes().to_vec()
+    }
+
+    /// Whether the node lets anything through to the first administrator's host and back.
+    fn knows_him(&self) -> bool {
+        let world = self.world.borrow();
+        let him = self.admin.link.station.borrow().at.ip;
+        let regions = world.system().regions.iter().enumerate();
+        let mut cell = regions.filter(|(_, region)| region.name == "mesh_perimeter_stations");
+        let (id, region) = cell.next().expect("the cell of stations");
+        let mut bytes = vec![0; region.size];
+        world.machine(self.node).expect("it has power").bytes(id, 0, &mut bytes);
+        bytes.windows(him.len()).any(|window| window == him)
     }
 
     fn phase(&self) -> String {
@@ -226,6 +242,60 @@ fn a_transfer_cut_at_any_point_leaves_the_old_owner_or_the_next() {
 #[test]
 fn a_release_cut_at_any_point_leaves_the_owner_or_a_ticket() {
     sweep(Act::Release);
+}
+
+/// The set is the next administrator's, who has a host of his own. Returns how many receipts the former one has had.
+async fn hand_over(rig: &Rig<'_>) -> usize {
+    let own = Authority {
+        mesh: rig.next.mesh.borrow().public(),
+        inner: [0xfd; 16],
+        endpoint: rig.next.link.station.borrow().at.ip,
+        port: U16::new(wire::MESH_PORT),
+        ..Authority::default()
+    };
+    rig.admin.mesh.borrow_mut().take_said();
+    assert!(rig.knows_him());
+    assert_eq!(rig.apply(&rig.record(&own), SOON).await, Some(CommandResult::Done));
+    let said = rig.admin.mesh.borrow_mut().take_said();
+    said.iter().filter(|(_, news)| matches!(news, News::Receipt(_))).count()
+}
+
+#[test]
+fn who_leaves_the_set_has_the_receipt_within_four_seconds_and_then_no_handshake_and_no_frame() {
+    let world = RefCell::new(World::new(36));
+    simulate(async {
+        let rig = Rig::new(&world).await;
+        let member = rig.admin.view().expect("a view").live().expect("members")[0].member.id;
+        let first = hand_over(&rig).await;
+        pass(&world, Duration::from_millis(3500)).await;
+        let said = rig.admin.mesh.borrow_mut().take_said();
+        let receipts = first + said.iter().filter(|(_, news)| matches!(news, News::Receipt(_))).count();
+        assert_eq!((receipts, rig.knows_him()), (3, true));
+        pass(&world, Duration::from_millis(600)).await;
+        assert!(!rig.knows_him());
+        let handshakes = rig.admin.mesh.borrow().handshakes(member);
+        // Longer than a session lives: whatever he sends, a handshake of his is a stranger's.
+        for _ in 0..20 {
+            let outcomes = rig.admin.command(Operation::Status, SOON).await.expect("a lane");
+            assert_eq!(outcomes, [Outcome::NoAnswer]);
+        }
+        assert_eq!((rig.admin.mesh.borrow().handshakes(member), rig.knows_him()), (handshakes, false));
+        assert!(rig.admin.mesh.borrow_mut().take_said().is_empty());
+    });
+}
+
+#[test]
+fn power_that_goes_during_the_farewell_ends_it() {
+    let world = RefCell::new(World::new(37));
+    simulate(async {
+        let rig = Rig::new(&world).await;
+        hand_over(&rig).await;
+        assert!(rig.knows_him());
+        world.borrow_mut().power_off(rig.node);
+        world.borrow_mut().power_on(rig.node);
+        pass(&world, Duration::from_secs(2)).await;
+        assert_eq!((rig.phase().as_str(), rig.knows_him()), ("claimed", false));
+    });
 }
 
 #[test]

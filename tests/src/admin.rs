@@ -155,8 +155,20 @@ impl Admin {
         title.warrant.epoch = U64::new(identity.epoch.get() + 1);
         title.binding.counter = U64::new(self.counter);
         title.warrant.configuration = configuration_hash(configuration);
-        title.set = AuthoritySet::alone(Authority::signer(&self.public()));
+        title.set = self.set_of(configuration);
         title.sign(&self.anchor)
+    }
+
+    /// The set of those whom a configuration has as authorities: this administrator is the first, or alone without a place.
+    fn set_of(&self, configuration: &[u8]) -> AuthoritySet {
+        let peers = Configuration::parse(configuration).map(|read| read.peers).unwrap_or_default();
+        let authorities = peers.iter().filter(|peer| peer.role == policy::Role::Authority).zip(0..);
+        let keys = |place| if place == 0 { self.public() } else { signer(place).public() };
+        let set: Vec<Authority> = authorities.map(|(peer, place)| placed(&keys(place), peer)).collect();
+        match set.len() {
+            0 => AuthoritySet::alone(Authority::signer(&self.public())),
+            count => AuthoritySet::new(count as u8 / 2 + 1, &set).expect("a set that can own a node"),
+        }
     }
 
     /// The whole claim. Returns what an administrator would keep.
@@ -170,6 +182,18 @@ impl Admin {
         session.acknowledge(station, &message.record);
         Ok(Pairing { title, record: message.record, rivals: message.rivals.get() })
     }
+}
+
+/// Whoever signs beside the administrator, at this place of a set.
+pub fn signer(place: usize) -> AnchorSecret {
+    AnchorSecret::from_seed(&[0xa0 + place as u8; 32])
+}
+
+/// An authority that is in the mesh as this peer.
+pub fn placed(keys: &AnchorPublic, peer: &Peer) -> Authority {
+    let (endpoint, port) = peer.endpoint.map_or(([0; 16], 0), |at| (at.ip, at.port));
+    let inner = peer.allowed.iter().find(|prefix| !prefix.is_v4()).map_or([0xfd; 16], |prefix| prefix.ip);
+    Authority { mesh: peer.key, inner, endpoint, port: U16::new(port), ..Authority::signer(keys) }
 }
 
 /// Both sides' agreement.

@@ -20,7 +20,7 @@ use wire::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    admin::{Admin, Session, Silence, fresh},
+    admin::{Admin, Session, Silence, fresh, signer},
     bed::{self, Bed, Node},
     host::Host,
     station::Station,
@@ -338,6 +338,7 @@ impl Claimed {
         (order.fleet, order.fiduciary, order.epoch) = (warrant.fleet, warrant.fiduciary, warrant.epoch);
         (order.set, order.counter) = (set.hash(), U64::new(self.admin.counter));
         let order = order.sign(&self.admin.anchor, 0);
+        let order = (1..set.needed.into()).fold(order, |order, place| order.sign(&signer(place), place));
         let whole = [order.as_bytes(), body].concat();
         let chunks = whole.chunks(CHUNK).enumerate().map(|(number, part)| {
             let mut chunk = ChunkHead::new_zeroed();

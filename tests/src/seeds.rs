@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use calls::{mesh::Membership, rules::Rules};
+use calls::{
+    mesh::{Membership, Seat},
+    rules::Rules,
+};
 use crypto::{AnchorSecret, Secret};
 use lab::rehearse::transcript::{Began, Command, Event, Hash, Program, Transcript};
 use policy::{Configuration, Endpoint, Peer, Prefix, Role};
@@ -134,9 +137,11 @@ pub fn membership(rules: &Rules) -> Membership {
         allowed: heapless::Vec::from_slice(&[everyone]).expect("room for one"),
         keepalive_s: 0,
     };
-    assert!(configuration.peers.push(peer).is_ok());
     let mut membership = Membership::new_zeroed();
     (membership.phase, membership.link) = (rules.phase, rules.link);
+    let Some(Endpoint { ip: endpoint, port }) = peer.endpoint else { unreachable!("it has one") };
+    membership.seats[0] = Seat { key: peer.key, inner: [0xfd; 16], endpoint, port: port.into(), place: 0 };
+    assert!(configuration.peers.push(peer).is_ok());
     membership.length = configuration.write(&mut membership.configuration).expect("it fits").len() as u64;
     membership
 }

@@ -1,5 +1,7 @@
 //! `os-network-admin`, with kernel sockets, against the node: what an operator does.
 
+use std::time::{Duration, Instant};
+
 use genesis_tests::{
     bed::{Bed, image, ticket},
     fleet::Fleet,
@@ -193,4 +195,46 @@ fn a_set_is_handed_over_and_two_let_nodes_go() {
     assert_eq!(fleet.try_admin(&format!("{claim} --wait 2")).code, 5, "who let it go finds it");
     fleet.person("third", &claim);
     second.wait_line(|line| line == "genesis: phase claimed");
+}
+
+/// He tells his nodes himself, has their receipts, and then is a stranger to them.
+#[test]
+fn a_founder_who_resigns_has_the_receipts_and_then_no_node_answers_his_handshake() {
+    let bed = Bed::new();
+    let mut fleet = Fleet::new(&bed);
+    let (node, at) = fleet.node(&bed);
+    fleet.admin("mesh up");
+    fleet.admin("policy set 'in authority icmp'");
+    fleet.ping(&at);
+    fleet.person("third", "init");
+    fleet.person("third", "authority key --endpoint [fd99::9]:51820 --out /run/admin/card");
+    let approve = |fleet: &mut Fleet, set: &str| {
+        fleet.person("third", &format!("authority approve {set} --out {set}-of-third --yes"));
+        format!("{set} {set}-of-third")
+    };
+    fleet.admin("authority propose --add /run/admin/card --out /run/admin/set-1");
+    fleet.admin("authority approve /run/admin/set-1 --out /run/admin/set-1-own --yes");
+    let approved = approve(&mut fleet, "/run/admin/set-1");
+    fleet.admin(&format!("authority push {approved} /run/admin/set-1-own"));
+    fleet.ping(&at);
+    fleet.admin("authority resign --out /run/admin/set-2");
+    let approved = approve(&mut fleet, "/run/admin/set-2");
+    let pushed = fleet.admin(&format!("authority push {approved}"));
+    assert!(pushed.ends_with("set 2: 1 of 1 nodes"), "{pushed}");
+    // Nothing of his comes through any more, and when his four seconds are over no new session comes about.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        fleet.host.until(&format!("! ping -n -c 1 -W 1 {at}"));
+        fleet.admin("mesh down");
+        fleet.admin("mesh up");
+        fleet.host.until(&format!("! ping -n -c 1 -W 1 {at}"));
+        let status = fleet.admin("--json mesh status");
+        if status.replace(' ', "").contains("\"handshake_s\":null") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+    }
+    // His own tool knows that he has nothing to say.
+    assert_eq!(fleet.try_admin(&format!("command {at} isolate --wait 3")).code, 12);
+    assert!(!node.console().contains("genesis: isolated"));
 }

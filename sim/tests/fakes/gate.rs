@@ -127,7 +127,7 @@ pub struct Real {
 fn keystore() -> Keystore {
     let mut status = StatusReply::new_zeroed();
     (status.state, status.forked) = (State::Ready as u8, 1);
-    Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None }
+    Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None, adopted: None }
 }
 
 fn duplex() -> Duplex<'static, SLOT> {

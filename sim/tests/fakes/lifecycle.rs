@@ -71,7 +71,14 @@ impl Eventful for Fake {
         let (client, server) = mailbox();
         let status = StatusReply::new_zeroed();
         Self {
-            keystore: fake::Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None },
+            keystore: fake::Keystore {
+                status,
+                counter: 0,
+                record: [0; 32],
+                identity: None,
+                bound: None,
+                adopted: None,
+            },
             client,
             server,
         }
@@ -176,6 +183,7 @@ const UNBOUND: [Unbound; 8] = [
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Status,
+    Owner,
     /// A binding to what was shown last.
     Bind(Option<Unbound>),
     Fork,
@@ -200,7 +208,7 @@ enum Call {
         of: u8,
         flaw: Option<Flaw>,
     },
-    /// One that many steps ahead, for a set that stays; or one whose fleet, link or signature is another's.
+    /// One that many steps ahead, for a set of the same one; or one whose fleet, link or signature is another's.
     Adopt {
         ahead: u8,
         flaw: u8,
@@ -221,11 +229,13 @@ struct Side<K> {
     shown: Option<Identity>,
     /// The hash of the record that is in force.
     record: wire::Hash,
+    set: AuthoritySet,
 }
 
 impl<K: Eventful> Side<K> {
     fn new() -> Self {
-        Self { keystore: K::new(), counter: 1, shown: None, record: [0; 32] }
+        let set = AuthoritySet::alone(Authority::signer(&anchor().public()));
+        Self { keystore: K::new(), counter: 1, shown: None, record: [0; 32], set }
     }
 
     fn status(&mut self) -> StatusReply {
@@ -235,6 +245,16 @@ impl<K: Eventful> Side<K> {
     fn make(&mut self, call: Call) -> Result<Facts, Refusal> {
         match call {
             Call::Status => {}
+            Call::Owner => {
+                let owner = self.keystore.ask::<Owner>(&())?;
+                let (status, warrant) = (self.status(), Title::new_zeroed().warrant);
+                return Ok(vec![
+                    ("the set", owner.set == self.set),
+                    ("when", (owner.epoch, owner.sequence) == (status.epoch, status.sequence)),
+                    ("inside", owner.addresses == warrant.addresses),
+                    ("outside", (owner.underlay, owner.gateway) == (warrant.underlay, warrant.gateway)),
+                ]);
+            }
             Call::Bind(flaw) => self.keystore.ask::<CheckBinding>(&self.bind(flaw))?,
             Call::Fork => self.keystore.ask::<Fork>(&())?,
             Call::CloseGate => self.keystore.ask::<CloseGate>(&())?,
@@ -256,7 +276,10 @@ impl<K: Eventful> Side<K> {
                 self.order(Ordered::new(Kind::Rejoin, body), body, counter, flaw)?;
             }
             Call::Adopt { ahead, flaw } => {
-                let set = AuthoritySet::alone(Authority::signer(&anchor().public()));
+                let mut set = AuthoritySet::alone(Authority::signer(&anchor().public()));
+                // Where it is in the mesh is another matter.
+                set.authorities[0].mesh = stranger().public().dh;
+                set.authorities[0].inner = [0xfd; 16];
                 let (mut fleet, mut previous) = ([9; 32], self.record);
                 fleet[0] ^= u8::from(flaw == 1);
                 previous[0] ^= u8::from(flaw == 2);
@@ -265,7 +288,7 @@ impl<K: Eventful> Side<K> {
                 let signer = if flaw == 3 { stranger() } else { anchor() };
                 let record = record.sign_as_old(&signer, 0).sign_as_new(&anchor(), 0);
                 self.keystore.ask::<Adopt>(&record)?;
-                self.record = record.hash();
+                (self.record, self.set) = (record.hash(), set);
             }
         }
         Ok(vec![])
@@ -274,7 +297,7 @@ impl<K: Eventful> Side<K> {
     fn order(&mut self, order: Ordered, body: &[u8], counter: i8, flaw: Option<Flaw>) -> Result<(), Refusal> {
         let fiduciary: Key = self.status().fiduciary;
         let mut order = Ordered { fleet: [9; 32], fiduciary, epoch: U64::new(1), ..order };
-        order.set = AuthoritySet::alone(Authority::signer(&anchor().public())).hash();
+        order.set = self.set.hash();
         order.counter = U64::new(self.counter.saturating_add_signed(counter.into()));
         match flaw {
             Some(Flaw::Fleet) => order.fleet[0] ^= 1,
@@ -376,7 +399,7 @@ const FLAWS: [Flaw; 9] = [
 
 #[test]
 fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
-    let mut calls = vec![Call::Status, Call::CloseGate];
+    let mut calls = vec![Call::Status, Call::Owner, Call::CloseGate];
     for (index, open) in [(0, (1, 0)), (1, (1, 1)), (1, (1, 0)), (0, (2, 0)), (MAX_BLOCKS as u64, (1, 0))] {
         calls.extend([false, true].map(|flaw| Call::Seal { index, open, flaw }));
     }
@@ -387,7 +410,7 @@ fn the_keystore_of_lifecycles_tests_is_the_keystore_in_every_state() {
         }
     }
     for (ahead, flaw) in [(0, 0), (2, 0), (1, 1), (1, 2), (1, 3), (1, 0), (0, 0), (1, 0)] {
-        calls.push(Call::Adopt { ahead, flaw });
+        calls.extend([Call::Adopt { ahead, flaw }, Call::Owner]);
     }
     calls.extend([None].into_iter().chain(UNBOUND.map(Some)).map(Call::Bind));
     let every = || calls.iter().copied().map(Action::Call);
@@ -427,6 +450,7 @@ fn action() -> impl Strategy<Value = Action> {
     ];
     prop_oneof![
         1 => Just(Action::Call(Call::CloseGate)),
+        1 => Just(Action::Call(Call::Owner)),
         2 => Just(Action::Call(Call::Fork)),
         1 => Just(Action::Call(Call::Settle)),
         4 => order.prop_map(Action::Call),

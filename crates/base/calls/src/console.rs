@@ -84,7 +84,7 @@ wire::numbers! {
     /// What is wrong with the configuration at rest.
     Rest {
         /// The store does not have what is committed.
-        Lost = 1, "the configuration is not in the store; the node has no rules and no mesh";
+        Lost = 1, "the configuration is not in the store; the node has no rules, and no peers but its authorities";
         /// The store or the keystore could not tell.
         Unreadable = 2, "the configuration cannot be read from the store; the node tries again";
         /// A configuration that a claim or an update brought could not be written.

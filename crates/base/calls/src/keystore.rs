@@ -9,8 +9,8 @@ use wire::{
     order::{Kind, Order, Release},
     receipt::Receipt,
     record::AuthorityRecord,
-    set::MAX_AUTHORITIES,
-    title::Title,
+    set::{AuthoritySet, MAX_AUTHORITIES},
+    title::{Prefix, Title},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -164,6 +164,21 @@ impl StatusReply {
     }
 }
 
+/// Who owns the node, and where it is in their mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OwnerReply {
+    pub epoch: u64,
+    /// Which of the fleet's sets it is.
+    pub sequence: u64,
+    pub set: AuthoritySet,
+    /// What the warrant gives the node: its addresses inside the mesh, its static address outside and its gateway there.
+    pub addresses: [Prefix; 2],
+    pub underlay: Prefix,
+    pub gateway: Ip,
+    pub zero: [u8; 5],
+}
+
 /// The longest body of an order that the keystore reads: a configuration it knows by its hash alone.
 pub const MAX_BODY: usize = size_of::<Release>();
 
@@ -206,7 +221,7 @@ pub struct OpenBlockRequest {
 
 /// What `lifecycle` may ask.
 pub mod for_lifecycle {
-    use super::{AuthorityRecord, OpenBlockRequest, OrderRequest, SealBlockRequest, StatusReply, Title};
+    use super::{AuthorityRecord, OpenBlockRequest, OrderRequest, OwnerReply, SealBlockRequest, StatusReply, Title};
     use crate::store::{BLOCK, SEALED_BLOCK};
 
     operations! {
@@ -236,6 +251,8 @@ pub mod for_lifecycle {
         /// Verifies an authority record and commits its set. The one that is in force already is committed again without a
         /// change.
         Adopt = 11, repeatable true: AuthorityRecord => ();
+        /// The committed set, and what the warrant says of the mesh.
+        Owner = 12, repeatable true: () => OwnerReply;
     }
 }
 

@@ -4,9 +4,40 @@ use link::Station;
 use wire::{
     Ip, Key, Phase,
     claim::MAX_CONFIGURATION,
+    set::MAX_AUTHORITIES,
     telemetry::{AUTHORITIES, DOMAINS},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Those of a set, and those who have just left it.
+pub const MAX_SEATS: usize = 2 * MAX_AUTHORITIES;
+
+/// An authority in the mesh, as the committed set has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Seat {
+    /// Its WireGuard key; all zero for no seat.
+    pub key: Key,
+    pub inner: Ip,
+    /// Where it is outside; all zero, with the port, if nobody knows.
+    pub endpoint: Ip,
+    pub port: u32,
+    /// Its place in the set, or [`Self::PARTS`].
+    pub place: u32,
+}
+
+impl Seat {
+    /// It has left the set, and stays for its receipt only.
+    pub const PARTS: u32 = u32::MAX;
+
+    pub fn is_taken(&self) -> bool {
+        self.key != [0; 32]
+    }
+
+    pub fn parts(&self) -> bool {
+        self.place == Self::PARTS
+    }
+}
 
 /// `lifecycle` to `mesh`: the fleet that the node is a member of.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -24,6 +55,8 @@ pub struct Membership {
     pub fiduciary: Key,
     /// The node itself on its link.
     pub link: Station,
+    /// Those who are in the set in its order, and then those who have left.
+    pub seats: [Seat; MAX_SEATS],
     /// Length of the configuration; 0 if there is none.
     pub length: u64,
     /// A `policy::Configuration`, its hash verified.
@@ -33,6 +66,10 @@ pub struct Membership {
 impl Membership {
     pub fn phase(&self) -> Phase {
         Phase::or_blind(self.phase)
+    }
+
+    pub fn seats(&self) -> impl Iterator<Item = &Seat> + Clone {
+        self.seats.iter().filter(|seat| seat.is_taken())
     }
 
     /// The bytes of the configuration, if the phase has a mesh and there are any.

@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(lines[18], "genesis: store answers again");
         assert_eq!(
             lines[19],
-            "genesis: fault the configuration is not in the store; the node has no rules and no mesh"
+            "genesis: fault the configuration is not in the store; the node has no rules, and no peers but its authorities"
         );
         assert_eq!(lines[20..], [""]);
     }

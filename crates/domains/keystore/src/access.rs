@@ -71,6 +71,7 @@ access! { Lifecycle, for_lifecycle {
     CheckOrder: Fresh, Claimed;
     CheckBinding: Fresh, Unclaimed;
     Adopt: Fresh, Claimed;
+    Owner: Keys, Owned;
 } }
 
 access! { Beacon, for_beacon {

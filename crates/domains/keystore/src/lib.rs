@@ -41,7 +41,8 @@ use calls::keystore::{
     for_beacon::{self, BeaconRandom, CheckFind, CheckOpen, MakeHello},
     for_claim::{self, Acknowledge, ClaimKey, ClaimRandom, Commit, Identify, ReadInitiation},
     for_lifecycle::{
-        self, Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, SealBlock, Settle, Status, StoreDown,
+        self, Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, Owner, SealBlock, Settle, Status,
+        StoreDown,
     },
     for_mesh::{
         self, CheckCommand, FinishMeshHandshake, MeshKey, MeshRandom, Prove, ReadMeshHandshake, StartMeshHandshake,
@@ -421,6 +422,7 @@ impl Keystore {
                 answer::<CheckOrder, _>(server, &request, |order| node?.check_order(&order).map(drop).map(Some));
             }
             Op::Adopt => answer::<Adopt, _>(server, &request, |record| node?.adopt_set(&record, at)),
+            Op::Owner => answer::<Owner, _>(server, &request, |()| node?.owner_reply()),
             Op::CheckBinding => answer::<CheckBinding, _>(server, &request, |binding| node?.check_binding(&binding)),
             Op::SealBlock => answer::<SealBlock, _>(server, &request, |block| node?.seal_block(&block)),
             Op::OpenBlock => answer::<OpenBlock, _>(server, &request, |block| node?.open_block(&block)),

@@ -10,7 +10,7 @@ mod orders;
 use calls::{
     keystore::{
         AnchorKind, CheckOpenReply, CommandReply, Initiation, InitiationReply, MakeHelloReply, OpenBlockRequest,
-        Refusal, SealBlockRequest, TicketValue,
+        OwnerReply, Refusal, SealBlockRequest, TicketValue,
     },
     store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
@@ -215,6 +215,21 @@ impl Node {
 
     pub fn settle(&mut self, at: &mut At<'_, '_>) -> Reply<()> {
         self.make_final(Settler::Lifecycle, at)
+    }
+
+    /// A kilobyte, which the frames of other operations are spared.
+    #[inline(never)]
+    pub fn owner_reply(&self) -> Reply<OwnerReply> {
+        let Title { warrant, set, .. } = &self.owner.title;
+        Ok(Some(OwnerReply {
+            epoch: self.owner.epoch.get(),
+            sequence: warrant.sequence.get(),
+            set: *set,
+            addresses: warrant.addresses,
+            underlay: warrant.underlay,
+            gateway: warrant.gateway,
+            zero: [0; 5],
+        }))
     }
 
     pub fn seal_block(&mut self, request: &SealBlockRequest) -> Reply<[u8; SEALED_BLOCK]> {

@@ -138,6 +138,11 @@ impl Archive {
         self.lost != Some(*hash)
     }
 
+    /// Whether it was looked for and is not there, or could not be read.
+    pub fn gave_up(&self, hash: &Hash) -> bool {
+        self.lost == Some(*hash) || self.told
+    }
+
     /// Whether this configuration is known to be at rest.
     pub fn holds(&self, hash: &Hash) -> bool {
         self.slots.contains(&Slot::Holds(*hash))

@@ -1,8 +1,9 @@
 //! A configuration as lifecycle keeps it: its bytes, for mesh, and the little that it needs itself.
 
+use calls::keystore::OwnerReply;
 use calls::rules::MeshLink;
-use policy::Configuration;
-use wire::{Hash, claim::MAX_CONFIGURATION};
+use policy::{Configuration, Prefix, Underlay};
+use wire::{Hash, claim::MAX_CONFIGURATION, title};
 use zeroize::Zeroizing;
 
 pub struct Kept {
@@ -12,12 +13,14 @@ pub struct Kept {
     bytes: Zeroizing<[u8; MAX_CONFIGURATION]>,
     pub link: MeshLink,
     pub peers: u32,
+    /// It is none that anybody has made: what the warrant says, in the place of one that is not here.
+    pub bare: bool,
 }
 
 impl Kept {
     pub fn nothing() -> Self {
         let bytes = Zeroizing::new([0; MAX_CONFIGURATION]);
-        Self { hash: [0; 32], length: 0, bytes, link: MeshLink::NONE, peers: 0 }
+        Self { hash: [0; 32], length: 0, bytes, link: MeshLink::NONE, peers: 0, bare: false }
     }
 
     /// The configuration, if it can be read. No bytes are one too: that of a node without a mesh.
@@ -33,6 +36,22 @@ impl Kept {
         let mut kept = Self { hash, length: bytes.len(), link, peers, ..Self::nothing() };
         kept.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(kept)
+    }
+
+    /// Where the warrant has the node: no rules, and no peers but its authorities.
+    pub fn bare(owner: &OwnerReply) -> Option<Self> {
+        let prefix = |it: &title::Prefix| Prefix { ip: it.ip, length: it.length };
+        let is_there = |it: &&title::Prefix| it.ip != [0; 16];
+        let gateway = (owner.gateway != [0; 16]).then_some(owner.gateway);
+        let underlay = Some(&owner.underlay).filter(is_there);
+        let configuration = Configuration {
+            addresses: owner.addresses.iter().filter(is_there).map(prefix).collect(),
+            underlay: underlay.map(|it| Underlay { address: prefix(it), gateway }),
+            ..Configuration::default()
+        };
+        let mut bytes = [0; 128];
+        let bytes = configuration.write(&mut bytes).filter(|_| !configuration.addresses.is_empty())?;
+        Some(Self { bare: true, ..Self::read(bytes)? })
     }
 
     pub fn bytes(&self) -> &[u8] {

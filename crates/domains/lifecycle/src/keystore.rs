@@ -2,9 +2,10 @@
 
 use calls::{
     keystore::{
-        OpenBlockRequest, OrderRequest, Refusal, SealBlockRequest, StatusReply,
+        OpenBlockRequest, OrderRequest, OwnerReply, Refusal, SealBlockRequest, StatusReply,
         for_lifecycle::{
-            Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, SealBlock, Settle, Status, StoreDown,
+            Adopt, CheckBinding, CheckOrder, CloseGate, Fork, OpenBlock, Order, Owner, SealBlock, Settle, Status,
+            StoreDown,
         },
     },
     store::{BLOCK, SEALED_BLOCK},
@@ -31,6 +32,7 @@ pub enum Question {
     StoreDown,
     Seal,
     Open,
+    Owner,
     Status,
 }
 
@@ -54,6 +56,7 @@ pub struct Block<B> {
 
 pub enum Answer {
     Status(StatusReply),
+    Owner(OwnerReply),
     Sealed([u8; SEALED_BLOCK]),
     Opened(Zeroizing<[u8; BLOCK]>),
     /// The keystore has done what any other question asks for.
@@ -73,12 +76,13 @@ pub struct Keystore {
     fork_at: Option<Micros>,
     /// It is to be told that the store is out.
     store_down: bool,
+    owner: bool,
     status: bool,
 }
 
 impl Keystore {
     pub const fn new() -> Self {
-        Self { asked: None, close_gate: false, fork_at: None, store_down: false, status: true }
+        Self { asked: None, close_gate: false, fork_at: None, store_down: false, owner: false, status: true }
     }
 
     pub fn close_gate(&mut self) {
@@ -92,6 +96,10 @@ impl Keystore {
     /// The fork is wanted from this time on, or not at all.
     pub fn fork(&mut self, at: Option<Micros>) {
         self.fork_at = at;
+    }
+
+    pub fn want_owner(&mut self) {
+        self.owner = true;
     }
 
     pub fn want_status(&mut self) {
@@ -112,6 +120,9 @@ impl Keystore {
         } else if self.fork_at.take_if(|at| *at <= now).is_some() {
             client.call::<Fork>(&(), now, PATIENCE);
             Question::Fork
+        } else if core::mem::take(&mut self.owner) {
+            client.call::<Owner>(&(), now, PATIENCE);
+            Question::Owner
         } else if let Some(errand) = errand {
             match errand {
                 Errand::Settle => {
@@ -178,6 +189,7 @@ impl Keystore {
             Question::StoreDown => client.poll::<StoreDown>(now)?.map(|()| Answer::Done(question)),
             Question::Seal => client.poll::<SealBlock>(now)?.map(Answer::Sealed),
             Question::Open => client.poll::<OpenBlock>(now)?.map(|bytes| Answer::Opened(Zeroizing::new(bytes))),
+            Question::Owner => client.poll::<Owner>(now)?.map(Answer::Owner),
             Question::Status => client.poll::<Status>(now)?.map(Answer::Status),
         };
         self.asked = None;

@@ -21,6 +21,7 @@ mod configuration;
 mod events;
 mod gate;
 mod keystore;
+mod membership;
 mod mesh;
 mod ports;
 mod release;
@@ -38,7 +39,7 @@ use calls::{
     keystore::{Ownership, Refusal as KeystoreRefusal, State, StatusReply},
     lifecycle::{Closed, GateRequest, Refusal, for_beacon, for_claim},
     params::{Params, micros},
-    rules::{MeshLink, Report, Rules},
+    rules::{Report, Rules},
 };
 use shm::Micros;
 use wire::{Phase, telemetry::CommandResult};
@@ -52,7 +53,8 @@ use configuration::Kept;
 use events::Events;
 use gate::Gate;
 use keystore::{Answer, Keystore, Question};
-use mesh::{Mesh, Shown, Told};
+use membership::Owners;
+use mesh::{Mesh, Shown};
 pub use ports::{BeaconServer, Channel, ClaimServer, MeshServer, Ports};
 use restart::Anew;
 use watch::Watch;
@@ -80,6 +82,7 @@ pub struct Lifecycle {
     blind: Blind,
     /// The configuration that claim has staged, or the last update: in force while the keystore says that it is committed.
     kept: Kept,
+    owners: Owners,
     /// What a claim has brought, until it is at rest.
     staged: Option<Staged>,
     archive: Archive,
@@ -113,6 +116,7 @@ impl Lifecycle {
             scan_until: 0,
             blind: Blind::Started,
             kept: Kept::nothing(),
+            owners: Owners::nobody(),
             staged: None,
             archive: Archive::new(),
             accounts: Accounts::new(),
@@ -136,7 +140,7 @@ impl Lifecycle {
 
     /// The configuration of the committed binding, once there is one.
     pub fn configuration(&self) -> Option<&[u8]> {
-        self.in_force().map(Kept::bytes)
+        self.in_force().filter(|kept| !kept.bare).map(Kept::bytes)
     }
 
     pub fn step(&mut self, now: Micros, ports: &mut Ports<'_>) -> bool {
@@ -171,7 +175,15 @@ impl Lifecycle {
         };
         let scan = (self.phase == Phase::Scan && !self.gate.is_open()).then_some(self.scan_until);
         let calls = [self.keystore.deadline(&ports.keystore), ports.store.deadline(), self.looks_again()];
-        let own = [blind, scan, self.leaving, self.gate.until(), self.children.deadline(), self.watch.deadline()];
+        let own = [
+            blind,
+            scan,
+            self.leaving,
+            self.owners.until(),
+            self.gate.until(),
+            self.children.deadline(),
+            self.watch.deadline(),
+        ];
         own.into_iter().chain(calls).flatten().min()
     }
 
@@ -202,6 +214,7 @@ impl Lifecycle {
                 self.mesh.done();
             }
             Some(Answer::Done(_)) => {}
+            Some(Answer::Owner(owner)) => self.take_owner(&owner, now, ports),
             Some(Answer::Sealed(sealed)) => self.archive.sealed(&sealed),
             Some(Answer::Opened(plain)) => {
                 if let Some(outcome) = self.archive.opened(&plain) {
@@ -238,6 +251,8 @@ impl Lifecycle {
                 }
                 return;
             }
+            // The next status says whether there is still something to ask for.
+            Question::Owner => return,
             // Nothing can be confirmed. The keystore nudges when it has something to say.
             Question::Status => return self.refuse_waiting(Refusal::Phase, ports),
         }
@@ -273,6 +288,8 @@ impl Lifecycle {
             self.take_outcome(outcome, ports);
         }
         self.notice_release(&status, now);
+        self.notice_record(&status);
+        self.fall_back(ports);
         self.confirm_claim(&status, ports);
         self.confirm_mesh(&status, ports);
         if status.store != before.map_or(0, |before| before.store) {
@@ -302,6 +319,7 @@ impl Lifecycle {
             self.close_gate(reason, ports);
         }
         self.leave_mesh(now, ports);
+        self.part(now, ports);
         match self.phase {
             Phase::Blind => self.leave_blind(now, ports),
             Phase::Scan if !self.gate.is_open() && now >= self.scan_until => self.enter(Phase::Fork, ports),
@@ -553,9 +571,16 @@ impl Lifecycle {
     }
 
     fn confirm_mesh(&mut self, status: &StatusReply, ports: &mut Ports<'_>) {
+        // Lifecycle publishes before it answers.
+        if self.awaits_owner() {
+            return;
+        }
         let answer = match self.mesh.shown(status) {
             None => return,
-            Some(Shown::Answer(answer)) => answer,
+            Some(Shown::Answer(answer)) => {
+                self.tell_mesh(ports);
+                answer
+            }
             Some(Shown::InForce(next)) => {
                 self.kept = next;
                 self.publish(ports);
@@ -563,33 +588,5 @@ impl Lifecycle {
             }
         };
         self.mesh.answer(&answer, &mut ports.mesh, &mut self.events);
-    }
-
-    /// The configuration that the keystore has committed, if it is here.
-    fn in_force(&self) -> Option<&Kept> {
-        let status = self.status?;
-        let committed = status.ownership() != Ownership::Unclaimed && status.configuration == self.kept.hash;
-        (committed || self.is_leaving()).then_some(&self.kept)
-    }
-
-    /// The link of a member; without a mesh nobody is one.
-    fn mesh_link(&self) -> MeshLink {
-        let lives = self.phase.has_mesh() && !self.children.is_down(Domain::Mesh);
-        self.in_force().filter(|_| lives).map_or(MeshLink::NONE, |kept| kept.link)
-    }
-
-    fn tell_mesh(&mut self, ports: &mut Ports<'_>) {
-        // A sealed node has no mesh, whatever it was sealed for: with the membership mesh's keys go.
-        let has_news = |status: &StatusReply| status.has_keys() || self.phase == Phase::Sealed;
-        let Some(status) = self.status.filter(has_news) else { return };
-        if self.is_leaving() {
-            return;
-        }
-        let in_force = self.phase.has_mesh() && self.in_force().is_some();
-        let kept = in_force.then_some(&self.kept);
-        let StatusReply { isolated, isolation, sequence, epoch, fiduciary, .. } = status;
-        let (phase, link, configuration) = (self.phase, self.link, kept.map(|kept| kept.hash));
-        let told = Told { phase, isolated, isolation, sequence, epoch, fiduciary, link, configuration };
-        self.mesh.tell(told, kept, &mut ports.membership, &mut self.events);
     }
 }

@@ -4,13 +4,11 @@ use calls::{
     console::{Code, Event},
     keystore::{OrderRequest, Ownership, Refusal as KeystoreRefusal, StatusReply},
     lifecycle::{ApplyRequest, Refusal, for_mesh},
-    mesh::Membership,
 };
 use link::Station;
-use shm::{cell, mailbox::Incoming};
+use shm::mailbox::Incoming;
 use wire::{
     Hash, Key, Phase,
-    claim::MAX_CONFIGURATION,
     order::Kind,
     record::AuthorityRecord,
     staged::{self, Staged},
@@ -70,6 +68,8 @@ pub struct Told {
     pub epoch: u64,
     pub fiduciary: Key,
     pub link: Station,
+    /// Somebody has left the set, and is a peer for a little longer.
+    pub parting: bool,
     pub configuration: Option<Hash>,
 }
 
@@ -228,38 +228,17 @@ impl Mesh {
         }
     }
 
-    /// Publishes the membership if it has changed.
-    pub fn tell(
-        &mut self,
-        told: Told,
-        kept: Option<&Kept>,
-        cell: &mut cell::Writer<'_, Membership>,
-        events: &mut Events,
-    ) {
-        if self.told == Some(told) {
-            return;
-        }
-        let Told { phase, isolated, isolation, sequence, epoch, fiduciary, link, configuration } = told;
-        let mut membership = Membership {
-            phase: phase as u64,
-            isolated: isolated.into(),
-            isolation,
-            sequence,
-            epoch,
-            fiduciary,
-            link,
-            length: 0,
-            configuration: [0; MAX_CONFIGURATION],
-        };
-        if let Some(kept) = kept {
-            membership.length = kept.bytes().len() as u64;
-            membership.configuration = *kept.padded();
-        }
-        cell.publish(&membership);
-        let peers = kept.map_or(0, |kept| kept.peers);
+    /// Whether the membership is another than the one that was told.
+    pub fn is_news(&self, told: &Told) -> bool {
+        self.told.as_ref() != Some(told)
+    }
+
+    /// The membership has been published.
+    pub fn tell(&mut self, told: Told, kept: Option<&Kept>, events: &mut Events) {
         let before = self.told.replace(told).and_then(|told| told.configuration);
-        if let Some(hash) = configuration.filter(|hash| before != Some(*hash)) {
-            events.say(Event::new(Code::Configured, peers, &[&hash, &epoch.to_be_bytes()]));
+        let news = kept.filter(|kept| !kept.bare && before != Some(kept.hash));
+        if let Some(Kept { hash, peers, .. }) = news {
+            events.say(Event::new(Code::Configured, *peers, &[hash, &told.epoch.to_be_bytes()]));
         }
     }
 }

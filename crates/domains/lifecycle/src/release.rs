@@ -29,6 +29,7 @@ impl Lifecycle {
     pub(crate) fn leave_mesh(&mut self, now: Micros, ports: &mut Ports<'_>) {
         if self.is_leaving() && self.leaving.is_some_and(|at| now >= at) {
             (self.leaving, self.kept, self.blind) = (None, Kept::nothing(), Blind::Started);
+            self.owners.forget();
             self.events.say(Event::new(Code::Released, 0, &[]));
             self.enter(Phase::Blind, ports);
         }

@@ -84,8 +84,10 @@ impl Lifecycle {
                 self.kept = kept;
                 self.publish(ports);
             }
-            Outcome::Lost => self.say_rest(Rest::Lost),
-            Outcome::Unknown => self.say_rest(Rest::Unreadable),
+            Outcome::Lost | Outcome::Unknown => {
+                self.say_rest(if matches!(outcome, Outcome::Lost) { Rest::Lost } else { Rest::Unreadable });
+                self.fall_back(ports);
+            }
             Outcome::Kept(hash) => {
                 self.mesh.at_rest(&hash);
                 if let Some(staged) = self.staged.take_if(|staged| staged.kept.hash == hash) {

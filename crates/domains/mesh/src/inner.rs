@@ -1,12 +1,14 @@
 //! The inner network: what a packet from a peer is for, and whether one of the workload's may go. Between the peers there is
 //! no way through: what comes from one goes to the node itself, to the workload, or nowhere.
 
+use heapless::Vec;
 use policy::{Configuration, Flows, Inbound, Packet, Role};
 use shm::{
     Micros,
     ring::{Duplex, FRAME_SLOT},
 };
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
+use wire::set::MAX_AUTHORITIES;
 
 use crate::{command::Commands, member::NO_CONFIGURATION, outer::Ring, tunnel::Tunnel};
 
@@ -14,6 +16,8 @@ const HOP_LIMIT: u8 = 64;
 
 pub struct Inner {
     pub configuration: Configuration,
+    /// Of each peer that is an authority, its place in the set. They are the first peers.
+    pub seats: Vec<u8, MAX_AUTHORITIES>,
     isolated: bool,
     flows: Flows,
     pub commands: Commands,
@@ -29,6 +33,7 @@ impl Inner {
     pub const fn new() -> Self {
         Self {
             configuration: NO_CONFIGURATION,
+            seats: Vec::new(),
             isolated: true,
             flows: Flows::new(),
             commands: Commands::new(),
@@ -39,7 +44,7 @@ impl Inner {
     }
 
     pub fn forget(&mut self) {
-        self.configuration = NO_CONFIGURATION;
+        (self.configuration, self.seats) = (NO_CONFIGURATION, Vec::new());
         self.isolated = true;
         self.flows = Flows::new();
         self.commands.forget();
@@ -50,8 +55,15 @@ impl Inner {
         self.flows.revise(&self.configuration, isolated);
     }
 
-    pub fn is_authority(&self, place: usize) -> bool {
-        self.configuration.peers.get(place).is_some_and(|peer| peer.role == Role::Authority)
+    /// The place in the set of the authority that is this peer.
+    pub fn authority(&self, peer: usize) -> Option<usize> {
+        self.seats.get(peer).copied().map(usize::from)
+    }
+
+    /// Whether this peer has left the set: it hears telemetry to the end, and is heard no more.
+    fn parts(&self, peer: usize) -> bool {
+        let is_authority = self.configuration.peers.get(peer).is_some_and(|peer| peer.role == Role::Authority);
+        is_authority && self.authority(peer).is_none()
     }
 
     /// Takes a packet that came from the peer at this place, perhaps with padding behind it.
@@ -64,7 +76,8 @@ impl Inner {
         tunnel: &mut Tunnel,
         perimeter: &mut Ring<'_>,
     ) {
-        let Ok(packet) = Packet::parse(bytes) else { return self.drop_one() };
+        let packet = Packet::parse(bytes).ok().filter(|_| !self.parts(place));
+        let Some(packet) = packet else { return self.drop_one() };
         match self.flows.inbound(now, &self.configuration, self.isolated, place, &packet.summary) {
             Ok(Inbound::Commands) => self.commands.take(packet.payload),
             Ok(Inbound::Flow) => {
@@ -86,8 +99,8 @@ impl Inner {
     pub fn send(&mut self, now: Micros, bytes: &[u8], tunnel: &mut Tunnel, perimeter: &mut Ring<'_>) {
         let Ok(packet) = Packet::parse(bytes) else { return self.refuse_workload() };
         match self.flows.outbound(now, &self.configuration, self.isolated, &packet.summary) {
-            Ok(place) => tunnel.send(now, place, packet.bytes, perimeter),
-            Err(_) => self.refuse_workload(),
+            Ok(place) if !self.parts(place) => tunnel.send(now, place, packet.bytes, perimeter),
+            _ => self.refuse_workload(),
         }
     }
 

@@ -147,7 +147,7 @@ enum Joined {
 impl Joined {
     /// A session with the peer at this place is known to be live.
     fn confirm(&mut self, now: Micros, place: Option<usize>, inner: &Inner) {
-        if *self == Self::NotYet && place.is_some_and(|place| inner.is_authority(place)) {
+        if *self == Self::NotYet && place.is_some_and(|place| inner.authority(place).is_some()) {
             *self = Self::Since(now);
         }
     }
@@ -258,7 +258,7 @@ impl<'a> Mesh<'a> {
         let Memory { tunnel, inner, .. } = &mut *self.memory;
         let before = self.member.replace(member);
         if before.is_none_or(|before| !before.is_same_network(&member)) {
-            inner.configuration = configuration;
+            (inner.configuration, inner.seats) = (configuration, member::places(membership));
             tunnel.set_peers(now, member.own, &inner.configuration, &mut ports.stations);
         }
         inner.isolate(member.isolated);

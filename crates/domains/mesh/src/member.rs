@@ -1,8 +1,8 @@
 //! What lifecycle says that the node is a member of.
 
 use calls::mesh::{Membership, Tenancy};
-use policy::Configuration;
-use wire::{Hash, Key, binding::configuration_hash, order::Isolation};
+use policy::{Configuration, Endpoint, Seat};
+use wire::{Hash, Key, binding::configuration_hash, order::Isolation, set::MAX_AUTHORITIES};
 use wireguard::MAX_MTU;
 
 use crate::outer::Own;
@@ -25,15 +25,19 @@ pub struct Member {
     pub epoch: u64,
     pub fiduciary: Key,
     pub own: Own,
+    /// How many are in the mesh by the set, and those who have just left it.
+    seats: usize,
     /// Hash of the configuration.
     pub configuration: Hash,
 }
 
 impl Member {
-    /// `None` if there is no mesh, or none that makes sense.
+    /// `None` if there is no mesh, or none that makes sense. The configuration is the one that is in force, with the
+    /// authorities of the committed set in their seats.
     pub fn read(membership: &Membership) -> Option<(Self, Configuration)> {
         let bytes = membership.configuration()?;
-        let configuration = Configuration::parse(bytes).ok()?;
+        let mut configuration = Configuration::parse(bytes).ok()?;
+        configuration.seat(membership.seats().map(seat));
         let [authority, counter] = membership.isolation;
         let this = Self {
             phase: u8::try_from(membership.phase).ok()?,
@@ -43,6 +47,7 @@ impl Member {
             epoch: membership.epoch,
             fiduciary: membership.fiduciary,
             own: Own::new(membership.link, configuration.underlay)?,
+            seats: membership.seats().count(),
             configuration: configuration_hash(bytes),
         };
         Some((this, configuration))
@@ -54,8 +59,19 @@ impl Member {
     }
 
     pub fn is_same_network(&self, other: &Self) -> bool {
-        (self.configuration, &self.own) == (other.configuration, &other.own)
+        let key = |this: &Self| (this.configuration, this.sequence, this.seats);
+        key(self) == key(other) && self.own == other.own
     }
+}
+
+fn seat(seat: &calls::mesh::Seat) -> Seat {
+    let at = Endpoint { ip: seat.endpoint, port: u16::try_from(seat.port).unwrap_or_default() };
+    Seat { key: seat.key, inner: seat.inner, endpoint: Some(at).filter(Endpoint::is_usable), parts: seat.parts() }
+}
+
+/// Of each peer that is an authority, its place in the set: they are the first peers.
+pub fn places(membership: &Membership) -> heapless::Vec<u8, MAX_AUTHORITIES> {
+    membership.seats().filter_map(|seat| u8::try_from(seat.place).ok()).take(MAX_AUTHORITIES).collect()
 }
 
 /// The workload's place.

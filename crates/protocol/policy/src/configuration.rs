@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use wire::{Ip, Key};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::decide::{Protocol, RESERVED, Rule};
+use crate::{
+    Role,
+    decide::{Protocol, RESERVED, Rule},
+};
 
 pub const MAX_ADDRESSES: usize = 2;
 pub const MAX_PEERS: usize = 16;
@@ -23,6 +26,11 @@ impl Prefix {
     pub const fn v4(address: [u8; 4], length: u8) -> Self {
         let [a, b, c, d] = address;
         Self { ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], length: length.saturating_add(96) }
+    }
+
+    /// One IPv6 address.
+    pub const fn host(ip: Ip) -> Self {
+        Self { ip, length: 128 }
     }
 
     pub fn is_v4(&self) -> bool {
@@ -101,6 +109,27 @@ pub struct Peer {
     pub keepalive_s: u16,
 }
 
+impl Seat {
+    /// Whoever sits there as a peer; `named` is what the configuration says of it.
+    fn peer(&self, named: Option<Peer>) -> Peer {
+        let Self { key, inner, endpoint, .. } = *self;
+        let mut peer = Peer {
+            key,
+            role: Role::Authority,
+            preshared: None,
+            endpoint,
+            allowed: [Prefix::host(inner)].into_iter().collect(),
+            keepalive_s: KEEPALIVE_S,
+        };
+        if let Some(named) = named {
+            peer.allowed.extend(named.allowed.iter().copied().take(MAX_ALLOWED - 1));
+            peer.endpoint = endpoint.or(named.endpoint);
+            (peer.keepalive_s, peer.preshared) = (named.keepalive_s, named.preshared.clone());
+        }
+        peer
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Configuration {
     /// The node's own inner addresses, each with the length of its subnet.
@@ -109,6 +138,22 @@ pub struct Configuration {
     pub peers: Vec<Peer, MAX_PEERS>,
     pub rules: Vec<Rule, MAX_RULES>,
 }
+
+/// Where an authority of the committed set is in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Its WireGuard key.
+    pub key: Key,
+    /// Its inner address.
+    pub inner: Ip,
+    /// `None`: nobody knows, and it speaks first.
+    pub endpoint: Option<Endpoint>,
+    /// It has left the set, and stays for its receipt.
+    pub parts: bool,
+}
+
+/// Seconds between the keepalives to an authority for which the configuration has none.
+pub const KEEPALIVE_S: u16 = 25;
 
 /// What is wrong with a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +212,42 @@ impl Configuration {
             Protocol::Udp => rule.port != 0 && !RESERVED.contains(&rule.port),
         };
         if self.rules.iter().all(sensible) { Ok(()) } else { Err(Invalid::Rule) }
+    }
+
+    /// Seats the authorities: those of the committed set come first, in its order, then the other peers, then who has left the
+    /// set and stays for his receipt. Of what the configuration says of one of them its preshared key, its keepalive and
+    /// further addresses count, and where it is if the set does not know. No other has the role of an authority, whatever the
+    /// configuration says. Others beyond what fits are left out, the last first.
+    pub fn seat(&mut self, seats: impl Iterator<Item = Seat> + Clone) {
+        let sits = |key: &Key| seats.clone().any(|seat| seat.key == *key);
+        self.peers.retain(|peer| peer.role != Role::Authority || sits(&peer.key));
+        for peer in &mut self.peers {
+            peer.allowed.retain(|prefix| seats.clone().all(|seat| *prefix != Prefix::host(seat.inner)));
+        }
+        let staying = seats.clone().filter(|seat| !seat.parts);
+        let placed = staying.clone().count();
+        while self.peers.iter().filter(|peer| !sits(&peer.key)).count() > MAX_PEERS.saturating_sub(placed)
+            && let Some(last) = self.peers.iter().rposition(|peer| !sits(&peer.key))
+        {
+            self.peers.remove(last);
+        }
+        // Whoever parts makes room for who stays.
+        for seat in seats.clone().filter(|seat| seat.parts) {
+            let peer = seat.peer(self.take(&seat.key));
+            let is_taken = |stays: &Seat| stays.inner == seat.inner || stays.key == seat.key;
+            let missing = staying.clone().filter(|stays| self.peers.iter().all(|peer| peer.key != stays.key)).count();
+            if self.peers.len() + missing < MAX_PEERS && !staying.clone().any(|stays| is_taken(&stays)) {
+                let _ = self.peers.push(peer);
+            }
+        }
+        for (to, seat) in staying.clone().enumerate() {
+            let peer = seat.peer(self.take(&seat.key));
+            let _ = self.peers.insert(to.min(self.peers.len()), peer);
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Peer> {
+        self.peers.iter().position(|peer| peer.key == *key).map(|at| self.peers.remove(at))
     }
 
     /// The peer to whom packets for `ip` go, and from whom alone packets from `ip` are taken: the longest prefix.

@@ -19,8 +19,8 @@ mod tests;
 mod text;
 
 pub use configuration::{
-    Configuration, Endpoint, Invalid, MAX_ADDRESSES, MAX_ALLOWED, MAX_PEERS, MAX_RULES, Peer, Prefix, Preshared,
-    Underlay,
+    Configuration, Endpoint, Invalid, KEEPALIVE_S, MAX_ADDRESSES, MAX_ALLOWED, MAX_PEERS, MAX_RULES, Peer, Prefix,
+    Preshared, Seat, Underlay,
 };
 pub use decide::{Because, Direction, Flow, Protocol, RESERVED, Role, Rule, decide};
 pub use flows::{Denied, Flows, Inbound};

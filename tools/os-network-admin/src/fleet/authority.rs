@@ -19,6 +19,7 @@ use crate::{
     registry::{Event, Kind, Member, Tag},
 };
 use crypto::AnchorSecret;
+use policy::MAX_PEERS;
 use wire::{
     Hex, Key,
     anchor::Anchor,
@@ -85,6 +86,7 @@ pub fn propose(view: &View<'_>, wish: &Wish) -> Result<Change, Error> {
         )));
     }
     leaves_nobody(view, &chain, head, &set)?;
+    has_room(view, &head.set, &set)?;
     let record = AuthorityRecord::new(&view.fleet.id, head.sequence + 1, &head.hash, &set);
     let change = Change { fleet: view.fleet.name.clone(), before: head.set, record };
     change.sound().map_err(Error::input)?;
@@ -119,6 +121,23 @@ fn leaves_nobody(view: &View<'_>, chain: &Chain, head: &Link, set: &AuthoritySet
          authority push` until they have what is in force, or keep one of those whom they know",
         cut.join(", ")
     )))
+}
+
+/// Each node has room for all of the new set who are in the mesh.
+fn has_room(view: &View<'_>, old: &AuthoritySet, new: &AuthoritySet) -> Result<(), Error> {
+    let placed = |set: &AuthoritySet| set.places().iter().filter(|one| one.has_place()).count();
+    let (before, after) = (placed(old), placed(new));
+    for node in view.live()?.iter().filter(|_| after > before) {
+        let others = view.others(&node.member)?.len();
+        if others + after > MAX_PEERS {
+            return Err(Error::input(format!(
+                "{} would have {others} peers by its rules and {after} authorities in its mesh, of {MAX_PEERS} peers that a node \
+                 has: give it rules that name fewer, or add somebody without a place in the mesh",
+                node.member.who
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What a record changes of what this registry has in force: a line each.

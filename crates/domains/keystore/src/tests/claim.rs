@@ -44,6 +44,7 @@ const OPERATIONS: [(&[(u32, usize)], Channel); 4] = [
             (9, size_of::<OrderRequest>()),
             (10, size_of::<Title>()),
             (11, size_of::<AuthorityRecord>()),
+            (12, 0),
         ],
         Channel::Lifecycle,
     ),
@@ -114,7 +115,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     const NOT: Option<Refusal> = Some(NotReady);
     const TAKEN: Option<Refusal> = Some(Taken);
     const FORGED: Option<Refusal> = Some(Forged);
-    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT, NOT];
+    let lifecycle = [OK, NOT, OK, NOT, NOT, NOT, NOT, OK, NOT, NOT, NOT, NOT];
     let without_keys = [&lifecycle[..], &[NOT; 17]].concat();
     let mut rig = Rig::cold(Board::anchored(), Disk::default());
     assert_eq!(refusals(&mut rig), without_keys);
@@ -126,7 +127,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let mut rig = Rig::new(Board::anchored());
     let beacon = [FORGED, OK, FORGED, OK];
     let ready = [
-        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce), NOT],
+        &[OK, OK, OK, NOT, NOT, OK, NOT, OK, NOT, Some(Nonce), NOT, NOT],
         &beacon[..],
         &[FORGED, OK, OK, Some(Nonce), Some(NotMine), OK],
         &[NOT; 7],
@@ -137,7 +138,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     let record = rig.commit(&title).unwrap();
     // What would settle the node fails to.
     rig.disk.fail(Fault::Refused);
-    let lifecycle = [OK, OK, OK, Some(Store), NOT, OK, FORGED, OK, NOT, TAKEN, NOT];
+    let lifecycle = [OK, OK, OK, Some(Store), NOT, OK, FORGED, OK, NOT, TAKEN, NOT, OK];
     let mesh = [OK, FORGED, FORGED, FORGED, OK, Some(NotMine), NOT];
     let committed = [&lifecycle, &beacon[..], &[FORGED, OK, OK, TAKEN, FORGED, OK], &mesh].concat();
     assert_eq!(refusals(&mut rig), committed);
@@ -146,7 +147,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
     lost.source = Box::new(source::Stuck(1));
     lost.feed();
     let fresh_is_gone = [
-        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT, NOT],
+        &[OK, NOT, OK, NOT, NOT, NOT, FORGED, OK, NOT, NOT, NOT, OK],
         &[NOT; 4][..],
         &[FORGED, OK, NOT, NOT, NOT, NOT],
         &[OK, NOT, FORGED, FORGED, NOT, NOT, NOT],
@@ -155,7 +156,7 @@ fn every_operation_in_every_state_is_done_only_as_the_table_says() {
 
     assert_eq!(rig.acknowledge(&record.hash()), Ok(()));
     let claimed = [
-        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN, FORGED],
+        &[OK, TAKEN, OK, OK, Some(NotMine), OK, FORGED, OK, Some(NotMine), TAKEN, FORGED, OK],
         &[TAKEN, TAKEN, TAKEN, OK][..],
         &[TAKEN, OK, TAKEN, TAKEN, FORGED, OK],
         &mesh,

@@ -2,7 +2,7 @@
 //! one does: `sim/tests/fakes` compares the two.
 
 use calls::{
-    keystore::{OrderRequest, Ownership, Refusal, State, StatusReply, for_lifecycle::*},
+    keystore::{OrderRequest, OwnerReply, Ownership, Refusal, State, StatusReply, for_lifecycle::*},
     store::{BLOCK, MAX_BLOCKS, SEALED_BLOCK},
 };
 use crypto::AnchorSecret;
@@ -28,6 +28,8 @@ pub struct Keystore {
     pub record: Hash,
     /// What is committed. Of a binding that a test only says to be, the configuration is all that is known.
     pub bound: Option<Title>,
+    /// The set of the last record.
+    pub adopted: Option<AuthoritySet>,
 }
 
 /// Alone in the set of every binding.
@@ -61,8 +63,12 @@ impl Keystore {
             CheckOrder::OP => self.check(&call.parse::<CheckOrder>().unwrap()),
             Order::OP => self.order(&call.parse::<Order>().unwrap()),
             Adopt::OP => self.adopt(&call.parse::<Adopt>().unwrap()),
-            OpenBlock::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
+            OpenBlock::OP | Owner::OP if self.status.ownership() == Ownership::Unclaimed => Err(Refusal::NotReady),
             SealBlock::OP | OpenBlock::OP if !self.status.has_keys() => Err(Refusal::NotReady),
+            Owner::OP if !self.status.has_keys() && self.status.state() != Some(State::EntropyLost) => {
+                Err(Refusal::NotReady)
+            }
+            Owner::OP => return server.reply::<Owner>(&self.owner()),
             SealBlock::OP => {
                 let request = call.parse::<SealBlock>().unwrap();
                 if request.index >= MAX_BLOCKS as u64 {
@@ -148,7 +154,18 @@ impl Keystore {
     }
 
     fn set(&self) -> AuthoritySet {
-        AuthoritySet::alone(Authority::signer(&authority().public()))
+        let first =
+            self.bound.map_or_else(|| AuthoritySet::alone(Authority::signer(&authority().public())), |it| it.set);
+        self.adopted.unwrap_or(first)
+    }
+
+    fn owner(&self) -> OwnerReply {
+        let mut reply = OwnerReply::new_zeroed();
+        (reply.epoch, reply.sequence, reply.set) = (self.status.epoch, self.status.sequence, self.set());
+        if let Some(Title { warrant, .. }) = &self.bound {
+            (reply.addresses, reply.underlay, reply.gateway) = (warrant.addresses, warrant.underlay, warrant.gateway);
+        }
+        reply
     }
 
     fn check(&self, OrderRequest { order, body }: &OrderRequest) -> Result<(), Refusal> {
@@ -197,7 +214,7 @@ impl Keystore {
 
     /// Whoever is next: lifecycle does not care.
     pub fn let_go(&mut self) {
-        (self.counter, self.record, self.bound) = (0, [0; 32], None);
+        (self.counter, self.record, self.bound, self.adopted) = (0, [0; 32], None, None);
         let StatusReply { epoch, .. } = self.status;
         self.status = StatusReply {
             ownership: Ownership::Unclaimed as u8,
@@ -211,7 +228,6 @@ impl Keystore {
         };
     }
 
-    /// Its set stays the one authority, whatever a record says: that is enough for what lifecycle does by it.
     fn adopt(&mut self, record: &AuthorityRecord) -> Result<(), Refusal> {
         let (fleet, sequence) = (self.status.fleet, self.status.sequence);
         if (record.fleet, record.sequence.get(), record.hash()) == (fleet, sequence, self.record) {
@@ -222,7 +238,7 @@ impl Keystore {
             Wrong::Sequence => Refusal::Stale,
             _ => Refusal::Forged,
         })?;
-        (self.status.sequence, self.record) = (record.sequence.get(), record.hash());
+        (self.status.sequence, self.record, self.adopted) = (record.sequence.get(), record.hash(), Some(record.set));
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use shm::mailbox::Operation as _;
 use super::*;
 
 /// As mesh has staged it.
-fn staged(bytes: &[u8]) -> ApplyRequest {
+pub fn staged(bytes: &[u8]) -> ApplyRequest {
     let mut request = ApplyRequest::new_zeroed();
     request.length = bytes.len() as u64;
     request.staged[..bytes.len()].copy_from_slice(bytes);

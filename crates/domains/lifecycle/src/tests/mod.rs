@@ -2,10 +2,12 @@ mod account;
 mod erased;
 mod keystore;
 mod members;
+mod phases;
 mod refusals;
 mod release;
 mod rest;
 mod restarts;
+mod sets;
 mod store;
 
 use core::sync::atomic::AtomicU64;
@@ -17,7 +19,7 @@ use calls::{
     keystore::{AnchorKind, HealthTest, for_lifecycle},
     lifecycle::{ApplyRequest, EndRequest, StageRequest, for_mesh},
     mesh::{Account, Membership},
-    rules::ClaimGate,
+    rules::{ClaimGate, MeshLink},
 };
 use shm::{
     ReadOnly, ReadWrite, cell,
@@ -109,7 +111,14 @@ impl Rig {
             refuses: None,
             keystore_answers: true,
             holds: None,
-            kept: keystore::Keystore { status, counter: 0, record: [0; 32], identity: None, bound: None },
+            kept: keystore::Keystore {
+                status,
+                counter: 0,
+                record: [0; 32],
+                identity: None,
+                bound: None,
+                adopted: None,
+            },
             store: mailbox::Server::new(ro(16), rw(17)).unwrap(),
             store_answers: true,
             flash,
@@ -554,44 +563,4 @@ fn unknown_operations_are_refused_and_lies_are_reported() {
     rig.beacon.call::<for_claim::Started>(&1, 0, Patience::ENDLESS);
     rig.run();
     assert_eq!(rig.beacon.poll::<for_claim::Started>(0), Some(Err(refused(Refusal::NotAllowed))));
-}
-
-proptest::proptest! {
-    /// Whatever beacon and claim ask for, the phase moves only along the allowed edges and the gate has one peer.
-    #[test]
-    fn phases_follow_their_edges(actions in proptest::collection::vec((0u8..11, 0u8..3), 0..60)) {
-        let mut rig = Rig::new(1000);
-        rig.become_ready();
-        let mut before = rig.core.phase();
-        for (action, n) in actions {
-            let gate = rig.rules.gate + u64::from(n / 2);
-            match action {
-                0 => drop(rig.open(n)),
-                1 => drop(rig.claim::<for_claim::Started>(&gate)),
-                2 => drop(rig.stage(&configuration(u16::from(n) + 1))),
-                3 => drop(rig.claim::<for_claim::Committed>(&gate)),
-                4 => drop(rig.claim::<for_claim::Acknowledged>(&gate)),
-                5 => drop(rig.claim::<for_claim::Ended>(&EndRequest::new(gate, Closed::Rejected))),
-                6 => rig.pass(7_000 * MS),
-                7 => {
-                    rig.kept.status.ownership = rig.kept.status.ownership.max(n);
-                    rig.change();
-                }
-                8 => drop(rig.tell::<for_mesh::Joined>(&())),
-                9 => drop(rig.tell::<for_mesh::Apply>(&update(&configuration(u16::from(n) + 1)))),
-                _ => rig.change(),
-            }
-            let after = rig.core.phase();
-            // Fork is passed through within one action.
-            let allowed = before <= after || (before == Phase::Scan && after == Phase::Hold);
-            proptest::prop_assert!(allowed, "{before:?} to {after:?}");
-            proptest::prop_assert!(after != Phase::Claimed || rig.kept.status.ownership() == Ownership::Claimed);
-            proptest::prop_assert!(after != Phase::Committed || rig.kept.status.ownership() != Ownership::Unclaimed);
-            proptest::prop_assert_eq!(rig.rules.gate != 0, rig.core.gate.is_open());
-            let member = rig.core.configuration().filter(|bytes| after.has_mesh() && !bytes.is_empty());
-            proptest::prop_assert_eq!(rig.rules.mesh.member == 1, member.is_some());
-            proptest::prop_assert_eq!(rig.member.configuration(), member);
-            before = after;
-        }
-    }
 }

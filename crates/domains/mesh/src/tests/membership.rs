@@ -5,10 +5,11 @@ use std::vec::Vec;
 use calls::{
     keystore::for_mesh::{FinishMeshHandshake, MeshKey, MeshRandom, ReadMeshHandshake, StartMeshHandshake},
     lifecycle::for_mesh::Joined,
-    mesh::{Stations, Tenancy},
+    mesh::{Seat, Stations, Tenancy},
 };
+use policy::{Direction, Protocol, Role};
 use shm::mailbox::Operation;
-use wire::Phase;
+use wire::{Phase, command::Operation as Ordered};
 use zerocopy::FromZeros;
 
 use wire::telemetry::Reason;
@@ -288,4 +289,37 @@ fn a_handshake_waits_for_randomness_that_does_not_come_and_asks_for_it_once_a_se
     world.node.keystore.trouble = None;
     world.run_for(2000);
     assert!(world.node.keystore.asked(StartMeshHandshake::OP) > 0);
+}
+
+#[test]
+fn who_has_left_the_set_hears_telemetry_is_heard_no_more_and_then_is_nobody() {
+    let mut world = World::joined(&[rule(Direction::In, Role::Authority, Protocol::Icmp, 0)]);
+    let seats = seats(&world.configuration(NODE, &[]));
+    let laptop = Seat { key: world.laptop.key, inner: V6(LAPTOP).ip(), ..Seat::default() };
+    world.laptop_sends(&packets::echo(V6(LAPTOP), V6(NODE), false, b"x"));
+    world.run_for(50);
+    (world.telemetry(), world.laptop.take());
+    world.node.adopt(&[laptop], &seats[..1]);
+    world.run_for(50);
+    // He hears of the set that he is not in.
+    assert_eq!(world.telemetry().last().map(|record| record.set.get()), Some(1));
+    assert!(world.node.stations.iter().any(|ip| *ip == world.authority.spot.ip));
+    let calls = world.node.keystore.log.len();
+    world.command(Ordered::Rotate, 0, 5);
+    world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+    world.run_for(50);
+    assert!(world.authority.take().is_empty() && world.node.keystore.log.len() == calls);
+    // Whoever is in it is an authority now, by the rules and by telemetry.
+    world.laptop_sends(&packets::echo(V6(LAPTOP), V6(NODE), false, b"y"));
+    assert!(world.laptop.take().contains(&packets::echo(V6(NODE), V6(LAPTOP), true, b"y")));
+    world.node.adopt(&[laptop], &[]);
+    world.run_for(50);
+    assert!(world.node.stations.iter().all(|ip| *ip != world.authority.spot.ip));
+    let left = world.node.left.len();
+    // His handshake is nobody's.
+    world.run_for(200_000);
+    world.authority_sends(&packets::echo(V4(AUTHORITY), V4(NODE), false, b"x"));
+    world.run_for(1000);
+    let mac = world.authority.spot.mac;
+    assert!(world.node.left[left..].iter().all(|frame| frame[..6] != mac));
 }

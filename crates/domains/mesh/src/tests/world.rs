@@ -6,7 +6,7 @@ use std::{boxed::Box, collections::VecDeque, vec, vec::Vec};
 use calls::{
     alarm::{Alarm, AlarmOf},
     drops::Drops,
-    mesh::{Account, Heartbeat, Membership, Stations, Tenancy},
+    mesh::{Account, Heartbeat, MAX_SEATS, Membership, Seat, Stations, Tenancy},
     params::Params,
     rules::{MeshLink, Rules},
 };
@@ -210,7 +210,19 @@ impl Node {
         let bytes = configuration.write(&mut bytes).unwrap();
         assert!(Configuration::parse(bytes).is_ok());
         self.lifecycle.membership.phase = Phase::Claimed as u64;
+        self.lifecycle.membership.seats = seats(configuration);
         self.lifecycle.configure(bytes);
+        self.lifecycle.publish();
+        self.notified = true;
+    }
+
+    /// Another set is in force: these are in the mesh by it, and those have left it.
+    pub fn adopt(&mut self, staying: &[Seat], parting: &[Seat]) {
+        let membership = &mut self.lifecycle.membership;
+        membership.sequence += 1;
+        membership.seats = [Seat::default(); MAX_SEATS];
+        let all = staying.iter().copied().chain(parting.iter().map(|seat| Seat { place: Seat::PARTS, ..*seat }));
+        membership.seats.iter_mut().zip(all).for_each(|(to, seat)| *to = seat);
         self.lifecycle.publish();
         self.notified = true;
     }
@@ -349,6 +361,18 @@ pub fn member(n: u8, key: Key, role: Role, endpoint: Option<Endpoint>) -> Peer {
     }
     let endpoint = endpoint.map(|at| policy::Endpoint { ip: at.ip, port: at.port });
     Peer { key, role, preshared: None, endpoint, allowed, keepalive_s: 0 }
+}
+
+/// The committed set has as authorities whom the configuration has.
+pub fn seats(configuration: &Configuration) -> [Seat; MAX_SEATS] {
+    let mut seats = [Seat::default(); MAX_SEATS];
+    let authorities = configuration.peers.iter().filter(|peer| peer.role == Role::Authority);
+    for ((to, peer), place) in seats.iter_mut().zip(authorities).zip(0..) {
+        let (endpoint, port) = peer.endpoint.map_or(([0; 16], 0), |at| (at.ip, at.port));
+        let inner = peer.allowed.iter().find(|prefix| !prefix.is_v4()).map_or([0; 16], |prefix| prefix.ip);
+        *to = Seat { key: peer.key, inner, endpoint, port: port.into(), place };
+    }
+    seats
 }
 
 impl World {

@@ -4,6 +4,7 @@ mod configurations;
 mod decisions;
 mod model;
 mod packets;
+mod seats;
 mod table;
 mod texts;
 
