@@ -189,7 +189,7 @@ fn a_rule_is_its_roles_alone() {
     let command = fleet.node.command(Operation::Status, 0);
     let before = fleet.telemetry(|_| true);
     other.say(command.as_bytes());
-    let after = fleet.telemetry(|record| record.dropped(Reason::Policy) > before.dropped(Reason::Policy));
+    let after = fleet.telemetry(|record| record.dropped(Reason::Command) > before.dropped(Reason::Command));
     assert_eq!(after.counter, before.counter);
     // Another's address inside the tunnel does not help.
     let [a, b, c, d] = inner4(1);

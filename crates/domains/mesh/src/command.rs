@@ -1,21 +1,24 @@
-//! What comes from an authority on UDP 8090: commands, and the chunks of orders and records. Nothing here is believed: the
+//! What comes on UDP 8090: commands of authorities, and the chunks of orders and records. Nothing here is believed: the
 //! keystore checks a command, and what one names that is staged has its signatures checked there too. Nothing is answered;
 //! telemetry shows the last command that was carried out.
+//!
+//! Each authority has a lane of its own, which its tunnel names: what waits, how fast it is asked about, what is staged. So
+//! one of them can use up or block only what is its own.
 
 use calls::keystore::CommandReply;
 use heapless::Deque;
-use wire::{
-    command::Command,
-    order::Kind,
-    set::MAX_AUTHORITIES,
-    staged::{CHUNK, ChunkHead, MAX_STAGED, Staged, parse, parse_chunk},
-    telemetry::CommandResult,
-};
+use shm::Micros;
+use wire::{Key, command::Command, set::MAX_AUTHORITIES, staged::parse_chunk, telemetry::CommandResult};
 use zerocopy::FromBytes;
-use zeroize::Zeroize;
 
-/// Commands that wait for the keystore.
+use crate::staging::Staging;
+
+/// Commands of one authority that wait for the keystore.
 const WAITING: usize = 4;
+/// The keystore is asked about one command of an authority in so many microseconds.
+const EACH: Micros = 1_000_000;
+/// But so many come at once after a rest.
+pub const BURST: u64 = 8;
 
 /// The last command that was carried out, as telemetry shows it.
 #[derive(Clone, Copy)]
@@ -25,12 +28,40 @@ pub struct Done {
     pub result: CommandResult,
 }
 
-pub struct Commands {
+/// What is one authority's.
+struct Lane {
+    /// Its key in the mesh: another's lane begins empty.
+    key: Option<Key>,
     waiting: Deque<Command, WAITING>,
-    /// The one that the keystore has been asked about.
-    asked: Option<Command>,
-    /// The last that it let through of each authority. Whose one that comes is, only the keystore can tell.
-    accepted: [Option<Command>; MAX_AUTHORITIES],
+    /// The last that the keystore let through.
+    accepted: Option<Command>,
+    /// When all of [`BURST`] would be there again.
+    rested: Micros,
+}
+
+impl Lane {
+    const fn new(key: Option<Key>) -> Self {
+        Self { key, waiting: Deque::new(), accepted: None, rested: 0 }
+    }
+
+    /// When the keystore is asked about what waits, if something does.
+    fn due(&self) -> Option<Micros> {
+        (!self.waiting.is_empty()).then(|| self.rested.saturating_sub((BURST - 1) * EACH))
+    }
+
+    fn next(&mut self, now: Micros) -> Option<Command> {
+        let command = self.due().filter(|due| *due <= now).and_then(|_| self.waiting.pop_front())?;
+        self.rested = self.rested.max(now).saturating_add(EACH);
+        Some(command)
+    }
+}
+
+pub struct Commands {
+    lanes: [Lane; MAX_AUTHORITIES],
+    /// The lane that comes first.
+    turn: usize,
+    /// The one that the keystore has been asked about, and whose it is.
+    asked: Option<(usize, Command)>,
     pub done: Done,
     pub staging: Staging,
     /// Commands and chunks that were not obeyed.
@@ -40,155 +71,83 @@ pub struct Commands {
 impl Commands {
     pub const fn new() -> Self {
         let done = Done { counter: 0, operation: 0, result: CommandResult::None };
-        let (asked, accepted) = (None, [None; MAX_AUTHORITIES]);
-        Self { waiting: Deque::new(), asked, accepted, done, staging: Staging::new(), dropped: 0 }
+        let lanes = [const { Lane::new(None) }; MAX_AUTHORITIES];
+        Self { lanes, turn: 0, asked: None, done, staging: Staging::new(), dropped: 0 }
     }
 
     pub fn forget(&mut self) {
-        self.waiting.clear();
-        (self.asked, self.accepted) = (None, [None; MAX_AUTHORITIES]);
+        self.lanes = [const { Lane::new(None) }; MAX_AUTHORITIES];
+        self.asked = None;
         self.done = Done { counter: 0, operation: 0, result: CommandResult::None };
         self.staging.clear();
     }
 
-    /// Takes the payload of a datagram of an authority.
-    pub fn take(&mut self, payload: &[u8]) {
+    /// These are the authorities, by their places in the set.
+    pub fn set_authorities(&mut self, keys: [Option<Key>; MAX_AUTHORITIES]) {
+        for (place, (lane, key)) in self.lanes.iter_mut().zip(keys).enumerate() {
+            if lane.key == key {
+                continue;
+            }
+            *lane = Lane::new(key);
+            self.staging.forget(place);
+            self.asked = self.asked.filter(|(whose, _)| *whose != place);
+        }
+    }
+
+    /// Takes the payload of a datagram of the authority at this place, or of a peer that is none.
+    pub fn take(&mut self, place: Option<usize>, payload: &[u8]) {
         let taken = match Command::read_from_bytes(payload) {
-            Ok(command) => self.wait(command),
-            Err(_) => parse_chunk(payload).is_some_and(|(head, part)| self.staging.take(head, part)),
+            Ok(command) => place.is_some_and(|place| self.wait(place, command)),
+            Err(_) => parse_chunk(payload).is_some_and(|(head, part)| self.staging.take(place, head, part)),
         };
         if !taken {
             self.drop_one();
         }
     }
 
-    pub fn drop_one(&mut self) {
+    fn drop_one(&mut self) {
         self.dropped = self.dropped.wrapping_add(1);
     }
 
     /// A repeated command costs the keystore nothing.
-    fn wait(&mut self, command: Command) -> bool {
-        let waits = self.waiting.iter().any(|waiting| *waiting == command);
-        !waits && !self.is_accepted(&command) && self.waiting.push_back(command).is_ok()
+    fn wait(&mut self, place: usize, command: Command) -> bool {
+        let Some(lane) = self.lanes.get_mut(place).filter(|_| self.asked != Some((place, command))) else {
+            return false;
+        };
+        let known = lane.accepted == Some(command) || lane.waiting.iter().any(|waiting| *waiting == command);
+        !known && lane.waiting.push_back(command).is_ok()
     }
 
-    fn is_accepted(&self, command: &Command) -> bool {
-        self.accepted.iter().flatten().any(|accepted| accepted == command)
-    }
-
-    /// The next that is to be checked.
-    pub fn next(&mut self) -> Option<Command> {
-        while let Some(command) = self.waiting.pop_front() {
-            if !self.is_accepted(&command) {
-                self.asked = Some(command);
-                return Some(command);
-            }
-            self.drop_one();
+    /// The next that is to be checked: each authority's in its turn.
+    pub fn next(&mut self, now: Micros) -> Option<Command> {
+        for place in (0..MAX_AUTHORITIES).map(|after| (self.turn + after) % MAX_AUTHORITIES) {
+            let Some(command) = self.lanes.get_mut(place).and_then(|lane| lane.next(now)) else { continue };
+            (self.turn, self.asked) = (place + 1, Some((place, command)));
+            return Some(command);
         }
         None
     }
 
-    /// The keystore has let it through.
-    pub fn accept(&mut self, command: &CommandReply) {
-        let place = usize::try_from(command.authority).ok().and_then(|place| self.accepted.get_mut(place));
-        if let Some(place) = place {
-            *place = self.asked.take();
-        }
+    /// When the next is to be checked, if none is now.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.lanes.iter().filter_map(Lane::due).min()
+    }
+
+    /// The keystore has let through what it was asked about. Returns whose it is.
+    pub fn accept(&mut self) -> Option<usize> {
+        let (place, command) = self.asked.take()?;
+        self.lanes.get_mut(place)?.accepted = Some(command);
+        Some(place)
+    }
+
+    /// The keystore has not.
+    pub fn refuse(&mut self) {
+        self.asked = None;
+        self.drop_one();
     }
 
     pub fn finish(&mut self, command: &CommandReply, result: CommandResult) {
         let operation = u8::try_from(command.operation).unwrap_or(u8::MAX);
         self.done = Done { counter: command.counter, operation, result };
-    }
-}
-
-/// The buffer for one order or record. A chunk of another one begins that one: nothing is ever put together from two.
-pub struct Staging {
-    short: u32,
-    length: usize,
-    /// One bit for each chunk that is there.
-    chunks: u8,
-    /// An `apply` is under way: nothing changes.
-    locked: bool,
-    bytes: [u8; MAX_STAGED],
-}
-
-impl Staging {
-    const fn new() -> Self {
-        const { assert!(MAX_STAGED.div_ceil(CHUNK) <= 8) };
-        Self { short: 0, length: 0, chunks: 0, locked: false, bytes: [0; MAX_STAGED] }
-    }
-
-    pub fn clear(&mut self) {
-        self.bytes.zeroize();
-        (self.short, self.length, self.chunks, self.locked) = (0, 0, 0, false);
-    }
-
-    pub fn unlock(&mut self) {
-        self.locked = false;
-    }
-
-    fn take(&mut self, head: &ChunkHead, part: &[u8]) -> bool {
-        if self.locked {
-            return false;
-        }
-        let (short, length) = (head.short.get(), usize::from(head.length.get()));
-        if (short, length) != (self.short, self.length) {
-            self.clear();
-            (self.short, self.length) = (short, length);
-        }
-        let start = usize::from(head.number) * CHUNK;
-        let Some(to) = self.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..part.len())) else { return false };
-        to.copy_from_slice(part);
-        self.chunks |= 1_u8.checked_shl(head.number.into()).unwrap_or(0);
-        true
-    }
-
-    /// What has this short hash, if all of it is there; from now on it stays as it is.
-    pub fn lock(&mut self, short: u32) -> Option<&[u8]> {
-        let all = u8::MAX >> 8_usize.checked_sub(self.length.div_ceil(CHUNK)).filter(|unused| *unused < 8)?;
-        let bytes = self.bytes.get(..self.length)?;
-        let whole =
-            self.short == short && self.chunks == all && parse(bytes).is_some_and(|staged| staged.short() == short);
-        self.locked = whole;
-        whole.then_some(bytes)
-    }
-
-    /// Whether what is locked is something that the node gives a receipt for.
-    pub fn proves(&self) -> bool {
-        match self.locked().and_then(parse) {
-            Some(Staged::Order(order, _)) => order.kind() == Some(Kind::Release),
-            Some(Staged::Record(_)) => true,
-            None => false,
-        }
-    }
-
-    /// What is locked, if anything is.
-    pub fn locked(&self) -> Option<&[u8]> {
-        self.bytes.get(..self.length).filter(|_| self.locked)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crypto::Secret;
-    use zerocopy::IntoBytes;
-
-    use super::*;
-
-    #[test]
-    fn what_one_authority_has_used_up_is_not_anothers() {
-        let make = |key, counter| Command::new(&Secret::new([key; 32]), &[1; 32], 1, 0, counter);
-        let mut commands = Commands::new();
-        for (authority, counter) in [(0, u32::MAX), (1, 5), (0, 3), (1, 6)] {
-            let command = make(authority as u8, counter);
-            commands.take(command.as_bytes());
-            assert_eq!(commands.next(), Some(command), "{authority}, {counter}");
-            commands.accept(&CommandReply { operation: 1, argument: 0, counter, authority });
-            // The same again goes no further.
-            commands.take(command.as_bytes());
-            assert_eq!(commands.next(), None);
-        }
-        assert_eq!(commands.dropped, 4);
     }
 }

@@ -55,6 +55,18 @@ impl Inner {
         self.flows.revise(&self.configuration, isolated);
     }
 
+    /// The peers are others, or in another order; these are the places in the set of the first of them.
+    pub fn configure(&mut self, configuration: Configuration, seats: Vec<u8, MAX_AUTHORITIES>) {
+        (self.configuration, self.seats) = (configuration, seats);
+        let mut keys = [None; MAX_AUTHORITIES];
+        for (place, peer) in self.seats.iter().zip(&self.configuration.peers) {
+            if let Some(key) = keys.get_mut(usize::from(*place)) {
+                *key = Some(peer.key);
+            }
+        }
+        self.commands.set_authorities(keys);
+    }
+
     /// The place in the set of the authority that is this peer.
     pub fn authority(&self, peer: usize) -> Option<usize> {
         self.seats.get(peer).copied().map(usize::from)
@@ -79,7 +91,11 @@ impl Inner {
         let packet = Packet::parse(bytes).ok().filter(|_| !self.parts(place));
         let Some(packet) = packet else { return self.drop_one() };
         match self.flows.inbound(now, &self.configuration, self.isolated, place, &packet.summary) {
-            Ok(Inbound::Commands) => self.commands.take(packet.payload),
+            Ok(Inbound::Commands) => match self.authority(place) {
+                Some(authority) => self.commands.take(Some(authority), packet.payload),
+                None => self.drop_one(),
+            },
+            Ok(Inbound::Records) => self.commands.take(None, packet.payload),
             Ok(Inbound::Flow) => {
                 self.lost = self.lost.wrapping_add(u64::from(workload.send(packet.bytes).is_err()));
             }

@@ -22,6 +22,7 @@ mod member;
 mod outer;
 mod receipts;
 pub mod shell;
+mod staging;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -242,9 +243,16 @@ impl<'a> Mesh<'a> {
             _ => None,
         };
         let report = up.then_some(self.report_at);
-        let receipt = self.receipts.deadline().filter(|_| up && !self.keys.is_busy());
+        let idle = up && !self.keys.is_busy();
+        let receipt = self.receipts.deadline().filter(|_| idle);
+        let command = self.memory.inner.commands.deadline().filter(|_| idle && self.hears_commands());
         let calls = [ports.keystore.deadline(), ports.lifecycle.deadline()];
-        [ask, tell, report, receipt, tunnel].into_iter().chain(calls).flatten().min()
+        [ask, tell, report, receipt, command, tunnel].into_iter().chain(calls).flatten().min()
+    }
+
+    /// One `apply` at a time.
+    fn hears_commands(&self) -> bool {
+        !matches!(self.asking, Asking::Apply(_))
     }
 
     // --- membership
@@ -258,7 +266,7 @@ impl<'a> Mesh<'a> {
         let Memory { tunnel, inner, .. } = &mut *self.memory;
         let before = self.member.replace(member);
         if before.is_none_or(|before| !before.is_same_network(&member)) {
-            (inner.configuration, inner.seats) = (configuration, member::places(membership));
+            inner.configure(configuration, member::places(membership));
             tunnel.set_peers(now, member.own, &inner.configuration, &mut ports.stations);
         }
         inner.isolate(member.isolated);
@@ -315,12 +323,12 @@ impl<'a> Mesh<'a> {
         if self.keys.is_busy() {
             return;
         }
+        let free = self.hears_commands();
         let Memory { tunnel, inner, .. } = &mut *self.memory;
         let question = if !tunnel.is_up() {
             (now >= self.ask_at).then_some(if self.public.is_none() { Question::Key } else { Question::Random })
         } else {
-            let free = !matches!(self.asking, Asking::Apply(_));
-            let mut command = || if free { inner.commands.next().map(Question::Command) } else { None };
+            let mut command = || if free { inner.commands.next(now).map(Question::Command) } else { None };
             let owed = if self.keys.owes_command { command() } else { None };
             // Every handshake draws on randomness of its own: none that a saved state of the machine knew.
             let handshake = || {
@@ -373,7 +381,7 @@ impl<'a> Mesh<'a> {
             Answer::Failed(Question::Static(_)) => {
                 tunnel.static_reply(now, Err(Refused), &mut ports.stations);
             }
-            Answer::Failed(Question::Command(_)) => inner.commands.drop_one(),
+            Answer::Failed(Question::Command(_)) => inner.commands.refuse(),
             // There is none to show.
             Answer::Failed(Question::Receipt) => self.receipts = Receipts::none(),
             Answer::Failed(Question::Key | Question::Random) => self.ask_at = now.saturating_add(RETRY_MICROS),
@@ -384,7 +392,7 @@ impl<'a> Mesh<'a> {
 
     fn obey(&mut self, now: Micros, command: CommandReply, ports: &mut Ports<'_>) {
         let Memory { tunnel, inner: Inner { commands, .. }, .. } = &mut *self.memory;
-        commands.accept(&command);
+        let authority = commands.accept();
         let result = match command.operation() {
             // The keystore has committed isolation; it takes effect when lifecycle says so.
             Some(Operation::Status) => {
@@ -399,7 +407,7 @@ impl<'a> Mesh<'a> {
                 CommandResult::Done
             }
             Some(Operation::Apply) => {
-                if commands.staging.lock(command.argument).is_some() {
+                if authority.is_some_and(|authority| commands.staging.lock(authority, command.argument)) {
                     ports.lifecycle.abandon();
                     self.asking = Asking::Apply(command);
                     return self.ask_apply(now, ports);
@@ -460,14 +468,11 @@ impl<'a> Mesh<'a> {
                 };
                 self.asking = Asking::Nothing;
                 let staging = &mut self.memory.inner.commands.staging;
-                if result == CommandResult::Done {
-                    if staging.proves() {
-                        self.receipts.made(now);
-                    }
-                    staging.clear()
-                } else {
-                    staging.unlock()
+                let applied = result == CommandResult::Done;
+                if applied && staging.proves() {
+                    self.receipts.made(now);
                 }
+                staging.unlock(applied);
                 self.finish(now, &command, result);
             }
         }

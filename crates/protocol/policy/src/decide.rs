@@ -45,8 +45,10 @@ pub type Flow = Rule;
 /// Why a flow is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// Commands, from the authority alone.
+    /// Commands and what they name, from an authority alone.
     Commands,
+    /// Authority records, which as many as must have signed: whoever brings them.
+    Records,
     /// Telemetry, to the authority alone.
     Telemetry,
     /// The rule at this place.
@@ -68,7 +70,13 @@ pub fn decide(rules: &[Rule], isolated: bool, flow: &Flow) -> Option<Because> {
     if *flow == TELEMETRY {
         return Some(Because::Telemetry);
     }
-    if (isolated && flow.role != Role::Authority) || (flow.protocol == Protocol::Udp && RESERVED.contains(&flow.port)) {
+    if isolated && flow.role != Role::Authority {
+        return None;
+    }
+    if *flow == (Flow { role: flow.role, ..COMMANDS }) {
+        return Some(Because::Records);
+    }
+    if flow.protocol == Protocol::Udp && RESERVED.contains(&flow.port) {
         return None;
     }
     rules.iter().position(|rule| rule == flow).map(Because::Rule)

@@ -31,6 +31,8 @@ pub const ECHO: Micros = 10 * SECOND;
 pub enum Inbound {
     /// A command or a chunk, from an authority. Nothing answers it.
     Commands,
+    /// Chunks of an authority record, from anyone else. Nothing answers them either.
+    Records,
     /// An echo request that is to be answered.
     Echo,
     /// For the workload.
@@ -194,7 +196,11 @@ impl Flows {
         }
         let because = because(configuration, isolated, peer, Direction::In, &ends);
         if ends.is_reserved() {
-            return if because == Some(Because::Commands) { Ok(Inbound::Commands) } else { Err(Denied::Rule) };
+            return match because {
+                Some(Because::Commands) => Ok(Inbound::Commands),
+                Some(Because::Records) => Ok(Inbound::Records),
+                _ => Err(Denied::Rule),
+            };
         }
         if let Transport::Echo { kind: EchoKind::Request, .. } = packet.transport {
             return because.map(|_| Inbound::Echo).ok_or(Denied::Rule);

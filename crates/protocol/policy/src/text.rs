@@ -130,6 +130,7 @@ impl Display for Because {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Commands => f.write_str("commands, from the authority alone"),
+            Self::Records => f.write_str("authority records, which nobody but the node's authorities can make"),
             Self::Telemetry => f.write_str("telemetry, to the authority alone"),
             Self::Rule(at) => write!(f, "rule {}", at.saturating_add(1)),
         }

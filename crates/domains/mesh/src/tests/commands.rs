@@ -113,11 +113,15 @@ fn what_is_forged_foreign_or_malformed_is_met_with_silence_and_counted() {
         chunk[7] = 1;
         payloads.push(chunk);
     }
+    let asked = world.node.keystore.asked(CheckCommand::OP);
     for payload in payloads {
         world.say(&payload);
+        // The keystore is asked about each command.
+        world.run_for(1000);
         count += 1;
     }
-    assert_eq!(results(&mut world), []);
+    assert_eq!(world.node.keystore.asked(CheckCommand::OP) - asked, 18);
+    assert!(results(&mut world).iter().all(|(counter, ..)| *counter == 0));
     assert!(!world.node.keystore.isolated);
     let record = world.now_telemetry();
     assert_eq!(

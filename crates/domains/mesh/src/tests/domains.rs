@@ -37,6 +37,8 @@ pub struct Keystore {
     pub secret: Secret,
     pub fiduciary: Key,
     pub command_key: Secret,
+    /// The key and the counter of the second authority, if the set has one.
+    pub second: Option<(Secret, u32)>,
     /// A binding is committed.
     pub owned: bool,
     pub counter: u32,
@@ -56,6 +58,7 @@ impl Keystore {
             secret: Secret::new([n; 32]),
             fiduciary: [n | 0x80; 32],
             command_key: Secret::new([0xc; 32]),
+            second: None,
             owned: false,
             counter: 0,
             isolated: false,
@@ -128,21 +131,23 @@ impl Keystore {
         if command.target != target(&self.fiduciary) {
             return Err(Refusal::NotMine);
         }
-        if !command.check(&self.command_key) {
-            return Err(Refusal::Forged);
-        }
-        if command.counter.get() <= self.counter {
+        let (authority, counter) = match &mut self.second {
+            _ if command.check(&self.command_key) => (0, &mut self.counter),
+            Some((key, counter)) if command.check(key) => (1, counter),
+            _ => return Err(Refusal::Forged),
+        };
+        if command.counter.get() <= *counter {
             return Err(Refusal::Stale);
         }
-        self.counter = command.counter.get();
+        *counter = command.counter.get();
         if command.operation() == Some(Operation::Isolate) {
             self.isolated = true;
         }
         Ok(CommandReply {
             operation: command.operation.into(),
             argument: command.argument.get(),
-            counter: self.counter,
-            authority: 0,
+            counter: command.counter.get(),
+            authority,
         })
     }
 }

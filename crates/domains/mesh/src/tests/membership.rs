@@ -298,7 +298,8 @@ fn who_has_left_the_set_hears_telemetry_is_heard_no_more_and_then_is_nobody() {
     let laptop = Seat { key: world.laptop.key, inner: V6(LAPTOP).ip(), ..Seat::default() };
     world.laptop_sends(&packets::echo(V6(LAPTOP), V6(NODE), false, b"x"));
     world.run_for(50);
-    (world.telemetry(), world.laptop.take());
+    world.telemetry();
+    world.laptop.take();
     world.node.adopt(&[laptop], &seats[..1]);
     world.run_for(50);
     // He hears of the set that he is not in.

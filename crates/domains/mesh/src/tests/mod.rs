@@ -6,6 +6,7 @@ mod membership;
 mod outer;
 mod outsider;
 mod packets;
+mod places;
 mod policies;
 mod random;
 mod telemetry;

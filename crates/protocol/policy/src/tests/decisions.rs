@@ -1,6 +1,7 @@
 use std::vec::Vec;
 
 use proptest::{prelude::*, sample::select};
+use wire::COMMAND_PORT;
 
 use super::*;
 
@@ -23,14 +24,23 @@ pub fn flows(ports: &[u16]) -> Vec<Flow> {
 }
 
 #[test]
-fn without_rules_there_are_commands_and_telemetry_and_nothing_else() {
+fn without_rules_there_are_commands_records_and_telemetry_and_nothing_else() {
     for isolated in [false, true] {
         let there: Vec<_> = flows(&[1, 80, 8090, 8091, 9443, 51820, 65535])
             .into_iter()
             .filter_map(|flow| Some((std::format!("{flow}"), decide(&[], isolated, &flow)?)))
             .collect();
-        let expected = [("in authority udp 8090", Because::Commands), ("out authority udp 8091", Because::Telemetry)];
-        assert_eq!(there, expected.map(|(flow, because)| (flow.into(), because)));
+        let mut expected = std::vec![
+            ("in authority udp 8090", Because::Commands),
+            ("in node udp 8090", Because::Records),
+            ("in peer udp 8090", Because::Records),
+            ("out authority udp 8091", Because::Telemetry),
+        ];
+        expected.retain(|(_, because)| !isolated || *because != Because::Records);
+        let expected = expected.into_iter().map(|(flow, because)| (flow.into(), because));
+        let mut there = there;
+        there.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(there, expected.collect::<Vec<(std::string::String, _)>>());
     }
 }
 
@@ -62,6 +72,9 @@ proptest! {
                 prop_assert_eq!(rules[at], flow);
                 prop_assert!(!isolated || flow.role == Role::Authority);
                 prop_assert!(flow.protocol != Protocol::Udp || !RESERVED.contains(&flow.port));
+            }
+            Some(Because::Records) => {
+                prop_assert!(flow.role != Role::Authority && !isolated && flow.port == COMMAND_PORT);
             }
             Some(_) => prop_assert!(flow.role == Role::Authority && RESERVED.contains(&flow.port)),
             None => prop_assert!(isolated || !rules.contains(&flow) || RESERVED.contains(&flow.port)),

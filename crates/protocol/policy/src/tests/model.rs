@@ -97,6 +97,10 @@ proptest! {
                 prop_assert!(peer == AUTHORITY && named);
                 continue;
             }
+            if result == Ok(Some(Inbound::Records)) {
+                prop_assert!(peer != AUTHORITY && named && !isolated);
+                continue;
+            }
             let opens = match packet.transport {
                 Transport::Tcp { flags, .. } => flags.syn && !flags.ack,
                 Transport::Udp { source, destination } => source != 8090 && destination != 8090,

@@ -198,8 +198,10 @@ fn commands_come_from_the_authority_and_nothing_answers_them() {
     assert_eq!(table.inn(AUTHORITY, &datagram(In, 1, (8090, 8090))), Ok(Inbound::Commands));
     assert_eq!(table.flows.count(1), 0);
     for peer in [(NODE, 3), (PEER, 4)] {
-        assert_eq!(table.inn(peer.0, &datagram(In, peer.1, (8090, 8090))), Err(Denied::Rule));
+        assert_eq!(table.inn(peer.0, &datagram(In, peer.1, (8090, 8090))), Ok(Inbound::Records));
+        assert_eq!(table.inn(peer.0, &datagram(In, peer.1, (5000, 8090))), Err(Denied::Rule));
     }
+    assert_eq!(table.flows.count(1), 0);
     assert_eq!(table.inn(AUTHORITY, &datagram(In, 1, (8091, 8091))), Err(Denied::Rule));
     for ports in [(8090, 4000), (8090, 8090), (4000, 8090), (4000, 8091), (8091, 8091), (8090, 5000), (5000, 8090)] {
         for peer in [1, 3, 4] {
@@ -211,6 +213,7 @@ fn commands_come_from_the_authority_and_nothing_answers_them() {
     assert_eq!(table.inn(AUTHORITY, &datagram(In, 1, (5000, 4000))), Ok(Inbound::Flow));
     table.isolated = true;
     assert_eq!(table.inn(AUTHORITY, &datagram(In, 1, (8090, 4000))), Ok(Inbound::Commands));
+    assert_eq!(table.inn(PEER, &datagram(In, 4, (8090, 8090))), Err(Denied::Rule));
 }
 
 #[test]
