@@ -74,6 +74,7 @@ pub fn approve(
             shown += &paper.text();
             let differences = registry.as_ref().map(|registry| (about.differences)(registry, paper)).transpose()?;
             differences.unwrap_or_default().iter().for_each(|line| shown += &format!("             {line}\n"));
+            paper.warning().iter().for_each(|warning| shown += &format!("warning      {warning}\n"));
             shown.push('\n');
         }
         let many = papers.len();

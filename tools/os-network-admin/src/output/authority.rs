@@ -65,6 +65,8 @@ pub struct Record {
     pub has: usize,
     pub of: usize,
     pub differences: Vec<String>,
+    /// What whoever approves it should know.
+    pub warning: Option<String>,
     /// What it says, for people.
     #[serde(skip)]
     pub said: String,
@@ -81,6 +83,7 @@ impl Record {
             (0, None) => "approved",
             (0, Some(_)) => "proposed",
         };
+        let paper = Paper::Record(Box::new(change.clone()));
         Self {
             fleet: change.fleet.clone(),
             set: change.record.sequence.get(),
@@ -93,7 +96,8 @@ impl Record {
             has,
             of,
             differences,
-            said: Paper::Record(Box::new(change.clone())).text(),
+            warning: paper.warning(),
+            said: paper.text(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Record {
         }
         let Self { state, set, has, of, .. } = self;
         lines.push(format!("state        {state}; set {set}: {has} of {of} nodes"));
+        lines.extend(self.warning.iter().map(|warning| format!("warning      {warning}")));
         lines.join("\n")
     }
 }

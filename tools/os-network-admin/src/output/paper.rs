@@ -97,6 +97,8 @@ pub struct Founding {
     /// So many nodes must be claimed for the activation.
     pub activate: u16,
     pub nodes: Vec<Member>,
+    /// What whoever accepts it should know.
+    pub warning: Option<String>,
     /// What the document says, for people.
     #[serde(skip)]
     pub said: String,
@@ -119,6 +121,7 @@ impl Founding {
             site: one.site.clone(),
             claimed: claimed.contains(&one.print),
         };
+        let paper = Paper::Genesis(Box::new(genesis.clone()));
         Self {
             path: path.map(|path| path.display().to_string()),
             name: genesis.name.clone(),
@@ -128,7 +131,8 @@ impl Founding {
             authorities: accepted.iter().map(signer).collect(),
             activate: genesis.activate,
             nodes: genesis.members.iter().map(member).collect(),
-            said: Paper::Genesis(Box::new(genesis.clone())).text(),
+            warning: paper.warning(),
+            said: paper.text(),
         }
     }
 }
@@ -143,6 +147,7 @@ impl Document for Founding {
         lines.push(format!("accepted     by {accepted} of {}, who must all", self.authorities.len()));
         lines.extend(self.authorities.iter().map(|one| format!("{}  {}", word(one), one.key)));
         lines.push(format!("claimed      {claimed} of {}, as this registry knows them", self.nodes.len()));
+        lines.extend(self.warning.iter().map(|warning| format!("warning      {warning}")));
         lines.join("\n")
     }
 }

@@ -33,6 +33,7 @@ async fn a_set_is_proposed_read_and_approved_apart_and_is_in_force_when_nodes_sa
         (&record["state"], &record["set"], &record["needed"]),
         (&"proposed".into(), &1.into(), &serde_json::json!([2, 2]))
     );
+    assert!(record["warning"].is_null(), "one of three can be done without");
     let text = fs::read_to_string(&file).unwrap();
     for line in
         ["set          number 1", &format!("change       leaves: {leaves}"), "in the mesh", "[2001:db8::9]:51820"]
@@ -149,6 +150,7 @@ async fn one_who_resigns_proposes_it_and_approves_it_himself() {
     let record = &resigned["records"][0];
     assert_eq!((&record["needed"], record["then"].as_array().unwrap().len()), (&serde_json::json!([3, 2]), 3));
     assert_eq!(record["before"][0]["approved"], true);
+    assert!(record["warning"].is_null(), "{record}");
     // The others need not even want it, if three of four are enough with him; two of those who stay must sign.
     let others = [0, 1].map(|at| ceremony.approve(at, &[&file], &format!("by-{at}")));
     let shown = ceremony.founder.does(&["authority", "show", &file, &others[0], &others[1]]);

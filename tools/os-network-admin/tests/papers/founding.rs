@@ -26,9 +26,13 @@ impl Founders {
 
     /// Two of the three must sign; of these nodes.
     fn propose(&self, nodes: &[String]) -> Output {
+        self.propose_with("2", nodes)
+    }
+
+    fn propose_with(&self, needed: &str, nodes: &[String]) -> Output {
         let keys: Vec<String> = self.people[1..].iter().map(Person::public).collect();
         let out = self.file("proposal");
-        let mut words = vec!["fleet", "propose", "north", "--needed", "2", "--endpoint", "[2001:db8::1]:51820"];
+        let mut words = vec!["fleet", "propose", "north", "--needed", needed, "--endpoint", "[2001:db8::1]:51820"];
         words.extend(["--rule", "in authority icmp", "--activate", "1", "--out", &out]);
         keys.iter().for_each(|key| words.extend(["--authority", key]));
         nodes.iter().for_each(|node| words.extend(["--member", node]));
@@ -124,6 +128,33 @@ fn a_document_that_was_changed_or_not_accepted_by_all_founds_nothing() {
     assert!(founder.registry().fleets_named("north").unwrap().is_empty());
     let refused = founder.log().into_iter().filter(|(_, outcome)| outcome == "refused").count();
     assert_eq!(refused, 6);
+}
+
+#[test]
+fn where_all_must_sign_each_is_told_that_one_can_block_everything() {
+    let founders = Founders::new();
+    let node = [Hex(&fiduciary(1)).to_string()];
+    let warning = "all 3 must sign: any one of them can block every order and its own removal";
+    let output = founders.propose_with("3", &node);
+    let said: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(said["warning"].as_str().unwrap().starts_with(warning), "{said}");
+    let proposal = founders.file("proposal");
+    let accepted = [0, 1, 2].map(|at| founders.accept(at));
+    let genesis = founders.file("genesis");
+    let files = accepted.iter().map(String::as_str);
+    let close: Vec<&str> = ["fleet", "close", "--out", &genesis, &proposal].into_iter().chain(files).collect();
+    assert!(founders.people[0].does(&close)["warning"].as_str().unwrap().starts_with(warning));
+    // As text too, and before one accepts.
+    let mut show = Command::new(env!("CARGO_BIN_EXE_os-network-admin"));
+    let shown = show.env_clear().args(["fleet", "show", &genesis]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(&format!("warning      {warning}")), "{shown:?}");
+    let folder = founders.people[1].folder.path();
+    let mut accept = Command::new(env!("CARGO_BIN_EXE_os-network-admin"));
+    accept.current_dir(folder).args(["fleet", "accept", &proposal, "--out", "again", "--key", "key"]);
+    let asked = accept.args(["--passphrase-file", "pass", "--registry", "registry"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&asked.stderr).contains(&format!("warning      {warning}")), "{asked:?}");
+    let said: Json = serde_json::from_slice(&Founders::new().propose(&node).stdout).unwrap();
+    assert!(said["warning"].is_null() && said["needed"] == 2, "{said}");
 }
 
 #[test]

@@ -133,6 +133,23 @@ impl Paper {
         }
     }
 
+    /// What whoever signs it should know of the set that it puts in force.
+    pub fn warning(&self) -> Option<String> {
+        let (needed, count) = match self {
+            Self::Genesis(genesis) => (usize::from(genesis.needed), genesis.authorities.len()),
+            Self::Record(change) => (change.record.set.needed.into(), change.record.set.count.into()),
+            Self::Warrant(_) | Self::Order(_) | Self::Authority(_) | Self::Export(_) | Self::Approval(_) => {
+                return None;
+            }
+        };
+        (needed == count && count > 1).then(|| {
+            format!(
+                "all {count} must sign: any one of them can block every order and its own removal, and if one key is \
+                 lost, nothing can be changed any more"
+            )
+        })
+    }
+
     /// What it is about, for people.
     pub fn about(&self) -> String {
         match self {
