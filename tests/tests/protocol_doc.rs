@@ -76,6 +76,7 @@ fn datagrams_are_laid_out_as_documented() {
             isolated,
             result,
             operation,
+            authority,
             zero,
             counter,
             sequence,

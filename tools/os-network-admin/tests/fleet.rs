@@ -227,6 +227,31 @@ async fn a_node_that_has_obeyed_a_higher_counter_shows_it_and_is_told_above_it()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_came_of_another_authority_s_command_is_not_taken_for_ones_own() {
+    let mut lab = Lab::with(&[1]).await;
+    assert!(is_done(&lab.command(Operation::Status).await));
+    let (id, counter) = (lab.member(0).id, lab.node(0).counter);
+    for (result, commanded) in
+        [(CommandResult::Refused, Operation::Apply), (CommandResult::Unreadable, Operation::Status)]
+    {
+        for counter in counter..counter + 100 {
+            let mut record = lab.node(0).record;
+            (record.counter, record.operation, record.result) = (counter.into(), commanded.into(), result.into());
+            record.authority = 1;
+            lab.nodes.records.push_back((id, News::Record(Box::new(record))));
+        }
+        match commanded {
+            Operation::Apply => {
+                lab.grow();
+                assert!(lab.update().await.iter().all(is_done));
+            }
+            _ => assert!(is_done(&lab.command(Operation::Status).await)),
+        }
+        lab.nodes.records.clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_was_switched_off_and_remembers_its_counters_rounded_up_is_told_above_them() {
     let mut lab = Lab::with(&[1]).await;
     assert!(is_done(&lab.command(Operation::Status).await));

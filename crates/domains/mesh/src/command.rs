@@ -25,7 +25,13 @@ pub const BURST: u64 = 8;
 pub struct Done {
     pub counter: u32,
     pub operation: u8,
+    /// Whose it was.
+    pub authority: u8,
     pub result: CommandResult,
+}
+
+impl Done {
+    const NOTHING: Self = Self { counter: 0, operation: 0, authority: 0, result: CommandResult::None };
 }
 
 /// What is one authority's.
@@ -70,15 +76,14 @@ pub struct Commands {
 
 impl Commands {
     pub const fn new() -> Self {
-        let done = Done { counter: 0, operation: 0, result: CommandResult::None };
         let lanes = [const { Lane::new(None) }; MAX_AUTHORITIES];
-        Self { lanes, turn: 0, asked: None, done, staging: Staging::new(), dropped: 0 }
+        Self { lanes, turn: 0, asked: None, done: Done::NOTHING, staging: Staging::new(), dropped: 0 }
     }
 
     pub fn forget(&mut self) {
         self.lanes = [const { Lane::new(None) }; MAX_AUTHORITIES];
         self.asked = None;
-        self.done = Done { counter: 0, operation: 0, result: CommandResult::None };
+        self.done = Done::NOTHING;
         self.staging.clear();
     }
 
@@ -147,7 +152,8 @@ impl Commands {
     }
 
     pub fn finish(&mut self, command: &CommandReply, result: CommandResult) {
-        let operation = u8::try_from(command.operation).unwrap_or(u8::MAX);
-        self.done = Done { counter: command.counter, operation, result };
+        let small = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+        let (operation, authority) = (small(command.operation), small(command.authority));
+        self.done = Done { counter: command.counter, operation, authority, result };
     }
 }

@@ -152,7 +152,9 @@ pub struct Telemetry {
     pub result: u8,
     /// Its [`Operation`], as a number.
     pub operation: u8,
-    pub zero: [u8; 2],
+    /// The place of the authority whose it was: two of them may use one counter.
+    pub authority: u8,
+    pub zero: u8,
     /// Counter of the last applied command; 0 before the first since power-up.
     pub counter: U32,
     /// Rises with every record since `mesh` was started.
@@ -279,7 +281,7 @@ impl Telemetry {
             return (second.schema.get() == 2 && second.zero == [0; 2]).then(|| second.into());
         }
         let record = Self::read_from_bytes(bytes).ok()?;
-        (record.schema.get() == SCHEMA && (record.zero, record.zero_too) == ([0; 2], [0; 2])).then_some(record)
+        (record.schema.get() == SCHEMA && (record.zero, record.zero_too) == (0, [0; 2])).then_some(record)
     }
 
     pub fn phase(&self) -> Option<Phase> {
@@ -350,6 +352,10 @@ mod tests {
         assert!(Telemetry::parse(&record.as_bytes()[..160]).is_some());
         record.schema = U16::new(SCHEMA);
         assert!(Telemetry::parse(&record.as_bytes()[..160]).is_none());
+        record.authority = 6;
+        assert!(Telemetry::parse(record.as_bytes()).is_some_and(|record| record.authority == 6));
+        record.zero = 1;
+        assert!(Telemetry::parse(record.as_bytes()).is_none());
     }
 
     fn sample(text: &str) -> Vec<u8> {

@@ -359,7 +359,8 @@ impl<'a> Job<'a> {
     }
 
     fn hear(&mut self, record: &Telemetry, registry: &Registry) {
-        let counter = record.counter.get();
+        // With the same counter another authority may have commanded something else.
+        let counter = if usize::from(record.authority) == self.place { record.counter.get() } else { 0 };
         let ahead = counter.max(floor(record, self.place));
         let ours = (self.counters.0..=self.counters.1).contains(&counter);
         let done = Outcome::Done { record: Box::new(*record), after: self.start.elapsed() };

@@ -93,6 +93,8 @@ fn terms(registry: &Registry, set: AuthoritySet) -> Terms {
 pub struct Member {
     pub seed: Secret,
     pub command_key: Secret,
+    /// Whose key that is: the place in the set.
+    pub commander: u8,
     pub title: Title,
     pub configuration: Vec<u8>,
     pub counter: u32,
@@ -130,6 +132,7 @@ impl Member {
         let mut this = Self {
             seed: node.seed,
             command_key,
+            commander: 0,
             title,
             configuration: Vec::new(),
             counter: 0,
@@ -209,7 +212,7 @@ impl Member {
         };
         self.record.result = result.into();
         self.record.operation = command.operation;
-        self.record.counter = command.counter;
+        (self.record.counter, self.record.authority) = (command.counter, self.commander);
         self.record.sequence = U32::new(self.record.sequence.get() + 1);
         Some(if self.late { Telemetry { isolated, ..self.record } } else { self.record })
     }

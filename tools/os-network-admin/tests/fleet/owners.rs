@@ -216,10 +216,13 @@ async fn a_founder_hands_over_to_two_of_three_and_a_node_that_was_away_walks_eve
     assert_eq!(logged(lab.registry, "record_adopted", "done"), 2);
 }
 
-/// From now on it obeys this authority of its set.
-fn obey(node: &mut Member, number: u8, authority: &AnchorSecret) {
+/// From now on it obeys this authority of its set; it is the node of that number.
+pub fn obey(node: &mut Member, number: u8, authority: &AnchorSecret) {
     let keys = super::fake::Node::new(number, admin().public());
-    node.command_key = wire::command::key(&keys.claim_key, &authority.public().dh, &node.title).unwrap();
+    let dh = authority.public().dh;
+    node.command_key = wire::command::key(&keys.claim_key, &dh, &node.title).unwrap();
+    let place = node.title.set.places().iter().position(|one| one.dh == dh);
+    node.commander = place.map_or(0, |place| u8::try_from(place).unwrap());
     node.counter = 0;
 }
 

@@ -95,8 +95,7 @@ fn moved(lab: Lab, to: &Other) -> Lab {
     for (id, mut node) in nodes.nodes {
         let fiduciary = node.title.warrant.fiduciary;
         let number = if registry.members(&FLEET).unwrap()[0].id == id { 1 } else { 2 };
-        let keys = super::fake::Node::new(number, admin().public());
-        node.command_key = wire::command::key(&keys.claim_key, &to.key.public().dh, &node.title).unwrap();
+        super::owners::obey(&mut node, number, &to.key);
         nodes_there.insert(to.registry.member_of(&fiduciary).unwrap().unwrap().id, node);
     }
     Lab { folder, registry: to.registry, nodes: Nodes { nodes: nodes_there, ..nodes } }

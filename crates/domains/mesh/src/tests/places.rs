@@ -97,11 +97,21 @@ fn junk_of_one_authority_does_not_spoil_what_another_has_staged() {
             }
         }
         // Neither by applying what is not there.
-        laptop_commands(&mut world, Operation::Apply, short(&staged), u32::MAX);
-        assert_eq!(last(&mut world), (u32::MAX, Some(CommandResult::NotStaged)));
+        laptop_commands(&mut world, Operation::Apply, short(&staged), 6);
+        assert_eq!(last(&mut world), (6, Some(CommandResult::NotStaged)));
         world.command(Operation::Apply, short(&staged), 1);
         assert_eq!(last(&mut world), (1, Some(CommandResult::Refused)));
         assert_eq!(world.node.lifecycle.applied(), [staged]);
+        // With one counter they have two results.
+        for (second, whose) in [(true, 1), (false, 0)] {
+            match second {
+                true => laptop_commands(&mut world, Operation::Status, 0, 7),
+                false => world.command(Operation::Status, 0, 7),
+            }
+            world.run_for(50);
+            let record = *world.telemetry().last().unwrap();
+            assert_eq!((record.counter.get(), record.authority), (7, whose));
+        }
     }
 }
 
