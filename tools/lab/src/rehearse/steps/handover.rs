@@ -131,6 +131,17 @@ pub fn refusals(stage: &mut Stage) -> Result<Vec<String>> {
         unmoved(stage, &nodes, &had)?;
         says.push(format!("{of} of {of} nodes do not do an order of {what} that two had signed before"));
     }
+    // He was told of the record for four seconds, and may have had a session for that; another he does not get.
+    mesh_up(stage, by_former)?;
+    let calls = nodes.iter().map(|node| {
+        let words = ["command", &print(node), "status", "--fleet", FLEET, "--wait", SILENCE];
+        by_former(&words).wants(&[NOT_SHOWN]).again()
+    });
+    stage.run_all(calls.collect())?;
+    let peers = status(stage, by_former)?["peers"].as_array().cloned().unwrap_or_default();
+    let answered = peers.iter().filter(|peer| !peer["handshake_s"].is_null()).count();
+    ensure!(peers.len() == of && answered == 0, "{answered} of {} nodes have a session with him", peers.len());
+    says.push(format!("{of} of {of} nodes answer no handshake of his"));
     mesh_down(stage, by_former)?;
     Ok(says)
 }
