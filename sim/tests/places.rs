@@ -193,6 +193,8 @@ impl Person {
             self.counter.set(counter);
             for chunk in chunks {
                 self.say(rig, chunk).await;
+                // What the third says comes between two.
+                sleep(OFTEN * 2).await;
             }
             self.say(rig, self.make(rig, operation, argument, counter).as_bytes()).await;
             let until = Instant::now() + Duration::from_secs(1);

@@ -99,7 +99,8 @@ pub struct Account {
     pub store_writes: u64,
     pub store_erases: u64,
     pub store_errors: u64,
-    /// Of each authority, the counter that its next command must be above.
+    /// Of each authority, the counter that its next command must be above: as stored when the node was switched on, or the set
+    /// came into force.
     pub command_floors: [u32; AUTHORITIES],
     pub zero: u32,
 }

@@ -189,7 +189,8 @@ pub struct Telemetry {
     pub store_writes: U64,
     pub store_erases: U64,
     pub store_errors: U64,
-    /// Of each authority, the counter that its next command must be above.
+    /// Of each authority, the counter that its next command must be above: as stored when the node was switched on, or the set
+    /// came into force.
     pub command_floors: [U32; AUTHORITIES],
     /// The keystore's state, as a number.
     pub keystore: U32,

@@ -107,14 +107,14 @@ fn leaves_nobody(view: &View<'_>, chain: &Chain, head: &Link, set: &AuthoritySet
             cut.push(format!("{} (set {})", node.member.who, link.sequence));
         }
     }
-    if cut.is_empty() && (set.places().iter().any(Authority::has_place) || view.live()?.is_empty()) {
-        return Ok(());
-    }
-    if cut.is_empty() {
+    if !set.places().iter().any(Authority::has_place) && cut.is_empty() && !view.live()?.is_empty() {
         return Err(Error::input(
             "nobody of this set has a place in the mesh: its nodes could be reached by nobody any more, for ever. Keep one who \
              has, or add one with the file of his `os-network-admin authority key`",
         ));
+    }
+    if cut.is_empty() {
+        return Ok(());
     }
     Err(Error::input(format!(
         "this removes the last authority that nodes which were not told yet can be reached by: {}. Run `os-network-admin \
@@ -187,8 +187,7 @@ pub fn adopt(view: &View<'_>, papers: &Papers) -> Result<(), Error> {
             .map_err(|why| Error::input(format!("no node would take the record: {why}")))?;
         view.registry.whole(|registry| {
             registry.store_record(record)?;
-            // It is signed: what does not fit here is told, and holds nobody up.
-            if let Err(why) = registry.seat(&view.fleet, &record.set) {
+            if let Some(why) = registry.seat_as_told(&view.fleet, &record.set)? {
                 say(format_args!("warning: {why}"));
             }
             registry.log(told(Kind::Adopted, &Paper::Record(Box::new(change.clone()))))

@@ -21,8 +21,8 @@ use crate::{
     },
     output::{Taken, TakenNode},
     registry::{
-        AUTHORITY, COUNTER_AHEAD, Fleet, Handed, Kind, Member, Network, NewMember, NodeMember, Registry, Rules, State,
-        Tag, Who,
+        AUTHORITY, AnchorKind, COUNTER_AHEAD, Fleet, Handed, Kind, Member, Network, NewMember, NodeMember, Registry,
+        Rules, State, Tag, Who,
     },
 };
 
@@ -86,6 +86,7 @@ fn exported(view: &View<'_>, node: &NodeMember) -> Result<Option<Exported>, Erro
         mac: member.mac.unwrap_or_default(),
         acknowledged: known.acknowledged,
         revoked: member.revoked_ms.is_some(),
+        by_ticket: known.anchor == AnchorKind::Ticket,
         rules: member.rules.as_ref().map(|rules| rules.to_vec()),
         granted: open(known.configuration()),
         counter: registry.configuration_counter(member.id)?,
@@ -208,13 +209,14 @@ pub fn import(registry: &Registry, papers: &Papers, own: &Own<'_>) -> Result<Tak
                     .push(format!("the address {v4} is promised to another here: one of you has to propose that anew"));
             }
         }
+        let chain = Chain::of(registry, &fleet.id)?;
+        let head = chain.head()?;
+        notes.extend(registry.seat_as_told(&fleet, &head.set)?);
         registry.store_receipts(&export.receipts)?;
         notes.extend(count(registry, export)?);
         registry.log(told(Kind::Imported, &Paper::Export(Box::new(export.clone()))).bytes(Tag::Key, &by))?;
-        let chain = Chain::of(registry, &fleet.id)?;
-        let head = chain.head()?;
-        let from = head.set.places().iter().chain(chain.0.iter().flat_map(|link| link.set.places()));
-        let from = from.clone().find(|one| one.sign == by).map_or_else(|| Hex(&by).to_string(), name_of);
+        let mut from = head.set.places().iter().chain(chain.0.iter().flat_map(|link| link.set.places()));
+        let from = from.find(|one| one.sign == by).map_or_else(|| Hex(&by).to_string(), name_of);
         Ok(Taken {
             fleet: fleet.name.clone(),
             id: Hex(&fleet.id).to_string(),
@@ -277,6 +279,10 @@ fn take(
     let Title { binding, warrant, .. } = &node.title;
     let kept = |why: String| Ok(("kept", Some(why)));
     let known = registry.node(&warrant.fiduciary)?;
+    // A claim that was cut is one too.
+    if known.as_ref().is_some_and(|known| known.title.warrant.epoch > warrant.epoch) {
+        return kept("here it is known in a later epoch".into());
+    }
     let known = known.filter(|known| known.state == State::Paired);
     if let Some(known) = &known {
         let its = &known.title;
@@ -290,9 +296,6 @@ fn take(
         if member.as_ref().is_some_and(|member| member.claim_key != Some(node.claim_key)) {
             return kept("here it has another claim key N: one of these is not what the node is".into());
         }
-        if its.warrant.epoch > warrant.epoch {
-            return kept("here it is known in a later epoch".into());
-        }
         if its.warrant.epoch == warrant.epoch {
             if its != &node.title {
                 return kept("here it has signed another binding of this epoch: it may be there twice".into());
@@ -303,7 +306,7 @@ fn take(
     }
     // Whoever was cut off stays so, whatever has been signed since.
     let was_revoked = registry.mesh_address(&warrant.fiduciary)?.is_some_and(|place| place.revoked_ms.is_some());
-    let host = node.host(&fleet.id).unwrap_or_default();
+    let Some(host) = node.host(&fleet.id) else { return kept("it has no place in the fleet's network".into()) };
     let who = Who::Node(warrant.fiduciary);
     if let Err(why) = registry.check_key(&fleet.id, &who, &binding.mesh_key) {
         return kept(why.message);
@@ -330,6 +333,7 @@ fn take(
             grant: &grant,
             record: &node.pairing,
             fork: node.fork.as_ref(),
+            anchor: if node.by_ticket { AnchorKind::Ticket } else { AnchorKind::Image },
             acknowledged: node.acknowledged,
             address: node.address,
             interface: own.interface.unwrap_or_default(),

@@ -48,13 +48,7 @@ impl Registry {
         let now = self.host.now_ms();
         self.run(|connection| {
             touching(connection, &fiduciary, || {
-                let sql = "DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending' AND state <> 'superseded'";
-                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
-                let sql = "UPDATE node SET state = 'superseded' \
-                           WHERE fiduciary = ?1 AND state = 'paired' AND state <> 'superseded'";
-                if connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])? > 0 {
-                    self.note(connection, Event::new(Kind::Superseded).node(&fiduciary))?;
-                }
+                self.supersede(connection, &fiduciary)?;
                 let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
                            pending_ms, print, fork) VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
                 connection
@@ -132,6 +126,7 @@ pub struct Handed<'a> {
     pub grant: &'a [u8],
     pub record: &'a PairingRecord,
     pub fork: Option<&'a ForkRecord>,
+    pub anchor: AnchorKind,
     pub acknowledged: bool,
     pub address: Ip,
     /// Ours, on its link; empty if it is not on a link of ours.
@@ -147,22 +142,16 @@ impl Registry {
         let (fiduciary, now) = (head.title.warrant.fiduciary, self.host.now_ms());
         self.run(|connection| {
             touching(connection, &fiduciary, || {
-                let sql = "DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending' AND state <> 'superseded'";
-                connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
-                let sql = "UPDATE node SET state = 'superseded' WHERE fiduciary = ?1 AND state <> 'superseded'";
-                if connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])? > 0 {
-                    self.note(connection, Event::new(Kind::Superseded).node(&fiduciary))?;
-                }
+                self.supersede(connection, &fiduciary)?;
                 let sql = "INSERT INTO node (fiduciary, state, grant_bytes, fleet, anchor, accepted, address, interface, \
                            pending_ms, print, fork, record, rivals, paired_ms, acknowledged, acknowledged_ms) \
                            VALUES (?1, 'paired', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?8, ?12, iif(?12, ?8, NULL))";
-                let (anchor, accepted) = (AnchorKind::Image.word(), Accepted::Imported.word());
                 connection.prepare_cached(sql)?.execute(params![
                     fiduciary.as_slice(),
                     node.grant,
                     fleet,
-                    anchor,
-                    accepted,
+                    node.anchor.word(),
+                    Accepted::Imported.word(),
                     node.address.as_slice(),
                     node.interface,
                     now,
@@ -177,6 +166,18 @@ impl Registry {
                 self.note(connection, event.bytes(Tag::Key, node.by))
             })
         })
+    }
+
+    /// Of what is known of a node, what it never committed goes, and its pairing is one of before.
+    fn supersede(&self, connection: &Connection, fiduciary: &Key) -> rusqlite::Result<()> {
+        // That its state is another is said for the index.
+        let sql = "DELETE FROM node WHERE fiduciary = ?1 AND state = 'pending' AND state <> 'superseded'";
+        connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])?;
+        let sql = "UPDATE node SET state = 'superseded' WHERE fiduciary = ?1 AND state <> 'superseded'";
+        if connection.prepare_cached(sql)?.execute([fiduciary.as_slice()])? > 0 {
+            self.note(connection, Event::new(Kind::Superseded).node(fiduciary))?;
+        }
+        Ok(())
     }
 
     /// The fork record of a node, if it was seen.

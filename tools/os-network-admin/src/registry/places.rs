@@ -10,7 +10,10 @@ use super::{
     file::Registry,
     fleet::{AUTHORITY, Fleet},
 };
-use crate::base::{error::Error, paper::name_of};
+use crate::base::{
+    error::{Error, Exit},
+    paper::name_of,
+};
 
 impl Registry {
     /// The place of a node in the fleet, given to it now if it has none; nobody else is given it.
@@ -48,6 +51,14 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// The same of a set that is in force, whatever stands here: what does not fit is told, and holds nobody up.
+    pub fn seat_as_told(&self, fleet: &Fleet, set: &AuthoritySet) -> Result<Option<String>, Error> {
+        match self.seat(fleet, set) {
+            Err(why) if why.exit == Exit::Input => Ok(Some(why.message)),
+            seated => seated.map(|()| None),
+        }
     }
 
     /// Whether a place is this one's, who is given it if it was nobody's.

@@ -35,24 +35,12 @@ pub const FLEET: [u8; 32] = [5; 32];
 /// Claims nodes of these numbers, and returns what each was granted.
 pub async fn claim(registry_path: &std::path::Path, numbers: &[u8], set: AuthoritySet) -> Vec<Vec<u8>> {
     let segment = Segment::with(numbers.iter().map(|number| Node::new(*number, admin().public())));
-    let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
+    let registry = Registry::open(registry_path).unwrap();
     let terms = terms(&registry, set);
     let mut grants = Vec::new();
     for at in 0..numbers.len() {
-        let node = segment.node(at);
-        let print = node.lock().unwrap().print();
-        let context = Context {
-            net: &segment,
-            registry: &registry,
-            anchor: &anchor,
-            ahead: 0,
-            past_stored: false,
-            host: &system(),
-            progress: &progress,
-        };
-        let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
-        Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.unwrap();
-        grants.push(node.lock().unwrap().grants.last().unwrap().clone());
+        claim_at(&segment, at, &registry, &terms).await.unwrap();
+        grants.push(segment.node(at).lock().unwrap().grants.last().unwrap().clone());
     }
     grants
 }
@@ -61,11 +49,17 @@ pub async fn claim(registry_path: &std::path::Path, numbers: &[u8], set: Authori
 #[allow(dead_code, reason = "each test program uses some")]
 pub async fn try_claim(registry_path: &std::path::Path, number: u8, set: AuthoritySet) -> Result<(), Error> {
     let segment = Segment::with([Node::new(number, admin().public())]);
-    let (registry, progress, anchor) = (Registry::open(registry_path).unwrap(), Progress::silent(), admin());
-    let print = segment.node(0).lock().unwrap().print();
+    let registry = Registry::open(registry_path).unwrap();
+    let terms = terms(&registry, set);
+    claim_at(&segment, 0, &registry, &terms).await
+}
+
+async fn claim_at(segment: &Segment, at: usize, registry: &Registry, terms: &Terms) -> Result<(), Error> {
+    let (progress, anchor) = (Progress::silent(), admin());
+    let print = segment.node(at).lock().unwrap().print();
     let context = Context {
-        net: &segment,
-        registry: &registry,
+        net: segment,
+        registry,
         anchor: &anchor,
         ahead: 0,
         past_stored: false,
@@ -73,8 +67,7 @@ pub async fn try_claim(registry_path: &std::path::Path, number: u8, set: Authori
         progress: &progress,
     };
     let mut chooser = Chooser::listed([print].into(), Unlisted::Refuse);
-    let terms = terms(&registry, set);
-    Claimer::new(&context, &terms, &mut chooser).claim(Duration::from_secs(60)).await.map(|_| ())
+    Claimer::new(&context, terms, &mut chooser).claim(Duration::from_secs(60)).await.map(|_| ())
 }
 
 fn terms(registry: &Registry, set: AuthoritySet) -> Terms {

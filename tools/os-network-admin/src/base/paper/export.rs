@@ -34,6 +34,7 @@ const MANY: u16 = 50_000;
 const ACKNOWLEDGED: u8 = 1;
 const REVOKED: u8 = 2;
 const OWN_RULES: u8 = 4;
+const BY_TICKET: u8 = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
@@ -70,6 +71,8 @@ pub struct Exported {
     pub mac: Mac,
     pub acknowledged: bool,
     pub revoked: bool,
+    /// It was claimed with a ticket, and not for its image's anchor.
+    pub by_ticket: bool,
     pub rules: Option<Vec<Rule>>,
     /// What was granted; empty if there is a secret in it.
     pub granted: Vec<u8>,
@@ -86,10 +89,15 @@ pub struct Step {
     pub set: AuthoritySet,
 }
 
-/// Whether nobody but a node's peers may see a configuration.
+/// Whether nobody but a node's peers may see a configuration. One that cannot be read may have anything in it.
 pub fn is_secret(configuration: &[u8]) -> bool {
-    let read = Configuration::parse(configuration);
-    read.is_ok_and(|granted| granted.peers.iter().any(|peer| peer.preshared.is_some()))
+    let has_secret = |read: Configuration| read.peers.iter().any(|peer| peer.preshared.is_some());
+    !configuration.is_empty() && Configuration::parse(configuration).map_or(true, has_secret)
+}
+
+/// The last number of a network, which is nobody's place.
+fn broadcast(length: u8) -> u32 {
+    u32::MAX.checked_shr(length.into()).unwrap_or_default()
 }
 
 impl Exported {
@@ -131,17 +139,16 @@ impl Exported {
         if !fork.as_ref().is_none_or(is_its) || !crypto::dh_usable(claim_key) || !crypto::dh_usable(&binding.mesh_key) {
             return Err(format!("the keys of {node} are not those that its fork record has, or good for nothing"));
         }
-        let broadcast = u32::MAX.checked_shr(export.network.1.into()).unwrap_or_default();
-        if !self.host(&export.id).is_some_and(|host| (1..broadcast).contains(&host)) {
+        if !self.host(&export.id).is_some_and(|host| (1..broadcast(export.network.1)).contains(&host)) {
             return Err(format!("{node} has no place in the fleet's network"));
-        }
-        if [granted, shown].iter().any(|bytes| is_secret(bytes)) {
-            return Err(format!("the configuration of {node} has a preshared key in it, which nobody else may see"));
         }
         let readable = |bytes: &[u8]| bytes.is_empty() || Configuration::parse(bytes).is_ok();
         let is_granted = granted.is_empty() || configuration_hash(granted) == warrant.configuration;
         if !is_granted || !readable(granted) || !readable(shown) {
             return Err(format!("no node could use the configuration of {node}, or it was granted another"));
+        }
+        if [granted, shown].iter().any(|bytes| is_secret(bytes)) {
+            return Err(format!("the configuration of {node} has a preshared key in it, which nobody else may see"));
         }
         Ok(())
     }
@@ -196,16 +203,19 @@ impl Export {
 
     /// What is wrong with it.
     pub fn sound(&self) -> Result<(), String> {
-        let Self { fleet, network: (network, length), nodes, receipts, rules, .. } = self;
+        let Self { fleet, network: (network, length), nodes, receipts, rules, taken, records, .. } = self;
         if fleet.is_empty() || fleet.len() > 64 || plain::name(fleet) != *fleet {
             return Err("the fleet's name is empty, too long, or has characters that cannot be seen".into());
         }
-        let broadcast = u32::MAX.checked_shr((*length).into()).unwrap_or_default();
+        let broadcast = broadcast(*length);
         if !(8..=30).contains(length) || network.to_bits() & broadcast != 0 || network.is_multicast() {
             return Err("its inner network is none".into());
         }
         if nodes.is_empty() || nodes.len() > MAX_MEMBERS || rules.len() > MAX_RULES {
             return Err("it has no node, or more nodes or rules than there can be".into());
+        }
+        if [taken.len(), records.len(), receipts.len()].iter().any(|count| *count > MANY.into()) {
+            return Err(format!("it has more than {MANY} records, receipts or places"));
         }
         nodes.iter().try_for_each(|node| node.sound(self))?;
         let (mut fiduciaries, mut keys, mut hosts) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -217,7 +227,7 @@ impl Export {
                 return Err(format!("{}, its WireGuard key or its address is in it twice", node.print()));
             }
         }
-        if self.taken.iter().any(|(_, host)| *host == 0 || *host >= broadcast || !hosts.insert(Some(*host))) {
+        if taken.iter().any(|(_, host)| *host == 0 || *host >= broadcast || !hosts.insert(Some(*host))) {
             return Err("it gives one place in the mesh to two, or one that there is not".into());
         }
         let is_its = |receipt: &Receipt| receipt.fleet == self.id && fiduciaries.contains(&receipt.fiduciary);
@@ -314,7 +324,8 @@ impl Form for Export {
             bytes.push(
                 flag(node.acknowledged, ACKNOWLEDGED)
                     | flag(node.revoked, REVOKED)
-                    | flag(node.rules.is_some(), OWN_RULES),
+                    | flag(node.rules.is_some(), OWN_RULES)
+                    | flag(node.by_ticket, BY_TICKET),
             );
             node.rules.iter().for_each(|rules| push_rules(&mut bytes, rules));
             push_long(&mut bytes, &node.granted);
@@ -362,6 +373,8 @@ impl Form for Export {
             set.places().iter().for_each(|one| text += &line("  authority", name_of(one)));
         }
         text += &line("receipts", self.receipts.len());
+        text += &line("places", format_args!("{} that are no node's", self.taken.len()));
+        text += &line("counter", format_args!("{} of bindings and orders", self.counter));
         for node in &self.nodes {
             let Title { binding, warrant, .. } = &node.title;
             text += &line("node", format_args!("{}{}", node.print(), if node.revoked { ", revoked" } else { "" }));
@@ -382,7 +395,7 @@ fn node(fields: &mut Fields<'_>) -> Option<Exported> {
     let fork: ForkRecord = fields.take()?;
     let (address, mac, flags): (Ip, Mac, u8) = (fields.take()?, fields.take()?, fields.take()?);
     let has = |bit| flags & bit != 0;
-    (flags <= ACKNOWLEDGED | REVOKED | OWN_RULES).then_some(())?;
+    (flags <= ACKNOWLEDGED | REVOKED | OWN_RULES | BY_TICKET).then_some(())?;
     let rules = if has(OWN_RULES) { Some(take_rules(fields)?) } else { None };
     let granted = take_long(fields)?;
     let counter = fields.take::<U64>()?.get();
@@ -395,6 +408,7 @@ fn node(fields: &mut Fields<'_>) -> Option<Exported> {
         mac,
         acknowledged: has(ACKNOWLEDGED),
         revoked: has(REVOKED),
+        by_ticket: has(BY_TICKET),
         rules,
         granted,
         counter,
